@@ -1,0 +1,135 @@
+"""An answer as events: what every reader of an answer sees, whatever the transport.
+
+``Accepted`` belongs to the asker; everything after it belongs to the answer's log and is the same for all its readers.
+The wire form (SSE, WebSocket, JSON) is made by the routes from ``name`` and the struct's fields.
+"""
+
+from datetime import datetime
+from typing import Any, ClassVar, Literal
+
+import msgspec
+
+CacheOutcome = Literal["hit", "semantic", "coalesced", "miss", "bypass"]
+FinishReason = Literal["stop", "length", "not_found", "cancelled"]
+Granularity = Literal["token", "sentence"]
+
+
+class Filters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Narrow a question to some documents; all given filters must match. Empty means no filter."""
+
+    document_ids: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A passage the answer may cite as ``[n]``. ``url`` opens the passage in the web page (or its original address)."""
+
+    n: int
+    document_id: str
+    version: int
+    title: str
+    passage: str
+    ordinal: int
+    """Position of the passage in its document, from 0."""
+    page: int | None = None
+    heading: str | None = None
+    url: str | None = None
+    stale: bool
+    """A newer version of the document is on its way into the index."""
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens as the model counted them (or as we did, when it does not say)."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+class Timings(msgspec.Struct, frozen=True):
+    """Seconds since the question was accepted (``first_token``, ``total``) or spent in a step."""
+
+    queue: float = 0.0
+    embed: float = 0.0
+    retrieve: float = 0.0
+    first_token: float | None = None
+    total: float = 0.0
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    name: ClassVar[str] = "accepted"
+
+    answer_id: str
+    model: str
+    cache: CacheOutcome
+
+
+class Queued(msgspec.Struct, frozen=True):
+    name: ClassVar[str] = "queued"
+
+    position: int
+    estimated_seconds: float
+
+
+class Sources(msgspec.Struct, frozen=True):
+    """On the wire this event's data is the list itself."""
+
+    name: ClassVar[str] = "sources"
+
+    sources: tuple[Source, ...]
+
+
+class Delta(msgspec.Struct, frozen=True):
+    name: ClassVar[str] = "delta"
+
+    text: str
+
+
+class Sentence(msgspec.Struct, frozen=True):
+    """A whole sentence, after its deltas: the sources it cites and whether they support it."""
+
+    name: ClassVar[str] = "sentence"
+
+    text: str
+    citations: tuple[int, ...]
+    supported: bool
+
+
+class Done(msgspec.Struct, frozen=True, kw_only=True):
+    """The end of a complete answer. ``as_of`` is the time up to which every change was searchable."""
+
+    name: ClassVar[str] = "done"
+
+    finish_reason: FinishReason
+    usage: Usage
+    cost: float | None = None
+    timings: Timings
+    as_of: datetime
+    index_lag_seconds: float
+    degraded: bool = False
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """The end of an answer that could not be completed; on the wire it is ``error`` with problem details."""
+
+    name: ClassVar[str] = "error"
+
+    problem: dict[str, Any]
+
+
+AnswerEvent = Accepted | Queued | Sources | Delta | Sentence | Done | Failed
+
+
+class Hit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A search hit: the fields of a source, and its score for administrators only."""
+
+    n: int
+    document_id: str
+    version: int
+    title: str
+    passage: str
+    ordinal: int
+    page: int | None = None
+    heading: str | None = None
+    url: str | None = None
+    stale: bool
+    score: float | None = None

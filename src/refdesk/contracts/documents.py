@@ -1,0 +1,92 @@
+"""A document as its service shows it, and the freshness token a writer takes away."""
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from refdesk.contracts.errors import InvalidRequest
+
+State = Literal["pending", "indexed", "failed"]
+
+
+class FreshnessToken(msgspec.Struct, frozen=True):
+    """``<id>@<version>``: give it to a question as ``after`` to be answered not before this write is searchable."""
+
+    document_id: str
+    version: int
+
+    def __str__(self) -> str:
+        return f"{self.document_id}@{self.version}"
+
+    @classmethod
+    def parse(cls, text: str) -> "FreshnessToken":
+        """Raises InvalidRequest when the text is not ``<id>@<version>``."""
+        document_id, _, version = text.rpartition("@")
+        if not document_id or not version.isascii() or not version.isdigit() or int(version) < 1:
+            raise InvalidRequest(
+                f"{text!r} is not a freshness token. Pass one exactly as a write returned it: <id>@<version>.",
+            )
+        return cls(document_id=document_id, version=int(version))
+
+
+class Document(msgspec.Struct, frozen=True, omit_defaults=False):
+    """The current version of a document and how far the index has come with it.
+
+    ``version`` counts 1, 2, 3 … per document, bumped by every change of content or metadata and by deletion.
+    ``state`` is ``indexed`` when ``indexed_version == version``, ``failed`` when indexing this version gave up
+    (``failure`` says why, ``attempts`` how often it was tried), else ``pending``; ``lag_seconds`` is the age of a
+    pending change.
+    """
+
+    id: str
+    version: int
+    title: str
+    media_type: str
+    content_sha256: str
+    content_bytes: int
+    readers: tuple[str, ...]
+    tags: tuple[str, ...]
+    external_id: str | None
+    filename: str | None
+    url: str | None
+    owner: str
+    created_at: datetime
+    updated_at: datetime
+    state: State
+    indexed_version: int | None
+    attempts: int
+    failure: str | None
+    lag_seconds: float | None
+    freshness_token: str
+
+
+class DocumentVersion(msgspec.Struct, frozen=True):
+    """One entry of a document's history."""
+
+    version: int
+    change: Literal["created", "replaced", "deleted"]
+    title: str
+    media_type: str
+    content_sha256: str
+    content_bytes: int
+    readers: tuple[str, ...]
+    changed_by: str
+    occurred_at: datetime
+
+
+class Page(msgspec.Struct, frozen=True):
+    """One page of a listing; ``next_cursor`` is opaque and absent on the last page."""
+
+    documents: list[Document]
+    next_cursor: str | None = None
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """What the source of truth says of one document to one scope: the ``readable`` call's unit.
+
+    ``version`` is the newest committed version. Deleted and foreign documents are simply absent from the reply.
+    """
+
+    document_id: str
+    version: int

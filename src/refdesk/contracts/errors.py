@@ -1,0 +1,183 @@
+"""The one error tree.
+
+The class docstring is the default message. ``code`` is stable, documented in ``docs/reference/errors.md`` and becomes
+the ``type`` of the problem details; ``status`` is its HTTP form; ``retryable`` decides whether work is tried again or
+given up.
+A message says what happened, with the value, and what to do next.
+"""
+
+from typing import Any, ClassVar
+
+
+class RefdeskError(Exception):
+    """Something went wrong inside Refdesk. Try again; if it stays, look at the service's log."""
+
+    code: ClassVar[str] = "internal"
+    title: ClassVar[str] = "Internal error"
+    status: ClassVar[int] = 500
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str | None = None, *, retry_after_s: int | None = None, **details: Any) -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip())
+        self.retry_after_s = retry_after_s
+        self.details = details
+        """Extension members of the problem: ``limit``, ``actual``, ``field`` …"""
+
+    @property
+    def message(self) -> str:
+        return str(self.args[0])
+
+
+class InvalidRequest(RefdeskError):
+    """The request is not valid. Compare it with /openapi.json."""
+
+    code = "invalid-request"
+    title = "Invalid request"
+    status = 422
+
+
+class MalformedJson(InvalidRequest):
+    """The body is not valid JSON. Send a JSON object with Content-Type: application/json."""
+
+    code = "malformed-json"
+    title = "Malformed JSON"
+    status = 422
+
+
+class QuestionTooLong(InvalidRequest):
+    """The question is too long. Shorten it, or put the text into a document."""
+
+    code = "question-too-long"
+    title = "Question too long"
+
+
+class OutputLimitTooHigh(InvalidRequest):
+    """More output tokens were asked for than is allowed. Ask for fewer."""
+
+    code = "output-limit-too-high"
+    title = "Output limit too high"
+
+
+class Unauthenticated(RefdeskError):
+    """No valid API key was sent. Send `Authorization: Bearer <key>`; `refdesk keys create NAME` makes one."""
+
+    code = "unauthenticated"
+    title = "Unauthenticated"
+    status = 401
+
+
+class Forbidden(RefdeskError):
+    """Your key may not do this. Ask an administrator for the right."""
+
+    code = "forbidden"
+    title = "Forbidden"
+    status = 403
+
+
+class NotFound(RefdeskError):
+    """There is nothing here under this id, or you may not see it."""
+
+    code = "not-found"
+    title = "Not found"
+    status = 404
+
+
+class MethodNotAllowed(RefdeskError):
+    """This address does not take that method. See /openapi.json."""
+
+    code = "method-not-allowed"
+    title = "Method not allowed"
+    status = 405
+
+
+class Conflict(RefdeskError):
+    """The request conflicts with what is already there. Read the current state and try again."""
+
+    code = "conflict"
+    title = "Conflict"
+    status = 409
+
+
+class NotYetSearchable(RefdeskError):
+    """The change you asked to wait for is not searchable yet. Try again shortly, or raise wait_seconds."""
+
+    code = "not-yet-searchable"
+    title = "Not yet searchable"
+    status = 409
+    retryable = True
+
+
+class VersionMismatch(RefdeskError):
+    """The document has changed since you read it. Fetch it again and repeat the change with its new ETag."""
+
+    code = "version-mismatch"
+    title = "Version mismatch"
+    status = 412
+
+
+class BodyTooLarge(RefdeskError):
+    """The upload is too large. Split it, or raise REFDESK_UPLOAD_BYTES_MAX."""
+
+    code = "body-too-large"
+    title = "Upload too large"
+    status = 413
+
+
+class UnsupportedMediaType(RefdeskError):
+    """This kind of file cannot be read. Convert it to PDF, DOCX, HTML or Markdown."""
+
+    code = "unsupported-media-type"
+    title = "Unsupported media type"
+    status = 415
+
+
+class TooManyRequests(RefdeskError):
+    """You have used up your share for now. Wait as long as Retry-After says."""
+
+    code = "rate-limited"
+    title = "Too many requests"
+    status = 429
+    retryable = True
+
+
+class Overloaded(RefdeskError):
+    """The service is at capacity. Wait as long as Retry-After says."""
+
+    code = "overloaded"
+    title = "Overloaded"
+    status = 503
+    retryable = True
+
+
+class Unavailable(RefdeskError):
+    """A part that Refdesk depends on does not answer. It is tried again by itself; `refdesk doctor` says which."""
+
+    code = "unavailable"
+    title = "Temporarily unavailable"
+    status = 503
+    retryable = True
+
+
+class ModelFailed(RefdeskError):
+    """The language model failed. Ask again; if it stays, check REFDESK_LLM_URL with `refdesk doctor`."""
+
+    code = "model-failed"
+    title = "The language model failed"
+    status = 502
+    retryable = True
+
+
+class DocumentRejected(RefdeskError):
+    """The document cannot be indexed."""
+
+    code = "document-rejected"
+    title = "Document cannot be indexed"
+    status = 422
+
+
+class ConfigurationError(RefdeskError):
+    """A setting is wrong. `refdesk doctor` shows every setting and where it came from."""
+
+    code = "configuration"
+    title = "Configuration error"
+    status = 500

@@ -1,0 +1,144 @@
+"""What the two services say to each other: CloudEvents 1.0, structured JSON, on NATS JetStream.
+
+Stream ``DOCUMENTS`` carries ``documents.<id>.changed`` and ``documents.<id>.deleted`` from the Document Service;
+stream ``INDEX`` carries ``index.<id>.applied`` and ``index.<id>.failed`` back. Duplicates and reordering are normal:
+``version`` decides, never arrival.
+"""
+
+from datetime import datetime
+from typing import Any, ClassVar
+
+import msgspec
+
+SPEC_VERSION = "1.0"
+CONTENT_TYPE = "application/cloudevents+json"
+DOCUMENTS_STREAM = "DOCUMENTS"
+INDEX_STREAM = "INDEX"
+
+
+class DocumentChanged(msgspec.Struct, frozen=True, kw_only=True):
+    """A document was created or got a new version (content, metadata or readers)."""
+
+    type: ClassVar[str] = "documents.changed"
+
+    document_id: str
+    version: int
+    content_sha256: str
+    media_type: str
+    title: str
+    readers: tuple[str, ...]
+    tags: tuple[str, ...] = ()
+    filename: str | None = None
+    url: str | None = None
+    occurred_at: datetime
+
+    @property
+    def subject(self) -> str:
+        return f"documents.{self.document_id}.changed"
+
+
+class DocumentDeleted(msgspec.Struct, frozen=True, kw_only=True):
+    """A document is gone; ``version`` is the tombstone's version, above every version it had."""
+
+    type: ClassVar[str] = "documents.deleted"
+
+    document_id: str
+    version: int
+    occurred_at: datetime
+
+    @property
+    def subject(self) -> str:
+        return f"documents.{self.document_id}.deleted"
+
+
+class IndexApplied(msgspec.Struct, frozen=True, kw_only=True):
+    """The index now shows exactly this version (or, after a deletion, nothing of the document)."""
+
+    type: ClassVar[str] = "index.applied"
+
+    document_id: str
+    version: int
+    chunks: int
+    generation: str
+    seconds: dict[str, float]
+    """Seconds by step: ``fetch``, ``parse``, ``chunk``, ``embed``, ``store``."""
+    occurred_at: datetime
+
+    @property
+    def subject(self) -> str:
+        return f"index.{self.document_id}.applied"
+
+
+class IndexFailed(msgspec.Struct, frozen=True, kw_only=True):
+    """Indexing this version failed; ``final`` when it was given up, else it will be tried again."""
+
+    type: ClassVar[str] = "index.failed"
+
+    document_id: str
+    version: int
+    reason: str
+    code: str
+    attempts: int
+    final: bool
+    occurred_at: datetime
+
+    @property
+    def subject(self) -> str:
+        return f"index.{self.document_id}.failed"
+
+
+Event = DocumentChanged | DocumentDeleted | IndexApplied | IndexFailed
+
+_BY_TYPE: dict[str, type[Event]] = {
+    kind.type: kind for kind in (DocumentChanged, DocumentDeleted, IndexApplied, IndexFailed)
+}
+
+
+class _Envelope(msgspec.Struct, kw_only=True, omit_defaults=True):
+    specversion: str = msgspec.field(default=SPEC_VERSION)
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: datetime
+    datacontenttype: str = "application/json"
+    traceparent: str | None = None
+    data: msgspec.Raw
+
+
+def encode(event: Event, *, event_id: str, source: str, traceparent: str | None = None) -> bytes:
+    """The event as a structured-mode CloudEvent. ``event_id`` is also its ``Nats-Msg-Id``."""
+    fields: dict[str, Any] = {
+        "specversion": SPEC_VERSION,
+        "id": event_id,
+        "source": source,
+        "type": event.type,
+        "subject": event.subject,
+        "time": event.occurred_at,
+        "datacontenttype": "application/json",
+        "data": event,
+    }
+    if traceparent is not None:
+        fields["traceparent"] = traceparent
+    return msgspec.json.encode(fields)
+
+
+class Received(msgspec.Struct, frozen=True):
+    """A decoded event with what its envelope adds."""
+
+    event_id: str
+    event: Event
+    traceparent: str | None
+
+
+def decode(payload: bytes) -> Received:
+    """Raises msgspec.ValidationError (a msgspec.MsgspecError) when the payload is not one of our events."""
+    envelope = msgspec.json.decode(payload, type=_Envelope)
+    kind = _BY_TYPE.get(envelope.type)
+    if kind is None:
+        raise msgspec.ValidationError(f"unknown event type {envelope.type!r}")
+    return Received(
+        event_id=envelope.id,
+        event=msgspec.json.decode(envelope.data, type=kind),
+        traceparent=envelope.traceparent,
+    )

@@ -1,0 +1,1 @@
+"""The vector database: chunks in, ranked passages out."""

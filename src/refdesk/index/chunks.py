@@ -1,0 +1,62 @@
+"""What goes into the index and what comes out of it."""
+
+import hashlib
+
+import msgspec
+
+
+class Chunk(msgspec.Struct, frozen=True, kw_only=True):
+    """A passage of a parsed document, cut along its structure. Chunks of a document do not overlap.
+
+    ``start`` and ``end`` are character offsets into the parsed text; ``page`` is 1-based, where the format has pages;
+    ``heading`` is the path of headings above it, joined by `` › ``.
+    """
+
+    ordinal: int
+    text: str
+    heading: str | None = None
+    page: int | None = None
+    start: int
+    end: int
+
+
+def embedded_text(title: str, chunk: Chunk) -> str:
+    """What the embedding model reads for a chunk: where it stands, then what it says."""
+    place = " › ".join(part for part in (title, chunk.heading) if part)
+    return f"{place}\n{chunk.text}" if place else chunk.text
+
+
+def content_hash(title: str, chunk: Chunk) -> bytes:
+    """sha256 of the embedded text: equal hashes share a vector."""
+    return hashlib.sha256(embedded_text(title, chunk).encode()).digest()
+
+
+class IndexedDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """The facts of a document version that its passages carry."""
+
+    document_id: str
+    version: int
+    title: str
+    readers: tuple[str, ...]
+    tags: tuple[str, ...] = ()
+    media_type: str
+    url: str | None = None
+    content_sha256: str
+
+
+class Passage(msgspec.Struct, frozen=True, kw_only=True):
+    """A chunk as a search returns it. ``score`` is the fused rank score: comparable within one search only.
+
+    ``similarity`` is the cosine similarity of question and chunk, in [-1, 1].
+    """
+
+    document_id: str
+    version: int
+    title: str
+    url: str | None
+    ordinal: int
+    text: str
+    heading: str | None
+    page: int | None
+    score: float
+    similarity: float

@@ -1,0 +1,212 @@
+"""HTTP as both services speak it: endpoints with a declared policy, JSON bodies, problem details.
+
+Every endpoint says who may call it (``policy``); the application authenticates, checks the policy, and only then runs
+the handler. An error of the one error tree becomes ``application/problem+json`` (RFC 9457); anything else is logged and
+becomes a plain 500. Pure ASGI throughout: nothing here stands between a handler and the client's disconnect.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Literal, TypeVar
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from refdesk.contracts.access import Principal
+from refdesk.contracts.errors import (
+    BodyTooLarge,
+    Forbidden,
+    InvalidRequest,
+    MalformedJson,
+    MethodNotAllowed,
+    NotFound,
+    RefdeskError,
+    Unauthenticated,
+)
+
+logger = logging.getLogger(__name__)
+
+JSON_BYTES_MAX = 1 << 20
+"""Ceiling of a JSON request body, in bytes; uploads have their own."""
+
+Policy = Literal["public", "principal", "administrator"]
+Authenticate = Callable[[HTTPConnection], Awaitable[Principal | None]]
+Handler = Callable[[Request, Principal], Awaitable[ASGIApp]]
+SocketHandler = Callable[[WebSocket, Principal], Awaitable[None]]
+
+ANONYMOUS = Principal(id="anonymous")
+
+T = TypeVar("T")
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """One route: its address, who may call it, what it takes and gives (the last two feed ``/openapi.json``)."""
+
+    method: Literal["GET", "POST", "PUT", "DELETE"]
+    path: str
+    policy: Policy
+    handler: Handler
+    summary: str
+    request: Any = None
+    response: Any = None
+    status: int = 200
+
+
+class SocketEndpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """One WebSocket route."""
+
+    path: str
+    policy: Policy
+    handler: SocketHandler
+    summary: str
+
+
+class Json(Response):
+    """A JSON response from a msgspec struct or plain data."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return msgspec.json.encode(content)
+
+
+def problem(error: RefdeskError) -> dict[str, Any]:
+    """The error as RFC 9457 problem details."""
+    details: dict[str, Any] = {
+        "type": error.code,
+        "title": error.title,
+        "status": error.status,
+        "detail": error.message,
+        **error.details,
+    }
+    if error.retry_after_s is not None:
+        details["retry_after"] = error.retry_after_s
+    return details
+
+
+def problem_response(error: RefdeskError) -> Response:
+    headers = {}
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = str(error.retry_after_s)
+    if error.status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="refdesk"'
+    body = msgspec.json.encode(problem(error))
+    return Response(body, status_code=error.status, headers=headers, media_type="application/problem+json")
+
+
+async def read_body(request: Request, *, bytes_max: int) -> bytes:
+    """The whole body; raises BodyTooLarge at the first piece past ``bytes_max``."""
+    pieces, total = [], 0
+    async for piece in request.stream():
+        total += len(piece)
+        if total > bytes_max:
+            raise BodyTooLarge(
+                f"The request body is larger than {bytes_max:,} bytes. Send less.", limit=bytes_max, actual=total
+            )
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+async def read_json(request: Request, kind: type[T], *, bytes_max: int = JSON_BYTES_MAX) -> T:
+    """The JSON body as ``kind``; raises MalformedJson or InvalidRequest, naming the field."""
+    return decode_json(await read_body(request, bytes_max=bytes_max), kind)
+
+
+def decode_json(body: bytes | str, kind: type[T]) -> T:
+    """Raises MalformedJson or InvalidRequest, naming the field."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"The request is not valid: {error}.") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise MalformedJson(f"The body is not valid JSON ({error}). Send a JSON object.") from error
+
+
+def query_int(request: Request, name: str, *, default: int, low: int, high: int) -> int:
+    """An integer query parameter within [low, high]; raises InvalidRequest."""
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
+        raise InvalidRequest(f"{name}={text!r} is not valid: give a whole number from {low} to {high}.", field=name)
+    return int(text)
+
+
+class _Guarded:
+    """An endpoint as an ASGI app: authenticate, check the policy, handle, turn errors into problems."""
+
+    def __init__(self, endpoint: Endpoint, authenticate: Authenticate) -> None:
+        self._endpoint = endpoint
+        self._authenticate = authenticate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send)
+        try:
+            principal = await _admit(request, self._endpoint.policy, self._authenticate)
+            response = await self._endpoint.handler(request, principal)
+        except RefdeskError as error:
+            if error.status >= 500:
+                logger.warning("%s %s: %s", request.method, self._endpoint.path, error)
+            response = problem_response(error)
+        except ClientDisconnect:
+            return
+        except Exception:
+            logger.exception("%s %s failed", request.method, self._endpoint.path)
+            response = problem_response(RefdeskError())
+        await response(scope, receive, send)
+
+
+async def _admit(connection: HTTPConnection, policy: Policy, authenticate: Authenticate) -> Principal:
+    if policy == "public":
+        return ANONYMOUS
+    principal = await authenticate(connection)
+    if principal is None:
+        raise Unauthenticated
+    if policy == "administrator" and not principal.administrator:
+        raise Forbidden("Only administrators may do this. Use a key of the group `administrators`.")
+    return principal
+
+
+def _socket(endpoint: SocketEndpoint, authenticate: Authenticate) -> WebSocketRoute:
+    async def handle(websocket: WebSocket) -> None:
+        try:
+            principal = await _admit(websocket, endpoint.policy, authenticate)
+        except RefdeskError as error:
+            await websocket.send_denial_response(problem_response(error))
+            return
+        await endpoint.handler(websocket, principal)
+
+    return WebSocketRoute(endpoint.path, handle)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    if status == 405:
+        return problem_response(MethodNotAllowed(f"{request.url.path} does not take {request.method}."))
+    return problem_response(NotFound(f"There is nothing at {request.url.path}. /openapi.json lists every address."))
+
+
+def create_app(
+    endpoints: Iterable[Endpoint | SocketEndpoint],
+    *,
+    authenticate: Authenticate,
+    lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]] | None = None,
+) -> Starlette:
+    """One ASGI application of these endpoints. ``authenticate`` gives None for whoever has no valid key."""
+    routes: list[BaseRoute] = []
+    for endpoint in endpoints:
+        if isinstance(endpoint, SocketEndpoint):
+            routes.append(_socket(endpoint, authenticate))
+        else:
+            guarded = _Guarded(endpoint, authenticate)
+            routes.append(Route(endpoint.path, guarded, methods=[endpoint.method]))
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _http_error}, lifespan=lifespan)
+    app.router.redirect_slashes = False
+    return app

@@ -1,0 +1,90 @@
+"""Server-sent events over plain ASGI: no buffering, heartbeats, slow readers cut, disconnects noticed.
+
+The body is an async iterator of ready bytes (``message`` makes them), so whatever arrives together leaves in one write.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+
+from starlette.types import Receive, Scope, Send
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_S = 10.0
+SEND_TIMEOUT_S = 10.0
+
+_HEADERS = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),
+)
+
+
+def message(event: str, data: bytes, *, event_id: int | None = None) -> bytes:
+    """One event. ``data`` is JSON without line breaks."""
+    head = b"" if event_id is None else b"id: %d\n" % event_id
+    return head + b"event: %s\ndata: %s\n\n" % (event.encode(), data)
+
+
+class EventStream:
+    """A streaming response. The body is closed when it ends, when the client leaves, or when it reads too slowly."""
+
+    def __init__(
+        self,
+        body: AsyncIterator[bytes],
+        *,
+        headers: Mapping[str, str] | None = None,
+        heartbeat_s: float = HEARTBEAT_S,
+        send_timeout_s: float = SEND_TIMEOUT_S,
+    ) -> None:
+        self._body = body
+        self._headers = [*_HEADERS, *((k.lower().encode(), v.encode()) for k, v in (headers or {}).items())]
+        self._heartbeat_s = heartbeat_s
+        self._send_timeout_s = send_timeout_s
+        self._sent_at = 0.0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                pump = tasks.create_task(self._pump(send))
+                watch = tasks.create_task(_cancel_on_disconnect(receive, pump))
+                heartbeat = tasks.create_task(self._heartbeat(send))
+                await asyncio.wait([pump])
+                watch.cancel()
+                heartbeat.cancel()
+        except* TimeoutError:
+            logger.info("cut a stream whose reader took more than %s s for one write", self._send_timeout_s)
+        finally:
+            await _close(self._body)
+
+    async def _pump(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self._headers})
+        async for piece in self._body:
+            await self._send(send, piece)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _send(self, send: Send, piece: bytes) -> None:
+        self._sent_at = asyncio.get_running_loop().time()
+        async with asyncio.timeout(self._send_timeout_s):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+
+    async def _heartbeat(self, send: Send) -> None:
+        clock = asyncio.get_running_loop().time
+        self._sent_at = clock()
+        while True:
+            await asyncio.sleep(self._sent_at + self._heartbeat_s - clock())
+            if clock() - self._sent_at >= self._heartbeat_s:
+                await self._send(send, b": still here\n\n")
+
+
+async def _cancel_on_disconnect(receive: Receive, pump: asyncio.Task[None]) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    pump.cancel()
+
+
+async def _close(body: AsyncIterator[bytes]) -> None:
+    close = getattr(body, "aclose", None)
+    if close is not None:
+        await close()
