@@ -1,0 +1,181 @@
+"""PostgreSQL: a pool per process, forward-only migrations, named queries and a listener that never gives up.
+
+Nothing here knows a table of ours, except the list of applied migrations. The driver's errors end at this border: what
+may pass by itself (a server that restarts, a pool that is exhausted, a lock that times out) becomes `Unavailable`;
+anything else is a bug and stays what it is.
+"""
+
+import asyncio
+import hashlib
+import logging
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from importlib.resources.abc import Traversable
+
+from psycopg import AsyncConnection, OperationalError, sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg_pool import AsyncConnectionPool
+
+from refdesk.contracts.errors import ConfigurationError, Unavailable
+
+logger = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT_S = 5
+POOL_WAIT_S = 10.0
+STATEMENT_TIMEOUT_S = 30.0
+LISTEN_CHECK_S = 30.0
+"""How long a silent listener goes before it asks the server whether it is still there."""
+LISTEN_RETRY_S = 1.0
+
+_NAME = re.compile(r"^-- name: *([a-z_][a-z0-9_]*) *$", re.MULTILINE)
+
+_CREATE_MIGRATIONS = """
+CREATE TABLE IF NOT EXISTS schema_migrations (
+    name text PRIMARY KEY, sha256 text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now()
+)"""
+
+
+@contextmanager
+def translated(part: str = "PostgreSQL") -> Iterator[None]:
+    """Raise `Unavailable` for the driver's operational errors, naming the part; let everything else through."""
+    try:
+        yield
+    except OperationalError as error:
+        raise Unavailable(
+            f"{part} does not answer ({type(error).__name__}). It is tried again by itself; `refdesk doctor` says why."
+        ) from error
+
+
+@asynccontextmanager
+async def open_pool(
+    url: str,
+    *,
+    name: str,
+    size_min: int = 1,
+    size_max: int = 8,
+    statement_timeout_s: float = STATEMENT_TIMEOUT_S,
+) -> AsyncIterator[AsyncConnectionPool]:
+    """A pool of connections, closed on leaving. Opens without waiting: a server that comes up later is found.
+
+    Autocommit is off; a connection is checked before it is lent; ``name`` is what `pg_stat_activity` shows.
+    """
+    pool = AsyncConnectionPool(
+        _conninfo(url, name=name, statement_timeout_s=statement_timeout_s),
+        min_size=size_min,
+        max_size=size_max,
+        open=False,
+        name=name,
+        timeout=POOL_WAIT_S,
+        check=AsyncConnectionPool.check_connection,
+    )
+    async with pool:
+        yield pool
+
+
+@asynccontextmanager
+async def transaction(pool: AsyncConnectionPool, *, part: str = "PostgreSQL") -> AsyncIterator[AsyncConnection]:
+    """A connection in a transaction: committed on leaving, rolled back on an error, errors translated."""
+    with translated(part):
+        async with pool.connection() as connection:
+            yield connection
+
+
+async def migrate(pool: AsyncConnectionPool, migrations: Traversable) -> list[str]:
+    """Apply the numbered ``.sql`` files that the database does not have yet, in one transaction; return their names.
+
+    Forward only. Safe when many processes start at once (advisory lock). Unknown applied files are left alone, so that
+    the last release runs on the next schema. Raises `ConfigurationError` when an applied file has been changed since.
+    """
+    files = sorted((file for file in migrations.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name)
+    async with transaction(pool) as connection:
+        await connection.execute("SET LOCAL statement_timeout = 0")
+        await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('refdesk.schema_migrations', 0))")
+        await connection.execute(_CREATE_MIGRATIONS)
+        cursor = await connection.execute("SELECT name, sha256 FROM schema_migrations")
+        applied = {str(name): str(digest) for name, digest in await cursor.fetchall()}
+        return [file.name for file in files if await _apply(connection, file, applied)]
+
+
+class Queries(Mapping[str, bytes]):
+    """The named queries of one ``.sql`` file, by item or by attribute."""
+
+    def __init__(self, queries: Mapping[str, str]) -> None:
+        self._queries = {name: text.encode() for name, text in queries.items()}
+
+    def __getitem__(self, name: str) -> bytes:
+        return self._queries[name]
+
+    def __getattr__(self, name: str) -> bytes:
+        try:
+            return self._queries[name]
+        except KeyError:
+            raise AttributeError(f"there is no query named {name}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._queries)
+
+    def __len__(self) -> int:
+        return len(self._queries)
+
+
+def load_queries(file: Traversable) -> Queries:
+    """Read named queries: each starts at a line ``-- name: some_name`` and ends before the next one."""
+    _, *parts = _NAME.split(file.read_text(encoding="utf-8"))
+    names, texts = parts[0::2], parts[1::2]
+    if len(set(names)) != len(names):
+        raise ValueError(f"{file.name} has two queries of the same name")
+    return Queries(dict(zip(names, (text.strip() for text in texts), strict=True)))
+
+
+async def listen(url: str, channel: str) -> AsyncIterator[str]:
+    """Payloads notified on a channel, for ever: a lost connection is replaced.
+
+    Yields an empty payload after every (re)connect, since something may have been missed: look, then wait.
+    """
+    while True:
+        try:
+            async with await _listener(url, channel) as connection:
+                yield ""
+                while True:
+                    async with aclosing(connection.notifies(timeout=LISTEN_CHECK_S)) as notifications:
+                        async for notification in notifications:
+                            yield notification.payload
+                    await connection.execute("SELECT 1")
+        except OperationalError as error:
+            logger.warning("Listening on %s was interrupted (%s); connecting again.", channel, type(error).__name__)
+            await asyncio.sleep(LISTEN_RETRY_S)
+
+
+async def _listener(url: str, channel: str) -> AsyncConnection:
+    conninfo = _conninfo(url, name=f"refdesk listen {channel}", statement_timeout_s=STATEMENT_TIMEOUT_S)
+    connection = await AsyncConnection.connect(conninfo, autocommit=True)
+    await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+    return connection
+
+
+async def _apply(connection: AsyncConnection, file: Traversable, applied: Mapping[str, str]) -> bool:
+    script = file.read_bytes()
+    digest = hashlib.sha256(script).hexdigest()
+    if file.name in applied:
+        if applied[file.name] != digest:
+            raise ConfigurationError(f"The migration {file.name} was changed after it was applied. Add a new one.")
+        return False
+    await connection.execute(script)
+    await connection.execute("INSERT INTO schema_migrations (name, sha256) VALUES (%s, %s)", (file.name, digest))
+    return True
+
+
+def _conninfo(url: str, *, name: str, statement_timeout_s: float) -> str:
+    given = conninfo_to_dict(url)
+    options = f"{given.get('options') or ''} -c statement_timeout={int(statement_timeout_s * 1000)}".strip()
+    return make_conninfo(
+        url,
+        application_name=name,
+        connect_timeout=CONNECT_TIMEOUT_S,
+        keepalives=1,
+        keepalives_idle=30,
+        keepalives_interval=10,
+        keepalives_count=3,
+        options=options,
+    )
