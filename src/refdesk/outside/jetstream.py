@@ -458,6 +458,8 @@ class Broker:
         for inbox in tuple(self._inboxes):
             inbox.break_off()
         for deadline in self._deadlines:
+            if deadline.expired():
+                continue
             deadline.reschedule(asyncio.get_running_loop().time())
         self._notify()
 

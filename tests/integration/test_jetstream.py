@@ -1,0 +1,391 @@
+"""The broker adapter against a real nats-server that is killed, restarted and wiped under it."""
+
+import asyncio
+import contextlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from refdesk.contracts.errors import ConfigurationError, Unavailable
+from refdesk.contracts.events import DOCUMENTS_STREAM, INDEX_STREAM
+from refdesk.outside.jetstream import Broker, Consumer, ConsumerSettings, Message, StreamSettings
+
+SMALL = StreamSettings(bytes_max=64 << 20)
+WORK = ConsumerSettings(stream=DOCUMENTS_STREAM, durable="work", filter_subjects=("documents.>",), ack_wait_s=2.0)
+
+
+class NatsServer:
+    """A nats-server of its own: same port and store over every restart."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        executable = Path(sys.executable).parent / "nats-server"
+        arguments = ["-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", str(self.folder / "store")]
+        log = self.folder / "nats.log"
+        self._process = subprocess.Popen([executable, *arguments, "-l", str(log)])
+        deadline = time.monotonic() + 15
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+            except OSError:
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.02)
+            else:
+                return
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def wipe(self) -> None:
+        shutil.rmtree(self.folder / "store")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[NatsServer]:
+    server = NatsServer(tmp_path)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+async def broker(server: NatsServer) -> AsyncIterator[Broker]:
+    async with Broker.connect(server.url, name="test", streams=SMALL) as broker:
+        await broker.ensure_streams()
+        yield broker
+
+
+async def eventually(condition: Callable[[], bool], *, within_s: float = 15.0) -> None:
+    async with asyncio.timeout(within_s):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def drained(consumer: Consumer, *, within_s: float = 15.0) -> None:
+    """Wait until nothing is left (a killed server forgets acknowledgements it had not written; those return)."""
+    async with asyncio.timeout(within_s):
+        while await consumer.pending_count() > 0:
+            await asyncio.sleep(0.02)
+
+
+class Seen:
+    """A handler that acknowledges and remembers."""
+
+    def __init__(self) -> None:
+        self.payloads: list[bytes] = []
+
+    async def __call__(self, message: Message) -> None:
+        await message.ack()
+        self.payloads.append(message.payload)
+
+    async def all_of(self, wanted: set[bytes]) -> None:
+        await eventually(lambda: wanted <= set(self.payloads))
+
+
+@contextlib.asynccontextmanager
+async def consuming(
+    consumer: Consumer, handle: object, *, concurrency: int = 4, grace_s: float = 1.0
+) -> AsyncIterator[None]:
+    task = asyncio.create_task(consumer.consume(handle, concurrency=concurrency, grace_s=grace_s))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled(), task
+
+
+async def publish(broker: Broker, name: str) -> None:
+    """Publish, trying again while the server is away, as a relay does."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                await broker.publish(f"documents.{name}.changed", name.encode(), message_id=name)
+            except Unavailable:
+                await asyncio.sleep(0.05)
+            else:
+                return
+
+
+async def test_messages_arrive_once_each_and_are_confirmed(broker: Broker) -> None:
+    """What is published is handled, acknowledged, and gone from the backlog."""
+    consumer = await broker.ensure_consumer(WORK)
+    seen = Seen()
+    for number in range(100):
+        await publish(broker, f"m{number}")
+    assert await consumer.pending_count() == 100
+    async with consuming(consumer, seen):
+        await eventually(lambda: len(seen.payloads) == 100)
+    assert sorted(seen.payloads) == sorted(f"m{number}".encode() for number in range(100))
+    assert await consumer.pending_count() == 0
+
+
+async def test_duplicates_by_message_id_are_dropped(broker: Broker) -> None:
+    """The server's window drops a message id it knows, and the acknowledgement says so."""
+    first = await broker.publish("documents.a.changed", b"1", message_id="same")
+    second = await broker.publish("documents.a.changed", b"1", message_id="same")
+    assert (first.duplicate, second.duplicate) == (False, True)
+    assert first.sequence == second.sequence
+    assert (await broker.stream_state(DOCUMENTS_STREAM)).messages == 1
+
+
+async def test_publish_leaves_the_callers_headers_alone(broker: Broker) -> None:
+    """The client library writes into the headers it is given; ours is a copy."""
+    headers = {"Traceparent": "00-1-2-03"}
+    await broker.publish("documents.a.changed", b"", message_id="1", headers=headers)
+    assert headers == {"Traceparent": "00-1-2-03"}
+
+
+async def test_unacknowledged_messages_come_back(broker: Broker) -> None:
+    """A message whose handler died without a word is delivered again after its lease, counted."""
+    consumer = await broker.ensure_consumer(WORK)
+    await publish(broker, "a")
+    deliveries: list[int] = []
+
+    async def handle(message: Message) -> None:
+        deliveries.append(message.deliveries)
+        if message.deliveries == 1:
+            message.settled = True  # as if the process had died here
+        else:
+            await message.ack()
+
+    async with consuming(consumer, handle):
+        await eventually(lambda: deliveries == [1, 2])
+
+
+async def test_a_nak_waits_its_delay(broker: Broker) -> None:
+    """``nak(delay_s)`` brings the message back no sooner than asked."""
+    consumer = await broker.ensure_consumer(WORK)
+    await publish(broker, "a")
+    times: list[float] = []
+
+    async def handle(message: Message) -> None:
+        times.append(time.monotonic())
+        await (message.nak(0.7) if len(times) == 1 else message.ack())
+
+    async with consuming(consumer, handle):
+        await eventually(lambda: len(times) == 2)
+    assert 0.65 <= times[1] - times[0] < 2.0
+
+
+async def test_a_terminated_message_never_returns(broker: Broker) -> None:
+    """``term`` ends a message for good."""
+    consumer = await broker.ensure_consumer(WORK)
+    await publish(broker, "a")
+    count = 0
+
+    async def handle(message: Message) -> None:
+        nonlocal count
+        count += 1
+        await message.term()
+
+    async with consuming(consumer, handle):
+        await eventually(lambda: count == 1)
+    assert await consumer.pending_count() == 0
+
+
+async def test_long_work_keeps_its_lease(broker: Broker) -> None:
+    """Work of twice the lease is not delivered to anybody else, because progress is reported."""
+    consumer = await broker.ensure_consumer(WORK)
+    await publish(broker, "slow")
+    deliveries: list[int] = []
+
+    async def handle(message: Message) -> None:
+        deliveries.append(message.deliveries)
+        await asyncio.sleep(2 * WORK.ack_wait_s)
+        await message.ack()
+
+    async with consuming(consumer, handle), consuming(broker.consumer(WORK), handle):
+        await drained(consumer)
+    assert deliveries == [1]
+
+
+async def test_a_failing_handler_gives_its_message_back(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unexpected exception is logged, the message is delivered again, and the loop goes on."""
+    monkeypatch.setattr("refdesk.outside.jetstream.UNEXPECTED_NAK_S", 0.1)
+    consumer = await broker.ensure_consumer(WORK)
+    await publish(broker, "a")
+    deliveries: list[int] = []
+
+    async def handle(message: Message) -> None:
+        deliveries.append(message.deliveries)
+        if message.deliveries == 1:
+            raise RuntimeError("boom")
+        await message.ack()
+
+    async with consuming(consumer, handle):
+        await eventually(lambda: deliveries == [1, 2])
+
+
+async def test_cancellation_finishes_what_is_in_hand(broker: Broker) -> None:
+    """Within the grace the running handler ends and acknowledges; what would not end is given back at once."""
+    consumer = await broker.ensure_consumer(WORK)
+    await publish(broker, "quick")
+    await publish(broker, "endless")
+    started: set[bytes] = set()
+
+    async def handle(message: Message) -> None:
+        started.add(message.payload)
+        await asyncio.sleep(0.3 if message.payload == b"quick" else 60)
+        await message.ack()
+
+    async with consuming(consumer, handle):
+        await eventually(lambda: len(started) == 2)
+    assert await consumer.pending_count() == 1
+    seen = Seen()
+    begin = time.monotonic()
+    async with consuming(consumer, seen):
+        await eventually(lambda: seen.payloads == [b"endless"])
+    assert time.monotonic() - begin < WORK.ack_wait_s
+
+
+async def test_a_server_killed_mid_fetch_costs_no_message(server: NatsServer, broker: Broker) -> None:
+    """SIGKILL while pulls are outstanding and messages in hand; after the restart everything arrives."""
+    consumer = await broker.ensure_consumer(WORK)
+    seen = Seen()
+    wanted: set[bytes] = set()
+    async with consuming(consumer, seen):
+        for round_ in range(3):
+            before = [f"before-{round_}-{number}" for number in range(20)]
+            for name in before:
+                await publish(broker, name)
+            server.kill()
+            await eventually(lambda: not broker.connected)
+            with pytest.raises(Unavailable):
+                await broker.publish("documents.a.changed", b"", message_id="refused at once")
+            down = asyncio.create_task(publish(broker, f"down-{round_}"))
+            server.start()
+            await down
+            await publish(broker, f"after-{round_}")
+            wanted |= {name.encode() for name in (*before, f"down-{round_}", f"after-{round_}")}
+            await seen.all_of(wanted)
+        await drained(consumer)
+
+
+async def test_an_idle_pull_survives_the_servers_restart(server: NatsServer, broker: Broker) -> None:
+    """Nothing to do, the server restarts, and the next message still arrives within seconds."""
+    consumer = await broker.ensure_consumer(WORK)
+    seen = Seen()
+    async with consuming(consumer, seen):
+        await publish(broker, "first")
+        await eventually(lambda: len(seen.payloads) == 1)
+        server.kill()
+        server.start()
+        begin = time.monotonic()
+        await publish(broker, "second")
+        await eventually(lambda: len(seen.payloads) == 2, within_s=5)
+    print(f"idle pull healed {time.monotonic() - begin:.2f} s after the restart")  # noqa: T201
+
+
+async def test_a_wiped_store_is_made_anew(server: NatsServer, broker: Broker) -> None:
+    """Streams and consumer are created again by themselves; the stream's creation time tells of it."""
+    consumer = await broker.ensure_consumer(WORK)
+    created = await broker.stream_created_at(DOCUMENTS_STREAM)
+    seen = Seen()
+    async with consuming(consumer, seen):
+        server.kill()
+        server.wipe()
+        server.start()
+        await publish(broker, "new")
+        await eventually(lambda: seen.payloads == [b"new"])
+    assert await broker.stream_created_at(DOCUMENTS_STREAM) > created
+
+
+async def test_a_deleted_consumer_is_created_again(broker: Broker) -> None:
+    """Deleting the consumer under a running pull costs a moment, not the worker."""
+    consumer = await broker.ensure_consumer(WORK)
+    seen = Seen()
+    async with consuming(consumer, seen):
+        await publish(broker, "a")
+        await eventually(lambda: len(seen.payloads) == 1)
+        await broker.api(f"CONSUMER.DELETE.{DOCUMENTS_STREAM}.work", dict)
+        await publish(broker, "b")
+        await eventually(lambda: b"b" in seen.payloads)
+
+
+async def test_a_drifted_stream_is_named(server: NatsServer, broker: Broker) -> None:
+    """Another limit than the settings say is an error that names stream and field."""
+    changed = StreamSettings(bytes_max=32 << 20)
+    async with Broker.connect(server.url, name="other", streams=changed) as other:
+        with pytest.raises(ConfigurationError, match=f"{DOCUMENTS_STREAM} has max_bytes=67108864") as caught:
+            await other.ensure_streams()
+    assert caught.value.details["field"] == "max_bytes"
+
+
+async def test_a_drifted_consumer_is_updated_or_named(broker: Broker) -> None:
+    """What can change is changed; what cannot is an error that names the field."""
+    await broker.ensure_consumer(WORK)
+    longer = ConsumerSettings(stream=WORK.stream, durable="work", filter_subjects=("documents.>",), ack_wait_s=7.0)
+    await broker.ensure_consumer(longer)
+    config = {"durable_name": "fixed", "name": "fixed", "ack_policy": "all", "deliver_policy": "new"}
+    body = {"stream_name": INDEX_STREAM, "config": config}
+    await broker.api(f"CONSUMER.CREATE.{INDEX_STREAM}.fixed", dict, body)
+    with pytest.raises(ConfigurationError, match="deliver_policy='new' where 'all'"):
+        await broker.ensure_consumer(
+            ConsumerSettings(stream=INDEX_STREAM, durable="fixed", filter_subjects=("index.>",))
+        )
+
+
+async def test_a_server_that_comes_later_is_found(tmp_path: Path) -> None:
+    """A broker opened before its server raises Unavailable, names the address without secrets, and connects later."""
+    server = NatsServer(tmp_path)
+    url = f"nats://someone:secret@127.0.0.1:{server.port}"
+    async with Broker.connect(url, name="early", streams=SMALL, wait_s=0.1) as broker:
+        with pytest.raises(Unavailable, match=f"127.0.0.1:{server.port}") as caught:
+            await broker.ensure_streams()
+        assert "secret" not in str(caught.value)
+        server.start()
+        try:
+            assert await broker.wait_connected(timeout_s=10)
+            await broker.ensure_streams()
+        finally:
+            server.kill()
+
+
+async def test_a_connection_given_up_is_replaced(broker: Broker) -> None:
+    """A connection that the client library closed for good is made anew."""
+    assert broker._client is not None
+    await broker._client.close()
+    await publish(broker, "a")
+
+
+async def test_a_half_open_connection_is_noticed(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that keeps the connection but says nothing is taken for lost; when it wakes, work goes on."""
+    monkeypatch.setattr("refdesk.outside.jetstream.PING_INTERVAL_S", 0.2)
+    async with Broker.connect(server.url, name="test", streams=SMALL) as broker:
+        await broker.ensure_streams()
+        seen = Seen()
+        async with consuming(broker.consumer(WORK), seen):
+            await publish(broker, "a")
+            await seen.all_of({b"a"})
+            server.signal(signal.SIGSTOP)
+            try:
+                await eventually(lambda: not broker.connected)
+            finally:
+                server.signal(signal.SIGCONT)
+            await publish(broker, "b")
+            await seen.all_of({b"a", b"b"})
