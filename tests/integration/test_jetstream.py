@@ -226,7 +226,7 @@ async def test_long_work_keeps_its_lease(broker: Broker) -> None:
 
 async def test_a_failing_handler_gives_its_message_back(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """An unexpected exception is logged, the message is delivered again, and the loop goes on."""
-    monkeypatch.setattr("refdesk.outside.jetstream.UNEXPECTED_NAK_S", 0.1)
+    monkeypatch.setattr("refdesk.outside.jetstream_consumer.UNEXPECTED_NAK_S", 0.1)
     consumer = await broker.ensure_consumer(WORK)
     await publish(broker, "a")
     deliveries: list[int] = []
@@ -322,7 +322,7 @@ async def test_a_deleted_consumer_is_created_again(broker: Broker) -> None:
     async with consuming(consumer, seen):
         await publish(broker, "a")
         await eventually(lambda: len(seen.payloads) == 1)
-        await broker.api(f"CONSUMER.DELETE.{DOCUMENTS_STREAM}.work", dict)
+        await broker._connection.api(f"CONSUMER.DELETE.{DOCUMENTS_STREAM}.work", dict)
         await publish(broker, "b")
         await eventually(lambda: b"b" in seen.payloads)
 
@@ -343,7 +343,7 @@ async def test_a_drifted_consumer_is_updated_or_named(broker: Broker) -> None:
     await broker.ensure_consumer(longer)
     config = {"durable_name": "fixed", "name": "fixed", "ack_policy": "all", "deliver_policy": "new"}
     body = {"stream_name": INDEX_STREAM, "config": config}
-    await broker.api(f"CONSUMER.CREATE.{INDEX_STREAM}.fixed", dict, body)
+    await broker._connection.api(f"CONSUMER.CREATE.{INDEX_STREAM}.fixed", dict, body)
     with pytest.raises(ConfigurationError, match="deliver_policy='new' where 'all'"):
         await broker.ensure_consumer(
             ConsumerSettings(stream=INDEX_STREAM, durable="fixed", filter_subjects=("index.>",))
@@ -368,14 +368,14 @@ async def test_a_server_that_comes_later_is_found(tmp_path: Path) -> None:
 
 async def test_a_connection_given_up_is_replaced(broker: Broker) -> None:
     """A connection that the client library closed for good is made anew."""
-    assert broker._client is not None
-    await broker._client.close()
+    assert broker._connection._client is not None
+    await broker._connection._client.close()
     await publish(broker, "a")
 
 
 async def test_a_half_open_connection_is_noticed(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that keeps the connection but says nothing is taken for lost; when it wakes, work goes on."""
-    monkeypatch.setattr("refdesk.outside.jetstream.PING_INTERVAL_S", 0.2)
+    monkeypatch.setattr("refdesk.outside.nats_connection.PING_INTERVAL_S", 0.2)
     async with Broker.connect(server.url, name="test", streams=SMALL) as broker:
         await broker.ensure_streams()
         seen = Seen()
