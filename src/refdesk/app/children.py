@@ -1,0 +1,266 @@
+"""Keeping child processes alive: started together, probed until healthy, restarted when they die, stopped in order.
+
+One keeper task lives as long as its child is wanted, through any number of lives of the process:
+
+    sweep → prepare → spawn → probe until healthy → wait for its end or for stop → end → sweep ─┐
+      ▲                                                              backoff, unless stopping    │
+      └──────────────────────────────────────────────────────────────────────────────────────────┘
+
+A child that never becomes healthy at its *first* start is an error for whoever starts it; later on there is nobody to
+tell but the console, so it is tried again for ever. A child that hangs without dying is not restarted: from outside, a
+hang and a long recovery look the same, and ending a recovery only makes it longer.
+"""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from refdesk.app import processes
+from refdesk.app.processes import Guardian, Program
+from refdesk.contracts.errors import ConfigurationError, RefdeskError
+
+RESTART_DELAY_MIN_S = 0.1
+RESTART_DELAY_MAX_S = 10.0
+HEALTHY_RESET_S = 30.0
+"""A child that was healthy for so long has its failures forgiven."""
+FIRST_START_ATTEMPTS = 3
+PROBE_INTERVAL_S = 0.02
+
+
+class StartFailed(ConfigurationError):
+    """A part of Refdesk could not be started. Its log in the data directory says why."""
+
+    code = "start-failed"
+    title = "Start failed"
+
+
+async def nothing() -> None:
+    """The hook of a child that needs none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Child:
+    """A program and what its keeper must know about it.
+
+    `healthy` is one probe: True when the child serves, False when it does not yet; it has its own time limit.
+    `prepare` runs before every start; what it raises as RefdeskError counts as a failed start.
+    `sweep` runs before every start and after every end, and ends processes that left the child's process group.
+    """
+
+    program: Program
+    healthy: Callable[[], Awaitable[bool]]
+    prepare: Callable[[], Awaitable[None]] = nothing
+    sweep: Callable[[], Awaitable[None]] = nothing
+    start_timeout_s: float = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChildEvent:
+    """Something that happened to a child; `message` is one complete line for people."""
+
+    child: str
+    state: Literal["healthy", "failed", "stopped", "swept"]
+    message: str
+
+
+OnEvent = Callable[[ChildEvent], None]
+
+
+def ignore(event: ChildEvent) -> None:
+    """For callers that want to hear nothing."""
+
+
+def restart_delay_s(failures: int) -> float:
+    """Doubling from 0.1 s to 10 s; `failures` counts from 1."""
+    doublings = min(failures - 1, 16)
+    return min(RESTART_DELAY_MIN_S * float(1 << doublings), RESTART_DELAY_MAX_S)
+
+
+def how_it_ended(returncode: int | None) -> str:
+    if returncode is None:
+        return "did not end"
+    if returncode < 0:
+        return f"was ended by signal {-returncode} ({signal.strsignal(-returncode)})"
+    return f"ended with exit code {returncode}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folders:
+    """Where children log and where they are written down. Both exist."""
+
+    logs: Path
+    records: Path
+
+
+class _Keeper:
+    """One child through all its lives."""
+
+    def __init__(
+        self, child: Child, *, folders: Folders, guardian: Guardian, on_event: OnEvent, hurry: asyncio.Event
+    ) -> None:
+        self._child = child
+        self._program = child.program
+        self._log = folders.logs / f"{child.program.name}.log"
+        self._record = folders.records / f"{child.program.name}.pid"
+        self._guardian = guardian
+        self._on_event = on_event
+        self._hurry = hurry
+        self._stopping = asyncio.Event()
+        self._began_s = 0.0
+        self._healthy_since_s: float | None = None
+        self._failures = 0
+        self.started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.gone = asyncio.Event()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    async def keep(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                await self._one_life()
+                if not self._stopping.is_set():
+                    await processes.first_of(self._stopping.wait(), within_s=restart_delay_s(self._failures))
+        finally:
+            if not self.started.done():
+                self.started.cancel()
+            self.gone.set()
+
+    async def _one_life(self) -> None:
+        self._began_s, self._healthy_since_s = _now_s(), None
+        try:
+            await self._child.sweep()
+            await self._child.prepare()
+            process = await self._spawn()
+        except (OSError, RefdeskError) as error:
+            self._failed(str(error), error=error)
+            return
+        try:
+            await self._live(process)
+        finally:
+            await self._end(process)
+
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        process = await processes.spawn(self._program, log_path=self._log)
+        self._guardian.watch(process.pid, program=self._program)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            processes.write_record(self._record, record=processes.Record.of(process.pid, program=self._program))
+        return process
+
+    async def _live(self, process: asyncio.subprocess.Process) -> None:
+        if await self._becomes_healthy(process):
+            self._healthy_since_s = _now_s()
+            self._say("healthy", f"{self._program.name} is ready after {self._healthy_since_s - self._began_s:.1f} s.")
+            if not self.started.done():
+                self.started.set_result(None)
+            await processes.first_of(process.wait(), self._stopping.wait())
+        if self._stopping.is_set():
+            return
+        if process.returncode is None:
+            self._failed(f"{self._program.name} did not become healthy within {self._child.start_timeout_s:.0f} s")
+        else:
+            self._failed(f"{self._program.name} {how_it_ended(process.returncode)}")
+
+    async def _becomes_healthy(self, process: asyncio.subprocess.Process) -> bool:
+        healthy = asyncio.Event()
+
+        async def probe() -> None:
+            while not await self._child.healthy():
+                await asyncio.sleep(PROBE_INTERVAL_S)
+            healthy.set()
+
+        await processes.first_of(probe(), process.wait(), self._stopping.wait(), within_s=self._child.start_timeout_s)
+        return healthy.is_set() and process.returncode is None
+
+    async def _end(self, process: asyncio.subprocess.Process) -> None:
+        was_running = process.returncode is None
+        clean = await processes.end(process, program=self._program, hurry=self._hurry)
+        await self._child.sweep()
+        self._guardian.forget(process.pid)
+        self._record.unlink(missing_ok=True)
+        if was_running and self._stopping.is_set():
+            how = "has stopped" if clean else "did not stop in time and was killed"
+            self._say("stopped", f"{self._program.name} {how}.")
+
+    def _failed(self, what: str, *, error: Exception | None = None) -> None:
+        long_enough = self._healthy_since_s is not None and _now_s() - self._healthy_since_s >= HEALTHY_RESET_S
+        self._failures = 1 if long_enough else self._failures + 1
+        tail = processes.log_tail(self._log)
+        if not self.started.done() and (error or self._failures >= FIRST_START_ATTEMPTS):
+            said = f" It said: {tail}" if tail and not error else ""
+            self.started.set_exception(
+                error if isinstance(error, RefdeskError) else StartFailed(f"{what}.{said} The log is {self._log}.")
+            )
+            self._stopping.set()
+            return
+        self._say("failed", f"{what}; starting it again in {restart_delay_s(self._failures):.1f} s ({self._log}).")
+
+    def _say(self, state: Literal["healthy", "failed", "stopped"], message: str) -> None:
+        self._on_event(ChildEvent(child=self._program.name, state=state, message=message))
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
+
+
+class Children:
+    """The running children, in the order they were started. Made by `children()`."""
+
+    def __init__(self, *, tasks: asyncio.TaskGroup, guardian: Guardian, folders: Folders, on_event: OnEvent) -> None:
+        self._tasks = tasks
+        self._guardian = guardian
+        self._folders = folders
+        self._on_event = on_event
+        self._hurry = asyncio.Event()
+        self._stages: list[list[_Keeper]] = []
+
+    async def start(self, *children: Child) -> None:
+        """Start these at the same time; return when all are healthy. Raises StartFailed when one cannot be started."""
+        stage = [
+            _Keeper(child, folders=self._folders, guardian=self._guardian, on_event=self._on_event, hurry=self._hurry)
+            for child in children
+        ]
+        self._stages.append(stage)
+        for keeper in stage:
+            self._tasks.create_task(keeper.keep())
+        await asyncio.gather(*(keeper.started for keeper in stage))
+
+    async def stop(self) -> None:
+        """Stop what was started last first; children that were started together stop together."""
+        for stage in reversed(self._stages):
+            for keeper in stage:
+                keeper.stop()
+            for keeper in stage:
+                await keeper.gone.wait()
+
+    def hurry(self) -> None:
+        """Give nobody any more grace."""
+        self._hurry.set()
+
+
+@contextlib.asynccontextmanager
+async def children(*, folders: Folders, on_event: OnEvent = ignore) -> AsyncIterator[Children]:
+    """Children for as long as the block lasts; leaving it, in whatever way, stops them in reverse order.
+
+    First ends what a crashed run may have left behind. Enter and leave it in the same task.
+    """
+    for name in await processes.end_leftovers(folders.records):
+        message = f"{name} was still running from a run that had crashed; it has been ended."
+        on_event(ChildEvent(child=name, state="swept", message=message))
+    try:
+        async with processes.guardian() as guardian, asyncio.TaskGroup() as tasks:
+            running = Children(tasks=tasks, guardian=guardian, folders=folders, on_event=on_event)
+            try:
+                yield running
+            finally:
+                await running.stop()
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) == 1:
+            raise group.exceptions[0] from None
+        raise

@@ -1,0 +1,129 @@
+"""The embedded NATS server with JetStream: loopback only, behind a token, every message on disk before its ack."""
+
+import asyncio
+import contextlib
+import json
+import random
+import secrets
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import nats
+import nats.errors
+import nats.js.errors
+
+from refdesk.app.children import Child, StartFailed
+from refdesk.app.processes import Program
+
+PORTS = range(20_000, 32_768)
+"""Below Linux's ephemeral ports. A client that tries again and again to reach a dead server on an ephemeral port will one
+day be given that very port as its own, connect to itself, and keep the server from coming back."""
+PORT_ATTEMPTS = 50
+PROBE_TIMEOUT_S = 2.0
+START_TIMEOUT_S = 120.0
+MEMORY_STORE_BYTES_MAX = 64 * 1024 * 1024
+FILE_STORE_BYTES_MAX = 8 * 1024 * 1024 * 1024
+PAYLOAD_BYTES_MAX = 1024 * 1024
+GO_MEMORY_SOFT_MAX = "256MiB"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NatsPlace:
+    """Where one embedded NATS server lives: its directory (token, settings, store), its binary and its port."""
+
+    directory: Path
+    binary: Path
+    port: int
+
+    @property
+    def url(self) -> str:
+        """Carries the token. Raises OSError when the token can be neither read nor written."""
+        return f"nats://{_token(self.directory / 'token')}@127.0.0.1:{self.port}"
+
+
+def free_port() -> int:
+    """A port on 127.0.0.1 that nobody uses now. Raises StartFailed when there seems to be none."""
+    for port in random.sample(PORTS, PORT_ATTEMPTS):
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise StartFailed(f"No free port was found on 127.0.0.1 between {PORTS[0]} and {PORTS[-1]}.")
+
+
+def nats_child(place: NatsPlace) -> Child:
+    url = place.url
+    settings = place.directory / "nats-server.conf"
+
+    async def prepare() -> None:
+        settings.write_text(json.dumps(_settings(place), indent=2), encoding="utf-8")
+        settings.chmod(0o600)
+
+    return Child(
+        program=Program(
+            name="nats",
+            command=(str(place.binary), "-c", str(settings)),
+            working_directory=place.directory,
+            environment={"GOMEMLIMIT": GO_MEMORY_SOFT_MAX},
+        ),
+        healthy=lambda: answers(url),
+        prepare=prepare,
+        start_timeout_s=START_TIMEOUT_S,
+    )
+
+
+async def answers(url: str) -> bool:
+    """True when the server at `url` takes a connection and its JetStream answers."""
+
+    async def stay_quiet(error: Exception) -> None:
+        """A server that is not there yet is no news."""
+
+    try:
+        async with asyncio.timeout(PROBE_TIMEOUT_S):
+            await _accepts(url)
+            client = await nats.connect(url, allow_reconnect=False, connect_timeout=1, error_cb=stay_quiet)
+            try:
+                await client.jetstream().account_info()
+            finally:
+                await client.close()
+    except (OSError, TimeoutError, nats.errors.Error):
+        return False
+    return True
+
+
+async def _accepts(url: str) -> None:
+    """Raises OSError when nobody listens; the client would wait two seconds before it says so."""
+    address = urlsplit(url)
+    _, writer = await asyncio.open_connection(address.hostname, address.port)
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+
+
+def _token(path: Path) -> str:
+    """Made once and kept, readable by us alone."""
+    try:
+        return path.read_text(encoding="ascii")
+    except FileNotFoundError:
+        token = secrets.token_hex(24)
+        path.touch(mode=0o600)
+        path.write_text(token, encoding="ascii")
+        return token
+
+
+def _settings(place: NatsPlace) -> dict[str, object]:
+    """JSON is a subset of the server's configuration language."""
+    return {
+        "server_name": "refdesk",
+        "listen": f"127.0.0.1:{place.port}",
+        "authorization": {"token": _token(place.directory / "token")},
+        "max_payload": PAYLOAD_BYTES_MAX,
+        "jetstream": {
+            "store_dir": str(place.directory / "store"),
+            "max_memory_store": MEMORY_STORE_BYTES_MAX,
+            "max_file_store": FILE_STORE_BYTES_MAX,
+            "sync_interval": "always",  # the default flushes every 2 minutes: acked messages die with the power
+        },
+    }
