@@ -1,0 +1,63 @@
+-- The outbox: written with each change, emptied by the relays.
+
+-- name: post_event
+-- The outbox row of a change, in the change's transaction. What was published of earlier versions has served.
+-- Index: outbox_document.
+WITH served AS (
+    DELETE FROM outbox WHERE document_id = %(document_id)s AND published_at IS NOT NULL
+)
+INSERT INTO outbox (id, document_id, version, subject, payload, traceparent)
+VALUES (%(event_id)s, %(document_id)s, %(version)s, %(subject)s, %(payload)s, %(traceparent)s);
+
+-- name: wake_relays
+SELECT pg_notify('refdesk_outbox', '');
+
+-- name: claim_events
+-- Rows are claimed by their own state; a lease that ran out frees them. A document's later event waits while an earlier
+-- one is in another relay's hands. Index: outbox_pending, outbox_document.
+WITH claimable AS (
+    SELECT id FROM outbox o
+    WHERE published_at IS NULL AND (claimed_until IS NULL OR claimed_until < clock_timestamp())
+      AND NOT EXISTS (
+          SELECT 1 FROM outbox earlier
+          WHERE earlier.document_id = o.document_id AND earlier.version < o.version
+            AND earlier.published_at IS NULL AND earlier.claimed_until >= clock_timestamp()
+      )
+    ORDER BY id
+    LIMIT %(count)s
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE outbox SET claimed_until = clock_timestamp() + make_interval(secs => %(lease_s)s)
+FROM claimable WHERE outbox.id = claimable.id
+RETURNING outbox.id, outbox.document_id, outbox.version, outbox.subject, outbox.payload;
+
+-- name: mark_published
+-- Index: outbox_pkey.
+UPDATE outbox SET published_at = clock_timestamp(), claimed_until = NULL WHERE id = ANY(%(ids)s);
+
+-- name: release_events
+-- Index: outbox_pkey.
+UPDATE outbox SET claimed_until = NULL WHERE id = ANY(%(ids)s) AND published_at IS NULL;
+
+-- name: documents_to_retell
+-- Current versions and tombstones, oldest first, a batch at a time. Index: documents_pkey.
+SELECT * FROM documents
+WHERE id > %(after)s AND (NOT %(pending_only)s OR state = 'pending')
+ORDER BY id
+LIMIT %(count)s
+FOR SHARE;
+
+-- name: recall_streams
+SELECT stream, created_at, last_sequence FROM broker_memory LIMIT 10;
+
+-- name: raise_sequence
+UPDATE broker_memory SET last_sequence = greatest(last_sequence, %(last_sequence)s), seen_at = clock_timestamp()
+WHERE stream = %(stream)s;
+
+-- name: remember_stream
+INSERT INTO broker_memory (stream, created_at, last_sequence)
+VALUES (%(stream)s, %(created_at)s, %(last_sequence)s)
+ON CONFLICT (stream) DO UPDATE
+SET created_at = excluded.created_at, seen_at = clock_timestamp(),
+    last_sequence = CASE WHEN %(lower)s THEN excluded.last_sequence
+                         ELSE greatest(broker_memory.last_sequence, excluded.last_sequence) END;

@@ -1,0 +1,185 @@
+"""The relay: carries committed events from the outbox to the broker.
+
+    write ──(one transaction)──▶ documents + outbox ──claim──▶ publish ──acknowledged──▶ mark published
+                                     │                            │
+                                     └── NOTIFY wakes the relay   └── refused, unreachable: release, back off
+
+Rows are claimed by their own state under a lease, never by "id greater than the last": ids and times are not in commit
+order, so any high-water mark would skip a row that commits late. A crash between the acknowledgement and the mark
+publishes the event once more; the broker drops it by its id, or the consumer by its version.
+
+The broker may lose what it acknowledged (a wiped directory, an older copy restored, a power cut). The relay remembers
+when each stream was made and the highest sequence it has seen; a stream that is younger, or has gone back, has lost
+messages, and every document that is not known to be indexed is told again. What the relay does *not* do: keep order
+between documents, or promise order within one when two relays meet. Versions decide.
+"""
+
+import asyncio
+import contextlib
+import logging
+
+import msgspec
+
+from refdesk.contracts.errors import RefdeskError, Unavailable
+from refdesk.contracts.events import DOCUMENTS_STREAM, INDEX_STREAM
+from refdesk.documents.outbox import Outbox, OutboxEvent, StreamMemory
+from refdesk.outside.jetstream import Broker, Published
+from refdesk.outside.postgres import listen
+
+logger = logging.getLogger(__name__)
+
+CHANNEL = "refdesk_outbox"
+
+
+class RelaySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """``lease_s`` must outlast one batch's publishing; a relay that dies holds its rows that long."""
+
+    batch: int = 100
+    lease_s: float = 15.0
+    poll_s: float = 1.0
+    check_s: float = 5.0
+    backoff_s: tuple[float, ...] = (0.1, 0.2, 0.5, 1.0, 2.0)
+
+
+class Relay:
+    """Run one per process; they share the outbox."""
+
+    def __init__(
+        self, outbox: Outbox, *, broker: Broker, database_url: str, settings: RelaySettings | None = None
+    ) -> None:
+        self._outbox = outbox
+        self._broker = broker
+        self._database_url = database_url
+        self._settings = settings or RelaySettings()
+        self._wake = asyncio.Event()
+        self._seen_sequence = 0
+        self._gone_back = False
+        self._check_due_at = 0.0
+        self._failures = 0
+
+    async def run(self) -> None:
+        """Publish until cancelled. Neither the broker's nor the database's absence ends it."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._listen())
+            tasks.create_task(self._publish_forever())
+
+    async def _listen(self) -> None:
+        async for _ in listen(self._database_url, CHANNEL):
+            self._wake.set()
+
+    async def _publish_forever(self) -> None:
+        while True:
+            self._wake.clear()
+            try:
+                await self._check_streams_when_due()
+                published = await self._publish_batch()
+            except Exception as error:  # noqa: BLE001 (the loop's border: whatever went wrong, it is tried again)
+                await self._back_off(error)
+                continue
+            self._failures = 0
+            if published == 0:
+                await self._wait(self._settings.poll_s)
+
+    async def _wait(self, interval_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(interval_s):
+                await self._wake.wait()
+
+    async def _back_off(self, error: Exception) -> None:
+        pauses = self._settings.backoff_s
+        if not isinstance(error, Unavailable):
+            logger.error("the relay failed; trying again", exc_info=error)
+        elif self._failures == 0:
+            logger.warning("the relay cannot publish; changes wait in the outbox: %s", error)
+        await asyncio.sleep(pauses[min(self._failures, len(pauses) - 1)])
+        self._failures += 1
+
+    async def _publish_batch(self) -> int:
+        """Publish one batch; returns how many rows were claimed. Raises the first error after settling the batch."""
+        events = await self._outbox.claim(count=self._settings.batch, lease_s=self._settings.lease_s)
+        if not events:
+            return 0
+        batch = _Batch(self._broker, events)
+        try:
+            await batch.publish()
+        finally:
+            await asyncio.shield(self._settle(batch))
+        if batch.error is not None:
+            raise batch.error
+        return len(events)
+
+    async def _settle(self, batch: "_Batch") -> None:
+        if batch.acknowledged:
+            self._notice_sequences(batch)
+            await self._outbox.mark_published(
+                list(batch.acknowledged), stream=DOCUMENTS_STREAM, last_sequence=self._seen_sequence
+            )
+        if batch.unpublished:
+            await self._outbox.release(batch.unpublished)
+
+    def _notice_sequences(self, batch: "_Batch") -> None:
+        """Remember the highest sequence, unless a new message got one that was given out before."""
+        sequences = [reply.sequence for reply in batch.acknowledged.values() if not reply.duplicate]
+        if sequences and min(sequences) <= self._seen_sequence:
+            self._gone_back = True
+        else:
+            self._seen_sequence = max([self._seen_sequence, *sequences])
+
+    async def _check_streams_when_due(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._gone_back or now >= self._check_due_at:
+            await self._check_streams()
+            self._check_due_at = now + self._settings.check_s
+
+    async def _check_streams(self) -> None:
+        """Compare the broker's streams with what was last seen of them; tell again what they may have lost."""
+        await self._broker.ensure_streams()
+        remembered = await self._outbox.recall_streams()
+        seen = {stream: await self._look_at(stream) for stream in (DOCUMENTS_STREAM, INDEX_STREAM)}
+        if self._gone_back or any(_has_lost(remembered.get(stream), now) for stream, now in seen.items()):
+            count = await self._outbox.retell(pending_only=True)
+            logger.warning("the broker has lost messages; told %d pending documents again", count)
+            remembered = {}
+        for stream, now in seen.items():
+            await self._outbox.remember_stream(stream, now, lower=stream not in remembered)
+        self._seen_sequence, self._gone_back = seen[DOCUMENTS_STREAM].last_sequence, False
+
+    async def _look_at(self, stream: str) -> StreamMemory:
+        state = await self._broker.stream_state(stream)
+        return StreamMemory(created_at=state.created_at, last_sequence=state.last_sequence)
+
+
+def _has_lost(remembered: StreamMemory | None, now: StreamMemory) -> bool:
+    return remembered is not None and (
+        now.created_at != remembered.created_at or now.last_sequence < remembered.last_sequence
+    )
+
+
+class _Batch:
+    """Claimed events being published: documents side by side, the events of one document one after the other."""
+
+    def __init__(self, broker: Broker, events: list[OutboxEvent]) -> None:
+        self._broker = broker
+        self._events = events
+        self.acknowledged: dict[str, Published] = {}
+        self.error: RefdeskError | None = None
+
+    @property
+    def unpublished(self) -> list[str]:
+        return [event.id for event in self._events if event.id not in self.acknowledged]
+
+    async def publish(self) -> None:
+        by_document: dict[str, list[OutboxEvent]] = {}
+        for event in self._events:
+            by_document.setdefault(event.document_id, []).append(event)
+        async with asyncio.TaskGroup() as tasks:
+            for events in by_document.values():
+                tasks.create_task(self._publish_in_order(events))
+
+    async def _publish_in_order(self, events: list[OutboxEvent]) -> None:
+        try:
+            for event in events:
+                reply = await self._broker.publish(event.subject, event.payload, message_id=event.id)
+                self.acknowledged[event.id] = reply
+        except RefdeskError as error:
+            self.error = self.error or error

@@ -1,0 +1,270 @@
+"""The Document Service over HTTP: ``/api/documents``."""
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator
+from typing import Literal, cast, get_args
+from urllib.parse import quote
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Send
+from starlette.types import Scope as ASGIScope
+
+from refdesk.contracts.access import Principal, Scope
+from refdesk.contracts.documents import Document, DocumentVersion, Page, State
+from refdesk.contracts.errors import InvalidRequest
+from refdesk.documents.changes import Change, external_id, traceparent
+from refdesk.documents.feed import DocumentFeed, Gone
+from refdesk.documents.service import DocumentService
+from refdesk.documents.store import Standings
+from refdesk.documents.uploads import TextDocument, read_change
+from refdesk.outside.blobs import OpenBlob
+from refdesk.outside.http import Endpoint, Handler, Json, query_int, read_json
+from refdesk.outside.media_types import MARKDOWN, TEXT
+from refdesk.outside.sse import EventStream, message
+
+PAGE_DEFAULT, PAGE_MAX = 50, 200
+SEND_S_MAX = 60.0
+"""How long a reader of content may take for one piece."""
+SHOWN_INLINE = frozenset({TEXT, MARKDOWN})
+"""Everything else is offered for download: stored HTML must never run, or look like ours, on our origin."""
+
+_ROOT = "/api/documents"
+_ENTITY_TAG = re.compile(r'"(\d{1,18})"', re.ASCII)
+
+
+class History(msgspec.Struct, frozen=True):
+    """A document's versions, newest first."""
+
+    versions: list[DocumentVersion]
+
+
+class StandingRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which documents, and for whom: an asker's scope."""
+
+    document_ids: list[str]
+    readers: list[str] = []
+    everything: bool = False
+
+
+def endpoints(service: DocumentService, *, feed: DocumentFeed) -> list[Endpoint]:
+    """All addresses of the Document Service."""
+    routes = _Routes(service, feed)
+    one = _ROOT + "/{id}"
+    by_external_id = _ROOT + "/by-external-id/{external_id:path}"
+    return [
+        _endpoint("POST", _ROOT, routes.create, "Create a document", TextDocument, Document, 201),
+        _endpoint("GET", _ROOT, routes.page, "List documents, newest first", None, Page),
+        _endpoint("GET", _ROOT + "/events", routes.events, "Watch documents change (server-sent events)"),
+        Endpoint(
+            method="POST",
+            path=_ROOT + "/standing",
+            policy="administrator",
+            handler=routes.standing,
+            summary="Which of these documents a scope may read, and in which version",
+            request=StandingRequest,
+            response=Standings,
+        ),
+        _endpoint("PUT", by_external_id, routes.put_external, "Create or replace a document", TextDocument, Document),
+        _endpoint("GET", one, routes.read, "A document's metadata and state", None, Document),
+        _endpoint("PUT", one, routes.replace, "Replace content or metadata", TextDocument, Document),
+        _endpoint("DELETE", one, routes.delete, "Delete a document", None, None, 204),
+        _endpoint("GET", one + "/content", routes.content, "A document's content"),
+        _endpoint("GET", one + "/versions", routes.versions, "A document's history", None, History),
+        _endpoint("POST", one + "/retry", routes.retry, "Index the current version again", None, Document, 202),
+    ]
+
+
+def _endpoint(
+    method: Literal["GET", "POST", "PUT", "DELETE"],
+    path: str,
+    handler: Handler,
+    summary: str,
+    request: object = None,
+    response: object = None,
+    status: int = 200,
+) -> Endpoint:
+    return Endpoint(
+        method=method,
+        path=path,
+        policy="principal",
+        handler=handler,
+        summary=summary,
+        request=request,
+        response=response,
+        status=status,
+    )
+
+
+class _Routes:
+    def __init__(self, service: DocumentService, feed: DocumentFeed) -> None:
+        self._service = service
+        self._feed = feed
+
+    async def create(self, request: Request, principal: Principal) -> ASGIApp:
+        change = await read_change(request, self._service)
+        return _created(await self._service.create(principal, change, traceparent=_traceparent(request)))
+
+    async def page(self, request: Request, principal: Principal) -> ASGIApp:
+        page = await self._service.page(
+            scope=principal.scope,
+            limit=query_int(request, "limit", default=PAGE_DEFAULT, low=1, high=PAGE_MAX),
+            cursor=request.query_params.get("cursor") or None,
+            state=_state(request),
+            title_part=request.query_params.get("q"),
+            tag=request.query_params.get("tag"),
+        )
+        return Json(page)
+
+    async def read(self, request: Request, principal: Principal) -> ASGIApp:
+        return _shown(await self._service.get(_id(request), scope=principal.scope))
+
+    async def replace(self, request: Request, principal: Principal) -> ASGIApp:
+        await self._service.check_may_change(principal, _id(request))
+        document = await self._service.replace(
+            principal,
+            _id(request),
+            await read_change(request, self._service),
+            if_match=_if_match(request),
+            traceparent=_traceparent(request),
+        )
+        return _shown(document)
+
+    async def put_external(self, request: Request, principal: Principal) -> ASGIApp:
+        key = external_id(request.path_params["external_id"], self._service.limits)
+        document, created = await self._service.put_external(
+            principal,
+            key,
+            _agreeing(await read_change(request, self._service), key),
+            if_match=_if_match(request),
+            traceparent=_traceparent(request),
+        )
+        return _created(document) if created else _shown(document)
+
+    async def delete(self, request: Request, principal: Principal) -> ASGIApp:
+        await self._service.delete(
+            principal, _id(request), if_match=_if_match(request), traceparent=_traceparent(request)
+        )
+        return Response(status_code=204)
+
+    async def retry(self, request: Request, principal: Principal) -> ASGIApp:
+        document = await self._service.retry(principal, _id(request), traceparent=_traceparent(request))
+        return _shown(document, status=202)
+
+    async def versions(self, request: Request, principal: Principal) -> ASGIApp:
+        return Json(History(await self._service.versions(_id(request), scope=principal.scope)))
+
+    async def content(self, request: Request, principal: Principal) -> ASGIApp:
+        document, blob = await self._service.open_content(
+            _id(request), scope=principal.scope, content_sha256=request.query_params.get("content_sha256")
+        )
+        return ContentResponse(document, blob, if_none_match=request.headers.get("if-none-match"))
+
+    async def standing(self, request: Request, _: Principal) -> ASGIApp:
+        given = await read_json(request, StandingRequest)
+        scope = Scope(readers=tuple(given.readers), everything=given.everything)
+        return Json(await self._service.standing(given.document_ids, scope=scope))
+
+    async def events(self, _: Request, principal: Principal) -> ASGIApp:
+        stream = _told(self._feed, principal.scope)
+        return EventStream(_after_first(await anext(stream), stream))
+
+
+async def _told(feed: DocumentFeed, scope: Scope) -> AsyncGenerator[bytes, None]:
+    async with feed.watch(scope) as watcher:
+        yield b": watching\n\n"
+        async for told in watcher:
+            yield message("deleted" if isinstance(told, Gone) else "document", msgspec.json.encode(told))
+
+
+async def _after_first(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """The stream with its first piece put back: an error before it is still a problem response."""
+    try:
+        yield first
+        async for piece in rest:
+            yield piece
+    finally:
+        await rest.aclose()
+
+
+class ContentResponse:
+    """A document's bytes, sent so that no stored document can act as a page of ours. Closes the blob."""
+
+    def __init__(self, document: Document, blob: OpenBlob, *, if_none_match: str | None) -> None:
+        self._blob = blob
+        tag = f'"{document.content_sha256}"'
+        self._unchanged = if_none_match is not None and tag in if_none_match
+        self._headers = [
+            (b"etag", tag.encode()),
+            (b"cache-control", b"private, no-cache"),
+            (b"x-content-type-options", b"nosniff"),
+            (b"content-security-policy", b"sandbox; default-src 'none'"),
+        ]
+        if not self._unchanged:
+            self._headers += [
+                (b"content-type", document.media_type.encode()),
+                (b"content-length", str(blob.bytes).encode()),
+                (b"content-disposition", content_disposition(document).encode()),
+            ]
+
+    async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
+        async with self._blob:
+            status = 304 if self._unchanged else 200
+            await send({"type": "http.response.start", "status": status, "headers": self._headers})
+            while not self._unchanged and (piece := await self._blob.read()):
+                async with asyncio.timeout(SEND_S_MAX):
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+
+
+def content_disposition(document: Document) -> str:
+    """RFC 6266: how to show the content and what to call it, with a plain name for old clients."""
+    name = document.filename or document.title
+    plain = re.sub(r"[^ !#-\[\]-~]|[%/\\]", "_", name)
+    kind = "inline" if document.media_type in SHOWN_INLINE else "attachment"
+    return f"{kind}; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
+
+
+def _shown(document: Document, *, status: int = 200) -> Json:
+    return Json(document, status_code=status, headers={"ETag": f'"{document.version}"'})
+
+
+def _created(document: Document) -> Json:
+    headers = {"ETag": f'"{document.version}"', "Location": f"{_ROOT}/{document.id}"}
+    return Json(document, status_code=201, headers=headers)
+
+
+def _id(request: Request) -> str:
+    return cast(str, request.path_params["id"])
+
+
+def _traceparent(request: Request) -> str | None:
+    return traceparent(request.headers.get("traceparent"))
+
+
+def _state(request: Request) -> State | None:
+    given = request.query_params.get("state")
+    if not given:
+        return None
+    if given not in get_args(State):
+        raise InvalidRequest(f"state={given[:40]!r} is not valid. Use {', '.join(get_args(State))}.", field="state")
+    return cast(State, given)
+
+
+def _if_match(request: Request) -> frozenset[int] | None:
+    """The versions that If-Match accepts; None when any will do. Other tags than ours match nothing (RFC 9110, 13.1.1)."""
+    given = request.headers.get("if-match")
+    if given is None or given.strip() == "*":
+        return None
+    matches = (_ENTITY_TAG.fullmatch(tag.strip()) for tag in given.split(","))
+    return frozenset(int(match[1]) for match in matches if match)
+
+
+def _agreeing(change: Change, key: str) -> Change:
+    if change.external_id not in (None, key):
+        raise InvalidRequest(
+            "external_id in the body is not the one in the address. Leave it out.", field="external_id"
+        )
+    return change

@@ -1,0 +1,304 @@
+"""The Document Service's use cases: documents with versions, readers and content. Nothing of HTTP, nothing of the index.
+
+A write is one transaction: the document's row, its history and its outbox row. Whoever may not read a document is told
+that it is not there; whoever may read but not change it is told so.
+"""
+
+import asyncio
+import base64
+import binascii
+import logging
+from typing import Any, BinaryIO
+
+import msgspec
+
+from refdesk.contracts.access import EDITORS, Principal, Scope
+from refdesk.contracts.documents import Document, DocumentVersion, Page, State
+from refdesk.contracts.errors import (
+    BodyTooLarge,
+    Conflict,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    RefdeskError,
+    UnsupportedMediaType,
+    VersionMismatch,
+)
+from refdesk.documents.changes import Change, Content, Limits, is_id, search_text
+from refdesk.documents.store import Backlog, DocumentStore, Row, Selection, Standings, Writing
+from refdesk.outside.blobs import BlobMissing, Blobs, OpenBlob
+from refdesk.outside.media_types import HEAD_BYTES, SUPPORTED, detect_media_type
+
+logger = logging.getLogger(__name__)
+
+COLUMNS = ("title", "media_type", "content_sha256", "readers", "tags", "external_id", "filename", "url")
+"""What makes a version: a change to none of these makes no new one."""
+
+
+class DocumentService:
+    """Use cases. Raises the errors of the one tree; `Unavailable` when the database does not answer."""
+
+    def __init__(self, store: DocumentStore, *, blobs: Blobs, limits: Limits | None = None) -> None:
+        self._store = store
+        self._blobs = blobs
+        self.limits = limits or Limits()
+
+    # -- content
+
+    async def store_content(
+        self, file: BinaryIO, *, bytes_count: int, filename: str | None, declared: str | None
+    ) -> Content:
+        """Check and keep an upload; the content is then ready to be named by a change.
+
+        Raises InvalidRequest (empty), BodyTooLarge and UnsupportedMediaType.
+        """
+        if bytes_count == 0:
+            raise InvalidRequest(f"{filename or 'The text'} is empty. Send a document with content.", field="file")
+        if bytes_count > self.limits.upload_bytes_max:
+            raise too_large(bytes_count, self.limits.upload_bytes_max)
+        head = await asyncio.to_thread(_head, file)
+        media_type = detect_media_type(head, filename, declared)
+        stored = await self._blobs.put(file)
+        return Content(sha256=stored.sha256, bytes=stored.bytes, media_type=media_type)
+
+    async def store_text(self, file: BinaryIO, *, bytes_count: int, media_type: str) -> Content:
+        """Keep a text that came inside a request. Raises UnsupportedMediaType for a type that no text has."""
+        if media_type not in SUPPORTED:
+            raise UnsupportedMediaType(f"media_type={media_type[:100]!r} cannot be read. Leave it out for Markdown.")
+        return await self.store_content(file, bytes_count=bytes_count, filename=None, declared=media_type)
+
+    async def open_content(
+        self, document_id: str, *, scope: Scope, content_sha256: str | None = None
+    ) -> tuple[Document, OpenBlob]:
+        """The current content, to be read and closed. With ``content_sha256``: that one, or Conflict when superseded."""
+        for last_try in (False, True):
+            document = await self.get(document_id, scope=scope)
+            if content_sha256 not in (None, document.content_sha256):
+                raise Conflict(
+                    f"This content was superseded by version {document.version}. Fetch the current one.",
+                    version=document.version,
+                )
+            try:
+                return document, await self._blobs.open(document.content_sha256)
+            except BlobMissing as error:  # replaced and swept since we looked: look again
+                if last_try:
+                    raise RefdeskError(error.message) from error
+        raise AssertionError("unreachable")
+
+    # -- writing
+
+    async def create(self, principal: Principal, change: Change, *, traceparent: str | None = None) -> Document:
+        """A new document, owned by the principal. Raises InvalidRequest, and Conflict for an external id in use."""
+        change = change.checked(self.limits)
+        async with self._store.writing() as writing:
+            return await self._insert(writing, principal, change, traceparent)
+
+    async def replace(
+        self,
+        principal: Principal,
+        document_id: str,
+        change: Change,
+        *,
+        if_match: frozenset[int] | None = None,
+        traceparent: str | None = None,
+    ) -> Document:
+        """The next version, or the same one when nothing changes. Raises NotFound, Forbidden, VersionMismatch."""
+        change = change.checked(self.limits)
+        async with self._store.writing() as writing:
+            row = await self._lock_for_change(writing, principal, document_id, if_match)
+            return await self._replace(writing, principal, row, change, traceparent)
+
+    async def put_external(
+        self,
+        principal: Principal,
+        key: str,
+        change: Change,
+        *,
+        if_match: frozenset[int] | None = None,
+        traceparent: str | None = None,
+    ) -> tuple[Document, bool]:
+        """Create or replace what stands under an external id; the second value says whether it was created.
+
+        Everybody has external ids of their own; editors and administrators also replace what others put there.
+        """
+        change = msgspec.structs.replace(change, external_id=key).checked(self.limits)
+        async with self._store.writing() as writing:
+            document_id = await self._find(writing, principal, change.external_id or "")
+            if document_id is None:
+                if if_match is not None:
+                    raise VersionMismatch(
+                        "There is no document under this external_id. Leave If-Match out to create it."
+                    )
+                return await self._insert(writing, principal, change, traceparent), True
+            row = await self._lock_for_change(writing, principal, document_id, if_match)
+            return await self._replace(writing, principal, row, change, traceparent), False
+
+    async def delete(
+        self,
+        principal: Principal,
+        document_id: str,
+        *,
+        if_match: frozenset[int] | None = None,
+        traceparent: str | None = None,
+    ) -> None:
+        """From the commit on, no read finds it. Raises NotFound (also the second time), Forbidden, VersionMismatch."""
+        async with self._store.writing() as writing:
+            await self._lock_for_change(writing, principal, document_id, if_match)
+            row = await writing.bury(document_id)
+            await writing.record(row, change="deleted", changed_by=principal.id, traceparent=traceparent)
+
+    async def retry(self, principal: Principal, document_id: str, *, traceparent: str | None = None) -> Document:
+        """Tell the current version again, as pending if it had failed. Raises NotFound, Forbidden."""
+        async with self._store.writing() as writing:
+            await self._lock_for_change(writing, principal, document_id, None)
+            await writing.post(await writing.retry(document_id), traceparent=traceparent)
+            return await writing.read(document_id)
+
+    async def check_may_change(self, principal: Principal, document_id: str) -> None:
+        """Raise what a change would raise, before an upload is read. Raises NotFound, Forbidden."""
+        document = await self.get(document_id, scope=principal.scope)
+        _require_may_change(principal, document.owner)
+
+    # -- reading
+
+    async def get(self, document_id: str, *, scope: Scope) -> Document:
+        """Raises NotFound."""
+        document = await self._store.read(document_id, scope) if is_id(document_id) else None
+        if document is None:
+            raise NotFound
+        return document
+
+    async def page(
+        self,
+        *,
+        scope: Scope,
+        limit: int,
+        cursor: str | None = None,
+        state: State | None = None,
+        title_part: str | None = None,
+        tag: str | None = None,
+    ) -> Page:
+        """Newest first. A page is stable against documents that come and go. Raises InvalidRequest."""
+        selection = Selection(
+            count=limit + 1,
+            before=None if cursor is None else _read_cursor(cursor),
+            state=state,
+            title_part=search_text("q", title_part, self.limits),
+            tag=search_text("tag", tag, self.limits),
+        )
+        documents = await self._store.page(selection, scope)
+        more = len(documents) > limit
+        return Page(documents=documents[:limit], next_cursor=_write_cursor(documents[limit - 1].id) if more else None)
+
+    async def versions(self, document_id: str, *, scope: Scope) -> list[DocumentVersion]:
+        """The newest ``limits.versions_shown_max``, newest first. Raises NotFound."""
+        count = self.limits.versions_shown_max
+        versions = await self._store.versions(document_id, scope, count=count) if is_id(document_id) else []
+        if not versions:
+            raise NotFound
+        return versions
+
+    async def standing(self, document_ids: list[str], *, scope: Scope) -> Standings:
+        """What the source of truth says of these documents to this scope: those that exist and are readable."""
+        if len(document_ids) > self.limits.standing_ids_max:
+            raise InvalidRequest(
+                f"document_ids has {len(document_ids):,} entries; the limit is {self.limits.standing_ids_max:,}.",
+                field="document_ids",
+                limit=self.limits.standing_ids_max,
+                actual=len(document_ids),
+            )
+        return await self._store.standing(sorted({text for text in document_ids if is_id(text)}), scope)
+
+    async def backlog(self) -> Backlog:
+        """What is on its way; for metrics and health."""
+        return await self._store.backlog()
+
+    # -- tidying
+
+    async def sweep_content(self, *, grace_s: float = 3600.0) -> int:
+        """Remove content that no document refers to; returns how many. ``grace_s`` must outlast the longest upload."""
+        return await self._blobs.sweep(self._store.unreferenced, grace_s=grace_s)
+
+    async def keep_tidy(self, *, interval_s: float = 3600.0, grace_s: float = 3600.0) -> None:
+        """Sweep every ``interval_s`` until cancelled."""
+        while True:
+            try:
+                removed = await self.sweep_content(grace_s=grace_s)
+                logger.info("removed %d contents that no document refers to", removed)
+            except Exception:
+                logger.exception("sweeping the blob directory failed; trying again later")
+            await asyncio.sleep(interval_s)
+
+    # -- inside a transaction
+
+    async def _insert(
+        self, writing: Writing, principal: Principal, change: Change, traceparent: str | None
+    ) -> Document:
+        row = await writing.insert(change.for_new_document(), owner=principal.id)
+        await writing.record(row, change="created", changed_by=principal.id, traceparent=traceparent)
+        return await writing.read(row["id"])
+
+    async def _replace(
+        self, writing: Writing, principal: Principal, row: Row, change: Change, traceparent: str | None
+    ) -> Document:
+        columns = change.over(row)
+        if _differs(columns, row):
+            row = await writing.replace(row["id"], columns)
+            await writing.record(row, change="replaced", changed_by=principal.id, traceparent=traceparent)
+        return await writing.read(row["id"])
+
+    async def _find(self, writing: Writing, principal: Principal, key: str) -> str | None:
+        editor = principal.administrator or EDITORS in principal.groups
+        return await writing.find_external_id(key, owner=principal.id, editor=editor, scope=principal.scope)
+
+    async def _lock_for_change(
+        self, writing: Writing, principal: Principal, document_id: str, if_match: frozenset[int] | None
+    ) -> Row:
+        row = await writing.lock(document_id, principal.scope) if is_id(document_id) else None
+        if row is None:
+            raise NotFound
+        _require_may_change(principal, row["owner"])
+        if if_match is not None and row["version"] not in if_match:
+            raise VersionMismatch(
+                f"The document is at version {row['version']}, not at the one in If-Match. Fetch it again and repeat "
+                "the change with its new ETag.",
+                version=row["version"],
+            )
+        return row
+
+
+def too_large(actual: int, limit: int) -> BodyTooLarge:
+    return BodyTooLarge(
+        f"The upload has {actual:,} bytes; the limit is {limit:,} (REFDESK_UPLOAD_BYTES_MAX). Split it, or raise the limit.",
+        limit=limit,
+        actual=actual,
+    )
+
+
+def _require_may_change(principal: Principal, owner: str) -> None:
+    if not principal.may_change(owner):
+        raise Forbidden("You may read this document but not change it. Ask its owner or an editor.")
+
+
+def _differs(columns: dict[str, Any], row: Row) -> bool:
+    return any(columns[name] != row[name] for name in COLUMNS)
+
+
+def _head(file: BinaryIO) -> bytes:
+    head = file.read(HEAD_BYTES)
+    file.seek(0)
+    return head
+
+
+def _write_cursor(document_id: str) -> str:
+    return base64.urlsafe_b64encode(bytes.fromhex(document_id)).rstrip(b"=").decode()
+
+
+def _read_cursor(cursor: str) -> str:
+    try:
+        document_id = base64.b64decode(cursor + "==", altchars=b"-_", validate=True).hex()
+    except (binascii.Error, ValueError):
+        document_id = ""
+    if not is_id(document_id):
+        raise InvalidRequest("The cursor is not valid. Pass next_cursor exactly as it came.", field="cursor")
+    return document_id

@@ -1,0 +1,56 @@
+"""From the AI side's events to each document's state: applied, failed, or still on its way.
+
+Duplicates and reordering are normal input; the statements apply only what is newer. A reply that cannot be read is
+given up, since no redelivery would make it readable.
+"""
+
+import logging
+
+import msgspec
+
+from refdesk.contracts.errors import Unavailable
+from refdesk.contracts.events import INDEX_STREAM, IndexApplied, IndexFailed, decode
+from refdesk.documents.store import DocumentStore
+from refdesk.outside.jetstream import Broker, ConsumerSettings, Message
+
+logger = logging.getLogger(__name__)
+
+RETRY_S = 1.0
+
+CONSUMER = ConsumerSettings(stream=INDEX_STREAM, durable="documents", filter_subjects=("index.>",))
+"""One durable consumer, shared by all replicas of the Document Service."""
+
+
+class StateConsumer:
+    """Keeps the documents' states. Run one per process; they share the work."""
+
+    def __init__(self, store: DocumentStore, *, broker: Broker, concurrency: int = 4) -> None:
+        self._store = store
+        self._broker = broker
+        self._concurrency = concurrency
+
+    async def run(self) -> None:
+        """Consume until cancelled. Neither the broker's nor the database's absence ends it."""
+        await self._broker.consumer(CONSUMER).consume(self.handle, concurrency=self._concurrency)
+
+    async def handle(self, message: Message) -> None:
+        """Apply one event and settle its message."""
+        try:
+            await self._apply(message.payload)
+        except msgspec.MsgspecError as error:
+            logger.error("gave up a message on %s that is no event of ours: %s", message.subject, error)
+            await message.term()
+        except Unavailable as error:
+            logger.warning("cannot store a document's state yet: %s", error)
+            await message.nak(RETRY_S)
+        else:
+            await message.ack()
+
+    async def _apply(self, payload: bytes) -> None:
+        match decode(payload).event:
+            case IndexApplied() as event:
+                await self._store.apply_indexed(event)
+            case IndexFailed() as event:
+                await self._store.apply_failed(event)
+            case event:
+                raise msgspec.ValidationError(f"{event.type} does not belong on this stream")

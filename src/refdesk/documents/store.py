@@ -1,0 +1,268 @@
+"""The Document Service's tables, by what is done with them.
+
+The statements are in ``store.sql`` and, for the outbox, in ``outbox.sql``.
+
+A `Writing` is one transaction: a change, its history and its outbox row are committed together or not at all.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+from psycopg import AsyncConnection
+from psycopg.errors import UniqueViolation
+from psycopg.rows import dict_row
+from psycopg_pool import AsyncConnectionPool
+
+from refdesk.contracts.access import EVERYONE, PRINCIPAL_PREFIX, Scope
+from refdesk.contracts.documents import Document, DocumentVersion
+from refdesk.contracts.errors import Conflict
+from refdesk.contracts.events import DocumentChanged, DocumentDeleted, IndexApplied, IndexFailed, encode
+from refdesk.documents.changes import new_id
+from refdesk.outside.postgres import Queries, load_queries, transaction
+
+SOURCE = "refdesk/documents"
+"""The CloudEvents source of the events about documents."""
+
+Row = dict[str, Any]
+
+MIGRATIONS = files("refdesk.documents") / "migrations"
+
+
+class Backlog(msgspec.Struct, frozen=True):
+    """What is on its way, as the tables say (not this process's memory)."""
+
+    outbox_pending: int
+    outbox_oldest_age_seconds: float
+    documents_pending: int
+    documents_failed: int
+    index_lag_seconds: float
+
+
+class DocumentStanding(msgspec.Struct, frozen=True):
+    """The newest committed version of a document."""
+
+    document_id: str
+    version: int
+    title: str
+
+
+class Standings(msgspec.Struct, frozen=True):
+    """Every change committed before ``as_of`` is searchable; ``index_lag_seconds`` is its age, 0 when none waits."""
+
+    as_of: datetime
+    index_lag_seconds: float
+    standings: list[DocumentStanding]
+
+
+class Selection(msgspec.Struct, frozen=True, kw_only=True):
+    """Which documents a listing shows, newest first; ``before`` is the last id of the page before."""
+
+    count: int
+    before: str | None = None
+    state: str | None = None
+    title_part: str | None = None
+    tag: str | None = None
+
+
+class Changed(msgspec.Struct, frozen=True):
+    """What became of a document: its current form (None when it is gone) and who may, or could, read it."""
+
+    document_id: str
+    document: Document | None
+    audience: list[str]
+    readers_before: list[str]
+
+
+async def fetch(connection: AsyncConnection, query: bytes, parameters: Mapping[str, Any]) -> list[Row]:
+    async with connection.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(query, parameters)
+        return await cursor.fetchall()
+
+
+class Writing:
+    """One open transaction."""
+
+    def __init__(self, connection: AsyncConnection, sql: Queries, *, outbox_sql: Queries) -> None:
+        self._connection = connection
+        self._sql = sql
+        self._outbox_sql = outbox_sql
+
+    async def insert(self, columns: Mapping[str, Any], *, owner: str) -> Row:
+        """Raises Conflict when the owner has a document under this external id already."""
+        return await self._write(self._sql.insert_document, {**columns, "id": new_id(), "owner": owner})
+
+    async def lock(self, document_id: str, scope: Scope) -> Row | None:
+        """The document's row, held until the end of the transaction; None when the scope has no such document."""
+        rows = await fetch(self._connection, self._sql.lock_document, {"id": document_id, **_within(scope)})
+        return rows[0] if rows else None
+
+    async def replace(self, document_id: str, columns: Mapping[str, Any]) -> Row:
+        """Raises Conflict when the owner has another document under this external id."""
+        return await self._write(self._sql.replace_document, {**columns, "id": document_id})
+
+    async def bury(self, document_id: str) -> Row:
+        await self._connection.execute(self._sql.forget_versions, {"id": document_id})
+        return await self._write(self._sql.bury_document, {"id": document_id})
+
+    async def retry(self, document_id: str) -> Row:
+        return await self._write(self._sql.retry_document, {"id": document_id})
+
+    async def find_external_id(self, external_id: str, *, owner: str, editor: bool, scope: Scope) -> str | None:
+        """The id of the document that a write under this external id means; no other write decides meanwhile."""
+        await self._connection.execute(self._sql.serialise_external_id, {"external_id": external_id})
+        parameters = {"external_id": external_id, "owner": owner, "editor": editor, **_within(scope)}
+        rows = await fetch(self._connection, self._sql.find_external_id, parameters)
+        return rows[0]["id"] if rows else None
+
+    async def record(self, row: Row, *, change: str, changed_by: str, traceparent: str | None) -> None:
+        """The new version's place in the history, and its event."""
+        parameters = {**row, "change": change, "changed_by": changed_by}
+        await self._connection.execute(self._sql.record_version, parameters)
+        await self.post(row, traceparent=traceparent)
+
+    async def post(self, row: Row, *, traceparent: str | None) -> None:
+        """Put the current version's event into the outbox, under a new event id."""
+        await self._connection.execute(self._outbox_sql.post_event, outbox_row(row, traceparent=traceparent))
+        await self._connection.execute(self._sql.announce, {"id": row["id"]})
+
+    async def read(self, document_id: str) -> Document:
+        parameters = {"id": document_id, **_within(Scope(readers=(), everything=True))}
+        rows = await fetch(self._connection, self._sql.read_document, parameters)
+        return document_of(rows[0])
+
+    async def _write(self, query: bytes, parameters: Mapping[str, Any]) -> Row:
+        try:
+            rows = await fetch(self._connection, query, parameters)
+        except UniqueViolation as error:
+            raise Conflict(
+                "You have a document with this external_id already. Replace it with "
+                "PUT /api/documents/by-external-id/<external_id>.",
+                field="external_id",
+            ) from error
+        return rows[0]
+
+
+class DocumentStore:
+    """Reads, and transactions for writing. Every read takes the scope it is made for; deleted documents are in none."""
+
+    def __init__(self, pool: AsyncConnectionPool) -> None:
+        self._pool = pool
+        self._sql = load_queries(files("refdesk.documents") / "store.sql")
+        self._outbox_sql = load_queries(files("refdesk.documents") / "outbox.sql")
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[Writing]:
+        async with transaction(self._pool) as connection:
+            yield Writing(connection, self._sql, outbox_sql=self._outbox_sql)
+
+    async def read(self, document_id: str, scope: Scope) -> Document | None:
+        rows = await self._fetch(self._sql.read_document, {"id": document_id, **_within(scope)})
+        return document_of(rows[0]) if rows else None
+
+    async def page(self, selection: Selection, scope: Scope) -> list[Document]:
+        rows = await self._fetch(self._sql.list_documents, {**msgspec.structs.asdict(selection), **_within(scope)})
+        return [document_of(row) for row in rows]
+
+    async def versions(self, document_id: str, scope: Scope, *, count: int) -> list[DocumentVersion]:
+        """Newest first; empty when the scope has no such document."""
+        rows = await self._fetch(self._sql.list_versions, {"id": document_id, "count": count, **_within(scope)})
+        return [msgspec.convert(_in_utc(row), DocumentVersion) for row in rows]
+
+    async def standing(self, document_ids: list[str], scope: Scope) -> Standings:
+        """One snapshot of versions and lag."""
+        parameters = {"document_ids": document_ids, "count": len(document_ids) + 1, **_within(scope)}
+        rows = [_in_utc(row) for row in await self._fetch(self._sql.standing, parameters)]
+        now, oldest = rows[0]["now"], rows[0]["oldest"]
+        return Standings(
+            as_of=oldest or now,
+            index_lag_seconds=max(0.0, (now - oldest).total_seconds()) if oldest else 0.0,
+            standings=[msgspec.convert(row, DocumentStanding) for row in rows if row["document_id"] is not None],
+        )
+
+    async def changed(self, document_ids: list[str]) -> list[Changed]:
+        """For the event streams, which filter by scope themselves."""
+        rows = await self._fetch(self._sql.changed_documents, {"ids": document_ids, "count": len(document_ids)})
+        return [
+            Changed(
+                document_id=row["changed_id"],
+                document=document_of(row) if row["id"] is not None else None,
+                audience=row["audience_now"],
+                readers_before=row["readers_before"],
+            )
+            for row in rows
+        ]
+
+    async def unreferenced(self, names: list[str]) -> set[str]:
+        rows = await self._fetch(self._sql.unreferenced_content, {"names": names, "count": len(names)})
+        return {row["name"] for row in rows}
+
+    async def backlog(self) -> Backlog:
+        return msgspec.convert((await self._fetch(self._sql.backlog, {}))[0], Backlog)
+
+    async def apply_indexed(self, event: IndexApplied) -> None:
+        """Apply-if-newer: duplicates and older versions change nothing."""
+        await self._fetch(self._sql.apply_indexed, {"document_id": event.document_id, "version": event.version})
+
+    async def apply_failed(self, event: IndexFailed) -> None:
+        """About the current version only; never after it was applied."""
+        await self._fetch(self._sql.apply_failed, msgspec.structs.asdict(event))
+
+    async def _fetch(self, query: bytes, parameters: Mapping[str, Any]) -> list[Row]:
+        async with transaction(self._pool) as connection:
+            return await fetch(connection, query, parameters)
+
+
+def outbox_row(row: Row, *, traceparent: str | None) -> Row:
+    """The parameters of an outbox row that tells of the document's current version."""
+    event_id, event = new_id(), event_of(row)
+    return {
+        "event_id": event_id,
+        "document_id": row["id"],
+        "version": row["version"],
+        "subject": event.subject,
+        "payload": encode(event, event_id=event_id, source=SOURCE, traceparent=traceparent),
+        "traceparent": traceparent,
+    }
+
+
+def event_of(row: Row) -> DocumentChanged | DocumentDeleted:
+    """The event that tells of a document's current version.
+
+    Its readers name everybody who may read the document, the owner included, for that is what the index filters by.
+    """
+    row = _in_utc(row)
+    if row["deleted_at"] is not None:
+        return DocumentDeleted(document_id=row["id"], version=row["version"], occurred_at=row["updated_at"])
+    return DocumentChanged(
+        document_id=row["id"],
+        version=row["version"],
+        content_sha256=row["content_sha256"],
+        media_type=row["media_type"],
+        title=row["title"],
+        readers=_readers_with_owner(row["readers"], row["owner"]),
+        tags=tuple(row["tags"]),
+        filename=row["filename"],
+        url=row["url"],
+        occurred_at=row["updated_at"],
+    )
+
+
+def document_of(row: Row) -> Document:
+    return msgspec.convert(_in_utc(row), Document)
+
+
+def _readers_with_owner(readers: list[str], owner: str) -> tuple[str, ...]:
+    return tuple(readers) if EVERYONE in readers else tuple(sorted({*readers, PRINCIPAL_PREFIX + owner}))
+
+
+def _within(scope: Scope) -> dict[str, Any]:
+    return {"readers": list(scope.readers), "everything": scope.everything}
+
+
+def _in_utc(row: Row) -> Row:
+    """Times arrive in the server's time zone; people and events get UTC."""
+    return {name: value.astimezone(UTC) if isinstance(value, datetime) else value for name, value in row.items()}

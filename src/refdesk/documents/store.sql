@@ -1,0 +1,156 @@
+-- The Document Service's queries. `readers` is the asker's scope, `everything` lifts it; both stand inside every read.
+
+-- name: insert_document
+INSERT INTO documents (id, version, title, media_type, content_sha256, content_bytes, readers, tags, external_id,
+                       filename, url, owner, pending_since)
+VALUES (%(id)s, 1, %(title)s, %(media_type)s, %(content_sha256)s, %(content_bytes)s, %(readers)s, %(tags)s,
+        %(external_id)s, %(filename)s, %(url)s, %(owner)s, clock_timestamp())
+RETURNING *;
+
+-- name: lock_document
+-- Index: documents_pkey. Writers of one document queue up here.
+SELECT * FROM documents
+WHERE id = %(id)s AND deleted_at IS NULL AND (%(everything)s OR audience && %(readers)s)
+FOR UPDATE;
+
+-- name: replace_document
+UPDATE documents
+SET version = version + 1, title = %(title)s, media_type = %(media_type)s, content_sha256 = %(content_sha256)s,
+    content_bytes = %(content_bytes)s, readers = %(readers)s, tags = %(tags)s, external_id = %(external_id)s,
+    filename = %(filename)s, url = %(url)s, updated_at = clock_timestamp(),
+    failed = false, attempts = 0, failure = NULL,
+    pending_since = CASE WHEN state = 'pending' THEN pending_since ELSE clock_timestamp() END
+WHERE id = %(id)s
+RETURNING *;
+
+-- name: bury_document
+-- The tombstone keeps readers and owner: those who could read it are told that it is gone.
+UPDATE documents
+SET version = version + 1, title = '', content_sha256 = NULL, content_bytes = 0, tags = '{}', external_id = NULL,
+    filename = NULL, url = NULL, updated_at = clock_timestamp(), deleted_at = clock_timestamp(),
+    failed = false, attempts = 0, failure = NULL,
+    pending_since = CASE WHEN state = 'pending' THEN pending_since ELSE clock_timestamp() END
+WHERE id = %(id)s
+RETURNING *;
+
+-- name: forget_versions
+-- Index: document_versions_pkey.
+DELETE FROM document_versions WHERE document_id = %(id)s;
+
+-- name: retry_document
+UPDATE documents
+SET failed = false, attempts = 0, failure = NULL,
+    pending_since = CASE WHEN state = 'failed' THEN clock_timestamp() ELSE pending_since END
+WHERE id = %(id)s
+RETURNING *;
+
+-- name: record_version
+INSERT INTO document_versions (document_id, version, change, title, media_type, content_sha256, content_bytes, readers,
+                               changed_by, occurred_at)
+VALUES (%(id)s, %(version)s, %(change)s, %(title)s, %(media_type)s, coalesce(%(content_sha256)s, ''),
+        %(content_bytes)s, %(readers)s, %(changed_by)s, %(updated_at)s);
+
+-- name: announce
+-- Wakes relays and event streams when (and only if) the transaction commits.
+SELECT pg_notify('refdesk_outbox', ''), pg_notify('refdesk_documents', %(id)s);
+
+-- name: serialise_external_id
+-- One writer at a time decides whether an external id is there already.
+SELECT pg_advisory_xact_lock(hashtextextended(%(external_id)s, 0));
+
+-- name: find_external_id
+-- The caller's own document under this external id, else (for editors) the oldest one they can read.
+-- Index: documents_external_id.
+SELECT id FROM current_documents
+WHERE external_id = %(external_id)s
+  AND (owner = %(owner)s OR %(editor)s)
+  AND (%(everything)s OR audience && %(readers)s)
+ORDER BY owner = %(owner)s DESC, id
+LIMIT 1;
+
+-- name: read_document
+-- Index: documents_pkey.
+SELECT * FROM current_documents
+WHERE id = %(id)s AND (%(everything)s OR audience && %(readers)s);
+
+-- name: list_documents
+-- Newest first. Index: documents_live, read backwards from the cursor; documents_failed, documents_tags or
+-- documents_audience where the filter is narrow.
+SELECT * FROM current_documents
+WHERE (%(everything)s OR audience && %(readers)s)
+  AND (%(before)s::text IS NULL OR id < %(before)s)
+  AND (%(state)s::text IS NULL OR state = %(state)s)
+  AND (%(tag)s::text IS NULL OR tags @> ARRAY[%(tag)s::text])
+  AND (%(title_part)s::text IS NULL OR position(lower(%(title_part)s) IN lower(title)) > 0)
+ORDER BY id DESC
+LIMIT %(count)s;
+
+-- name: list_versions
+-- Newest first. Index: document_versions_pkey.
+SELECT v.* FROM document_versions v JOIN current_documents d ON d.id = v.document_id
+WHERE d.id = %(id)s AND (%(everything)s OR d.audience && %(readers)s)
+ORDER BY v.version DESC
+LIMIT %(count)s;
+
+-- name: standing
+-- One row at least, for the lag. Index: documents_pending for the lag, documents_pkey for the documents.
+SELECT d.id AS document_id, d.version, d.title, lag.oldest, clock_timestamp() AS now
+FROM (SELECT min(pending_since) AS oldest FROM documents WHERE state = 'pending') lag
+LEFT JOIN current_documents d
+       ON d.id = ANY(%(document_ids)s) AND (%(everything)s OR d.audience && %(readers)s)
+LIMIT %(count)s;
+
+-- name: backlog
+-- Index: outbox_pending, documents_pending, documents_failed.
+SELECT (SELECT count(*) FROM outbox WHERE published_at IS NULL) AS outbox_pending,
+       (SELECT coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8
+          FROM outbox WHERE published_at IS NULL) AS outbox_oldest_age_seconds,
+       (SELECT count(*) FROM documents WHERE state = 'pending') AS documents_pending,
+       (SELECT count(*) FROM documents WHERE state = 'failed') AS documents_failed,
+       (SELECT coalesce(greatest(0, extract(epoch FROM clock_timestamp() - min(pending_since))), 0)::float8
+          FROM documents WHERE state = 'pending') AS index_lag_seconds;
+
+-- name: changed_documents
+-- For event streams: what became of these documents, deleted ones included, and who could read the version before.
+-- The streams filter by scope. Index: documents_pkey, document_versions_pkey.
+SELECT d.id AS changed_id, d.audience AS audience_now, coalesce(before.readers, '{}') AS readers_before, v.*
+FROM documents d
+LEFT JOIN current_documents v ON v.id = d.id
+LEFT JOIN document_versions before ON before.document_id = d.id AND before.version = d.version - 1
+WHERE d.id = ANY(%(ids)s)
+LIMIT %(count)s;
+
+-- name: unreferenced_content
+-- Index: documents_content.
+SELECT name FROM unnest(%(names)s::text[]) AS name
+WHERE NOT EXISTS (SELECT 1 FROM documents WHERE content_sha256 = name)
+LIMIT %(count)s;
+
+-- name: apply_indexed
+-- Apply-if-newer. What is still pending after an older version was applied is pending since the change after it.
+-- Index: documents_pkey, document_versions_pkey.
+WITH applied AS (
+    UPDATE documents d
+    SET indexed_version = %(version)s,
+        failed = failed AND %(version)s < d.version,
+        failure = CASE WHEN %(version)s < d.version THEN failure END,
+        pending_since = CASE WHEN %(version)s < d.version THEN coalesce(
+            (SELECT v.occurred_at FROM document_versions v
+              WHERE v.document_id = d.id AND v.version = %(version)s + 1), d.updated_at) END
+    WHERE id = %(document_id)s AND %(version)s <= d.version
+      AND (indexed_version IS NULL OR indexed_version < %(version)s)
+    RETURNING id, deleted_at
+)
+SELECT pg_notify('refdesk_documents', id) FROM applied WHERE deleted_at IS NULL;
+
+-- name: apply_failed
+-- About the current version only, and never after it was applied. Index: documents_pkey.
+WITH applied AS (
+    UPDATE documents
+    SET attempts = greatest(attempts, %(attempts)s), failure = %(reason)s, failed = failed OR %(final)s,
+        pending_since = CASE WHEN failed OR %(final)s THEN NULL ELSE pending_since END
+    WHERE id = %(document_id)s AND version = %(version)s
+      AND (indexed_version IS NULL OR indexed_version < %(version)s)
+    RETURNING id, deleted_at
+)
+SELECT pg_notify('refdesk_documents', id) FROM applied WHERE deleted_at IS NULL;

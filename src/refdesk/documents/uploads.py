@@ -1,0 +1,176 @@
+"""From a request's body to a `Change`: multipart forms and JSON, bounded while they are read.
+
+A form's file goes to a temporary file as it arrives and from there into the blob directory; it is never in memory whole.
+"""
+
+import asyncio
+import io
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from refdesk.contracts.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
+from refdesk.documents.changes import Change, filename
+from refdesk.documents.service import DocumentService, too_large
+from refdesk.outside.http import read_json
+
+FIELDS = ("title", "readers", "tags", "external_id", "url")
+FIELDS_MAX = 128
+FIELD_BYTES_MAX = 8 * 1024
+FORM_BYTES = 256 * 1024
+"""What a form may need beside its file: part headers, boundaries and the small fields."""
+STALL_S_MAX = 30.0
+"""How long an upload may pause."""
+TEXT_MEDIA_TYPE = "text/markdown"
+
+
+class TextDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A document as JSON."""
+
+    title: str | None = None
+    text: str | None = None
+    media_type: str | None = None
+    """Of the text; ``text/markdown`` unless said otherwise."""
+    readers: list[str] | None = None
+    tags: list[str] | None = None
+    external_id: str | None = None
+    url: str | None = None
+
+
+async def read_change(request: Request, service: DocumentService) -> Change:
+    """The body as a change; its content, if any, is in the blob directory then.
+
+    Raises BodyTooLarge, InvalidRequest, UnsupportedMediaType.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type == "multipart/form-data":
+        async with _form(request, service.limits.upload_bytes_max) as form:
+            return await _change_of_form(form, service)
+    if media_type == "application/json":
+        return await _change_of_json(request, service)
+    raise UnsupportedMediaType(
+        f"Content-Type {media_type[:100] or '(none)'!r} is not taken here. Send multipart/form-data with a part `file`, "
+        "or application/json with `title` and `text`."
+    )
+
+
+async def _change_of_json(request: Request, service: DocumentService) -> Change:
+    bytes_max = service.limits.text_bytes_max
+    _refuse_announced(request, bytes_max)
+    given = await read_json(request, TextDocument, bytes_max=bytes_max)
+    content = None
+    if given.text is not None:
+        text = given.text.encode()
+        content = await service.store_text(
+            io.BytesIO(text), bytes_count=len(text), media_type=given.media_type or TEXT_MEDIA_TYPE
+        )
+    elif given.media_type is not None:
+        raise InvalidRequest("media_type says what `text` is; there is no `text`.", field="media_type")
+    return Change(
+        content=content,
+        title=given.title,
+        readers=None if given.readers is None else tuple(given.readers),
+        tags=None if given.tags is None else tuple(given.tags),
+        external_id=given.external_id,
+        url=given.url,
+    )
+
+
+async def _change_of_form(form: FormData, service: DocumentService) -> Change:
+    fields = _fields(form)
+    change = Change(
+        title=_one(fields, "title"),
+        readers=_several(fields, "readers"),
+        tags=_several(fields, "tags"),
+        external_id=_one(fields, "external_id"),
+        url=_one(fields, "url"),
+    ).checked(service.limits)
+    file = form.get("file")
+    if not isinstance(file, UploadFile):
+        return change
+    name = filename(file.filename, service.limits)
+    content = await service.store_content(
+        file.file, bytes_count=file.size or 0, filename=name, declared=file.content_type
+    )
+    return msgspec.structs.replace(change, content=content, filename=name)
+
+
+def _fields(form: FormData) -> dict[str, list[str]]:
+    fields: dict[str, list[str]] = {}
+    for name, value in form.multi_items():
+        if isinstance(value, UploadFile):
+            if name != "file":
+                raise InvalidRequest(f"The file came as part {name[:60]!r}. Name the part `file`.", field="file")
+        elif name not in FIELDS:
+            raise InvalidRequest(
+                f"The form has a field {name[:60]!r}. It may have: file (with a filename), {', '.join(FIELDS)}."
+            )
+        else:
+            fields.setdefault(name, []).append(value)
+    return fields
+
+
+def _one(fields: dict[str, list[str]], name: str) -> str | None:
+    values = fields.get(name, [])
+    if len(values) > 1:
+        raise InvalidRequest(f"{name} was given {len(values)} times. Give it once.", field=name)
+    return values[0] if values else None
+
+
+def _several(fields: dict[str, list[str]], name: str) -> tuple[str, ...] | None:
+    """Repeated fields, each with one entry or several separated by commas."""
+    if name not in fields:
+        return None
+    return tuple(entry.strip() for value in fields[name] for entry in value.split(",") if entry.strip())
+
+
+@asynccontextmanager
+async def _form(request: Request, upload_bytes_max: int) -> AsyncIterator[FormData]:
+    """The parsed form; its temporary file is closed on leaving."""
+    _refuse_announced(request, upload_bytes_max + FORM_BYTES, limit=upload_bytes_max)
+    pieces = _pieces(request, upload_bytes_max)
+    parser = MultiPartParser(request.headers, pieces, max_files=1, max_fields=FIELDS_MAX, max_part_size=FIELD_BYTES_MAX)
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise InvalidRequest(f"The form cannot be read: {error.message}") from error
+    finally:
+        await pieces.aclose()
+    try:
+        yield form
+    finally:
+        await form.close()
+
+
+async def _pieces(request: Request, upload_bytes_max: int) -> AsyncGenerator[bytes, None]:
+    """The body as it arrives. Raises BodyTooLarge at the first piece too many, InvalidRequest when it stalls."""
+    stream, total = request.stream(), 0
+    while True:
+        try:
+            async with asyncio.timeout(STALL_S_MAX):
+                piece = await anext(stream, None)
+        except TimeoutError:
+            raise InvalidRequest(f"The upload paused for more than {STALL_S_MAX:.0f} s. Send it again.") from None
+        if piece is None:
+            return
+        total += len(piece)
+        if total > upload_bytes_max + FORM_BYTES:
+            raise too_large(total, upload_bytes_max)
+        yield piece
+
+
+def _refuse_announced(request: Request, bytes_max: int, *, limit: int | None = None) -> None:
+    """Refuse by Content-Length before anything is read."""
+    announced = request.headers.get("content-length", "")
+    if announced.isascii() and announced.isdigit() and int(announced) > bytes_max:
+        if limit is not None:
+            raise too_large(int(announced), limit)
+        raise BodyTooLarge(
+            f"The JSON body has {int(announced):,} bytes; the limit is {bytes_max:,}. Upload the text as a file.",
+            limit=bytes_max,
+            actual=int(announced),
+        )
