@@ -242,6 +242,8 @@ class Consumer:
         except asyncio.CancelledError:
             await _give_back(message, delay_s=0.0)
             raise
+        except Unavailable as error:
+            logger.warning("message %s of %s is not settled: %s", message.stream_sequence, self.settings.stream, error)
         except Exception:
             logger.exception("message %s of %s failed", message.stream_sequence, self.settings.stream)
         await _give_back(message, delay_s=UNEXPECTED_NAK_S)

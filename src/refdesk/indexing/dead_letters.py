@@ -1,0 +1,131 @@
+"""What could not be indexed: attempts while they last, then a dead letter that can be read and replayed.
+
+One row per document version (or per payload that names none), whatever is delivered twice: counting an attempt and
+giving up are the same upsert. A success forgets the row.
+"""
+
+import hashlib
+from datetime import datetime
+from importlib import resources
+
+import msgspec
+from psycopg.rows import class_row
+from psycopg_pool import AsyncConnectionPool
+
+from refdesk.outside.postgres import load_queries, transaction
+
+MIGRATIONS = resources.files("refdesk.indexing") / "migrations"
+
+LETTERS_PER_PAGE_MAX = 200
+_LAST_ID = (1 << 63) - 1
+
+
+class Work(msgspec.Struct, frozen=True, kw_only=True):
+    """What was to be done. ``document_id`` and ``version`` are None when the payload could not be read."""
+
+    event_id: str | None
+    subject: str
+    payload: bytes
+    document_id: str | None
+    version: int | None
+
+    @property
+    def key(self) -> str:
+        """Equal for every delivery of the same work."""
+        if self.document_id is not None and self.version is not None:
+            return f"{self.document_id}@{self.version}"
+        return f"payload:{hashlib.sha256(self.subject.encode() + self.payload).hexdigest()}"
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """How often the work has failed, and whether it is given up."""
+
+    attempts: int
+    final: bool
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """Work that was given up. Open until it is replayed or discarded."""
+
+    id: int
+    event_id: str | None
+    subject: str
+    payload: bytes
+    document_id: str | None
+    version: int | None
+    reason: str
+    code: str
+    attempts: int
+    first_failed_at: datetime
+    last_failed_at: datetime
+    replayed_at: datetime | None
+    discarded_at: datetime | None
+
+
+class DeadLetters:
+    """The table ``dead_letters`` of the index database. Every method raises Unavailable when it does not answer."""
+
+    def __init__(self, pool: AsyncConnectionPool) -> None:
+        self._pool = pool
+        self._queries = load_queries(resources.files("refdesk.indexing") / "dead_letters.sql")
+
+    async def record(self, work: Work, *, reason: str, code: str, attempts_max: int, final: bool = False) -> Failure:
+        """Count a failed attempt; it is the last one when ``final``, or when ``attempts_max`` is reached."""
+        parameters = {
+            "letter_key": work.key,
+            **msgspec.structs.asdict(work),
+            "event_id": work.event_id and work.event_id.replace("\x00", ""),
+            "reason": reason.replace("\x00", ""),
+            "code": code,
+            "attempts_max": attempts_max,
+            "final": final,
+        }
+        async with transaction(self._pool) as connection, connection.cursor(row_factory=class_row(Failure)) as cursor:
+            await cursor.execute(self._queries.record_failure, parameters)
+            recorded = await cursor.fetchone()
+        assert recorded is not None
+        return recorded
+
+    async def forget(self, work: Work) -> None:
+        """The work has succeeded."""
+        async with transaction(self._pool) as connection:
+            await connection.execute(self._queries.forget_failures, {"letter_key": work.key})
+
+    async def list(self, *, limit: int = 50, before: int | None = None) -> list[DeadLetter]:
+        """Open dead letters, newest first; ``before`` is the id of the last one already seen."""
+        parameters = {"limit": min(limit, LETTERS_PER_PAGE_MAX), "before": _LAST_ID if before is None else before}
+        async with (
+            transaction(self._pool) as connection,
+            connection.cursor(row_factory=class_row(DeadLetter)) as cursor,
+        ):
+            await cursor.execute(self._queries.list_letters, parameters)
+            return await cursor.fetchall()
+
+    async def count(self) -> int:
+        """How many dead letters are open."""
+        async with transaction(self._pool) as connection:
+            cursor = await connection.execute(self._queries.count_letters)
+            row = await cursor.fetchone()
+        assert row is not None
+        return int(row[0])
+
+    async def get(self, letter_id: int) -> DeadLetter | None:
+        async with (
+            transaction(self._pool) as connection,
+            connection.cursor(row_factory=class_row(DeadLetter)) as cursor,
+        ):
+            await cursor.execute(self._queries.get_letter, {"id": letter_id})
+            return await cursor.fetchone()
+
+    async def mark_replayed(self, letter_id: int) -> bool:
+        """Whether the letter was open: only then is it to be replayed."""
+        return await self._mark(self._queries.mark_replayed, letter_id)
+
+    async def mark_discarded(self, letter_id: int) -> bool:
+        """Whether the letter was open."""
+        return await self._mark(self._queries.mark_discarded, letter_id)
+
+    async def _mark(self, query: bytes, letter_id: int) -> bool:
+        async with transaction(self._pool) as connection:
+            cursor = await connection.execute(query, {"id": letter_id})
+            return cursor.rowcount == 1
