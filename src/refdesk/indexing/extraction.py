@@ -1,0 +1,313 @@
+"""Bytes to a `ParsedDocument`. Runs inside the sandbox only: everything here may hang, swell or crash.
+
+Formats whose structure is explicit in text (Markdown, HTML, CSV, notebooks, plain text) are read directly; the office
+formats, mail and books go through kreuzberg's document tree, PDF through its pages.
+"""
+
+import codecs
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import kreuzberg
+
+from refdesk.indexing.archives import check_archive, damaged, encrypted
+from refdesk.indexing.markup import read_html, read_markdown
+from refdesk.indexing.paragraphs import split_paragraphs
+from refdesk.indexing.parsed import DocumentWriter, ParsedDocument, ParsingLimits, rejected, row_text
+from refdesk.indexing.pdf_pages import read_pages
+from refdesk.outside import media_types as kinds
+
+_OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_ENCRYPTED_PACKAGE = "EncryptedPackage".encode("utf-16-le")  # [MS-OFFCRYPTO] 2.3.4.4
+_CHARSET = re.compile(rb"""(?:charset|encoding)\s*=\s*["']?([a-zA-Z0-9_.:-]{2,40})""")
+_LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*\)")
+_PAGE_MARK = re.compile(r"<!-- PAGE (\d+) -->")
+_PLACEHOLDERS = frozenset({"untitled", "untitled document", "powerpoint presentation", "slide 1", "document1"})
+_CSV_FIELD_CHARACTERS_MAX = 1_000_000
+
+
+def extract(content: bytes, media_type: str, *, filename: str | None, limits: ParsingLimits) -> ParsedDocument:
+    """Parses a document, or raises `DocumentRejected` with what is the matter and what to do."""
+    name = filename or "The document"
+    if media_type not in kinds.SUPPORTED:
+        raise rejected(f"{name} is of a kind that cannot be read ({media_type})", "convert it to PDF, DOCX or Markdown")
+    if not content:
+        raise rejected(f"{name} is empty", "upload a file that has content")
+    if content.startswith(_OLE) and _ENCRYPTED_PACKAGE in content:
+        raise encrypted(name)
+    if content.startswith(b"PK"):
+        check_archive(content, name=name, limits=limits)
+    writer = DocumentWriter(name=name, limits=limits)
+    if media_type == kinds.PDF:
+        pages = _read_pdf(content, writer, name=name, limits=limits)
+    elif reader := _TEXT_READERS.get(media_type):
+        pages = None
+        reader(_decode(content), writer)
+    else:
+        pages = _read_tree(content, media_type, writer, name=name)
+    if (writer.title or "").strip().lower() in _PLACEHOLDERS:
+        writer.title = None
+    document = writer.finish(pages=pages)
+    if not document.blocks:
+        raise _no_text(name, media_type)
+    return document
+
+
+def _no_text(name: str, media_type: str) -> Exception:
+    if media_type == kinds.PDF:
+        return rejected(f"{name} has no text layer", "run text recognition (OCR) over it first and upload the result")
+    return rejected(f"{name} contains no text", "upload a file that has some")
+
+
+# Plain text and its relatives
+
+
+def _decode(content: bytes) -> str:
+    encoding = kinds.text_encoding(content[: kinds.HEAD_BYTES]) or "cp1252"
+    if encoding in {"cp1252", "utf-8"} and (match := _CHARSET.search(content[:2048])):
+        encoding = _known_codec(match[1].decode("ascii")) or encoding
+    return content.decode(encoding, errors="replace").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _known_codec(label: str) -> str | None:
+    try:
+        codec = codecs.lookup(label).name
+        b"".decode(codec)
+    except (LookupError, ValueError):
+        return None
+    return None if codec.startswith("utf-16") else codec  # its own declaration could not be read then
+
+
+def _read_text(text: str, writer: DocumentWriter) -> None:
+    for paragraph in split_paragraphs(text.replace("\f", "\n\n")):
+        writer.add("paragraph", paragraph)
+
+
+def _read_lines(text: str, writer: DocumentWriter) -> None:
+    """JSON, YAML and their like: lines as they are."""
+    for stretch in re.split(r"\n[ \t]*\n", text):
+        writer.add("code", stretch)
+
+
+def _read_table(text: str, writer: DocumentWriter, *, delimiter: str | None = None) -> None:
+    csv.field_size_limit(_CSV_FIELD_CHARACTERS_MAX)
+    text = text.lstrip("\ufeff").replace("\0", "")
+    try:
+        rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter or _delimiter(text)) if any(row)]
+    except csv.Error:
+        _read_text(text, writer)
+        return
+    for number, row in enumerate(rows):
+        writer.add("head" if number == 0 and len(rows) > 1 and _is_header(row) else "row", row_text(row))
+
+
+def _delimiter(text: str) -> str:
+    first = text[: text.find("\n")] if "\n" in text else text
+    return max(",;\t|", key=first.count)
+
+
+def _is_header(row: list[str]) -> bool:
+    return all(cell.strip() and not any(c.isdigit() for c in cell.split()[0]) for cell in row)
+
+
+def _read_notebook(text: str, writer: DocumentWriter) -> None:
+    try:
+        cells = json.loads(text)["cells"]
+        for cell in cells:
+            _read_cell(cell, writer)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        _read_lines(text, writer)
+
+
+def _read_cell(cell: dict[str, Any], writer: DocumentWriter) -> None:
+    source = "".join(cell.get("source", []))
+    if cell.get("cell_type") == "markdown":
+        read_markdown(source, writer)
+        return
+    writer.add("code", source)
+    for output in cell.get("outputs", []):
+        shown = output.get("text") or output.get("data", {}).get("text/plain", [])
+        writer.add("code", "".join(shown))
+
+
+_TEXT_READERS: dict[str, Callable[[str, DocumentWriter], None]] = {
+    kinds.MARKDOWN: read_markdown,
+    kinds.TEXT: _read_text,
+    kinds.HTML: read_html,
+    kinds.XHTML: read_html,
+    kinds.CSV: _read_table,
+    kinds.TSV: lambda text, writer: _read_table(text, writer, delimiter="\t"),
+    kinds.NOTEBOOK: _read_notebook,
+    kinds.JSON: _read_lines,
+    kinds.JSON_LINES: _read_lines,
+    kinds.YAML: _read_lines,
+    kinds.TOML: _read_lines,
+}
+
+
+# PDF
+
+
+def _read_pdf(content: bytes, writer: DocumentWriter, *, name: str, limits: ParsingLimits) -> int:
+    _check_pages(_count_pages(content), name=name, limits=limits)
+    result = _kreuzberg(content, kinds.PDF, name=name, tree=False)
+    pages = result.pages or []
+    _check_pages(len(pages), name=name, limits=limits)
+    writer.title = result.metadata.get("title")
+    for page, paragraphs in zip(pages, read_pages([page["content"] for page in pages]), strict=True):
+        writer.page = page["page_number"]
+        for paragraph in paragraphs:
+            writer.add("paragraph", paragraph)
+    return len(pages)
+
+
+def _count_pages(content: bytes) -> int:
+    """The number of pages without reading them; 0 when that cannot be told."""
+    path = Path("document.pdf")
+    try:
+        path.write_bytes(content)
+        with kreuzberg.PdfPageIterator(str(path)) as pages:
+            return len(pages)
+    except (kreuzberg.KreuzbergError, RuntimeError, ValueError, OSError):
+        return 0  # too large for a temporary file, or broken: reading it will say
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _check_pages(count: int, *, name: str, limits: ParsingLimits) -> None:
+    if count > limits.pages_max:
+        raise rejected(
+            f"{name} has {count:,} pages; the limit is {limits.pages_max:,}",
+            "split it, or raise REFDESK_PARSE_PAGES_MAX",
+            limit=limits.pages_max,
+            actual=count,
+        )
+
+
+# Everything that kreuzberg turns into a tree
+
+
+def _read_tree(content: bytes, media_type: str, writer: DocumentWriter, *, name: str) -> int | None:
+    if media_type == kinds.EML and b"multipart/encrypted" in content[: kinds.HEAD_BYTES].lower():
+        raise rejected(f"{name} is an encrypted message", "decrypt it and upload it again")
+    result = _kreuzberg(content, media_type, name=name, tree=True)
+    metadata: dict[str, Any] = dict(result.metadata)
+    writer.title = metadata.get("subject" if media_type in {kinds.EML, kinds.MSG} else "title")
+    nodes: list[Any] = list(result.document["nodes"]) if result.document else []
+    if media_type == kinds.XML:
+        _read_elements(nodes, writer)
+        return None
+    reader = _TreeReader(writer, media_type)
+    for node in nodes:
+        reader.read(node)
+    return reader.slides
+
+
+def _read_elements(nodes: list[dict[str, Any]], writer: DocumentWriter) -> None:
+    """XML without a known vocabulary: element names arrive as headings, and make lines like ``capital: Paris``."""
+    name = ""
+    for content in (node["content"] for node in nodes):
+        if content["node_type"] == "heading":
+            writer.add("item", name)
+            name = content["text"]
+        elif content["node_type"] == "paragraph":
+            writer.add("item", f"{name}: {content['text']}" if name else content["text"])
+            name = ""
+    writer.add("item", name)
+
+
+class _TreeReader:
+    """Writes the nodes of kreuzberg's document tree, which come in reading order."""
+
+    def __init__(self, writer: DocumentWriter, media_type: str) -> None:
+        self.slides: int | None = None
+        self._writer = writer
+        self._media_type = media_type
+        self._steps: dict[str, Callable[[dict[str, Any]], None]] = {
+            "title": lambda content: writer.add("heading", content["text"], level=1),
+            "heading": lambda content: writer.add("heading", content["text"], level=content.get("level") or 1),
+            "paragraph": self._paragraph,
+            "formula": self._paragraph,
+            "footnote": self._footnote,
+            "list_item": lambda content: writer.add("item", f"- {content['text'].strip()}"),
+            "code": lambda content: writer.add("code", content["text"]),
+            "image": lambda content: writer.add("paragraph", content.get("description") or ""),
+            "table": self._table,
+            "slide": self._slide,
+            "metadata_block": self._metadata,
+        }
+
+    def read(self, node: dict[str, Any]) -> None:
+        content = node["content"]
+        if node.get("content_layer") in {"header", "footer"}:
+            return  # running lines of a word processor: on every page, on no topic
+        if step := self._steps.get(content["node_type"]):
+            step(content)
+
+    def _paragraph(self, content: dict[str, Any]) -> None:
+        text = content.get("text") or ""
+        if self._media_type == kinds.PPTX and (mark := _PAGE_MARK.fullmatch(text.strip())):
+            self._start_slide(int(mark[1]))
+        elif self._media_type in {kinds.EML, kinds.MSG}:
+            _read_text(text.replace("\r", ""), self._writer)
+        else:
+            self._writer.add("paragraph", text)
+
+    def _footnote(self, content: dict[str, Any]) -> None:
+        if self._media_type != kinds.PPT:  # there it repeats the slides
+            self._paragraph(content)
+
+    def _slide(self, content: dict[str, Any]) -> None:
+        self._start_slide(int(content.get("number") or 1))
+        self._writer.add("heading", content.get("title") or "", level=2)
+
+    def _start_slide(self, number: int) -> None:
+        self._writer.page = self.slides = number
+
+    def _table(self, content: dict[str, Any]) -> None:
+        rows = list(_grid_rows(content["grid"]))
+        for number, (row, is_header) in enumerate(rows):
+            self._writer.add("head" if is_header and number == 0 and len(rows) > 1 else "row", row_text(row))
+
+    def _metadata(self, content: dict[str, Any]) -> None:
+        if self._media_type in {kinds.EML, kinds.MSG}:
+            lines = [f"{field}: {value}" for field, value in content.get("entries") or []]
+            self._writer.add("paragraph", "\n".join(lines))
+
+
+def _grid_rows(grid: dict[str, Any]) -> Iterator[tuple[list[str], bool]]:
+    cells = sorted(grid.get("cells") or [], key=lambda cell: (cell["row"], cell["col"]))
+    for _, group in groupby(cells, key=lambda cell: cell["row"]):
+        row = list(group)
+        texts = [_LINK.sub(r"\1", cell.get("content") or "") for cell in row]
+        if any(text.strip() for text in texts):
+            yield texts, all(cell.get("is_header") for cell in row)
+
+
+def _kreuzberg(content: bytes, media_type: str, *, name: str, tree: bool) -> kreuzberg.ExtractionResult:
+    config = kreuzberg.ExtractionConfig(
+        use_cache=False,
+        enable_quality_processing=False,
+        output_format="markdown" if tree else "plain",
+        include_document_structure=tree,
+        pages=kreuzberg.PageConfig(extract_pages=True, insert_page_markers=media_type == kinds.PPTX),
+        concurrency=kreuzberg.ConcurrencyConfig(max_threads=1),
+    )
+    try:
+        return kreuzberg.extract_bytes_sync(content, media_type, config)
+    except kreuzberg.KreuzbergError as error:
+        if "password" in str(error).lower() or "encrypted" in str(error).lower():
+            raise encrypted(name) from error
+        raise damaged(name, f"not readable as {kinds.SUPPORTED[media_type].name}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """The last part of a chained message: ``ParsingError: Invalid PDF: FormatError`` repeats itself before."""
+    parts = [part.strip() for part in str(error).split(":") if part.strip()]
+    return ": ".join(dict.fromkeys(parts[-2:])) if parts else type(error).__name__

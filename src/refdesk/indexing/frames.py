@@ -1,0 +1,41 @@
+"""What the two sides of the sandbox say to each other: eight bytes of length, then JSON or the raw document."""
+
+from typing import BinaryIO
+
+import msgspec
+
+from refdesk.indexing.parsed import ParsedDocument
+
+LENGTH_BYTES = 8
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What to parse; the document itself is the next frame."""
+
+    media_type: str
+    filename: str | None
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """One of document, rejection and out-of-memory, or nothing for "ready"; with the memory the process holds by now."""
+
+    document: ParsedDocument | None = None
+    rejection: str | None = None
+    details: dict[str, int | str] = {}
+    out_of_memory: bool = False
+    resident_bytes: int = 0
+
+
+def frame(payload: bytes) -> bytes:
+    """A payload with its length before it."""
+    return len(payload).to_bytes(LENGTH_BYTES, "big") + payload
+
+
+def read_frame(stream: BinaryIO) -> bytes | None:
+    """The next payload; None when the other side has gone."""
+    header = stream.read(LENGTH_BYTES)
+    if len(header) < LENGTH_BYTES:
+        return None
+    size = int.from_bytes(header, "big")
+    payload = stream.read(size)
+    return payload if len(payload) == size else None

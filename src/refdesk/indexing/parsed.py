@@ -1,0 +1,145 @@
+"""A parsed document: its plain text, and what each stretch of that text is.
+
+Every format ends in the same shape, so that the chunker knows none of them::
+
+    text    "Travel policy\\n\\nFlights\\n\\nBook early.\\n\\nClass | Hours\\nEconomy | 0-6 …"
+    blocks   heading 1      heading 2  paragraph    head           row          …
+
+Blocks ascend and do not overlap; between them lies white space only.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import msgspec
+
+from refdesk.contracts.errors import DocumentRejected
+from refdesk.indexing.hygiene import clean
+
+Kind = Literal["heading", "paragraph", "item", "head", "row", "code"]
+"""``head`` is the header row of a table, ``row`` any other row; the rows of a table follow each other."""
+
+HEADING_CHARACTERS_MAX = 200
+"""A longer "heading" is a paragraph in large type."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParsingLimits:
+    """What one document may cost. Whatever goes beyond is refused with the name of the setting to raise."""
+
+    wall_s: float = 30.0
+    cpu_s: int = 30
+    memory_bytes_max: int = 512 * 1024 * 1024
+    """Resident memory of a parser process, its own 40 MiB included."""
+    pages_max: int = 2_000
+    characters_max: int = 20_000_000
+    blocks_max: int = 500_000
+    """Paragraphs, list items and table rows together."""
+    archive_members_max: int = 10_000
+    archive_bytes_max: int = 256 * 1024 * 1024
+    """What the members of a DOCX, XLSX, ODT, EPUB … may unpack to, all together."""
+    archive_ratio_max: int = 200
+    """Unpacked to packed, counted from 16 MiB on. Spreadsheets reach 50; a bomb has 1,000."""
+    file_bytes_max: int = 64 * 1024 * 1024
+    """The largest temporary file a parser may write."""
+    open_files_max: int = 64
+
+
+class Block(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A stretch of the text that belongs together. ``level`` is 1 to 6 for headings, ``page`` is 1-based."""
+
+    kind: Kind
+    start: int
+    end: int
+    level: int = 0
+    page: int | None = None
+
+
+class ParsedDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """The text of a document and its blocks. ``pages`` counts pages or slides, where the format has them."""
+
+    text: str
+    blocks: tuple[Block, ...]
+    title: str | None = None
+    pages: int | None = None
+
+
+class Sink(Protocol):
+    """Where a reader of a format puts what it finds, in reading order."""
+
+    def add(self, kind: Kind, text: str, *, level: int = 0) -> None: ...
+
+
+class DocumentWriter:
+    """Builds a `ParsedDocument`: cleans each block, and lays the blocks out with a blank line or a line feed between."""
+
+    def __init__(self, *, name: str, limits: ParsingLimits) -> None:
+        self.page: int | None = None
+        """The page on which the blocks to come stand."""
+        self.title: str | None = None
+        self._name = name
+        self._limits = limits
+        self._parts: list[str] = []
+        self._blocks: list[Block] = []
+        self._length = 0
+
+    def add(self, kind: Kind, text: str, *, level: int = 0) -> None:
+        text = clean(text).strip("\n").rstrip() if kind == "code" else clean(text).strip()
+        if not text:
+            return
+        if kind == "heading" and len(text) > HEADING_CHARACTERS_MAX:
+            kind, level = "paragraph", 0
+        if kind in {"heading", "head", "row"}:
+            text = " ".join(text.split())
+        self._append(self._separator(kind), text)
+        self._blocks.append(Block(kind, self._length - len(text), self._length, level, self.page))
+        self._check_limits()
+
+    def finish(self, *, pages: int | None = None) -> ParsedDocument:
+        title = " ".join(clean(self.title or "").split())[:HEADING_CHARACTERS_MAX] or self._first_heading()
+        return ParsedDocument(text="".join(self._parts), blocks=tuple(self._blocks), title=title, pages=pages)
+
+    def _append(self, *parts: str) -> None:
+        self._parts.extend(parts)
+        self._length += sum(map(len, parts))
+
+    def _separator(self, kind: Kind) -> str:
+        if not self._blocks:
+            return ""
+        before = self._blocks[-1].kind
+        tight = (kind == before == "item") or (kind == "row" and before in {"head", "row"})
+        return "\n" if tight else "\n\n"
+
+    def _first_heading(self) -> str | None:
+        """The only heading of the first level names the document; one of several does not."""
+        first = [index for index, block in enumerate(self._blocks) if block.kind == "heading" and block.level == 1]
+        return self._parts[2 * first[0] + 1] if len(first) == 1 else None
+
+    def _check_limits(self) -> None:
+        if self._length > self._limits.characters_max:
+            raise rejected(
+                f"{self._name} has more than {self._limits.characters_max:,} characters of text",
+                "split it, or raise REFDESK_PARSE_CHARACTERS_MAX",
+                limit=self._limits.characters_max,
+            )
+        if len(self._blocks) > self._limits.blocks_max:
+            raise rejected(
+                f"{self._name} has more than {self._limits.blocks_max:,} paragraphs and table rows",
+                "split it, or raise REFDESK_PARSE_BLOCKS_MAX",
+                limit=self._limits.blocks_max,
+            )
+
+
+def rejected(what: str, advice: str, **details: int | str) -> DocumentRejected:
+    """The refusal of a document: what is the matter, what to do about it, and the figures behind it."""
+    rejection = DocumentRejected(f"{what}; {advice}.")
+    rejection.details.update(details)
+    return rejection
+
+
+def row_text(cells: list[str]) -> str:
+    """A table row as one readable line; empty cells at the end are dropped."""
+    line = [" ".join(cell.split()) for cell in cells]
+    while line and not line[-1]:
+        line.pop()
+    return " | ".join(line)
