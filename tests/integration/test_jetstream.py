@@ -2,16 +2,13 @@
 
 import asyncio
 import contextlib
-import shutil
 import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.integration.nats_server import NatsServer
 
 from refdesk.contracts.errors import ConfigurationError, Unavailable
 from refdesk.contracts.events import DOCUMENTS_STREAM, INDEX_STREAM
@@ -19,49 +16,6 @@ from refdesk.outside.jetstream import Broker, Consumer, ConsumerSettings, Messag
 
 SMALL = StreamSettings(bytes_max=64 << 20)
 WORK = ConsumerSettings(stream=DOCUMENTS_STREAM, durable="work", filter_subjects=("documents.>",), ack_wait_s=2.0)
-
-
-class NatsServer:
-    """A nats-server of its own: same port and store over every restart."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"nats://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        executable = Path(sys.executable).parent / "nats-server"
-        arguments = ["-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", str(self.folder / "store")]
-        log = self.folder / "nats.log"
-        self._process = subprocess.Popen([executable, *arguments, "-l", str(log)])
-        deadline = time.monotonic() + 15
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-            except OSError:
-                assert time.monotonic() < deadline, log.read_text()
-                time.sleep(0.02)
-            else:
-                return
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.send_signal(signal.SIGKILL)
-            self._process.wait()
-            self._process = None
-
-    def signal(self, number: signal.Signals) -> None:
-        assert self._process is not None
-        self._process.send_signal(number)
-
-    def wipe(self) -> None:
-        shutil.rmtree(self.folder / "store")
 
 
 @pytest.fixture
