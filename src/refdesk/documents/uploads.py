@@ -128,12 +128,29 @@ def _several(fields: dict[str, list[str]], name: str) -> tuple[str, ...] | None:
     return tuple(entry.strip() for value in fields[name] for entry in value.split(",") if entry.strip())
 
 
+class _FormParser(MultiPartParser):
+    """Refuses a form without its end, whose last part would otherwise be dropped without a word."""
+
+    ended = False
+
+    def on_end(self) -> None:
+        self.ended = True
+
+    async def parse(self) -> FormData:
+        form = await super().parse()
+        if not self.ended:
+            for file in self._files_to_close_on_error:
+                file.close()
+            raise MultiPartException("It ends before its last boundary.")
+        return form
+
+
 @asynccontextmanager
 async def _form(request: Request, upload_bytes_max: int) -> AsyncIterator[FormData]:
     """The parsed form; its temporary file is closed on leaving."""
     _refuse_announced(request, upload_bytes_max + FORM_BYTES, limit=upload_bytes_max)
     pieces = _pieces(request, upload_bytes_max)
-    parser = MultiPartParser(request.headers, pieces, max_files=1, max_fields=FIELDS_MAX, max_part_size=FIELD_BYTES_MAX)
+    parser = _FormParser(request.headers, pieces, max_files=1, max_fields=FIELDS_MAX, max_part_size=FIELD_BYTES_MAX)
     try:
         form = await parser.parse()
     except MultiPartException as error:

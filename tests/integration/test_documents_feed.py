@@ -1,0 +1,106 @@
+"""The feed of document changes: what each watcher is told, over real server-sent events."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from refdesk.contracts.access import Principal
+from refdesk.documents import feed
+from tests.integration.documents_desk import ADMINISTRATOR, ALICE, HR, STRANGER, Desk, key, open_desk
+
+
+@pytest.fixture
+async def desk(fresh_database: str, tmp_path: Path) -> AsyncIterator[Desk]:
+    async with open_desk(fresh_database, tmp_path / "blobs") as desk:
+        yield desk
+
+
+class Stream:
+    """A client of the event stream."""
+
+    def __init__(self, content: Any) -> None:
+        self._content = content
+
+    async def next(self) -> tuple[str, Any]:
+        """The next event's name and data."""
+        fields: dict[str, str] = {}
+        async with asyncio.timeout(10):
+            while line := (await self._content.readline()).decode():
+                name, _, value = line.rstrip("\n").partition(": ")
+                if not line.strip() and "event" in fields:
+                    return fields["event"], msgspec.json.decode(fields["data"])
+                if name:
+                    fields[name] = value
+        return "end", None
+
+
+@contextlib.asynccontextmanager
+async def watching(desk: Desk, by: Principal) -> AsyncIterator[Stream]:
+    async with desk.session.get(desk.address("/events"), headers=key(by)) as response:
+        assert response.headers["Content-Type"].startswith("text/event-stream")
+        assert await response.content.readline() == b": watching\n"
+        yield Stream(response.content)
+
+
+async def test_a_watcher_sees_a_document_live_and_die(desk: Desk) -> None:
+    """Created, replaced, deleted: each as it is committed."""
+    async with watching(desk, ALICE) as stream:
+        document = await desk.add()
+        assert await stream.next() == ("document", {**document, "lag_seconds": pytest.approx(0, abs=5)})
+        await desk.call("PUT", f"/{document['id']}", json={"text": "new"})
+        name, data = await stream.next()
+        assert (name, data["version"], data["state"]) == ("document", 2, "pending")
+        await desk.call("DELETE", f"/{document['id']}")
+        assert await stream.next() == ("deleted", {"id": document["id"]})
+
+
+async def test_a_watcher_is_told_only_of_what_they_may_read(desk: Desk) -> None:
+    """A stranger's first event is the first open document; not even a deletion tells of a closed one."""
+    async with watching(desk, STRANGER) as stranger, watching(desk, HR) as reader, watching(desk, ADMINISTRATOR) as ada:
+        closed = await desk.add("Closed", readers=["hr"])
+        await desk.call("DELETE", f"/{closed['id']}")
+        await desk.add("Open")
+        assert (await stranger.next())[1]["title"] == "Open"
+        for watcher in (reader, ada):
+            seen = [await watcher.next()]
+            while seen[-1][0] != "document" or seen[-1][1]["title"] != "Open":
+                seen.append(await watcher.next())
+            assert ("deleted", {"id": closed["id"]}) in seen
+
+
+async def test_who_loses_the_right_to_read_is_told_it_is_gone(desk: Desk) -> None:
+    """A document that leaves a scope leaves its watcher's page."""
+    document = await desk.add("Open")
+    async with watching(desk, STRANGER) as stranger, watching(desk, HR) as reader:
+        await desk.call("PUT", f"/{document['id']}", json={"readers": ["hr"]})
+        assert await stranger.next() == ("deleted", {"id": document["id"]})
+        assert (await reader.next())[1]["readers"] == ["hr"]
+
+
+async def test_nobody_watches_without_a_key(desk: Desk) -> None:
+    """401 before any stream."""
+    assert (await desk.call("GET", "/events", by=None)).status == 401
+
+
+async def test_a_watcher_too_far_behind_is_cut_off(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its stream ends, so that it connects and lists anew; memory stays bounded."""
+    monkeypatch.setattr(feed, "BEHIND_MAX", 0)
+    async with watching(desk, ALICE) as stream:
+        await desk.add()
+        while (event := await stream.next())[0] != "end":
+            assert event[0] == "document"
+
+
+async def test_a_lost_listener_cuts_watchers_off_and_new_ones_work(desk: Desk) -> None:
+    """What was missed is found by listing; nobody waits on a dead stream."""
+    async with watching(desk, ALICE) as stream:
+        await desk.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'refdesk listen%%'")
+        assert (await stream.next())[0] == "end"
+    async with watching(desk, ALICE) as stream:
+        await desk.add("After")
+        assert (await stream.next())[1]["title"] == "After"

@@ -1,0 +1,147 @@
+"""Uploads are bounded while they are read, and leave nothing behind when they are refused."""
+
+import asyncio
+import io
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import aiohttp
+import pytest
+
+from refdesk.documents.changes import Limits
+from tests.integration.documents_desk import ALICE, Desk, eventually, key, open_desk
+
+LIMIT = 300_000
+
+
+@pytest.fixture
+async def desk(fresh_database: str, tmp_path: Path) -> AsyncIterator[Desk]:
+    limits = Limits(upload_bytes_max=LIMIT, text_bytes_max=LIMIT)
+    async with open_desk(fresh_database, tmp_path / "blobs", limits=limits) as desk:
+        yield desk
+
+
+def form(content: bytes) -> aiohttp.FormData:
+    data = aiohttp.FormData()
+    data.add_field("file", io.BytesIO(content), filename="a.md")
+    return data
+
+
+async def test_an_upload_at_the_limit_is_taken(desk: Desk) -> None:
+    """The limit is inclusive, and counts the file, not the form around it."""
+    reply = await desk.call("POST", data=form(b"x" * LIMIT))
+    assert (reply.status, reply.json["content_bytes"]) == (201, LIMIT)
+
+
+@pytest.mark.parametrize("over", [1, 100_000, 5_000_000])
+async def test_a_larger_upload_is_refused_with_limit_and_actual(desk: Desk, over: int) -> None:
+    """413 names both numbers and the setting."""
+    reply = await desk.call("POST", data=form(b"x" * (LIMIT + over)))
+    assert (reply.status, reply.json["type"], reply.json["limit"]) == (413, "body-too-large", LIMIT)
+    assert reply.json["actual"] >= LIMIT + over
+    assert "REFDESK_UPLOAD_BYTES_MAX" in reply.json["detail"]
+    assert not list(desk.directory.glob("*/*/*"))
+
+
+async def test_an_endless_upload_is_cut_off(desk: Desk) -> None:
+    """A chunked body without a length is refused at the first piece too many, not read to its end."""
+    place = urlsplit(desk.url)
+    reader, writer = await asyncio.open_connection(place.hostname, place.port)
+    head = (
+        f"POST /api/documents HTTP/1.1\r\nHost: x\r\nAuthorization: {key(ALICE)['Authorization']}\r\n"
+        "Content-Type: multipart/form-data; boundary=b\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    writer.write(head.encode() + chunk(b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.md"\r\n\r\n'))
+    sent = await asyncio.gather(_send_until_refused(writer, reader))
+    assert sent[0] < 8 << 20
+    writer.close()
+
+
+async def _send_until_refused(writer: asyncio.StreamWriter, reader: asyncio.StreamReader) -> int:
+    answer, sent = asyncio.create_task(reader.readline()), 0
+    async with asyncio.timeout(20):
+        while not answer.done():
+            writer.write(chunk(b"x" * 65536))
+            sent += 65536
+            await asyncio.wait([answer, asyncio.ensure_future(writer.drain())], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.sleep(0)
+    assert b"413" in answer.result()
+    return sent
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+async def test_a_json_text_has_its_own_limit(desk: Desk) -> None:
+    """413, and the advice to upload a file."""
+    reply = await desk.call("POST", json={"title": "T", "text": "x" * (LIMIT + 1)})
+    assert (reply.status, reply.json["limit"]) == (413, LIMIT)
+    assert "file" in reply.json["detail"]
+
+
+async def test_a_client_that_leaves_while_uploading_leaves_nothing(desk: Desk) -> None:
+    """No document, no blob, no temporary file."""
+    place = urlsplit(desk.url)
+    _, writer = await asyncio.open_connection(place.hostname, place.port)
+    head = (
+        f"POST /api/documents HTTP/1.1\r\nHost: x\r\nAuthorization: {key(ALICE)['Authorization']}\r\n"
+        "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 200000\r\n\r\n"
+        '--b\r\nContent-Disposition: form-data; name="file"; filename="a.md"\r\n\r\nhalf'
+    )
+    writer.write(head.encode())
+    await writer.drain()
+    writer.close()
+    await writer.wait_closed()
+    assert (await desk.call("GET")).json["documents"] == []
+    assert not [path for path in desk.directory.rglob("*") if path.is_file() and path.name != ".lock"]
+
+
+async def test_a_truncated_form_is_refused(desk: Desk) -> None:
+    """A file part that was never finished is no file."""
+    body = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.md"\r\n\r\nhalf'
+    reply = await desk.call("POST", data=body, headers={"Content-Type": "multipart/form-data; boundary=b"})
+    assert reply.status == 422
+
+
+async def test_an_upload_nobody_may_make_is_refused_before_it_is_read(desk: Desk) -> None:
+    """A PUT to a document that is not there answers 404 although its body never comes."""
+    place = urlsplit(desk.url)
+    reader, writer = await asyncio.open_connection(place.hostname, place.port)
+    head = (
+        f"PUT /api/documents/{'0' * 32} HTTP/1.1\r\nHost: x\r\nAuthorization: {key(ALICE)['Authorization']}\r\n"
+        "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 200000\r\n\r\n"
+    )
+    writer.write(head.encode())
+    async with asyncio.timeout(10):
+        assert b"404" in await reader.readline()
+    writer.close()
+
+
+async def test_unreferenced_content_is_swept(desk: Desk) -> None:
+    """What was replaced goes after the grace; what is current stays, and so does what is shared."""
+    kept, dropped = await desk.add("Kept"), await desk.add("Dropped")
+    await desk.call("DELETE", f"/{dropped['id']}")
+    assert await desk.service.sweep_content(grace_s=3600) == 0
+    assert await desk.service.sweep_content(grace_s=-1) == 1
+    assert (await desk.call("GET", f"/{kept['id']}/content")).status == 200
+    assert await desk.service.sweep_content(grace_s=-1) == 0
+
+
+async def test_uploads_and_sweeps_at_once_lose_nothing(desk: Desk) -> None:
+    """The same bytes are stored, dropped and swept over and over; a committed document always has its content."""
+
+    async def sweep_on(stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            await desk.service.sweep_content(grace_s=0.5)
+
+    stop = asyncio.Event()
+    sweeping = asyncio.create_task(sweep_on(stop))
+    for _ in range(20):
+        document = await desk.add("Same")
+        assert (await desk.call("GET", f"/{document['id']}/content")).status == 200
+        await desk.call("DELETE", f"/{document['id']}")
+    stop.set()
+    await sweeping
+    await eventually(lambda: desk.service.sweep_content(grace_s=-1))
