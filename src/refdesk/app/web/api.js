@@ -1,0 +1,96 @@
+// Calls to the service: the key goes along, and every refusal becomes a Problem with words to show.
+
+import { currentKey, nextKey } from "./key.js";
+
+/** A refusal; its message is the `detail` of the problem details. */
+export class Problem extends Error {
+  constructor({ detail, title, status, type } = {}) {
+    super(detail || title || `The service answered ${status}.`);
+    this.status = status;
+    this.type = type;
+  }
+
+  /** Whether the same call may succeed a little later. */
+  get passing() {
+    return this.status === 429 || this.status >= 500;
+  }
+}
+
+export class ConnectionLost extends Problem {
+  constructor() {
+    super({ detail: "The service cannot be reached. Check the connection and try again.", status: 0 });
+  }
+
+  get passing() {
+    return true;
+  }
+}
+
+/** Send a request; resolves with the response when it succeeded, rejects with a Problem when it did not. */
+export function request(path, { method = "GET", json, headers = {}, signal } = {}) {
+  const body = json === undefined ? undefined : JSON.stringify(json);
+  const type = body === undefined ? {} : { "Content-Type": "application/json" };
+  return withKey(async (authorization) => {
+    const response = await reach(path, { method, body, signal, headers: { ...type, ...headers, ...authorization } });
+    return { response, status: response.status, problem: () => problemOf(response) };
+  }).then((sent) => sent.response);
+}
+
+export async function requestJson(path, options) {
+  return (await request(path, options)).json();
+}
+
+/** Send one file as multipart, telling how far it has come (0 to 1); resolves with the parsed reply. */
+export function upload(path, file, onProgress) {
+  return withKey((authorization) => sendFile(path, file, authorization, onProgress)).then((sent) => sent.reply);
+}
+
+export function documentPath(id, rest = "") {
+  return `/api/documents/${encodeURIComponent(id)}${rest}`;
+}
+
+/** Try with the key there is; after a 401 ask for another, until one is accepted or none is given. */
+async function withKey(send) {
+  for (;;) {
+    const key = currentKey();
+    const sent = await send(key ? { Authorization: `Bearer ${key}` } : {});
+    if (sent.status >= 200 && sent.status < 300) return sent;
+    const problem = await sent.problem();
+    if (sent.status !== 401 || !(await nextKey(key))) throw problem;
+  }
+}
+
+async function reach(path, options) {
+  try {
+    return await fetch(path, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ConnectionLost();
+  }
+}
+
+async function problemOf(response) {
+  const fields = await response.json().catch(() => ({}));
+  return new Problem({ ...fields, status: response.status });
+}
+
+// XMLHttpRequest, because fetch does not tell how much of a body has been sent.
+function sendFile(path, file, authorization, onProgress) {
+  return new Promise((resolve, reject) => {
+    const call = new XMLHttpRequest();
+    call.open("POST", path);
+    call.responseType = "json";
+    Object.entries(authorization).forEach(([name, value]) => call.setRequestHeader(name, value));
+    call.upload.addEventListener("progress", (event) => onProgress(event.loaded / (event.total || 1)));
+    call.addEventListener("error", () => reject(new ConnectionLost()));
+    call.addEventListener("load", () => resolve(fileReply(call)));
+    const form = new FormData();
+    form.append("file", file, file.name);
+    call.send(form);
+  });
+}
+
+function fileReply(call) {
+  const reply = call.response ?? {};
+  return { reply, status: call.status, problem: () => new Problem({ ...reply, status: call.status }) };
+}

@@ -1,0 +1,59 @@
+// Numbers, times and names in plain English.
+
+const ordinalRules = new Intl.PluralRules("en", { type: "ordinal" });
+const ORDINAL_ENDINGS = { one: "st", two: "nd", few: "rd", other: "th" };
+
+const MEDIA_TYPES = {
+  "application/pdf": "PDF",
+  "application/msword": "Word",
+  "application/vnd.openxmlformats-officedocument.wordprocessingml.document": "Word",
+  "application/vnd.openxmlformats-officedocument.presentationml.presentation": "PowerPoint",
+  "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "Excel",
+  "application/json": "JSON",
+  "text/csv": "CSV",
+  "text/html": "HTML",
+  "text/markdown": "Markdown",
+  "text/plain": "Text",
+  "message/rfc822": "E-mail",
+};
+
+export function ordinal(number) {
+  return `${number}${ORDINAL_ENDINGS[ordinalRules.select(number)]}`;
+}
+
+export function plural(count, noun) {
+  return `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
+}
+
+export function mediaType(type) {
+  const name = String(type ?? "").split(";")[0];
+  return MEDIA_TYPES[name] ?? name.split("/").pop();
+}
+
+export function bytes(count) {
+  if (count < 1000) return plural(count, "byte");
+  if (count < 1e6) return `${Math.round(count / 1000)} kB`;
+  return `${(count / 1e6).toFixed(1)} MB`;
+}
+
+export function seconds(count) {
+  if (count < 90) return `${Math.max(1, Math.round(count))} s`;
+  if (count < 5400) return `${Math.round(count / 60)} min`;
+  return `${Math.round(count / 3600)} h`;
+}
+
+/** The time alone for today, the day with it otherwise. */
+export function moment(value) {
+  const date = new Date(value);
+  if (Number.isNaN(date.getTime())) return "";
+  const today = date.toDateString() === new Date().toDateString();
+  const time = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+  return today
+    ? date.toLocaleTimeString("en-GB", { ...time, second: "2-digit" })
+    : date.toLocaleString("en-GB", { ...time, day: "numeric", month: "short", year: "numeric" });
+}
+
+/** Join what is there with middle dots. */
+export function joined(...parts) {
+  return parts.filter(Boolean).join(" · ");
+}

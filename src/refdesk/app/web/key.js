@@ -1,0 +1,50 @@
+// The API key: asked for when a call is refused, kept for this tab only.
+
+const STORED_AS = "refdesk.key";
+const dialog = document.getElementById("key-dialog");
+const input = document.getElementById("key-input");
+const problem = document.getElementById("key-problem");
+const forget = document.getElementById("forget-key");
+let asking = null; // several refused calls share one dialog
+
+export function currentKey() {
+  return sessionStorage.getItem(STORED_AS);
+}
+
+/** The key to try after `refused` was not accepted, or null when the person would rather not give one. */
+export function nextKey(refused) {
+  const current = currentKey();
+  if (current !== refused) return Promise.resolve(current);
+  asking ??= askForKey(refused).finally(() => { asking = null; });
+  return asking;
+}
+
+/** Wire the dialog and the button that forgets the key. */
+export function startKey() {
+  forget.hidden = !currentKey();
+  forget.addEventListener("click", () => {
+    sessionStorage.removeItem(STORED_AS);
+    location.reload(); // nothing that was read with the key stays on the page
+  });
+  document.getElementById("key-cancel").addEventListener("click", () => dialog.close("cancel"));
+}
+
+function askForKey(refused) {
+  problem.textContent = refused ? "That key was not accepted. Check it, or use another." : "";
+  problem.hidden = !refused;
+  input.value = "";
+  dialog.returnValue = "";
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => resolve(keepKey()), { once: true });
+  });
+}
+
+function keepKey() {
+  const key = input.value.trim();
+  input.value = "";
+  if (dialog.returnValue !== "confirm" || !key) return null;
+  sessionStorage.setItem(STORED_AS, key);
+  forget.hidden = false;
+  return key;
+}

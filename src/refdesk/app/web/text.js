@@ -1,0 +1,64 @@
+// Text from documents and models is untrusted: it is cleaned here and only ever becomes text nodes.
+
+const ESCAPE_SEQUENCES = /\u001b(?:\[[0-?]*[ -/]*[@-~]|\][^\u0007\u001b]*(?:\u0007|\u001b\\)|[@-Z\\^_])/g;
+// Controls, bidi and zero-width characters, tags and variation selectors; the visible Arabic signs of Cf stay.
+const HIDDEN =
+  /(?![\n\t\u0600-\u0605\u06dd\u070f\u08e2])[\p{Cc}\p{Cf}\ufe00-\ufe0f\u115f\u1160\u180b-\u180f\u3164\uffa0\u{e0000}-\u{e0fff}]/gu;
+const CITATION = /\s*\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]/g;
+const UNFINISHED_CITATION = /\s*\[[\d,\s]*$/;
+
+/** The text without anything that hides from the eye. */
+export function clean(text) {
+  return String(text ?? "")
+    .replace(ESCAPE_SEQUENCES, "")
+    .replace(/\r\n?|[\u2028\u2029]/g, "\n")
+    .replace(HIDDEN, "");
+}
+
+/** Make the cleaned text the only content of the element. */
+export function write(element, text) {
+  element.textContent = clean(text);
+}
+
+/** Show the element with this text, or hide it when there is none. */
+export function writeOrHide(element, text) {
+  write(element, text);
+  element.hidden = !text;
+}
+
+/** Cut a text at its citation markers: a list of strings and numbers. */
+export function splitCitations(text) {
+  const parts = [];
+  let end = 0;
+  for (const marker of text.matchAll(CITATION)) {
+    parts.push(text.slice(end, marker.index), ...marker[1].split(",").map(Number));
+    end = marker.index + marker[0].length;
+  }
+  parts.push(text.slice(end));
+  return parts.filter((part) => part !== "");
+}
+
+/** A text that is still growing, without the half of a marker at its end. */
+export function withoutUnfinishedCitation(text) {
+  return text.replace(UNFINISHED_CITATION, "");
+}
+
+/** A text as it is read aloud: no markers. */
+export function withoutCitations(text) {
+  return text.replace(CITATION, "");
+}
+
+/**
+ * Take from the front of `pending` what a whole sentence covers: as many printed characters as it has itself.
+ * Counting forgives the white space that was trimmed. Returns what stood before it and what is left after it.
+ */
+export function takeSentence(pending, sentence) {
+  const before = pending.match(/^\s*/)[0];
+  let missing = sentence.replace(/\s/g, "").length;
+  let end = before.length;
+  while (missing > 0 && end < pending.length) {
+    if (!/\s/.test(pending[end])) missing -= 1;
+    end += 1;
+  }
+  return { before, rest: pending.slice(end) };
+}

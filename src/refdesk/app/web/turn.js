@@ -1,0 +1,227 @@
+// One question and its answer on the page, drawn event by event.
+
+import { joined, moment, ordinal, plural, seconds } from "./format.js";
+import { announce, make, part, passageHash, stamp } from "./page.js";
+import { clean, splitCitations, takeSentence, withoutCitations, withoutUnfinishedCitation, write, writeOrHide } from "./text.js";
+
+const LIST_ITEM = /^\s*(?:\d{1,3}[.)]|[-*•])\s/;
+const LAG_SECONDS_SHOWN = 1;
+
+const ENDINGS = {
+  stop: "",
+  length: "The answer reached its length limit and ends here.",
+  cancelled: "You stopped this answer.",
+  not_found: "Try other words, or add the document that should answer this.",
+};
+
+export class Turn {
+  answerId = null;
+  finished = false;
+  element = stamp("turn-template");
+
+  #askedAt = performance.now();
+  #firstWordsMs = null;
+  #model = "";
+  #cache = "";
+  #sources = new Map();
+  #cited = new Set();
+  #pending = "";
+  #pendingElement = make("span", "pending");
+  #answer = this.element.querySelector(".answer");
+  #status = this.element.querySelector(".status");
+
+  constructor(question) {
+    write(this.element.querySelector(".turn-question"), question);
+    this.#show("searching", "Searching the documents");
+    announce("Searching the documents.");
+  }
+
+  handle({ name, data }) {
+    this[`on_${name}`]?.(data);
+  }
+
+  on_accepted({ answer_id, model, cache }) {
+    this.answerId = answer_id;
+    this.#model = model;
+    this.#cache = cache;
+    this.element.dataset.answerId = answer_id;
+  }
+
+  on_queued({ position, estimated_seconds }) {
+    const text = `${ordinal(position)} in line, about ${seconds(estimated_seconds)}`;
+    this.#show("queued", text);
+    announce(text);
+  }
+
+  on_sources(sources) {
+    this.#sources = new Map(sources.map((source) => [source.n, source]));
+    const section = part(this.element, "sources");
+    section.querySelector("ol").replaceChildren(...sources.map(sourceCard));
+    section.hidden = sources.length === 0;
+    this.#show("reading", `Reading ${plural(sources.length, "passage")}`);
+  }
+
+  on_delta({ text }) {
+    this.#wordsCame();
+    this.#pending += text;
+    this.#drawPending();
+  }
+
+  on_sentence({ text, citations, supported }) {
+    this.#wordsCame();
+    const { before, rest } = takeSentence(this.#pending, text);
+    this.#pending = rest;
+    this.#blockFor(text, before.includes("\n")).append(this.#sentence(text, citations, supported), " ");
+    this.#drawPending();
+    announce(withoutCitations(text));
+  }
+
+  on_reconnecting() {
+    this.#show("reconnecting", "The connection broke; picking up where it left off");
+  }
+
+  on_done(done) {
+    this.element.dataset.finishReason = done.finish_reason;
+    if (done.finish_reason === "not_found" && !this.#answer.textContent) this.#sayNothingFound();
+    writeOrHide(part(this.element, "notice"), ENDINGS[done.finish_reason]);
+    part(this.element, "degraded").hidden = !done.degraded;
+    write(part(this.element, "small-print"), this.#smallPrint(done));
+    part(this.element, "feedback").hidden = false;
+    this.#finish(done.finish_reason === "cancelled" ? "cancelled" : "done");
+    announce(ENDINGS[done.finish_reason] || `The answer is complete; it cites ${plural(this.#cited.size, "source")}.`);
+  }
+
+  on_error(problem) {
+    const incomplete = problem.partial ? " The answer above is not complete." : "";
+    const text = (problem.detail || problem.title || "Something went wrong.") + incomplete;
+    write(part(this.element, "problem-text"), text);
+    part(this.element, "problem").hidden = false;
+    this.#finish("failed");
+    announce(text);
+  }
+
+  /** The person stopped it, and no more events will come. */
+  cancelled() {
+    this.element.dataset.finishReason = "cancelled";
+    writeOrHide(part(this.element, "notice"), ENDINGS.cancelled);
+    this.#finish("cancelled");
+    announce(ENDINGS.cancelled);
+  }
+
+  #wordsCame() {
+    this.#firstWordsMs ??= performance.now() - this.#askedAt;
+    this.#show("answering", "Answering");
+  }
+
+  #show(state, text) {
+    if (this.element.dataset.state === state && state !== "queued") return;
+    this.element.dataset.state = state;
+    writeOrHide(this.#status, text);
+  }
+
+  #sayNothingFound() {
+    this.#blockFor("", true).textContent = "The documents do not answer this.";
+    announce(this.#answer.textContent);
+  }
+
+  #finish(state) {
+    this.finished = true;
+    this.#show(state, "");
+    this.#foldSources();
+  }
+
+  #blockFor(text, afterLineBreak) {
+    const last = this.#answer.querySelector("p:last-of-type");
+    if (last && !afterLineBreak) return last;
+    const block = make("p", LIST_ITEM.test(text) ? "item" : "");
+    this.#answer.append(block);
+    return block;
+  }
+
+  #drawPending() {
+    const parts = splitCitations(withoutUnfinishedCitation(clean(this.#pending)));
+    this.#pendingElement.replaceChildren(...parts.map((piece) => this.#pendingPart(piece)));
+    const block = this.#answer.querySelector("p:last-of-type") ?? this.#blockFor(this.#pending, true);
+    block.append(this.#pendingElement); // always last
+  }
+
+  #pendingPart(piece) {
+    return typeof piece === "string" ? make("span", "", piece) : make("sup", "", `[${piece}]`);
+  }
+
+  #sentence(text, citations, supported) {
+    const element = make("span", supported ? "sentence" : "sentence unsupported");
+    element.dataset.testid = "sentence";
+    const parts = splitCitations(clean(text));
+    const missing = citations.filter((n) => !parts.includes(n)); // sources the service found by itself
+    element.append(...[...parts, ...missing].map((piece) => this.#sentencePart(piece)));
+    if (!supported) element.append(make("small", "unsupported-mark", "not found in the sources"));
+    return element;
+  }
+
+  #sentencePart(piece) {
+    if (typeof piece === "string") return make("span", "", piece);
+    const source = this.#sources.get(piece);
+    if (!source) return make("span", "", ` [${piece}]`); // the model named a source it was not given
+    this.#cite(piece);
+    return citationButton(source);
+  }
+
+  #cite(n) {
+    this.#cited.add(n);
+    this.element.querySelector(`.source[data-n="${n}"]`).dataset.cited = "true";
+  }
+
+  /** Once the answer stands, keep the sources it cites in view and fold away the rest. */
+  #foldSources() {
+    const folded = this.#sources.size - this.#cited.size;
+    if (this.#cited.size === 0 || folded === 0) return;
+    const list = this.element.querySelector(".sources ol");
+    const button = part(this.element, "more-sources");
+    const draw = (open) => {
+      list.classList.toggle("folded", !open);
+      button.setAttribute("aria-expanded", String(open));
+      button.textContent = open ? "Show cited passages only" : `Show ${plural(folded, "passage")} read but not cited`;
+    };
+    button.addEventListener("click", () => draw(list.classList.contains("folded")));
+    button.hidden = false;
+    draw(false);
+  }
+
+  #smallPrint({ usage, as_of, index_lag_seconds: lag }) {
+    const tokens = usage.input_tokens + usage.output_tokens;
+    return joined(
+      this.#model,
+      ["hit", "semantic"].includes(this.#cache) && "from the cache",
+      this.#firstWordsMs !== null && `first words after ${Math.round(this.#firstWordsMs)} ms`,
+      tokens > 0 && `${usage.input_tokens.toLocaleString("en")} + ${plural(usage.output_tokens, "token")}`,
+      as_of && `as of ${moment(as_of)}`,
+      lag > LAG_SECONDS_SHOWN && `${seconds(lag)} behind`,
+    );
+  }
+}
+
+function sourceCard(source) {
+  const card = stamp("source-template");
+  card.dataset.n = source.n;
+  card.dataset.cited = "false";
+  card.querySelector("a").href = passageHash(source.document_id, source.ordinal);
+  write(part(card, "number"), source.n);
+  write(part(card, "title"), source.title);
+  writeOrHide(part(card, "place"), joined(source.heading, source.page && `page ${source.page}`));
+  write(part(card, "passage"), source.passage);
+  part(card, "stale").hidden = !source.stale;
+  return card;
+}
+
+function citationButton(source) {
+  const button = make("button", "citation", `[${source.n}]`);
+  const place = source.page ? `, page ${source.page}` : "";
+  button.type = "button";
+  button.dataset.testid = "citation";
+  button.dataset.opens = passageHash(source.document_id, source.ordinal);
+  button.setAttribute("aria-label", `Source ${source.n}: ${clean(source.title)}${place}`);
+  const raised = make("sup", "");
+  raised.append(button);
+  return raised;
+}
