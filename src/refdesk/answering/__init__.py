@@ -1,0 +1,1 @@
+"""The AI Service, api role: questions in, answers out."""

@@ -5,9 +5,10 @@ The wire form (SSE, WebSocket, JSON) is made by the routes from ``name`` and the
 """
 
 from datetime import datetime
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
+from msgspec import Meta
 
 CacheOutcome = Literal["hit", "semantic", "coalesced", "miss", "bypass"]
 FinishReason = Literal["stop", "length", "not_found", "cancelled"]
@@ -19,6 +20,20 @@ class Filters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     document_ids: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
+
+
+class Question(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an asker sends. ``after`` are freshness tokens: answer not before these writes are searchable, waiting at
+    most ``wait_seconds``. ``granularity`` is how the stream is cut; the answer is the same."""
+
+    question: str
+    conversation_id: Annotated[str, Meta(max_length=128)] | None = None
+    max_output_tokens: Annotated[int, Meta(ge=1)] | None = None
+    filters: Filters = Filters()
+    after: Annotated[tuple[str, ...], Meta(max_length=100)] = ()
+    wait_seconds: Annotated[float, Meta(ge=0)] | None = None
+    granularity: Granularity = "token"
+    cache: Literal["use", "bypass"] = "use"
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

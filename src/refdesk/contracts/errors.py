@@ -107,6 +107,14 @@ class NotYetSearchable(RefdeskError):
     retryable = True
 
 
+class Expired(RefdeskError):
+    """This answer was kept for a while and is gone now. Ask the question again."""
+
+    code = "expired"
+    title = "Expired"
+    status = 410
+
+
 class VersionMismatch(RefdeskError):
     """The document has changed since you read it. Fetch it again and repeat the change with its new ETag."""
 
@@ -181,3 +189,17 @@ class ConfigurationError(RefdeskError):
     code = "configuration"
     title = "Configuration error"
     status = 500
+
+
+def problem(error: RefdeskError) -> dict[str, Any]:
+    """The error as RFC 9457 problem details."""
+    details: dict[str, Any] = {
+        "type": error.code,
+        "title": error.title,
+        "status": error.status,
+        "detail": error.message,
+        **error.details,
+    }
+    if error.retry_after_s is not None:
+        details["retry_after"] = error.retry_after_s
+    return details

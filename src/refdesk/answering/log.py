@@ -1,0 +1,141 @@
+"""An answer is a log: numbered events, encoded once, read by anybody, anywhere, from any point.
+
+    producer ──append──▶ AnswerLog (memory) ──▶ readers in this process, at once
+                              │
+                              └─ every few ms, in batches ─▶ Valkey ─▶ mirrors ─▶ readers elsewhere (journal.py)
+
+Entries are encoded when they are appended, so every reader on every replica sees the same bytes. A log has one producer at
+a time and any number of readers; it ends with ``done`` or ``error`` and never changes afterwards.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator
+
+import msgspec
+
+from refdesk.contracts.answers import Accepted, AnswerEvent, Delta, Done, Failed, Sources
+from refdesk.outside import sse
+
+FIRST_LOG_ID = 2
+"""``accepted`` is event 1 of every answer and belongs to the asker; the log goes on from 2."""
+
+ENDINGS = frozenset({Done.name, Failed.name})
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True):
+    """One event in its wire form: ``data`` is its JSON."""
+
+    id: int
+    name: str
+    data: msgspec.Raw
+
+    def frame(self) -> bytes:
+        return sse.message(self.name, bytes(self.data), event_id=self.id)
+
+
+def encode_entry(number: int, event: AnswerEvent) -> Entry:
+    match event:
+        case Sources(sources=sources):
+            data = msgspec.json.encode(sources)
+        case Failed(problem=problem):
+            data = msgspec.json.encode(problem)
+        case _:
+            data = msgspec.json.encode(event)
+    return Entry(number, event.name, msgspec.Raw(data))
+
+
+class AnswerLog:
+    """The log of one answer in memory."""
+
+    def __init__(self, log_id: str) -> None:
+        self.id = log_id
+        self.entries: list[Entry] = []
+        self.readers: Counter[str] = Counter()
+        """Open readings by the answer they are for."""
+        self.idle_since = asyncio.get_running_loop().time()
+        """When the last reader left (loop time); meaningless while ``readers`` is not empty."""
+        self._stopped: set[str] = set()
+        self._changed: asyncio.Future[None] | None = None
+
+    @property
+    def finished(self) -> bool:
+        return bool(self.entries) and self.entries[-1].name in ENDINGS
+
+    @property
+    def next_id(self) -> int:
+        return self.entries[-1].id + 1 if self.entries else FIRST_LOG_ID
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the finished log may answer the next identical question: complete, and by whom it was meant to be."""
+        if not self.finished or self.entries[-1].name != Done.name:
+            return False
+        done = msgspec.json.decode(self.entries[-1].data, type=Done)
+        return done.finish_reason != "cancelled" and not done.degraded
+
+    def text(self) -> str:
+        """What has been said so far."""
+        deltas = (msgspec.json.decode(e.data, type=Delta).text for e in self.entries if e.name == Delta.name)
+        return "".join(deltas)
+
+    def count(self, name: str) -> int:
+        return sum(entry.name == name for entry in self.entries)
+
+    def append(self, event: AnswerEvent) -> None:
+        self.extend([encode_entry(self.next_id, event)])
+
+    def extend(self, entries: list[Entry]) -> None:
+        self.entries.extend(entries)
+        self._wake()
+
+    def stop(self, answer_id: str) -> None:
+        """Ends this answer's readings; other answers on the same log read on."""
+        self._stopped.add(answer_id)
+        self._wake()
+
+    async def read(self, answer_id: str, *, after: int = 0, wait: bool = True) -> AsyncGenerator[list[Entry], None]:
+        """Every entry numbered above ``after``, in order, as batches of what is there, until the log has ended.
+
+        With ``wait`` False it ends with what is there now.
+        """
+        position = max(0, after - FIRST_LOG_ID + 1)
+        self.readers[answer_id] += 1
+        try:
+            while True:
+                if position < len(self.entries):
+                    batch = self.entries[position:]
+                    position += len(batch)
+                    yield batch
+                elif self.finished or not wait or answer_id in self._stopped:
+                    return
+                else:
+                    await self._change()
+        finally:
+            self.readers[answer_id] -= 1
+            self.readers = +self.readers
+            self.idle_since = asyncio.get_running_loop().time()
+
+    async def _change(self) -> None:
+        if self._changed is None:
+            self._changed = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._changed)
+
+    def _wake(self) -> None:
+        if self._changed is not None and not self._changed.done():
+            self._changed.set_result(None)
+        self._changed = None
+
+
+class AnswerRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """An asker's answer: whose it is, what was asked, and the log it points at."""
+
+    answer_id: str
+    log_id: str
+    principal_id: str
+    question: str
+    conversation_id: str | None
+    accepted: Accepted
+
+    def entry(self) -> Entry:
+        return encode_entry(1, self.accepted)

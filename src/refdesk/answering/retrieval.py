@@ -1,0 +1,199 @@
+"""Finding what an answer may stand on: hybrid search inside the asker's scope, then one look at the source of truth.
+
+The index decides what matches; the Document Service decides what still exists and who may read it, even while the index
+lags. If it does not answer in time the index decides alone, and the answer says so (``vouched`` is False).
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from refdesk.contracts.access import Scope
+from refdesk.contracts.answers import Filters, Hit, Source
+from refdesk.contracts.documents import FreshnessToken
+from refdesk.contracts.errors import NotYetSearchable
+from refdesk.index.chunks import Passage
+from refdesk.index.pgvector import PgvectorIndex
+from refdesk.outside.embedding import Embedder
+
+logger = logging.getLogger(__name__)
+
+NOTHING = Scope(readers=())
+WAIT_POLL_S = 0.05
+"""How often a waiting question looks whether its document has become searchable."""
+
+
+class _Standing(msgspec.Struct, frozen=True):
+    document_id: str
+    version: int
+
+
+class Truth(msgspec.Struct, frozen=True):
+    """The Document Service's word: the newest version of each readable document, and how far the index is behind."""
+
+    as_of: datetime
+    index_lag_seconds: float
+    versions: dict[str, int]
+    epoch: str
+
+
+class _StandingReply(msgspec.Struct, frozen=True):
+    as_of: datetime
+    index_lag_seconds: float
+    standings: list[_Standing]
+    epoch: str
+
+
+class SourceOfTruth:
+    """Asks the Document Service, over HTTP, what a scope may still read."""
+
+    def __init__(
+        self, session: aiohttp.ClientSession, *, documents_url: str, operator_key: str, timeout_s: float
+    ) -> None:
+        self._session = session
+        self._url = documents_url.rstrip("/") + "/api/documents/standing"
+        self._headers = {"Authorization": f"Bearer {operator_key}", "Content-Type": "application/json"}
+        self._timeout_s = timeout_s
+        self._last_as_of = datetime.fromtimestamp(0, UTC)
+
+    async def standing(self, document_ids: Sequence[str], *, scope: Scope) -> Truth | None:
+        """None when the Document Service does not answer in time."""
+        body = msgspec.json.encode(
+            {"document_ids": document_ids, "readers": scope.readers, "everything": scope.everything}
+        )
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                async with self._session.post(self._url, data=body, headers=self._headers) as response:
+                    payload = await response.read()
+            if response.status != 200:
+                raise aiohttp.ClientError(f"status {response.status}")
+            reply = msgspec.json.decode(payload, type=_StandingReply)
+        except (TimeoutError, aiohttp.ClientError, msgspec.MsgspecError) as error:
+            logger.warning("the Document Service does not vouch for the passages, the index decides: %r", error)
+            return None
+        self._last_as_of = max(self._last_as_of, reply.as_of)
+        return Truth(
+            as_of=reply.as_of,
+            index_lag_seconds=reply.index_lag_seconds,
+            epoch=reply.epoch,
+            versions={standing.document_id: standing.version for standing in reply.standings},
+        )
+
+    @property
+    def last_as_of(self) -> datetime:
+        """The newest time up to which this process has seen every change searchable."""
+        return self._last_as_of
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found for one question. ``embed_s`` and ``retrieve_s`` are seconds spent."""
+
+    passages: tuple[Passage, ...]
+    stale: frozenset[str]
+    """Ids of documents of which a newer version is on its way."""
+    vouched: bool
+    as_of: datetime
+    index_lag_seconds: float
+    embed_s: float
+    retrieve_s: float
+
+    def sources(self) -> tuple[Source, ...]:
+        return tuple(
+            Source(n=n, stale=passage.document_id in self.stale, **_fields(passage))
+            for n, passage in enumerate(self.passages, 1)
+        )
+
+    def hits(self, *, with_scores: bool) -> list[Hit]:
+        return [
+            Hit(
+                n=n,
+                stale=passage.document_id in self.stale,
+                score=passage.score if with_scores else None,
+                **_fields(passage),
+            )
+            for n, passage in enumerate(self.passages, 1)
+        ]
+
+
+class Retrieval:
+    def __init__(self, *, index: PgvectorIndex, embedder: Embedder, truth: SourceOfTruth) -> None:
+        self._index = index
+        self._embedder = embedder
+        self._truth = truth
+
+    async def gather(self, text: str, *, scope: Scope, filters: Filters, limit: int) -> Evidence:
+        """The best ``limit`` passages that this scope may read, best first."""
+        started = time.monotonic()
+        vector = (await self._embedder.embed([text]))[0]
+        embedded = time.monotonic()
+        found = await self._index.search(text, vector, scope=scope, filters=filters, limit=limit)
+        truth = await self._truth.standing(list({passage.document_id for passage in found}), scope=scope)
+        timings = {"embed_s": embedded - started, "retrieve_s": time.monotonic() - embedded}
+        if truth is None:
+            as_of = self._truth.last_as_of
+            lag = (datetime.now(UTC) - as_of).total_seconds()
+            return Evidence(
+                passages=tuple(found), stale=frozenset(), vouched=False, as_of=as_of, index_lag_seconds=lag, **timings
+            )
+        return Evidence(
+            passages=tuple(passage for passage in found if passage.document_id in truth.versions),
+            stale=frozenset(p.document_id for p in found if truth.versions.get(p.document_id, 0) > p.version),
+            vouched=True,
+            as_of=truth.as_of,
+            index_lag_seconds=truth.index_lag_seconds,
+            **timings,
+        )
+
+    async def epoch(self) -> str | None:
+        """A name for everything that answers can depend on: equal epochs, equal documents and index.
+
+        None when the Document Service does not answer in time.
+        """
+        truth, index = await asyncio.gather(self._truth.standing([], scope=NOTHING), self._index.epoch())
+        return None if truth is None else f"{truth.epoch}/{index}"
+
+    async def still_readable(self, document_id: str, *, scope: Scope) -> bool:
+        """Whether the source of truth still lets this scope read the document; True when it does not answer in time."""
+        truth = await self._truth.standing([document_id], scope=scope)
+        return truth is None or document_id in truth.versions
+
+    async def wait_until_searchable(self, tokens: Sequence[FreshnessToken], *, wait_seconds: float) -> None:
+        """Returns once the index has every token's version; raises NotYetSearchable when the time is up."""
+        wanted = {token.document_id: token.version for token in tokens}
+        deadline = time.monotonic() + wait_seconds
+        while missing := await self._missing(wanted):
+            if time.monotonic() >= deadline:
+                raise NotYetSearchable(
+                    f"{', '.join(missing)} is not searchable yet after {wait_seconds:g} s. Try again, or raise "
+                    "wait_seconds; `refdesk status` shows what the index is doing.",
+                    retry_after_s=1,
+                    missing=missing,
+                )
+            await asyncio.sleep(WAIT_POLL_S)
+
+    async def _missing(self, wanted: dict[str, int]) -> list[str]:
+        versions = await self._index.versions(list(wanted)) if wanted else {}
+        return [
+            f"{document_id}@{version}"
+            for document_id, version in wanted.items()
+            if versions.get(document_id, 0) < version
+        ]
+
+
+def _fields(passage: Passage) -> dict[str, Any]:
+    return {
+        "document_id": passage.document_id,
+        "version": passage.version,
+        "title": passage.title,
+        "passage": passage.text,
+        "ordinal": passage.ordinal,
+        "page": passage.page,
+        "heading": passage.heading,
+        "url": passage.url or f"/#document/{passage.document_id}/{passage.ordinal}",
+    }

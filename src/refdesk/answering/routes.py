@@ -1,0 +1,267 @@
+"""Answers over HTTP: `/api/answers`, `/api/search`, `/api/passages`. Encodings of ``Assistant`` and nothing else."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from refdesk.answering.answer import Assistant
+from refdesk.answering.feedback import Feedback, FeedbackStore
+from refdesk.answering.log import AnswerRecord
+from refdesk.contracts.access import Principal
+from refdesk.contracts.answers import (
+    Delta,
+    Done,
+    Failed,
+    Filters,
+    Granularity,
+    Hit,
+    Question,
+    Sentence,
+    Sources,
+)
+from refdesk.contracts.errors import InvalidRequest, NotFound
+from refdesk.index.pgvector import PgvectorIndex
+from refdesk.outside.http import Endpoint, Json, read_json
+from refdesk.outside.sse import EventStream
+
+SEARCH_LIMIT_DEFAULT = 10
+SEARCH_LIMIT_MAX = 100
+
+
+class SearchRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    query: str
+    limit: int = SEARCH_LIMIT_DEFAULT
+    filters: Filters = Filters()
+    after: tuple[str, ...] = ()
+    wait_seconds: float | None = None
+
+
+class SearchReply(msgspec.Struct, frozen=True):
+    hits: list[Hit]
+    as_of: datetime
+    index_lag_seconds: float
+
+
+class PassageView(msgspec.Struct, frozen=True, omit_defaults=True):
+    ordinal: int
+    text: str
+    heading: str | None = None
+    page: int | None = None
+
+
+class DocumentView(msgspec.Struct, frozen=True):
+    """A document as it was indexed, passage by passage."""
+
+    document_id: str
+    version: int
+    title: str
+    media_type: str
+    url: str | None
+    passages: list[PassageView]
+
+
+class FinishedAnswer(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """An answer as one object: what the stream's events add up to."""
+
+    answer_id: str
+    question: str
+    model: str
+    cache: str
+    status: Literal["running", "done", "failed"]
+    text: str
+    sentences: list[msgspec.Raw]
+    sources: msgspec.Raw
+    conversation_id: str | None = None
+    finish_reason: str | None = None
+    usage: msgspec.Raw | None = None
+    timings: msgspec.Raw | None = None
+    as_of: msgspec.Raw | None = None
+    index_lag_seconds: float | None = None
+    degraded: bool | None = None
+    error: msgspec.Raw | None = None
+
+
+class AnswerRoutes:
+    def __init__(self, *, assistant: Assistant, index: PgvectorIndex, feedback: FeedbackStore) -> None:
+        self._assistant = assistant
+        self._index = index
+        self._feedback = feedback
+
+    def endpoints(self) -> list[Endpoint]:
+        one = "/api/answers/{answer_id}"
+        return [
+            Endpoint(
+                method="POST",
+                path="/api/answers",
+                policy="principal",
+                handler=self.ask,
+                summary="Ask a question: streamed with Accept: text/event-stream, else the finished answer",
+                request=Question,
+                response=FinishedAnswer,
+            ),
+            Endpoint(
+                method="GET",
+                path=one,
+                policy="principal",
+                handler=self.show,
+                summary="An answer",
+                response=FinishedAnswer,
+            ),
+            Endpoint(
+                method="GET",
+                path=f"{one}/events",
+                policy="principal",
+                handler=self.resume,
+                summary="Continue an answer's stream after Last-Event-ID",
+            ),
+            Endpoint(
+                method="DELETE", path=one, policy="principal", handler=self.stop, summary="Stop an answer", status=204
+            ),
+            Endpoint(
+                method="POST",
+                path=f"{one}/feedback",
+                policy="principal",
+                handler=self.rate,
+                summary="Say whether an answer helped",
+                request=Feedback,
+                status=204,
+            ),
+            Endpoint(
+                method="POST",
+                path="/api/search",
+                policy="principal",
+                handler=self.search,
+                summary="The passages that match a query",
+                request=SearchRequest,
+                response=SearchReply,
+            ),
+            Endpoint(
+                method="GET",
+                path="/api/passages/{document_id}",
+                policy="principal",
+                handler=self.passages,
+                summary="A document as it was indexed",
+                response=DocumentView,
+            ),
+        ]
+
+    async def ask(self, request: Request, principal: Principal) -> ASGIApp:
+        question = await read_json(request, Question)
+        record = await self._assistant.ask(question, principal)
+        if "text/event-stream" in request.headers.get("accept", ""):
+            return EventStream(self._frames(record, granularity=question.granularity))
+        return Json(await self._finished(record))
+
+    async def show(self, request: Request, principal: Principal) -> ASGIApp:
+        record = await self._assistant.find(request.path_params["answer_id"], principal)
+        return Json(await self._finished(record, wait=False))
+
+    async def resume(self, request: Request, principal: Principal) -> ASGIApp:
+        record = await self._assistant.find(request.path_params["answer_id"], principal)
+        granularity: Granularity = "sentence" if request.query_params.get("granularity") == "sentence" else "token"
+        return EventStream(self._frames(record, after=_last_event_id(request), granularity=granularity))
+
+    async def stop(self, request: Request, principal: Principal) -> ASGIApp:
+        await self._assistant.stop(await self._assistant.find(request.path_params["answer_id"], principal))
+        return Response(status_code=204)
+
+    async def rate(self, request: Request, principal: Principal) -> ASGIApp:
+        feedback = await read_json(request, Feedback)
+        record = await self._assistant.find(request.path_params["answer_id"], principal)
+        await self._feedback.save(record.answer_id, feedback, principal=principal)
+        return Response(status_code=204)
+
+    async def search(self, request: Request, principal: Principal) -> ASGIApp:
+        asked = await read_json(request, SearchRequest)
+        if not 1 <= asked.limit <= SEARCH_LIMIT_MAX:
+            raise InvalidRequest(
+                f"limit is {asked.limit}; give 1 to {SEARCH_LIMIT_MAX}.", limit=SEARCH_LIMIT_MAX, actual=asked.limit
+            )
+        question = Question(
+            question=asked.query, filters=asked.filters, after=asked.after, wait_seconds=asked.wait_seconds
+        )
+        evidence = await self._assistant.search(question, principal, limit=asked.limit)
+        return Json(
+            SearchReply(
+                hits=evidence.hits(with_scores=principal.administrator),
+                as_of=evidence.as_of,
+                index_lag_seconds=evidence.index_lag_seconds,
+            )
+        )
+
+    async def passages(self, request: Request, principal: Principal) -> ASGIApp:
+        document_id = request.path_params["document_id"]
+        found = await self._index.passages(document_id, scope=principal.scope)
+        if found is None or not await self._assistant.still_readable(document_id, principal):
+            raise NotFound
+        document, chunks = found
+        return Json(
+            DocumentView(
+                document_id=document.document_id,
+                version=document.version,
+                title=document.title,
+                media_type=document.media_type,
+                url=document.url,
+                passages=[PassageView(chunk.ordinal, chunk.text, chunk.heading, chunk.page) for chunk in chunks],
+            )
+        )
+
+    async def _frames(
+        self, record: AnswerRecord, *, after: int = 0, granularity: Granularity = "token"
+    ) -> AsyncGenerator[bytes, None]:
+        reading = self._assistant.read(record, after=after)
+        async with aclosing(reading):
+            async for batch in reading:
+                frames = [entry.frame() for entry in batch if granularity == "token" or entry.name != Delta.name]
+                if frames:
+                    yield b"".join(frames)
+
+    async def _finished(self, record: AnswerRecord, *, wait: bool = True) -> FinishedAnswer:
+        answer = FinishedAnswer(
+            answer_id=record.answer_id,
+            question=record.question,
+            model=record.accepted.model,
+            cache=record.accepted.cache,
+            conversation_id=record.conversation_id,
+            status="running",
+            text="",
+            sentences=[],
+            sources=msgspec.Raw(b"[]"),
+        )
+        reading = self._assistant.read(record, wait=wait)
+        async with aclosing(reading):
+            async for batch in reading:
+                for entry in batch:
+                    _add(answer, entry.name, entry.data)
+        return answer
+
+
+def _add(answer: FinishedAnswer, name: str, data: msgspec.Raw) -> None:
+    match name:
+        case Sources.name:
+            answer.sources = data
+        case Delta.name:
+            answer.text += msgspec.json.decode(data, type=Delta).text
+        case Sentence.name:
+            answer.sentences.append(data)
+        case Done.name:
+            answer.status = "done"
+            for field, value in msgspec.json.decode(data, type=dict[str, msgspec.Raw]).items():
+                setattr(answer, field, value)
+        case Failed.name:
+            answer.status, answer.error = "failed", data
+        case _:
+            pass
+
+
+def _last_event_id(request: Request) -> int:
+    text = request.headers.get("last-event-id", "0")
+    if not (text.isascii() and text.isdigit()):
+        raise InvalidRequest(f"Last-Event-ID is {text!r}; send the number of the last event you saw.")
+    return int(text)

@@ -1,0 +1,187 @@
+"""Who writes an answer: a language model, or the extractor that quotes. Both yield text as it comes and end with a Verdict.
+
+The output limit is ours: whatever the provider thinks of ``max_tokens``, the text is cut at the limit and the model stopped.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Protocol
+
+import msgspec
+
+from refdesk.answering import prompting
+from refdesk.answering.circuit import Circuit
+from refdesk.answering.extractive import MODEL_NAME, Extractor
+from refdesk.contracts.answers import FinishReason, Source, Usage
+from refdesk.contracts.errors import ModelFailed
+from refdesk.outside import telemetry, tokens
+from refdesk.outside.llm import Llm, LlmFiltered, Message
+
+ATTEMPTS_PER_MODEL = 2
+RETRY_DELAY_S = 0.2
+RETRY_AFTER_MAX_S = 2
+"""A provider that wants a longer pause is passed over: somebody is waiting for words."""
+
+
+class Assignment(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be answered, from what, within how many output tokens."""
+
+    question: str
+    sources: tuple[Source, ...]
+    history: tuple[Message, ...] = ()
+    output_tokens_max: int
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """How the writing ended and what it used."""
+
+    finish_reason: FinishReason
+    usage: Usage
+
+
+class Writer(Protocol):
+    """Yields ``str`` pieces, then exactly one Verdict as its last item. Closing it early stops the work at once.
+
+    Raises ModelFailed when it cannot go on; what it has yielded until then stands.
+    """
+
+    model: str
+
+    def write(self, assignment: Assignment) -> AsyncGenerator[str | Verdict, None]: ...
+
+
+class Quoting:
+    """The extractive writer: no model, no network, verbatim sentences."""
+
+    model = MODEL_NAME
+
+    def __init__(self, extractor: Extractor) -> None:
+        self._extractor = extractor
+
+    async def write(self, assignment: Assignment) -> AsyncGenerator[str | Verdict, None]:
+        quotes = await self._extractor.quotes(assignment.question, assignment.sources)
+        meter = Meter(assignment.output_tokens_max)
+        pieces = [f"{quote.text} [{quote.n}]" for quote in quotes] or [prompting.NOT_FOUND]
+        for position, piece in enumerate(pieces):
+            allowed = meter.allow([f"{' ' if position else ''}{piece}"])
+            if allowed:
+                yield allowed
+            if meter.spent:
+                break
+        finish: FinishReason = "length" if meter.spent else "stop" if quotes else "not_found"
+        yield Verdict(finish, Usage(tokens.input_tokens(assignment.question), meter.used))
+
+
+class Generating:
+    """A language model as a writer: one call, no retry."""
+
+    def __init__(self, llm: Llm, *, context_tokens_max: int) -> None:
+        self.model = llm.model
+        self._llm = llm
+        self._context_tokens_max = context_tokens_max
+
+    async def write(self, assignment: Assignment) -> AsyncGenerator[str | Verdict, None]:
+        messages = self._messages(assignment)
+        meter, call = Meter(assignment.output_tokens_max), telemetry.Call(self.model)
+        text, finish, usage = "", None, None
+        stream = self._llm.stream(messages, output_tokens_max=assignment.output_tokens_max)
+        with call.measured():
+            async with aclosing(stream):
+                async for piece in stream:
+                    allowed = meter.allow(piece.texts)
+                    if allowed:
+                        call.said(len(piece.texts))
+                        text += allowed
+                        yield allowed
+                    finish, usage = piece.finish_reason or finish, piece.usage or usage
+                    if meter.spent:
+                        break
+            if finish == "content_filter":
+                raise LlmFiltered
+            if usage is not None:
+                call.used(usage.input_tokens, usage.output_tokens)
+        yield Verdict(_finish_reason(text, finish, cut=meter.spent), usage or _estimate(messages, meter))
+
+    def _messages(self, assignment: Assignment) -> list[Message]:
+        history = prompting.recent(assignment.history, tokens_max=self._context_tokens_max // 4)
+        room = self._context_tokens_max - assignment.output_tokens_max
+        room -= sum(prompting.cost(message) for message in history)
+        packed = prompting.pack(assignment.sources, question=assignment.question, tokens_max=room)
+        return prompting.messages(assignment.question, packed, history=history)
+
+
+class Models:
+    """Several models in order of preference, as one writer: the next one is tried before the first word, never after.
+
+    A failed call is repeated once on the same model when the provider says that may help; a model that keeps failing is left
+    out for a while (``Circuit``). A request that the model refuses as such is not tried anywhere else.
+    """
+
+    def __init__(self, models: Sequence[Generating], *, circuits: Sequence[Circuit]) -> None:
+        self.model = models[0].model
+        self._models = tuple(zip(models, circuits, strict=True))
+
+    async def write(self, assignment: Assignment) -> AsyncGenerator[str | Verdict, None]:
+        failure: ModelFailed | None = None
+        for model, circuit in self._models:
+            for _ in range(ATTEMPTS_PER_MODEL):
+                if not circuit.allows():
+                    break
+                begun = False
+                try:
+                    writing = model.write(assignment)
+                    async with aclosing(writing):
+                        async for piece in writing:
+                            begun = True
+                            yield piece
+                except ModelFailed as error:
+                    failure = error
+                    circuit.failed(error)
+                    if begun or not error.retryable:
+                        raise
+                    if (error.retry_after_s or 0) > RETRY_AFTER_MAX_S:
+                        break
+                    await asyncio.sleep(error.retry_after_s or RETRY_DELAY_S)
+                except BaseException:
+                    circuit.abandoned()
+                    raise
+                else:
+                    circuit.succeeded()
+                    return
+        raise failure or ModelFailed("Every language model has failed lately and is left alone for a while.")
+
+
+class Meter:
+    """Counts output against its limit. A chunk of the provider is at least one token, and so is each word or mark."""
+
+    def __init__(self, tokens_max: int) -> None:
+        self.used = 0
+        self.spent = False
+        self._tokens_max = tokens_max
+
+    def allow(self, texts: Sequence[str]) -> str:
+        """The part of the texts that still fits; sets ``spent`` once something had to be cut."""
+        allowed = []
+        for text in texts:
+            need = max(1, tokens.output_tokens(text))
+            left = self._tokens_max - self.used
+            if need > left:
+                self.spent = True
+                if left > 0:
+                    allowed.append(tokens.cut(text, left))
+                    self.used = self._tokens_max
+                break
+            allowed.append(text)
+            self.used += need
+        return "".join(allowed)
+
+
+def _finish_reason(text: str, finish: str | None, *, cut: bool) -> FinishReason:
+    if cut or finish == "length":
+        return "length"
+    return "not_found" if prompting.is_not_found(text) else "stop"
+
+
+def _estimate(messages: Sequence[Message], meter: Meter) -> Usage:
+    return Usage(sum(tokens.input_tokens(message.content) for message in messages), meter.used)

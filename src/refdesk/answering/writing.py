@@ -1,0 +1,202 @@
+"""Writing one log, from its sources to its ending: wait for the model, write, check each sentence, settle.
+
+Going on with the log of a process that died is the same work: the text is generated again, and as long as it repeats what
+readers have already seen, nothing is appended. If it does not repeat it, the answer ends with an error, never with a splice.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from datetime import datetime
+
+import msgspec
+
+from refdesk.answering.admission import Ticket
+from refdesk.answering.grounding import Grounding, SentenceSplitter
+from refdesk.answering.journal import Journal
+from refdesk.answering.log import AnswerLog
+from refdesk.answering.writers import Assignment, Verdict, Writer
+from refdesk.contracts.answers import Delta, Done, Failed, FinishReason, Queued, Sentence, Sources, Timings, Usage
+from refdesk.contracts.errors import ModelFailed, RefdeskError, Unavailable, problem
+from refdesk.outside import telemetry
+
+logger = logging.getLogger(__name__)
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a process needs to write a log, its own or one taken over."""
+
+    assignment: Assignment
+    fingerprint: str | None
+    principal_id: str
+    conversation_id: str | None
+    vouched: bool
+    as_of: datetime
+    index_lag_seconds: float
+    embed_s: float
+    retrieve_s: float
+
+
+class Diverged(ModelFailed):
+    """The process that wrote this answer died, and the model would now answer otherwise. Ask again."""
+
+
+class ShuttingDown(Unavailable):
+    """The service is restarting. Ask again in a moment."""
+
+
+class Writing:
+    """One log being written. ``on_end`` is awaited after the ending is appended, whatever it is."""
+
+    def __init__(
+        self,
+        log: AnswerLog,
+        job: Job,
+        *,
+        journal: Journal,
+        writer: Writer,
+        fallback: Writer,
+        ticket: Ticket,
+        on_end: Callable[["Writing"], Awaitable[None]],
+    ) -> None:
+        self.log = log
+        self.job = job
+        self.usage = Usage()
+        self.stop_as: type[RefdeskError] | None = None
+        """When set before cancelling: end with this error instead of ``cancelled``."""
+        self._journal = journal
+        self._writer = writer
+        self._fallback = fallback
+        self._ticket = ticket
+        self._on_end = on_end
+        self._grounding = Grounding(job.assignment.sources)
+        self._splitter = SentenceSplitter()
+        self._already_said = log.text()
+        self._already_checked = log.count(Sentence.name)
+        self._started = time.monotonic() - job.embed_s - job.retrieve_s
+        self._queue_s = 0.0
+        self._first_token_s: float | None = None
+        self._degraded = False
+
+    async def run(self) -> None:
+        try:
+            if not self.log.entries:
+                self._append(Sources(self.job.assignment.sources))
+            await self._wait_for_turn()
+            self._end(await self._write())
+        except asyncio.CancelledError:
+            self._cut_off()
+        except RefdeskError as error:
+            self._fail(error)
+        except Exception:
+            logger.exception("answer log %s failed", self.log.id)
+            self._fail(RefdeskError())
+        finally:
+            self._ticket.leave()
+            await asyncio.shield(self._on_end(self))
+
+    async def _wait_for_turn(self) -> None:
+        waiting_since = time.monotonic()
+        positions = self._ticket.positions()
+        async with aclosing(positions):
+            async for position, seconds in positions:
+                self._append(Queued(position, seconds))
+        self._queue_s = time.monotonic() - waiting_since
+        telemetry.queue_wait.observe(self._queue_s)
+
+    async def _write(self) -> Verdict:
+        if not self.job.assignment.sources:
+            return await self._follow(self._fallback)
+        try:
+            return await self._follow(self._writer)
+        except ModelFailed as error:
+            if self._first_token_s is not None or self._already_said:
+                raise
+            logger.warning(
+                "%s failed before its first word, %s answers: %s", self._writer.model, self._fallback.model, error
+            )
+            self._degraded = True
+            return await self._follow(self._fallback)
+
+    async def _follow(self, writer: Writer) -> Verdict:
+        verdict = None
+        writing = writer.write(self.job.assignment)
+        async with aclosing(writing):
+            async for piece in writing:
+                if isinstance(piece, Verdict):
+                    verdict = piece
+                else:
+                    self._say(piece)
+        if verdict is None:
+            raise ModelFailed(f"{writer.model} ended without a verdict.")
+        return verdict
+
+    def _say(self, text: str) -> None:
+        if self._first_token_s is None:
+            self._first_token_s = time.monotonic() - self._started
+        fresh = self._new_part(text)
+        if fresh:
+            self._append(Delta(fresh))
+        for sentence in self._splitter.feed(text):
+            self._check(sentence)
+
+    def _new_part(self, text: str) -> str:
+        """What of the text its readers have not seen yet."""
+        repeated = min(len(text), len(self._already_said))
+        if text[:repeated] != self._already_said[:repeated]:
+            raise Diverged
+        self._already_said = self._already_said[repeated:]
+        return text[repeated:]
+
+    def _check(self, text: str, *, finish_reason: FinishReason = "stop") -> None:
+        if self._already_checked:
+            self._already_checked -= 1
+        elif finish_reason == "not_found":
+            self._append(Sentence(text=text, citations=(), supported=True))
+        else:
+            self._append(self._grounding.check(text))
+
+    def _end(self, verdict: Verdict) -> None:
+        if self._already_said:
+            raise Diverged
+        self.usage = verdict.usage
+        for sentence in self._splitter.flush():
+            self._check(sentence, finish_reason=verdict.finish_reason)
+        self._append(self._done(verdict))
+
+    def _done(self, verdict: Verdict) -> Done:
+        job = self.job
+        return Done(
+            finish_reason=verdict.finish_reason,
+            usage=verdict.usage,
+            timings=Timings(
+                queue=round(self._queue_s, 4),
+                embed=round(job.embed_s, 4),
+                retrieve=round(job.retrieve_s, 4),
+                first_token=None if self._first_token_s is None else round(self._first_token_s, 4),
+                total=round(time.monotonic() - self._started, 4),
+            ),
+            as_of=job.as_of,
+            index_lag_seconds=round(job.index_lag_seconds, 3),
+            degraded=self._degraded or not job.vouched,
+        )
+
+    def _cut_off(self) -> None:
+        """Stopped from outside: by its askers, by the shutdown, or because another process has taken over."""
+        if self.stop_as is not None:
+            self._fail(self.stop_as())
+            return
+        telemetry.stream_aborts.labels("cancelled").inc()
+        for sentence in self._splitter.flush():
+            self._check(sentence)
+        self._append(self._done(Verdict("cancelled", self.usage)))
+
+    def _fail(self, error: RefdeskError) -> None:
+        telemetry.stream_aborts.labels(error.code).inc()
+        partial = self._first_token_s is not None or self.log.count(Delta.name) > 0
+        self._append(Failed(problem(error) | {"partial": partial}))
+
+    def _append(self, event: Queued | Sources | Delta | Sentence | Done | Failed) -> None:
+        self._journal.append(self.log, event)

@@ -1,0 +1,213 @@
+"""``refdesk add PATH…``: upload files and wait until they are searchable."""
+
+import asyncio
+import socket
+from collections.abc import Iterable, Sequence
+from contextlib import aclosing, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+import click
+import msgspec
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from refdesk.app.commands.client import (
+    CallFailed,
+    Client,
+    connect,
+    console,
+    json_option,
+    print_json,
+    progress_console,
+    run,
+    url_option,
+)
+from refdesk.contracts.errors import InvalidRequest
+
+UPLOADS_AT_ONCE = 4
+LOOK_AGAIN_S = 2.0
+"""How often documents still pending are looked up, beside the events."""
+LOOKUPS_AT_ONCE = 8
+
+
+class Upload(msgspec.Struct):
+    """One file on its way: refused at the door, or a document and its state."""
+
+    path: Path
+    document_id: str = ""
+    version: int = 0
+    state: str = "refused"
+    reason: str | None = None
+    status: str = "added"
+
+    @property
+    def settled(self) -> bool:
+        return self.state != "pending"
+
+
+class Report(msgspec.Struct, frozen=True):
+    added: int
+    updated: int
+    unchanged: int
+    indexed: int
+    pending: int
+    failed: list[dict[str, str]]
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--readers", help="Comma-separated groups that may read them (default: everyone).")
+@click.option("--tags", help="Comma-separated tags.")
+@click.option("--no-wait", is_flag=True, help="Return once they are stored, before they are searchable.")
+@url_option
+@json_option
+def command(
+    paths: tuple[Path, ...], readers: str | None, tags: str | None, no_wait: bool, url: str | None, as_json: bool
+) -> None:
+    """Add files, or folders of files. A file added before is replaced."""
+    files = collect(paths)
+    fields = {name: value for name, value in (("readers", readers), ("tags", tags)) if value}
+    report = run(_add(files, fields=fields, wait=not no_wait, url=url))
+    for failure in report.failed:
+        console.print(f"[red]failed[/red] {failure['path']}: {failure['reason']}", markup=True, soft_wrap=True)
+    console.print(
+        f"{report.added} added, {report.updated} updated, {report.unchanged} unchanged; "
+        f"{report.indexed} searchable, {report.pending} pending, {len(report.failed)} failed."
+    )
+    if as_json:
+        print_json(report)
+    if report.failed:
+        raise click.exceptions.Exit(1)
+
+
+def collect(paths: Iterable[Path]) -> list[Path]:
+    """The files named, and those below the folders named, hidden ones left out; raises InvalidRequest for a wrong path."""
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            below = (found for found in sorted(path.rglob("*")) if found.is_file())
+            files += [found for found in below if not _hidden(found.relative_to(path))]
+        elif path.is_file():
+            files.append(path)
+        else:
+            raise InvalidRequest(f"There is no file or folder {path}.")
+    if not files:
+        raise InvalidRequest("There are no files in these folders.")
+    return files
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+async def _add(files: Sequence[Path], *, fields: dict[str, str], wait: bool, url: str | None) -> Report:
+    async with connect(url=url) as client:
+        with Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=progress_console,
+        ) as progress:
+            uploading = progress.add_task("uploaded", total=len(files))
+            slots = asyncio.Semaphore(UPLOADS_AT_ONCE)
+
+            async def one(path: Path) -> Upload:
+                async with slots:
+                    upload = await _upload(client, path, fields)
+                progress.advance(uploading)
+                return upload
+
+            uploads = await asyncio.gather(*(one(path) for path in files))
+            if wait:
+                searchable = progress.add_task("searchable", total=len(files))
+                await _wait(client, uploads, lambda count: progress.update(searchable, completed=count))
+    return _report(uploads)
+
+
+async def _upload(client: Client, path: Path, fields: dict[str, str]) -> Upload:
+    upload = Upload(path)
+    external_id = f"file://{socket.gethostname()}{path.absolute()}"
+    try:
+        with path.open("rb") as file:
+            form = aiohttp.FormData(fields)
+            form.add_field("file", file, filename=path.name)
+            address = "/api/documents/by-external-id/" + quote(external_id, safe="")
+            async with client.open("PUT", address, data=form) as response:
+                document = msgspec.json.decode(await response.read())
+                created = response.status == 201
+    except (CallFailed, OSError) as error:
+        upload.reason = str(error)
+        return upload
+    upload.status = "added" if created else "updated" if document["state"] == "pending" else "unchanged"
+    upload.document_id, upload.version = document["id"], document["version"]
+    _take(upload, document)
+    return upload
+
+
+def _take(upload: Upload, document: Any) -> None:
+    if document["version"] >= upload.version:
+        upload.state, upload.reason = document["state"], document["failure"]
+
+
+async def _wait(client: Client, uploads: Sequence[Upload], on_progress: Any) -> None:
+    """Until every upload has settled: by the service's events, and by looking every two seconds."""
+    by_id = {upload.document_id: upload for upload in uploads if upload.document_id}
+    following = asyncio.create_task(_follow(client, by_id))
+    try:
+        while pending := [upload for upload in by_id.values() if not upload.settled]:
+            on_progress(len(uploads) - len(pending))
+            await _look(client, pending)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_AGAIN_S):
+                    await _settled(pending)
+        on_progress(len(uploads))
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+
+async def _settled(pending: Sequence[Upload]) -> None:
+    while not all(upload.settled for upload in pending):
+        await asyncio.sleep(0.05)
+
+
+async def _follow(client: Client, by_id: dict[str, Upload]) -> None:
+    while True:
+        with suppress(CallFailed):
+            events = client.events("GET", "/api/documents/events")
+            async with aclosing(events):
+                async for event in events:
+                    document = msgspec.json.decode(event.data)
+                    if event.name == "document" and document["id"] in by_id:
+                        _take(by_id[document["id"]], document)
+        await asyncio.sleep(LOOK_AGAIN_S)
+
+
+async def _look(client: Client, pending: Sequence[Upload]) -> None:
+    slots = asyncio.Semaphore(LOOKUPS_AT_ONCE)
+
+    async def one(upload: Upload) -> None:
+        async with slots:
+            if not upload.settled:
+                _take(upload, await client.call("GET", f"/api/documents/{upload.document_id}"))
+
+    await asyncio.gather(*(one(upload) for upload in pending))
+
+
+def _report(uploads: Sequence[Upload]) -> Report:
+    stored = [upload for upload in uploads if upload.document_id]
+    return Report(
+        added=sum(upload.status == "added" for upload in stored),
+        updated=sum(upload.status == "updated" for upload in stored),
+        unchanged=sum(upload.status == "unchanged" for upload in stored),
+        indexed=sum(upload.state == "indexed" for upload in stored),
+        pending=sum(upload.state == "pending" for upload in stored),
+        failed=[
+            {"path": str(upload.path), "reason": upload.reason or "no reason given"}
+            for upload in uploads
+            if upload.state in ("refused", "failed")
+        ],
+    )

@@ -1,0 +1,137 @@
+"""The command line's side of the HTTP API."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import aiohttp
+import click
+import msgspec
+import platformdirs
+from rich.console import Console
+
+from refdesk.app import settings as app_settings
+from refdesk.app.auth import is_loopback
+from refdesk.contracts.errors import RefdeskError
+
+T = TypeVar("T")
+
+CONNECT_TIMEOUT_S = 5.0
+READ_TIMEOUT_S = 120.0
+
+console = Console(highlight=False)
+progress_console = Console(stderr=True, highlight=False)
+
+
+class CallFailed(RefdeskError):
+    """The call to Refdesk failed."""
+
+    code = "call-failed"
+
+
+class ServerSentEvent(msgspec.Struct, frozen=True):
+    id: str | None
+    name: str
+    data: bytes
+
+
+class Client:
+    """Calls one running Refdesk. Problems become CallFailed with the problem's own words."""
+
+    def __init__(self, session: aiohttp.ClientSession, *, url: str) -> None:
+        self._session = session
+        self.url = url.rstrip("/")
+
+    async def call(self, method: str, path: str, *, json: Any = None, data: Any = None, params: Any = None) -> Any:
+        """The decoded JSON reply, None for an empty one."""
+        async with self.open(method, path, json=json, data=data, params=params) as response:
+            body = await response.read()
+        return msgspec.json.decode(body) if body else None
+
+    @asynccontextmanager
+    async def open(
+        self, method: str, path: str, *, json: Any = None, data: Any = None, params: Any = None, accept: str = "*/*"
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        headers = {"Accept": accept}
+        if json is not None:
+            data, headers["Content-Type"] = msgspec.json.encode(json), "application/json"
+        try:
+            async with self._session.request(
+                method, self.url + path, data=data, params=params, headers=headers
+            ) as response:
+                if response.status >= 400:
+                    raise await _refusal(response)
+                yield response
+        except aiohttp.ClientConnectorError as error:
+            raise CallFailed(
+                f"Nothing answers at {self.url}. Start Refdesk with `refdesk up`, or name another with --url."
+            ) from error
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise CallFailed(f"The call to {self.url}{path} broke off: {error!r}.") from error
+
+    async def events(self, method: str, path: str, *, json: Any = None) -> AsyncGenerator[ServerSentEvent, None]:
+        """Server-sent events as they arrive."""
+        async with self.open(method, path, json=json, accept="text/event-stream") as response:
+            fields: dict[bytes, bytes] = {}
+            async for line in response.content:
+                name, _, value = line.rstrip(b"\r\n").partition(b":")
+                if line.strip():
+                    fields[name] = value.removeprefix(b" ")
+                elif b"data" in fields:
+                    number = fields.get(b"id")
+                    yield ServerSentEvent(
+                        number.decode() if number else None, fields.get(b"event", b"message").decode(), fields[b"data"]
+                    )
+                    fields = {}
+                else:
+                    fields = {}
+
+
+async def _refusal(response: aiohttp.ClientResponse) -> CallFailed:
+    body = await response.read()
+    try:
+        detail = msgspec.json.decode(body)["detail"]
+    except (msgspec.DecodeError, KeyError, TypeError):
+        detail = body[:500].decode(errors="replace") or response.reason
+    return CallFailed(str(detail), status_code=response.status)
+
+
+@asynccontextmanager
+async def connect(*, url: str | None = None) -> AsyncIterator[Client]:
+    """A client of the Refdesk at ``url`` (default: REFDESK_URL), with REFDESK_API_KEY or this account's operator key."""
+    settings = app_settings.load({"url": url}).settings
+    key = settings.api_key or operator_key_of(settings.url)
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=READ_TIMEOUT_S)
+    async with aiohttp.ClientSession(headers=headers, timeout=timeout, read_bufsize=1 << 18) as session:
+        yield Client(session, url=settings.url)
+
+
+def operator_key_path(port: int) -> Path:
+    """Where `refdesk up` leaves its operator key for the command line of the same account."""
+    return platformdirs.user_state_path("refdesk") / f"operator-{port}.key"
+
+
+def operator_key_of(url: str) -> str | None:
+    """The operator key of a Refdesk that this account started on this machine."""
+    parts = urlsplit(url)
+    if not is_loopback(parts.hostname or "") or parts.port is None:
+        return None
+    path = operator_key_path(parts.port)
+    return path.read_text().strip() if path.is_file() else None
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run(main)
+
+
+def print_json(value: Any) -> None:
+    """One JSON object on the last line."""
+    click.echo(msgspec.json.encode(value).decode())
+
+
+url_option = click.option("--url", help="The running Refdesk (default: REFDESK_URL or http://127.0.0.1:8080).")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on the last line.")

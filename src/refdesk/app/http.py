@@ -1,0 +1,162 @@
+"""What every service serves beside its own endpoints: health, metrics, keys, the description of the API, the web page."""
+
+import asyncio
+import hashlib
+import mimetypes
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from importlib import resources
+from importlib.resources.abc import Traversable
+from typing import Any
+
+import msgspec
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from refdesk.app import openapi
+from refdesk.app.keys import ApiKeys, KeyView
+from refdesk.contracts.access import Principal
+from refdesk.contracts.errors import RefdeskError
+from refdesk.outside.http import Endpoint, Json, read_json
+from refdesk.outside.valkey import ValkeyError
+
+PROBE_TIMEOUT_S = 2.0
+
+Probe = Callable[[], Awaitable[Any]]
+
+_PAGE_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+
+class NewKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+    groups: tuple[str, ...] = ()
+
+
+class KeyList(msgspec.Struct, frozen=True):
+    keys: list[KeyView]
+
+
+def health_endpoints(probes: Mapping[str, Probe]) -> list[Endpoint]:
+    """``/health/live`` says the process runs; ``/health/ready`` that every part it needs answers (``?verbose``: which)."""
+
+    async def live(request: Request, principal: Principal) -> ASGIApp:
+        return Json({"status": "ok"})
+
+    async def ready(request: Request, principal: Principal) -> ASGIApp:
+        parts = dict(zip(probes, await asyncio.gather(*(_probe(probe) for probe in probes.values())), strict=True))
+        broken = {name: state for name, state in parts.items() if state != "ok"}
+        body: dict[str, Any] = {"status": "unavailable" if broken else "ok"}
+        if "verbose" in request.query_params:
+            body["parts"] = parts
+        return Json(body, status_code=503 if broken else 200)
+
+    return [
+        Endpoint(method="GET", path="/health/live", policy="public", handler=live, summary="Whether the process runs"),
+        Endpoint(method="GET", path="/health/ready", policy="public", handler=ready, summary="Whether it can serve"),
+    ]
+
+
+async def _probe(probe: Probe) -> str:
+    try:
+        async with asyncio.timeout(PROBE_TIMEOUT_S):
+            await probe()
+    except TimeoutError:
+        return f"no answer within {PROBE_TIMEOUT_S:g} s"
+    except (RefdeskError, OSError, ValkeyError) as error:
+        return f"{type(error).__name__}: {error}"
+    return "ok"
+
+
+def metrics_endpoint() -> Endpoint:
+    async def metrics(request: Request, principal: Principal) -> ASGIApp:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    return Endpoint(method="GET", path="/metrics", policy="public", handler=metrics, summary="Prometheus metrics")
+
+
+def openapi_endpoint(endpoints: Iterable[Endpoint]) -> Endpoint:
+    description = openapi.describe(endpoints)
+
+    async def show(request: Request, principal: Principal) -> ASGIApp:
+        return Json(description)
+
+    return Endpoint(method="GET", path="/openapi.json", policy="public", handler=show, summary="This description")
+
+
+def key_endpoints(keys: ApiKeys) -> list[Endpoint]:
+    async def create(request: Request, principal: Principal) -> ASGIApp:
+        asked = await read_json(request, NewKey)
+        return Json(await keys.create(asked.name, asked.groups), status_code=201)
+
+    async def show(request: Request, principal: Principal) -> ASGIApp:
+        return Json(KeyList(await keys.listing()))
+
+    async def revoke(request: Request, principal: Principal) -> ASGIApp:
+        await keys.revoke(request.path_params["name"])
+        return Response(status_code=204)
+
+    return [
+        Endpoint(
+            method="POST",
+            path="/api/keys",
+            policy="administrator",
+            handler=create,
+            summary="Create an API key; it is shown once",
+            request=NewKey,
+            response=KeyView,
+            status=201,
+        ),
+        Endpoint(
+            method="GET", path="/api/keys", policy="administrator", handler=show, summary="List keys", response=KeyList
+        ),
+        Endpoint(
+            method="DELETE",
+            path="/api/keys/{name}",
+            policy="administrator",
+            handler=revoke,
+            summary="Revoke a key",
+            status=204,
+        ),
+    ]
+
+
+def page_endpoints() -> list[Endpoint]:
+    """The web page, read once from the package."""
+    folder = resources.files("refdesk.app") / "web"
+    files = [file for file in folder.iterdir() if file.is_file()]
+    pages = [_file_endpoint("/" if file.name == "index.html" else f"/web/{file.name}", file) for file in files]
+    return [*pages, _examples_endpoint()]
+
+
+def _file_endpoint(path: str, file: Traversable) -> Endpoint:
+    body = file.read_bytes()
+    etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
+    media_type = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+
+    async def serve(request: Request, principal: Principal) -> ASGIApp:
+        headers = {**_PAGE_HEADERS, "ETag": etag}
+        if request.headers.get("if-none-match") == etag:
+            return Response(status_code=304, headers=headers)
+        return Response(body, media_type=media_type, headers=headers)
+
+    return Endpoint(method="GET", path=path, policy="public", handler=serve, summary="The web page")
+
+
+def _examples_endpoint() -> Endpoint:
+    file = resources.files("refdesk.samples") / "examples.json"
+    questions = msgspec.json.decode(file.read_bytes(), type=list[str]) if file.is_file() else []
+
+    async def show(request: Request, principal: Principal) -> ASGIApp:
+        return Json({"questions": questions})
+
+    return Endpoint(
+        method="GET", path="/api/examples", policy="principal", handler=show, summary="Questions to begin with"
+    )

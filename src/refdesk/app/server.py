@@ -1,0 +1,138 @@
+"""Running one service: its background work and its HTTP server, from ready to a graceful end."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from refdesk.app.auth import is_loopback
+from refdesk.app.keys import ApiKeys
+from refdesk.contracts.errors import ConfigurationError
+
+logger = logging.getLogger(__name__)
+
+GRACE_S = 20
+"""How long open requests and streams may take to end after SIGTERM."""
+HURRY_S = 4
+"""How long before the end of the grace what is still open is ended."""
+HEADER_BYTES_MAX = 32 * 1024
+KEEP_ALIVE_S = 30
+BACKLOG = 2048
+
+Background = Callable[[], Awaitable[None]]
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handling: signals are ours, and the exit code is 0 after a graceful end."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(
+    app: ASGIApp,
+    *,
+    sockets: Sequence[socket.socket],
+    background: Sequence[Background] = (),
+    on_hurry: Sequence[Background] = (),
+) -> None:
+    """Serves until SIGINT or SIGTERM; background work runs for as long, and its failure ends the service.
+
+    Open requests and streams then have ``GRACE_S``; shortly before its end ``on_hurry`` is called, to end what is still
+    open with words rather than a broken connection.
+    """
+    config = uvicorn.Config(
+        app,
+        loop="none",
+        http="httptools",
+        ws="websockets-sansio",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=GRACE_S,
+        h11_max_incomplete_event_size=HEADER_BYTES_MAX,
+        backlog=BACKLOG,
+    )
+    server = _Server(config)
+    async with asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(_run(work)) for work in background]
+        serving = tasks.create_task(server.serve(sockets=list(sockets)))
+        with stop_signals() as stopping:
+            waiting = tasks.create_task(stopping.wait())
+            await asyncio.wait([waiting, serving], return_when=asyncio.FIRST_COMPLETED)
+            server.should_exit = True
+            await asyncio.wait([serving], timeout=GRACE_S - HURRY_S)
+            for hurry in on_hurry:
+                await hurry()
+            await asyncio.wait([serving])
+        for task in (*running, waiting):
+            task.cancel()
+
+
+async def work_until_stopped(background: Sequence[Background]) -> None:
+    """The same without an HTTP server."""
+    async with asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(_run(work)) for work in background]
+        with stop_signals() as stopping:
+            await stopping.wait()
+        for task in running:
+            task.cancel()
+
+
+async def _run(work: Background) -> None:
+    await work()
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[asyncio.Event]:
+    """An event that SIGINT or SIGTERM sets."""
+    loop, stopping = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    try:
+        yield stopping
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket; raises ConfigurationError saying what to do when the address is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise ConfigurationError(
+            f"{host}:{port} cannot be used: {error.strerror}. Stop what listens there, or choose another with --port."
+        ) from error
+    listener.listen(BACKLOG)
+    return listener
+
+
+async def refuse_open_door(keys: ApiKeys, *, host: str) -> None:
+    """Raises ConfigurationError when the address is not loopback and no API key exists yet."""
+    if not is_loopback(host) and not await keys.exist():
+        raise ConfigurationError(
+            f"Refdesk does not listen on {host} while no API key exists: everybody there would be administrator. "
+            "Start it on 127.0.0.1, run `refdesk keys create NAME --groups administrators`, then start it on this address."
+        )
+
+
+def configure_logging() -> None:
+    """One line a record, to standard error."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("nats").setLevel(logging.WARNING)

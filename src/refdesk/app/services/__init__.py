@@ -1,0 +1,1 @@
+"""Each service put together: the only places that know every part of it."""

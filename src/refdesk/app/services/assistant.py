@@ -1,0 +1,104 @@
+"""The AI Service's api role: retrieval, the language model, answers."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import aiohttp
+
+from refdesk.answering.admission import Admission, AdmissionLimits
+from refdesk.answering.answer import Assistant
+from refdesk.answering.budget import Budget, BudgetLimits
+from refdesk.answering.extractive import Extractor
+from refdesk.answering.feedback import MIGRATIONS as FEEDBACK_MIGRATIONS
+from refdesk.answering.feedback import FeedbackStore
+from refdesk.answering.limits import AnswerLimits
+from refdesk.answering.retrieval import Retrieval, SourceOfTruth
+from refdesk.answering.routes import AnswerRoutes
+from refdesk.answering.writers import Quoting
+from refdesk.app import http
+from refdesk.app.services.common import Service, open_keys, ping, required, serve_door
+from refdesk.app.services.models import generation_of, language_models, open_embedder
+from refdesk.app.settings import Settings
+from refdesk.index.pgvector import MIGRATIONS as INDEX_MIGRATIONS
+from refdesk.index.pgvector import PgvectorIndex
+from refdesk.outside.postgres import migrate, open_pool
+from refdesk.outside.valkey import open_valkey
+
+CONNECTIONS_MAX = 10
+MODEL_READ_BYTES = 1 << 16
+
+
+@asynccontextmanager
+async def open_service(settings: Settings) -> AsyncIterator[Service]:
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        pool = await enter(
+            open_pool(required(settings, "index_database_url"), name="refdesk assistant", size_max=CONNECTIONS_MAX)
+        )
+        await migrate(pool, INDEX_MIGRATIONS)
+        await migrate(pool, FEEDBACK_MIGRATIONS)
+        embedder = await enter(open_embedder(settings, threads=1))
+        valkey = await enter(open_valkey(required(settings, "valkey_url"), name="assistant"))
+        session = await enter(
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), read_bufsize=MODEL_READ_BYTES)
+        )
+        index = PgvectorIndex(pool, generation=generation_of(embedder))
+        truth = SourceOfTruth(
+            session,
+            documents_url=required(settings, "documents_url"),
+            operator_key=required(settings, "operator_key"),
+            timeout_s=settings.truth_timeout_s,
+        )
+        quoting = Quoting(Extractor(embedder))
+        assistant = Assistant(
+            retrieval=Retrieval(index=index, embedder=embedder, truth=truth),
+            writer=language_models(settings, session, otherwise=quoting),
+            fallback=quoting,
+            valkey=valkey,
+            budget=Budget(valkey, _budget_limits(settings)),
+            admission=Admission(_admission_limits(settings)),
+            limits=_answer_limits(settings),
+            retention_s=settings.answer_retention_s,
+            grace_s=settings.disconnect_grace_s,
+        )
+        routes = AnswerRoutes(assistant=assistant, index=index, feedback=FeedbackStore(pool))
+        yield Service(
+            endpoints=[*routes.endpoints(), *http.page_endpoints()],
+            background=[assistant.run],
+            probes={"index database": lambda: ping(pool), "Valkey": valkey.ping},
+            close=assistant.close,
+        )
+
+
+async def serve(settings: Settings) -> None:
+    """Runs until SIGINT or SIGTERM."""
+    async with open_keys(settings) as keys, open_service(settings) as service:
+        await serve_door(settings, keys, [service])
+
+
+def _budget_limits(settings: Settings) -> BudgetLimits:
+    return BudgetLimits(
+        concurrent=settings.concurrent_per_principal_max,
+        requests_per_minute=settings.requests_per_minute_max,
+        tokens_per_minute=settings.tokens_per_minute_max,
+        tokens_per_day=settings.tokens_per_day_max,
+    )
+
+
+def _admission_limits(settings: Settings) -> AdmissionLimits:
+    return AdmissionLimits(
+        concurrent_max=settings.concurrent_answers_max,
+        waiting_max=settings.waiting_max,
+        waiting_per_principal_max=settings.waiting_per_principal_max,
+    )
+
+
+def _answer_limits(settings: Settings) -> AnswerLimits:
+    return AnswerLimits(
+        question_tokens_max=settings.question_tokens_max,
+        output_tokens_max=settings.output_tokens_max,
+        output_tokens_default=settings.output_tokens_default,
+        context_tokens_max=settings.llm_context_tokens_max,
+        passages_max=settings.passages_max,
+        wait_seconds_max=settings.wait_seconds_max,
+    )

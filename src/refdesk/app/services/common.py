@@ -1,0 +1,73 @@
+"""What every service shares: required settings, the keys that people call with, the door they come through."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+from psycopg_pool import AsyncConnectionPool
+
+from refdesk.app import http, server
+from refdesk.app.auth import Authentication
+from refdesk.app.http import Probe
+from refdesk.app.keys import MIGRATIONS, ApiKeys
+from refdesk.app.settings import PREFIX, Settings
+from refdesk.contracts.errors import ConfigurationError
+from refdesk.outside.http import Endpoint, create_app
+from refdesk.outside.postgres import migrate, open_pool, transaction
+
+ACCESS_CONNECTIONS_MAX = 2
+
+
+def required(settings: Settings, name: str) -> str:
+    """The value of a setting that this service cannot do without; raises ConfigurationError naming it."""
+    value = getattr(settings, name)
+    if not value:
+        raise ConfigurationError(
+            f"{PREFIX}{name.upper()} is not set. `refdesk up` sets it by itself; a service that is started alone needs it."
+        )
+    return str(value)
+
+
+@asynccontextmanager
+async def open_keys(settings: Settings) -> AsyncIterator[ApiKeys]:
+    url = settings.access_database_url or required(settings, "documents_database_url")
+    async with open_pool(url, name="refdesk keys", size_max=ACCESS_CONNECTIONS_MAX) as pool:
+        await migrate(pool, MIGRATIONS)
+        yield ApiKeys(pool)
+
+
+async def ping(pool: AsyncConnectionPool) -> None:
+    """Raises Unavailable when the database does not answer."""
+    async with transaction(pool) as connection:
+        await connection.execute("SELECT 1")
+
+
+async def nothing_to_close() -> None:
+    """The ``close`` of a service that holds nothing open."""
+
+
+class Service(msgspec.Struct, frozen=True, kw_only=True):
+    """A service put together: its addresses, its background work, its health, and what ends it when time is short."""
+
+    endpoints: list[Endpoint]
+    background: list[server.Background]
+    probes: dict[str, Probe]
+    close: server.Background = nothing_to_close
+
+
+async def serve_door(settings: Settings, keys: ApiKeys, services: list[Service]) -> None:
+    """The services on one address, with what every door has: health, metrics, keys, the API's description."""
+    await server.refuse_open_door(keys, host=settings.host)
+    own = [endpoint for service in services for endpoint in service.endpoints]
+    probes = {name: probe for service in services for name, probe in service.probes.items()}
+    listed = [*own, *http.key_endpoints(keys), *http.health_endpoints(probes), http.metrics_endpoint()]
+    app = create_app(
+        [*listed, http.openapi_endpoint(listed)],
+        authenticate=Authentication(keys, operator_key=required(settings, "operator_key")),
+    )
+    await server.serve(
+        app,
+        sockets=[server.bind(settings.host, settings.port)],
+        background=[work for service in services for work in service.background],
+        on_hurry=[service.close for service in services],
+    )

@@ -1,0 +1,47 @@
+"""The Document Service: its database, its content, its outbox, its door. Nothing of the AI side."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from refdesk.app.services.common import Service, open_keys, ping, required, serve_door
+from refdesk.app.settings import Settings
+from refdesk.documents.changes import Limits
+from refdesk.documents.feed import DocumentFeed
+from refdesk.documents.outbox import Outbox
+from refdesk.documents.relay import Relay
+from refdesk.documents.routes import endpoints
+from refdesk.documents.service import DocumentService
+from refdesk.documents.states import StateConsumer
+from refdesk.documents.store import MIGRATIONS, DocumentStore
+from refdesk.outside.blobs import Blobs
+from refdesk.outside.jetstream import Broker
+from refdesk.outside.postgres import migrate, open_pool
+
+CONNECTIONS_MAX = 10
+
+
+@asynccontextmanager
+async def open_service(settings: Settings) -> AsyncIterator[Service]:
+    url = required(settings, "documents_database_url")
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(open_pool(url, name="refdesk documents", size_max=CONNECTIONS_MAX))
+        await migrate(pool, MIGRATIONS)
+        broker = await stack.enter_async_context(Broker.connect(required(settings, "nats_url"), name="documents"))
+        store, outbox = DocumentStore(pool), Outbox(pool)
+        service = DocumentService(
+            store, blobs=Blobs(settings.content_path), limits=Limits(upload_bytes_max=settings.upload_bytes_max)
+        )
+        feed = DocumentFeed(store, database_url=url)
+        relay = Relay(outbox, broker=broker, database_url=url)
+        states = StateConsumer(store, broker=broker)
+        yield Service(
+            endpoints=endpoints(service, feed=feed),
+            background=[feed.run, relay.run, states.run, service.keep_tidy],
+            probes={"documents database": lambda: ping(pool)},
+        )
+
+
+async def serve(settings: Settings) -> None:
+    """Runs until SIGINT or SIGTERM."""
+    async with open_keys(settings) as keys, open_service(settings) as service:
+        await serve_door(settings, keys, [service])

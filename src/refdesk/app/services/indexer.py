@@ -1,0 +1,71 @@
+"""The AI Service's indexer role: from events to searchable chunks."""
+
+from contextlib import AsyncExitStack
+from functools import partial
+
+import aiohttp
+
+from refdesk.app import server
+from refdesk.app.services.common import required
+from refdesk.app.services.models import generation_of, open_embedder
+from refdesk.app.settings import Settings
+from refdesk.index.pgvector import MIGRATIONS as INDEX_MIGRATIONS
+from refdesk.index.pgvector import PgvectorIndex
+from refdesk.indexing.batching import EmbeddingBatcher
+from refdesk.indexing.chunking import chunk
+from refdesk.indexing.content import Contents
+from refdesk.indexing.dead_letters import MIGRATIONS as DEAD_LETTER_MIGRATIONS
+from refdesk.indexing.dead_letters import DeadLetters
+from refdesk.indexing.parsed import ParsingLimits
+from refdesk.indexing.parsing import ParserPool
+from refdesk.indexing.pipeline import Indexing
+from refdesk.indexing.worker import Worker, WorkerSettings
+from refdesk.outside.jetstream import Broker
+from refdesk.outside.postgres import migrate, open_pool
+
+CONNECTIONS_MAX = 6
+
+
+async def serve(settings: Settings) -> None:
+    """Runs until SIGINT or SIGTERM."""
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        pool = await enter(
+            open_pool(required(settings, "index_database_url"), name="refdesk indexer", size_max=CONNECTIONS_MAX)
+        )
+        await migrate(pool, INDEX_MIGRATIONS)
+        await migrate(pool, DEAD_LETTER_MIGRATIONS)
+        embedder = await enter(open_embedder(settings, threads=settings.embedding_threads))
+        broker = await enter(Broker.connect(required(settings, "nats_url"), name="indexer"))
+        session = await enter(aiohttp.ClientSession())
+        embeddings = EmbeddingBatcher(embedder.embed)
+        indexing = Indexing(
+            index=PgvectorIndex(pool, generation=generation_of(embedder)),
+            contents=Contents(
+                session,
+                documents_url=required(settings, "documents_url"),
+                operator_key=required(settings, "operator_key"),
+                bytes_max=settings.upload_bytes_max,
+            ),
+            parsers=await enter(ParserPool(limits=_parsing_limits(settings))),
+            chunker=partial(chunk, token_spans=embedder.token_spans, chunks_max=settings.chunks_max),
+            embeddings=embeddings,
+        )
+        worker = Worker(
+            broker=broker,
+            indexing=indexing,
+            embeddings=embeddings,
+            dead_letters=DeadLetters(pool),
+            settings=WorkerSettings(concurrency=settings.index_concurrency, attempts_max=settings.index_attempts_max),
+        )
+        await server.work_until_stopped([worker.run])
+
+
+def _parsing_limits(settings: Settings) -> ParsingLimits:
+    return ParsingLimits(
+        wall_s=settings.parse_seconds_max,
+        cpu_s=max(1, round(settings.parse_seconds_max)),
+        memory_bytes_max=settings.parse_memory_bytes_max,
+        pages_max=settings.parse_pages_max,
+        characters_max=settings.parse_characters_max,
+    )

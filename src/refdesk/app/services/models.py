@@ -1,0 +1,65 @@
+"""The models of the AI side: the embedder that both its roles share, and the language models that answer."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+
+from refdesk.answering.circuit import Circuit
+from refdesk.answering.writers import Generating, Models, Quoting, Writer
+from refdesk.app.services.common import required
+from refdesk.app.settings import Settings
+from refdesk.outside.embedding import Embedder, open_packaged_embedder
+from refdesk.outside.embedding_http import open_http_embedder
+from refdesk.outside.llm import Clocks, Llm
+
+
+@asynccontextmanager
+async def open_embedder(settings: Settings, *, threads: int) -> AsyncIterator[Embedder]:
+    """The packaged model, or the one behind REFDESK_EMBEDDING_URL."""
+    if settings.embedding_url is None:
+        async with open_packaged_embedder(settings.data_dir / "models", threads=threads) as packaged:
+            yield packaged
+    else:
+        async with open_http_embedder(
+            settings.embedding_url,
+            model=required(settings, "embedding_model"),
+            window=settings.embedding_tokens_max,
+            api_key=settings.embedding_api_key,
+        ) as served:
+            yield served
+
+
+def language_models(settings: Settings, session: aiohttp.ClientSession, *, otherwise: Quoting) -> Writer:
+    """REFDESK_LLM_MODEL may list several models in order of preference; without REFDESK_LLM_URL the quotes answer."""
+    if settings.llm_url is None:
+        return otherwise
+    names = [name.strip() for name in required(settings, "llm_model").split(",")]
+    clocks = Clocks(
+        connect_s=settings.llm_connect_timeout_s,
+        first_token_s=settings.llm_first_token_timeout_s,
+        between_tokens_s=settings.llm_between_tokens_timeout_s,
+        total_s=settings.llm_total_timeout_s,
+    )
+    models = [
+        Llm(
+            session,
+            url=settings.llm_url,
+            model=name,
+            api_key=settings.llm_api_key,
+            temperature=settings.llm_temperature,
+            clocks=clocks,
+        )
+        for name in names
+    ]
+    writers = [Generating(model, context_tokens_max=settings.llm_context_tokens_max) for model in models]
+    return Models(writers, circuits=[Circuit(name) for name in names])
+
+
+CHUNKING_VERSION = 1
+"""Raise it when chunking changes what it makes of the same document."""
+
+
+def generation_of(embedder: Embedder) -> str:
+    """The index generation: everything that makes chunks and vectors comparable."""
+    return f"{embedder.name}-{embedder.dimensions}-{CHUNKING_VERSION}"

@@ -1,0 +1,205 @@
+"""Every setting of Refdesk, its default and where its value came from. The environment is read here and nowhere else.
+
+A value comes from, strongest first: the command line, ``REFDESK_<NAME>`` in the environment, ``refdesk.toml`` (in the
+working directory, or the file named by ``REFDESK_CONFIG``), the default. Presence selects: with ``nats_url`` unset,
+``refdesk up`` starts its own NATS; with ``llm_url`` unset, answers are quoted from the documents.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from refdesk.contracts.errors import ConfigurationError
+
+PREFIX = "REFDESK_"
+CONFIG_FILE = "refdesk.toml"
+
+Count = Annotated[int, Meta(ge=1)]
+Whole = Annotated[int, Meta(ge=0)]
+Seconds = Annotated[float, Meta(ge=0)]
+Port = Annotated[int, Meta(ge=0, le=65535)]
+
+DEFAULT_DATA_DIR = Path("~/.local/share/refdesk")
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Names are the environment's in lower case, without ``REFDESK_``. Units and qualifiers stand last."""
+
+    # where things are
+    data_dir: Path = DEFAULT_DATA_DIR
+    """Everything `refdesk up` keeps: databases, content, models, logs."""
+    content_dir: Path | None = None
+    """Where document contents are kept; unset: `<data_dir>/content`."""
+    host: str = "127.0.0.1"
+    """Address to listen on. Anything but loopback needs an API key to exist."""
+    port: Port = 8080
+    database_url: str | None = None
+    """A PostgreSQL (with pgvector) for `refdesk up` to use instead of its own."""
+    documents_database_url: str | None = None
+    index_database_url: str | None = None
+    access_database_url: str | None = None
+    """API keys. Unset with a documents database set: they live there."""
+    nats_url: str | None = None
+    valkey_url: str | None = None
+    documents_url: str | None = None
+    """Where the AI Service reaches the Document Service, such as http://documents:8080."""
+    operator_key: str | None = None
+    """Shared secret of Refdesk's own services. `refdesk up` makes one."""
+
+    # the command line as a client
+    url: str = "http://127.0.0.1:8080"
+    """The running Refdesk that `refdesk add`, `ask` and the others talk to."""
+    api_key: str | None = None
+    """The key they send. Unset: the operator's, when this account started that Refdesk."""
+
+    # documents
+    upload_bytes_max: Count = 50 * 1024 * 1024
+    parse_seconds_max: Seconds = 30.0
+    parse_memory_bytes_max: Count = 512 * 1024 * 1024
+    parse_pages_max: Count = 2000
+    parse_characters_max: Count = 20_000_000
+    chunks_max: Count = 20_000
+    """Chunks one document may have."""
+    index_concurrency: Count = 4
+    """Documents one indexer works on at a time."""
+    index_attempts_max: Count = 5
+    embedding_threads: Count = 1
+    """Threads an indexer embeds with. One per core is best; the laptop keeps one core for people."""
+
+    # the embedding model (unset: the packaged all-MiniLM-L6-v2)
+    embedding_url: str | None = None
+    embedding_model: str | None = None
+    embedding_api_key: str | None = None
+    embedding_tokens_max: Count = 512
+    """How many tokens of a text that model reads."""
+
+    # the language model (unset: answers are quoted from the documents)
+    llm_url: str | None = None
+    """Base URL of an OpenAI-compatible API, such as http://127.0.0.1:11434/v1."""
+    llm_model: str | None = None
+    llm_api_key: str | None = None
+    llm_context_tokens_max: Count = 8192
+    llm_temperature: Annotated[float, Meta(ge=0, le=2)] = 0.0
+    llm_connect_timeout_s: Seconds = 3.0
+    llm_first_token_timeout_s: Seconds = 10.0
+    llm_between_tokens_timeout_s: Seconds = 10.0
+    llm_total_timeout_s: Seconds = 120.0
+
+    # answers
+    question_tokens_max: Count = 500
+    output_tokens_max: Count = 1024
+    """The most a request may ask for."""
+    output_tokens_default: Count = 512
+    passages_max: Count = 8
+    """Passages an answer may stand on."""
+    wait_seconds_max: Seconds = 30.0
+    """The longest `wait_seconds` a question may ask for."""
+    concurrent_answers_max: Count = 16
+    """Answers one process lets the model write at a time."""
+    waiting_max: Whole = 64
+    """Questions in line for the model, per process."""
+    waiting_per_principal_max: Whole = 16
+    concurrent_per_principal_max: Count = 64
+    """Answers one principal may have under way."""
+    requests_per_minute_max: Count = 600
+    tokens_per_minute_max: Count = 2_000_000
+    tokens_per_day_max: Count = 100_000_000
+    disconnect_grace_s: Seconds = 0.6
+    """How long an answer whose readers have all left goes on, in case one comes back."""
+    answer_retention_s: Count = 24 * 3600
+    """How long an answer can be resumed and re-read."""
+    truth_timeout_s: Seconds = 0.5
+    """How long an answer waits for the Document Service's word on its passages before it trusts the index."""
+
+    @property
+    def content_path(self) -> Path:
+        return (self.content_dir or self.data_dir / "content").expanduser()
+
+
+SECRETS = frozenset({"operator_key", "api_key", "llm_api_key", "embedding_api_key"})
+"""Shown as dots by `refdesk doctor`; so are passwords inside URLs."""
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """Settings and, per name, where each came from: `command line`, `environment`, the file's name, or `default`."""
+
+    settings: Settings
+    origins: dict[str, str]
+
+
+def load(overrides: Mapping[str, Any] | None = None, *, environ: Mapping[str, str] | None = None) -> Loaded:
+    """Raises ConfigurationError naming the setting, its value and what is expected."""
+    environ = os.environ if environ is None else environ
+    names = {field.name for field in msgspec.structs.fields(Settings)}
+    values: dict[str, Any] = {}
+    origins = dict.fromkeys(names, "default")
+    for origin, layer in (
+        _file_layer(environ),
+        ("environment", _environment_layer(environ, names)),
+        ("command line", {k: v for k, v in (overrides or {}).items() if v is not None}),
+    ):
+        for name, value in layer.items():
+            if name not in names:
+                raise ConfigurationError(
+                    f"{origin} sets {name!r}, which is not a setting. `refdesk doctor` lists them all."
+                )
+            values[name], origins[name] = value, origin
+    return Loaded(settings=_convert(values, origins), origins=origins)
+
+
+def _convert(values: dict[str, Any], origins: dict[str, str]) -> Settings:
+    fields = {field.name: field.type for field in msgspec.structs.fields(Settings)}
+    converted: dict[str, Any] = {}
+    for name, value in values.items():
+        try:
+            converted[name] = msgspec.convert(value, fields[name], strict=False, dec_hook=_decode_path)
+        except msgspec.ValidationError as error:
+            raise ConfigurationError(
+                f"{PREFIX}{name.upper()}={value!r} ({origins[name]}) is not valid: {error}."
+            ) from error
+    if "data_dir" in converted:
+        converted["data_dir"] = converted["data_dir"].expanduser().absolute()
+    else:
+        converted["data_dir"] = DEFAULT_DATA_DIR.expanduser()
+    return Settings(**converted)
+
+
+def _decode_path(kind: type, value: Any) -> Any:
+    if kind is Path:
+        return Path(value)
+    raise NotImplementedError
+
+
+def _file_layer(environ: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
+    named = environ.get(f"{PREFIX}CONFIG")
+    path = Path(named or CONFIG_FILE)
+    if not named and not path.is_file():
+        return CONFIG_FILE, {}
+    try:
+        return str(path), tomllib.loads(path.read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError(f"The configuration file {path} cannot be read: {error}.") from error
+
+
+def _environment_layer(environ: Mapping[str, str], names: set[str]) -> dict[str, str]:
+    layer = {}
+    for key, value in environ.items():
+        name = key.removeprefix(PREFIX).lower()
+        if key.startswith(PREFIX) and value != "" and name in names:
+            layer[name] = value
+    return layer
+
+
+def to_environment(settings: Settings) -> dict[str, str]:
+    """The settings as ``REFDESK_*`` variables: how `refdesk up` hands them to its services."""
+    environment = {}
+    for field in msgspec.structs.fields(Settings):
+        value = getattr(settings, field.name)
+        if value is not None:
+            environment[PREFIX + field.name.upper()] = str(value)
+    return environment

@@ -1,0 +1,103 @@
+"""Every metric's name, in one place. Prometheus form, base units, no ids in labels; a golden test holds the names.
+
+The ``gen_ai`` names are OpenTelemetry's semantic conventions for generative AI (status: development) in Prometheus spelling.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prometheus_client import Counter, Gauge, Histogram
+
+OPERATION_BUCKETS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+"""Seconds; the buckets the conventions ask for."""
+TOKEN_BUCKETS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576)
+
+_MODEL = ("gen_ai_operation_name", "gen_ai_request_model")
+
+operation_duration = Histogram(
+    "gen_ai_client_operation_duration_seconds",
+    "Duration of a call to the language model",
+    (*_MODEL, "error_type"),
+    buckets=OPERATION_BUCKETS,
+)
+token_usage = Histogram(
+    "gen_ai_client_token_usage_tokens",
+    "Tokens as the provider counted them; absent when it did not say",
+    (*_MODEL, "gen_ai_token_type"),
+    buckets=TOKEN_BUCKETS,
+)
+time_to_first_chunk = Histogram(
+    "gen_ai_client_operation_time_to_first_chunk_seconds",
+    "From the call to the first text",
+    _MODEL,
+    buckets=OPERATION_BUCKETS,
+)
+time_per_output_chunk = Histogram(
+    "gen_ai_client_operation_time_per_output_chunk_seconds",
+    "Mean gap between the texts of one answer",
+    _MODEL,
+    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
+)
+cache_requests = Counter(
+    "refdesk_cache_requests_total", "Questions by what the cache made of them", ("layer", "outcome")
+)
+singleflight_waiters = Gauge("refdesk_singleflight_waiters", "Askers that follow an answer somebody else started")
+llm_attempts = Counter("refdesk_llm_attempts_total", "Calls to a model by how they ended", ("model", "outcome"))
+llm_circuit_state = Gauge("refdesk_llm_circuit_state", "0 closed, 1 half open, 2 open", ("model",))
+stream_aborts = Counter("refdesk_stream_aborts_total", "Answers that ended before they were complete", ("reason",))
+admission = Counter("refdesk_admission_total", "Questions admitted or refused", ("decision", "reason"))
+inflight = Gauge("refdesk_inflight", "Answers waiting for the model or being written", ("kind",))
+queue_wait = Histogram(
+    "refdesk_queue_wait_seconds", "From the question to its turn at the model", buckets=OPERATION_BUCKETS
+)
+budget_reserved = Gauge("refdesk_budget_reserved_tokens", "Tokens set aside by this process and not settled yet")
+budget_unchecked = Counter("refdesk_budget_unchecked_total", "Questions let through because Valkey did not answer")
+retrieval_results = Histogram(
+    "refdesk_retrieval_results", "Passages found for a question", buckets=(0, 1, 2, 4, 8, 16, 32, 64)
+)
+
+
+class Call:
+    """One call to a model, measured after the fact: nothing here costs anything per token."""
+
+    def __init__(self, model: str) -> None:
+        self._labels = ("chat", model)
+        self._model = model
+        self._started = time.monotonic()
+        self._first: float | None = None
+        self._last = 0.0
+        self._chunks = 0
+
+    def said(self, chunks: int) -> None:
+        self._last = time.monotonic()
+        if self._first is None:
+            self._first = self._last
+        self._chunks += chunks
+
+    def used(self, input_tokens: int, output_tokens: int) -> None:
+        """As the provider counted."""
+        token_usage.labels(*self._labels, "input").observe(input_tokens)
+        token_usage.labels(*self._labels, "output").observe(output_tokens)
+
+    @contextmanager
+    def measured(self) -> Iterator[None]:
+        outcome = "cancelled"
+        try:
+            yield
+            outcome = "ok"
+        except Exception as error:
+            outcome = getattr(error, "code", type(error).__name__)
+            raise
+        finally:
+            self._record(outcome)
+
+    def _record(self, outcome: str) -> None:
+        llm_attempts.labels(self._model, outcome).inc()
+        error_type = "" if outcome in ("ok", "cancelled") else outcome
+        operation_duration.labels(*self._labels, error_type).observe(time.monotonic() - self._started)
+        if self._first is not None:
+            time_to_first_chunk.labels(*self._labels).observe(self._first - self._started)
+            if self._chunks > 1:
+                gap = (self._last - self._first) / (self._chunks - 1)
+                time_per_output_chunk.labels(*self._labels).observe(gap)
