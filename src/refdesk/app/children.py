@@ -212,12 +212,20 @@ def _now_s() -> float:
 class Children:
     """The running children, in the order they were started. Made by `children()`."""
 
-    def __init__(self, *, tasks: asyncio.TaskGroup, guardian: Guardian, folders: Folders, on_event: OnEvent) -> None:
+    def __init__(
+        self,
+        *,
+        tasks: asyncio.TaskGroup,
+        guardian: Guardian,
+        folders: Folders,
+        on_event: OnEvent,
+        hurry: asyncio.Event,
+    ) -> None:
         self._tasks = tasks
         self._guardian = guardian
         self._folders = folders
         self._on_event = on_event
-        self._hurry = asyncio.Event()
+        self._hurry = hurry
         self._stages: list[list[_Keeper]] = []
 
     async def start(self, *children: Child) -> None:
@@ -239,23 +247,24 @@ class Children:
             for keeper in stage:
                 await keeper.gone.wait()
 
-    def hurry(self) -> None:
-        """Give nobody any more grace."""
-        self._hurry.set()
-
 
 @contextlib.asynccontextmanager
-async def children(*, folders: Folders, on_event: OnEvent = ignore) -> AsyncIterator[Children]:
+async def children(
+    *, folders: Folders, on_event: OnEvent = ignore, hurry: asyncio.Event | None = None
+) -> AsyncIterator[Children]:
     """Children for as long as the block lasts; leaving it, in whatever way, stops them in reverse order.
 
-    First ends what a crashed run may have left behind. Enter and leave it in the same task.
+    First ends what a crashed run may have left behind. Once `hurry` is set, nobody gets any more grace. Enter and
+    leave the block in the same task.
     """
     for name in await processes.end_leftovers(folders.records):
         message = f"{name} was still running from a run that had crashed; it has been ended."
         on_event(ChildEvent(child=name, state="swept", message=message))
     try:
         async with processes.guardian() as guardian, asyncio.TaskGroup() as tasks:
-            running = Children(tasks=tasks, guardian=guardian, folders=folders, on_event=on_event)
+            running = Children(
+                tasks=tasks, guardian=guardian, folders=folders, on_event=on_event, hurry=hurry or asyncio.Event()
+            )
             try:
                 yield running
             finally:

@@ -10,10 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import nats
-import nats.errors
-import nats.js.errors
-
 from refdesk.app.children import Child, StartFailed
 from refdesk.app.processes import Program
 
@@ -75,31 +71,36 @@ def nats_child(place: NatsPlace) -> Child:
 
 
 async def answers(url: str) -> bool:
-    """True when the server at `url` takes a connection and its JetStream answers."""
+    """True when the server at `url` lets us in and its JetStream tells about our account.
 
-    async def stay_quiet(error: Exception) -> None:
-        """A server that is not there yet is no news."""
-
+    The protocol is spoken here directly: it is four lines, the client library weighs a third of the supervisor's memory,
+    and it leaves a socket open for each attempt that fails.
+    """
+    address = urlsplit(url)
     try:
         async with asyncio.timeout(PROBE_TIMEOUT_S):
-            await _accepts(url)
-            client = await nats.connect(url, allow_reconnect=False, connect_timeout=1, error_cb=stay_quiet)
+            reader, writer = await asyncio.open_connection(address.hostname, address.port)
             try:
-                await client.jetstream().account_info()
+                connect = {"auth_token": address.username, "verbose": False}
+                writer.write(
+                    f"CONNECT {json.dumps(connect)}\r\nSUB probe 1\r\nPUB $JS.API.INFO probe 0\r\n\r\n".encode()
+                )
+                return await _is_account(reader)
             finally:
-                await client.close()
-    except (OSError, TimeoutError, nats.errors.Error):
+                writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+    except (OSError, ValueError):  # ValueError: a line longer than any of the protocol's
         return False
-    return True
 
 
-async def _accepts(url: str) -> None:
-    """Raises OSError when nobody listens; the client would wait two seconds before it says so."""
-    address = urlsplit(url)
-    _, writer = await asyncio.open_connection(address.hostname, address.port)
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
+async def _is_account(reader: asyncio.StreamReader) -> bool:
+    while line := await reader.readline():
+        if line.startswith(b"-ERR"):
+            return False
+        if line.startswith(b"MSG "):
+            return "error" not in json.loads(await reader.readline())
+    return False
 
 
 def _token(path: Path) -> str:

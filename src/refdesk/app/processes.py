@@ -27,6 +27,8 @@ START_TIME_TOLERANCE_S = 2.0
 """The clock that start times are computed from may be corrected by a second between two readings."""
 POLL_S = 0.01
 KILL_WAIT_S = 5.0
+CRASH_GRACE_S_MAX = 5.0
+"""What a child gets whose supervisor has crashed: its servers or clients are going as well, so waiting saves nothing."""
 LAUNCH = (sys.executable, "-I", "-S", str(Path(__file__).with_name("launch.py")))
 GUARDIAN = (sys.executable, "-I", "-S", str(Path(__file__).with_name("guardian.py")))
 
@@ -55,6 +57,10 @@ class Program:
     working_directory: Path | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     stop_grace_s: float = 10.0
+
+    @property
+    def crash_grace_s(self) -> float:
+        return min(self.stop_grace_s, CRASH_GRACE_S_MAX)
 
 
 def open_log(path: Path) -> int:
@@ -153,7 +159,7 @@ class Guardian:
             self._process.stdin.write(f"{line}\n".encode())
 
     def watch(self, pid: int, *, program: Program) -> None:
-        self._tell(f"+ {pid} {int(program.stop_signal)} {program.stop_grace_s}")
+        self._tell(f"+ {pid} {int(program.stop_signal)} {program.crash_grace_s}")
 
     def forget(self, pid: int) -> None:
         self._tell(f"- {pid}")
@@ -197,7 +203,7 @@ class Record:
             started=psutil.Process(pid).create_time(),
             command=program.command[0],
             stop_signal=int(program.stop_signal),
-            stop_grace_s=program.stop_grace_s,
+            stop_grace_s=program.crash_grace_s,
         )
 
     def process(self) -> psutil.Process | None:

@@ -10,6 +10,7 @@
 A server whose URL is given is not started. See ADR 0002 for the choices.
 """
 
+import asyncio
 import contextlib
 import fcntl
 import hashlib
@@ -94,10 +95,13 @@ class Stack:
 
 
 @contextlib.asynccontextmanager
-async def running_stack(options: StackOptions, *, on_event: OnEvent = ignore) -> AsyncIterator[Stack]:
+async def running_stack(
+    options: StackOptions, *, on_event: OnEvent = ignore, hurry: asyncio.Event | None = None
+) -> AsyncIterator[Stack]:
     """Start the servers at the same time, and stop everything when the block is left.
 
-    Call it from the main thread, and leave it in the task that entered it. `on_event` gets one event per happening.
+    Call it from the main thread, and leave it in the task that entered it. `on_event` gets one event per happening;
+    once `hurry` is set, what has not stopped by then is killed.
     Raises ConfigurationError: the data directory is in use or cannot be written, a server cannot be started or reached.
     """
     data_dir = options.data_dir.absolute()
@@ -106,7 +110,7 @@ async def running_stack(options: StackOptions, *, on_event: OnEvent = ignore) ->
     with locked(data_dir):
         with _writing(data_dir):
             folders, server_url, urls, servers = _plan(options, data_dir=data_dir)
-        async with children(folders=folders, on_event=on_event) as running:
+        async with children(folders=folders, on_event=on_event, hurry=hurry) as running:
             await running.start(*servers)
             await _prepare_databases(server_url, urls=urls)
             yield Stack(urls=urls, children=running)

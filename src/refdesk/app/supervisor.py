@@ -1,0 +1,123 @@
+"""`refdesk up`: the embedded servers, then Refdesk's own services, until a signal says stop.
+
+    servers, all at once ─▶ their databases ─▶ services, all at once ─▶ ready ─▶ SIGINT, SIGTERM or SIGHUP
+                                                                                       │
+                  servers stop ◀─ services stop ◀─────────────────────────────────────┘   a second signal kills
+
+The supervisor itself imports no AI module and serves no requests: it is what is still there when everything else fails.
+"""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from refdesk.app.children import Child, OnEvent, ignore
+from refdesk.app.processes import Program
+from refdesk.app.stack import StackOptions, StackUrls, running_stack
+
+PROBE_TIMEOUT_S = 2.0
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+OnReady = Callable[[StackUrls], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """One of Refdesk's own processes.
+
+    It is healthy when an HTTP GET of `health_url` answers 2xx. SIGTERM asks it to stop. Its environment is ours, then
+    the addresses of the stack (`StackUrls.environment`), then `environment`.
+    """
+
+    name: str
+    command: Sequence[str]
+    health_url: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    start_timeout_s: float = 120.0
+    stop_grace_s: float = 15.0
+
+    def child(self, urls: StackUrls) -> Child:
+        return Child(
+            program=Program(
+                name=self.name,
+                command=self.command,
+                environment={**urls.environment(), **self.environment},
+                stop_grace_s=self.stop_grace_s,
+            ),
+            healthy=lambda: answers(self.health_url),
+            start_timeout_s=self.start_timeout_s,
+        )
+
+
+def _no_news(urls: StackUrls) -> None:
+    """For callers that need not know when everything is ready."""
+
+
+async def supervise(
+    options: StackOptions, *, services: Sequence[Service], on_event: OnEvent = ignore, on_ready: OnReady = _no_news
+) -> None:
+    """Run the stack and the services until a stop signal; return when every process has ended.
+
+    The first signal stops everything in reverse order, each with its grace; the second kills what is left. Call it from
+    the main thread. Raises ConfigurationError, after stopping what was started, when something cannot be started.
+    """
+    hurry = asyncio.Event()
+    running = asyncio.ensure_future(_run(options, services, on_event=on_event, on_ready=on_ready, hurry=hurry))
+    stopping = asyncio.Event()
+
+    def on_signal() -> None:
+        if stopping.is_set():
+            hurry.set()
+        else:
+            stopping.set()
+            running.cancel()
+
+    with _handled(on_signal):
+        try:
+            await running
+        except asyncio.CancelledError:
+            if not stopping.is_set():
+                raise
+
+
+async def _run(
+    options: StackOptions, services: Sequence[Service], *, on_event: OnEvent, on_ready: OnReady, hurry: asyncio.Event
+) -> None:
+    async with running_stack(options, on_event=on_event, hurry=hurry) as stack:
+        await stack.children.start(*(service.child(stack.urls) for service in services))
+        on_ready(stack.urls)
+        await asyncio.get_running_loop().create_future()
+
+
+@contextlib.contextmanager
+def _handled(on_signal: Callable[[], None]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, on_signal)
+    try:
+        yield
+    finally:
+        for number in STOP_SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+async def answers(url: str) -> bool:
+    """True when an HTTP GET of `url` is answered with a 2xx status."""
+    address = urlsplit(url)
+    path = address.path or "/"
+    target = f"{path}?{address.query}" if address.query else path
+    try:
+        async with asyncio.timeout(PROBE_TIMEOUT_S):
+            reader, writer = await asyncio.open_connection(address.hostname, address.port or 80)
+            try:
+                writer.write(f"GET {target} HTTP/1.1\r\nHost: {address.netloc}\r\nConnection: close\r\n\r\n".encode())
+                version, _, status = (await reader.readline()).partition(b" ")
+                return version.startswith(b"HTTP/1.") and status.startswith(b"2")
+            finally:
+                writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+    except (OSError, ValueError):  # ValueError: a line longer than any status line
+        return False

@@ -1,0 +1,201 @@
+"""The supervisor as a process of its own: signalled, killed, and started twice."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+import refdesk
+
+PROGRAM = Path(__file__).with_name("supervised.py")
+WITHIN_S = 30.0
+
+
+class Supervised:
+    """A running `supervised.py` and what it has said."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.news: list[dict[str, Any]] = []
+
+    async def until(self, state: str, *, child: str | None = None) -> dict[str, Any]:
+        """Read on until it reports this state."""
+        assert self.process.stdout
+        async with asyncio.timeout(WITHIN_S):
+            async for line in self.process.stdout:
+                self.news.append(json.loads(line))
+                if self.news[-1]["state"] == state and self.news[-1].get("child") == child:
+                    return self.news[-1]
+        raise AssertionError(f"it ended without being {state}: {self.news} {await self.said()}")
+
+    async def said(self) -> str:
+        assert self.process.stderr
+        return (await self.process.stderr.read()).decode()
+
+    async def ended(self) -> int:
+        """Its exit code, after reading the rest of its news."""
+        assert self.process.stdout
+        async with asyncio.timeout(WITHIN_S):
+            self.news += [json.loads(line) async for line in self.process.stdout]
+            return await self.process.wait()
+
+    def family(self) -> list[psutil.Process]:
+        """All its descendants that run now."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+
+Start = Callable[..., Awaitable[Supervised]]
+
+
+@pytest.fixture
+async def start(tmp_path: Path) -> AsyncIterator[Start]:
+    """Start a supervisor on the test's data directory; at the end none is left."""
+    started: list[Supervised] = []
+
+    async def start(kind: str = "plain") -> Supervised:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            str(PROGRAM),
+            str(tmp_path / "data"),
+            kind,
+            str(free_port()),
+            env={**os.environ, "PYTHONPATH": str(Path(refdesk.__file__).parents[1])},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        started.append(Supervised(process))
+        return started[-1]
+
+    yield start
+    for supervised in started:
+        if supervised.process.returncode is None:
+            supervised.process.kill()
+            await supervised.process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def all_gone(processes: list[psutil.Process], *, within_s: float = WITHIN_S) -> None:
+    _, alive = await asyncio.to_thread(psutil.wait_procs, processes, timeout=within_s)
+    assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+
+
+async def test_servers_start_before_services_and_stop_after_them(start: Start) -> None:
+    """SIGTERM ends everything in reverse order, exit code 0, and leaves no process."""
+    supervised = await start()
+    ready = await supervised.until("ready")
+    family = supervised.family()
+    assert [news["child"] for news in supervised.news[:4]][3] == "desk"
+    supervised.process.send_signal(signal.SIGTERM)
+    assert await supervised.ended() == 0
+    assert next(news["child"] for news in supervised.news if news["state"] == "stopped") == "desk"
+    assert len(family) > 5
+    await all_gone(family)
+    assert ready["nats_url"]
+
+
+async def test_services_are_told_the_addresses(start: Start, tmp_path: Path) -> None:
+    """Through their environment."""
+    supervised = await start()
+    ready = await supervised.until("ready")
+    assert (tmp_path / "data" / "served").read_text(encoding="utf-8") == ready["nats_url"]
+
+
+async def test_ctrl_c_reaches_only_the_supervisor(start: Start) -> None:
+    """No child is in its process group."""
+    supervised = await start()
+    await supervised.until("ready")
+    groups = {os.getpgid(process.pid) for process in supervised.family()}
+    assert os.getpgid(supervised.process.pid) not in groups
+    supervised.process.send_signal(signal.SIGINT)
+    assert await supervised.ended() == 0
+
+
+async def test_a_service_that_dies_is_started_again(start: Start, tmp_path: Path) -> None:
+    """With one line that says so."""
+    supervised = await start()
+    await supervised.until("ready")
+    record = json.loads((tmp_path / "data" / "run" / "desk.pid").read_text(encoding="utf-8"))
+    os.kill(record["pid"], signal.SIGKILL)
+    failed = await supervised.until("failed", child="desk")
+    assert "desk was ended by signal 9 (Killed); starting it again in 0.1 s" in failed["message"]
+    await supervised.until("healthy", child="desk")
+
+
+async def test_a_service_that_cannot_start_ends_the_start(start: Start) -> None:
+    """With what it said, exit code 1, and no process left."""
+    supervised = await start("broken")
+    await supervised.until("healthy", child="postgres")
+    family = supervised.family()
+    assert await supervised.ended() == 1
+    assert "desk ended with exit code 1. It said: the widget is missing" in await supervised.said()
+    await all_gone(family)
+
+
+async def test_nothing_survives_a_killed_supervisor(start: Start) -> None:
+    """Neither the servers, nor a service that is deaf to SIGTERM, nor its child; a new start works at once."""
+    supervised = await start("deaf")
+    await supervised.until("ready")
+    family = supervised.family()
+    supervised.process.kill()
+    await supervised.process.wait()
+    servers = [process for process in family if "supervised.py" not in " ".join(_command(process))]
+    second = await start()
+    await second.until("ready")
+    await all_gone(servers)
+    second.process.send_signal(signal.SIGTERM)
+    assert await second.ended() == 0
+    await all_gone(family)
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
+
+
+async def test_a_second_ctrl_c_hurries(start: Start) -> None:
+    """A deaf service with a minute of grace is killed at once, and its child with it."""
+    supervised = await start("deaf")
+    await supervised.until("ready")
+    family = supervised.family()
+    ended = asyncio.create_task(supervised.ended())
+    while not ended.done():  # two signals at once would count as one
+        supervised.process.send_signal(signal.SIGINT)
+        await asyncio.wait((ended,), timeout=0.1)
+    assert ended.result() == 0
+    await all_gone(family)
+
+
+async def test_the_first_signal_may_come_while_starting(start: Start) -> None:
+    """What was started is stopped, exit code 0."""
+    supervised = await start()
+    await supervised.until("healthy", child="valkey")
+    family = supervised.family()
+    supervised.process.send_signal(signal.SIGTERM)
+    assert await supervised.ended() == 0
+    await all_gone(family)
+
+
+async def test_a_second_supervisor_is_refused(start: Start) -> None:
+    """One sentence, exit code 1, and the first one goes on."""
+    first = await start()
+    await first.until("ready")
+    second = await start()
+    assert await second.ended() == 1
+    said = await second.said()
+    assert said.startswith(f"Another `refdesk up` (process {first.process.pid}) runs on ")
+    assert first.process.returncode is None
