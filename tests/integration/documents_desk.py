@@ -57,7 +57,13 @@ class Desk:
     session: aiohttp.ClientSession
 
     async def call(
-        self, method: str, path: str = "", *, by: Principal | None = ALICE, headers: dict[str, str] | None = None, **body: Any
+        self,
+        method: str,
+        path: str = "",
+        *,
+        by: Principal | None = ALICE,
+        headers: dict[str, str] | None = None,
+        **body: Any,
     ) -> Reply:
         """One request to ``/api/documents`` + path, as a principal or as nobody."""
         request = self.session.request(method, self.address(path), headers={**key(by), **(headers or {})}, **body)

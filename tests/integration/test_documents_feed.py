@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.integration.documents_desk import ADMINISTRATOR, ALICE, HR, STRANGER, Desk, key, open_desk
 
 from refdesk.contracts.access import Principal
 from refdesk.documents import feed
-from tests.integration.documents_desk import ADMINISTRATOR, ALICE, HR, STRANGER, Desk, key, open_desk
 
 
 @pytest.fixture
@@ -99,7 +99,9 @@ async def test_a_watcher_too_far_behind_is_cut_off(desk: Desk, monkeypatch: pyte
 async def test_a_lost_listener_cuts_watchers_off_and_new_ones_work(desk: Desk) -> None:
     """What was missed is found by listing; nobody waits on a dead stream."""
     async with watching(desk, ALICE) as stream:
-        await desk.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'refdesk listen%%'")
+        await desk.query(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'refdesk listen%%'"
+        )
         assert (await stream.next())[0] == "end"
     async with watching(desk, ALICE) as stream:
         await desk.add("After")

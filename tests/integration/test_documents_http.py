@@ -7,7 +7,6 @@ from typing import Any
 
 import aiohttp
 import pytest
-
 from tests.integration.documents_desk import ADMINISTRATOR, ALICE, EDITOR, HR, STRANGER, Desk, open_desk
 
 DOCUMENT_FIELDS = {
@@ -309,7 +308,9 @@ async def test_as_of_is_the_oldest_pending_change(desk: Desk) -> None:
     await desk.call("PUT", f"/{document['id']}", json={"text": "newer"})
     reply = await desk.call("POST", "/standing", by=ADMINISTRATOR, json=_asked())
     assert reply.json["index_lag_seconds"] > 0
-    [(pending_since,)] = await desk.query("SELECT pending_since = created_at OR pending_since < updated_at FROM documents")
+    [(pending_since,)] = await desk.query(
+        "SELECT pending_since = created_at OR pending_since < updated_at FROM documents"
+    )
     assert pending_since
     await desk.query("UPDATE documents SET failed = true RETURNING id")
     reply = await desk.call("POST", "/standing", by=ADMINISTRATOR, json=_asked())
@@ -366,7 +367,9 @@ async def test_foreign_and_missing_look_the_same(desk: Desk) -> None:
     bodies = set()
     for name in (foreign, "0" * 32, "nonsense", "%00", "é"):
         for method, path in READ + CHANGE:
-            reply = await desk.call(method, f"/{name}{path}", by=STRANGER, json={"text": "x"} if method == "PUT" else None)
+            reply = await desk.call(
+                method, f"/{name}{path}", by=STRANGER, json={"text": "x"} if method == "PUT" else None
+            )
             assert reply.status == 404, (name, method, path)
             bodies.add(reply.body)
     assert len(bodies) == 1

@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
+from tests.integration.documents_desk import ALICE, Desk, eventually, key, open_desk
 
 from refdesk.documents.changes import Limits
-from tests.integration.documents_desk import ALICE, Desk, eventually, key, open_desk
 
 LIMIT = 300_000
 
