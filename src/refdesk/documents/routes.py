@@ -18,7 +18,7 @@ from refdesk.contracts.errors import InvalidRequest
 from refdesk.documents.changes import Change, external_id, traceparent
 from refdesk.documents.feed import DocumentFeed, Gone
 from refdesk.documents.service import DocumentService
-from refdesk.documents.store import Standings
+from refdesk.documents.store import Backlog, Standings
 from refdesk.documents.uploads import TextDocument, read_change
 from refdesk.outside.blobs import OpenBlob
 from refdesk.outside.http import Endpoint, Handler, Json, query_int, read_json
@@ -66,6 +66,14 @@ def endpoints(service: DocumentService, *, feed: DocumentFeed) -> list[Endpoint]
             summary="Which of these documents a scope may read, and in which version",
             request=StandingRequest,
             response=Standings,
+        ),
+        Endpoint(
+            method="GET",
+            path=_ROOT + "/backlog",
+            policy="administrator",
+            handler=routes.backlog,
+            summary="How many documents are indexed, pending and failed, and how far the index is behind",
+            response=Backlog,
         ),
         _endpoint("PUT", by_external_id, routes.put_external, "Create or replace a document", TextDocument, Document),
         _endpoint("GET", one, routes.read, "A document's metadata and state", None, Document),
@@ -166,6 +174,9 @@ class _Routes:
         given = await read_json(request, StandingRequest)
         scope = Scope(readers=tuple(given.readers), everything=given.everything)
         return Json(await self._service.standing(given.document_ids, scope=scope))
+
+    async def backlog(self, _: Request, __: Principal) -> ASGIApp:
+        return Json(await self._service.backlog())
 
     async def events(self, _: Request, principal: Principal) -> ASGIApp:
         stream = _told(self._feed, principal.scope)

@@ -37,6 +37,7 @@ class Backlog(msgspec.Struct, frozen=True):
 
     outbox_pending: int
     outbox_oldest_age_seconds: float
+    documents_indexed: int
     documents_pending: int
     documents_failed: int
     index_lag_seconds: float
@@ -51,11 +52,15 @@ class DocumentStanding(msgspec.Struct, frozen=True):
 
 
 class Standings(msgspec.Struct, frozen=True):
-    """Every change committed before ``as_of`` is searchable; ``index_lag_seconds`` is its age, 0 when none waits."""
+    """Every change committed before ``as_of`` is searchable; ``index_lag_seconds`` is its age, 0 when none waits.
+
+    ``epoch`` names the database's transaction snapshot: equal epochs, equal documents.
+    """
 
     as_of: datetime
     index_lag_seconds: float
     standings: list[DocumentStanding]
+    epoch: str
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
@@ -181,6 +186,7 @@ class DocumentStore:
             as_of=oldest or now,
             index_lag_seconds=max(0.0, (now - oldest).total_seconds()) if oldest else 0.0,
             standings=[msgspec.convert(row, DocumentStanding) for row in rows if row["document_id"] is not None],
+            epoch=rows[0]["epoch"],
         )
 
     async def changed(self, document_ids: list[str]) -> list[Changed]:

@@ -94,7 +94,8 @@ LIMIT %(count)s;
 
 -- name: standing
 -- One row at least, for the lag. Index: documents_pending for the lag, documents_pkey for the documents.
-SELECT d.id AS document_id, d.version, d.title, lag.oldest, clock_timestamp() AS now
+SELECT d.id AS document_id, d.version, d.title, lag.oldest, clock_timestamp() AS now,
+       pg_current_snapshot()::text AS epoch
 FROM (SELECT min(pending_since) AS oldest FROM documents WHERE state = 'pending') lag
 LEFT JOIN current_documents d
        ON d.id = ANY(%(document_ids)s) AND (%(everything)s OR d.audience && %(readers)s)
@@ -105,6 +106,7 @@ LIMIT %(count)s;
 SELECT (SELECT count(*) FROM outbox WHERE published_at IS NULL) AS outbox_pending,
        (SELECT coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8
           FROM outbox WHERE published_at IS NULL) AS outbox_oldest_age_seconds,
+       (SELECT count(*) FROM current_documents WHERE state = 'indexed') AS documents_indexed,
        (SELECT count(*) FROM documents WHERE state = 'pending') AS documents_pending,
        (SELECT count(*) FROM documents WHERE state = 'failed') AS documents_failed,
        (SELECT coalesce(greatest(0, extract(epoch FROM clock_timestamp() - min(pending_since))), 0)::float8

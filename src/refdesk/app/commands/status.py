@@ -17,15 +17,14 @@ def command(url: str | None, as_json: bool) -> None:
 
 async def _status(*, url: str | None, as_json: bool) -> None:
     async with connect(url=url) as client:
-        summary = await client.call("GET", "/api/documents/summary")
+        backlog = await client.call("GET", "/api/documents/backlog")
         failed = await client.call("GET", "/api/documents", params={"state": "failed", "limit": str(LISTED_MAX)})
     if as_json:
-        print_json({**summary, "failures": failed["documents"]})
+        print_json({**backlog, "failures": failed["documents"]})
         return
-    states = summary["states"]
     console.print(
-        f"{states['indexed']} indexed, {states['pending']} pending, {states['failed']} failed; "
-        f"searchable up to {summary['as_of'][:19]} ({summary['index_lag_seconds']:.1f} s behind)."
+        f"{backlog['documents_indexed']} indexed, {backlog['documents_pending']} pending, "
+        f"{backlog['documents_failed']} failed; the index is {backlog['index_lag_seconds']:.1f} s behind."
     )
     for document in failed["documents"]:
         console.print(f"failed: {document['title']}: {document['failure']}", markup=False, soft_wrap=True)
