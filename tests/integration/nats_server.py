@@ -1,5 +1,7 @@
 """A nats-server of a test's own, to be killed, frozen and wiped."""
 
+import contextlib
+import random
 import shutil
 import signal
 import socket
@@ -9,6 +11,7 @@ import time
 from pathlib import Path
 
 START_S_MAX = 15.0
+PORTS = range(20_000, 32_768)  # below the ephemeral ones: a client that knocks on a dead one may connect to itself
 
 
 class NatsServer:
@@ -16,9 +19,7 @@ class NatsServer:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -53,3 +54,11 @@ class NatsServer:
 
     def wipe(self) -> None:
         shutil.rmtree(self.folder / "store")
+
+
+def _free_port() -> int:
+    for port in random.sample(PORTS, 50):
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no free port")

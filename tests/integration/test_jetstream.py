@@ -217,6 +217,22 @@ async def test_cancellation_finishes_what_is_in_hand(broker: Broker) -> None:
     assert time.monotonic() - begin < WORK.ack_wait_s
 
 
+async def test_a_cancelled_consumer_always_ends(broker: Broker) -> None:
+    """Wherever the cancellation lands, even beside a reply: the consumer ends. (asyncio.wait_for may swallow it.)"""
+    consumer = await broker.ensure_consumer(WORK)
+    for steps in range(300):
+        task = asyncio.create_task(consumer.consume(Seen(), concurrency=1, grace_s=0.1))
+        replies = asyncio.create_task(consumer.pending_count())
+        for _ in range(steps % 60):
+            await asyncio.sleep(0)
+        if steps % 2:
+            await replies
+        task.cancel()
+        _, running = await asyncio.wait([task], timeout=5)
+        assert not running, f"swallowed after {steps} steps"
+        await replies
+
+
 async def test_a_server_killed_mid_fetch_costs_no_message(server: NatsServer, broker: Broker) -> None:
     """SIGKILL while pulls are outstanding and messages in hand; after the restart everything arrives."""
     consumer = await broker.ensure_consumer(WORK)

@@ -1,7 +1,7 @@
 """What could not be indexed: attempts while they last, then a dead letter that can be read and replayed.
 
 One row per document version (or per payload that names none), whatever is delivered twice: counting an attempt and
-giving up are the same upsert. A success forgets the row.
+giving up are the same upsert. A success, or a newer version, forgets the row.
 """
 
 import hashlib
@@ -86,10 +86,10 @@ class DeadLetters:
         assert recorded is not None
         return recorded
 
-    async def forget(self, work: Work) -> None:
-        """The work has succeeded."""
+    async def forget(self, document_id: str, version: int) -> None:
+        """This version is searchable or superseded: failures of it and of older ones do not matter any more."""
         async with transaction(self._pool) as connection:
-            await connection.execute(self._queries.forget_failures, {"letter_key": work.key})
+            await connection.execute(self._queries.forget_failures, {"document_id": document_id, "version": version})
 
     async def list(self, *, limit: int = 50, before: int | None = None) -> list[DeadLetter]:
         """Open dead letters, newest first; ``before`` is the id of the last one already seen."""

@@ -22,8 +22,8 @@ ON CONFLICT (letter_key) DO UPDATE SET
 RETURNING attempts, final;
 
 -- name: forget_failures
--- By letter_key's index, after a success: the version is searchable, whatever went wrong before.
-DELETE FROM dead_letters WHERE letter_key = %(letter_key)s;
+-- Index: dead_letters_document. What went wrong with this version, or an older one, does not matter any more.
+DELETE FROM dead_letters WHERE document_id = %(document_id)s AND version <= %(version)s;
 
 -- name: list_letters
 -- Open dead letters, newest first, below the cursor. Index: dead_letters_open.

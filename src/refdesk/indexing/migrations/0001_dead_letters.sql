@@ -22,3 +22,6 @@ CREATE TABLE dead_letters (
 -- The listing, newest first; also answers how many there are.
 CREATE INDEX dead_letters_open ON dead_letters (id DESC)
     WHERE final AND replayed_at IS NULL AND discarded_at IS NULL;
+
+-- Forgetting what a later success made moot.
+CREATE INDEX dead_letters_document ON dead_letters (document_id, version);
