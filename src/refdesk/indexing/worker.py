@@ -1,0 +1,239 @@
+"""The indexer: takes document events off the bus and sees each one through to an end.
+
+Every event ends in exactly one of these, and only then is it acknowledged:
+
+    applied, or already there     IndexApplied is published
+    superseded                    nothing: the newer event speaks
+    given up                      a dead letter is stored, IndexFailed(final) is published
+
+Until then it comes back: at once when a process dies, after a pause when an attempt failed. What is published carries a
+deterministic message id, so that a repetition within the broker's window is dropped; later ones are harmless.
+
+An attempt counts only when the document may be at fault. When a part that Refdesk depends on is away (``Unavailable``,
+``Overloaded``), the event waits and is tried for as long as that lasts: an outage must not fail documents. ``deliveries_max``
+ends even that, for a document that takes the process down each time.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import msgspec
+
+from refdesk.contracts.errors import Overloaded, RefdeskError, Unavailable
+from refdesk.contracts.events import (
+    DOCUMENTS_STREAM,
+    DocumentChanged,
+    DocumentDeleted,
+    IndexFailed,
+    Received,
+    decode,
+    encode,
+)
+from refdesk.indexing.batching import EmbeddingBatcher
+from refdesk.indexing.dead_letters import DeadLetters, Failure, Work
+from refdesk.indexing.pipeline import Indexing, Outcome
+from refdesk.outside.jetstream import Broker, Consumer, ConsumerSettings, Message
+
+logger = logging.getLogger(__name__)
+
+SOURCE = "/indexer"
+UNREADABLE = "unreadable-event"
+VERSION_MAX = (1 << 63) - 1  # a bigint
+
+
+class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """``concurrency`` documents in flight; the n-th pause of ``backoff_s`` follows the n-th failure, the last repeats."""
+
+    concurrency: int = 4
+    attempts_max: int = 5
+    deliveries_max: int = 1000
+    backoff_s: tuple[float, ...] = (1.0, 5.0, 15.0, 60.0)
+    outage_pause_s_max: float = 15.0
+    ack_wait_s: float = 30.0
+    grace_s: float = 10.0
+    """How long work in hand may go on after the worker was told to stop."""
+
+
+class Worker:
+    """Consumes ``documents.>``. Run as many processes as you like: they share one durable consumer."""
+
+    def __init__(
+        self,
+        *,
+        broker: Broker,
+        indexing: Indexing,
+        embeddings: EmbeddingBatcher,
+        dead_letters: DeadLetters,
+        settings: WorkerSettings | None = None,
+        durable: str = "indexer",
+    ) -> None:
+        self._broker = broker
+        self._indexing = indexing
+        self._embeddings = embeddings
+        self._dead_letters = dead_letters
+        self._settings = settings or WorkerSettings()
+        self._consumer = broker.consumer(
+            ConsumerSettings(
+                stream=DOCUMENTS_STREAM,
+                durable=durable,
+                filter_subjects=("documents.>",),
+                ack_wait_s=self._settings.ack_wait_s,
+            )
+        )
+        self._documents = _OneAtATime()
+        self.outcomes: Counter[str] = Counter()
+        """Events by how they ended: applied, unchanged, superseded, retried, waiting, given_up."""
+
+    @property
+    def consumer(self) -> Consumer:
+        """For the backlog: ``await worker.consumer.pending_count()``."""
+        return self._consumer
+
+    async def run(self) -> None:
+        """Work until cancelled; then finish what is in hand within ``grace_s``, and give back the rest."""
+        async with asyncio.TaskGroup() as tasks:
+            calls = tasks.create_task(self._embeddings.run())
+            try:
+                await self._consumer.consume(
+                    self.handle, concurrency=self._settings.concurrency, grace_s=self._settings.grace_s
+                )
+            finally:
+                calls.cancel()
+
+    async def handle(self, message: Message) -> None:
+        """See one message through. Raises Unavailable when the broker does not take the verdict: it will return."""
+        try:
+            received = decode(message.payload)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            await self._give_up_unreadable(message, reason=f"The payload is not an event of ours: {error}.")
+            return
+        event = received.event
+        if not isinstance(event, DocumentChanged | DocumentDeleted):
+            await self._give_up_unreadable(message, reason=f"{event.type} does not belong on this stream.")
+            return
+        if not 1 <= event.version <= VERSION_MAX or "\x00" in event.document_id:
+            await self._give_up_unreadable(message, reason="The event names no possible document version.")
+            return
+        async with self._documents.turn(event.document_id):
+            await self._attempt(message, received, event)
+
+    async def _attempt(self, message: Message, received: Received, event: DocumentChanged | DocumentDeleted) -> None:
+        work = Work(
+            event_id=received.event_id,
+            subject=message.subject,
+            payload=message.payload,
+            document_id=event.document_id,
+            version=event.version,
+        )
+        try:
+            outcome = await self._indexing.handle(event)
+            await self._conclude(message, work, outcome, received)
+        except (Unavailable, Overloaded) as error:
+            await self._wait(message, work, error)
+        except RefdeskError as error:
+            await self._fail(message, work, error.message, code=error.code, final=not error.retryable)
+        except Exception as error:
+            logger.exception("indexing %s failed", work.key)
+            reason = f"Something unexpected went wrong ({type(error).__name__}); the indexer's log says more."
+            await self._fail(message, work, reason, code=RefdeskError.code, final=False)
+
+    async def _conclude(self, message: Message, work: Work, outcome: Outcome, received: Received) -> None:
+        """Publish the fact, then acknowledge: whoever dies in between leaves the event to be delivered again."""
+        fact = outcome.fact
+        if fact is not None:
+            event_id = f"{work.key}:applied:{fact.generation}"
+            payload = encode(fact, event_id=event_id, source=SOURCE, traceparent=received.traceparent)
+            await self._broker.publish(fact.subject, payload, message_id=event_id)
+        await self._dead_letters.forget(received.event.document_id, received.event.version)
+        await message.ack()
+        self._count(outcome.kind, work, chunks=fact.chunks if fact else 0, seconds=fact.seconds if fact else {})
+
+    async def _wait(self, message: Message, work: Work, error: RefdeskError) -> None:
+        """A part is away: nobody's fault. Try again later, and later again."""
+        if message.deliveries >= self._settings.deliveries_max:
+            await self._fail(message, work, error.message, code=error.code, final=True)
+            return
+        self._count("waiting", work, reason=error.message)
+        await message.nak(self._outage_pause_s(message))
+
+    async def _fail(self, message: Message, work: Work, reason: str, *, code: str, final: bool) -> None:
+        try:
+            failure = await self._dead_letters.record(
+                work, reason=reason, code=code, attempts_max=self._settings.attempts_max, final=final
+            )
+        except Unavailable as error:
+            self._count("waiting", work, reason=error.message)
+            await message.nak(self._outage_pause_s(message))
+            return
+        await self._tell(work, reason, code, failure)
+        if failure.final:
+            await message.term()
+        else:
+            await message.nak(self._pause_s(failure.attempts))
+        self._count("given_up" if failure.final else "retried", work, reason=reason)
+
+    async def _tell(self, work: Work, reason: str, code: str, failure: Failure) -> None:
+        if work.document_id is None or work.version is None:
+            return
+        fact = IndexFailed(
+            document_id=work.document_id,
+            version=work.version,
+            reason=reason,
+            code=code,
+            attempts=failure.attempts,
+            final=failure.final,
+            occurred_at=datetime.now(UTC),
+        )
+        event_id = f"{work.key}:failed:{work.event_id}:{failure.attempts}"
+        await self._broker.publish(fact.subject, encode(fact, event_id=event_id, source=SOURCE), message_id=event_id)
+
+    async def _give_up_unreadable(self, message: Message, *, reason: str) -> None:
+        work = Work(event_id=None, subject=message.subject, payload=message.payload, document_id=None, version=None)
+        await self._fail(message, work, reason, code=UNREADABLE, final=True)
+
+    def _pause_s(self, failures: int) -> float:
+        pauses = self._settings.backoff_s
+        return pauses[min(failures, len(pauses)) - 1]
+
+    def _outage_pause_s(self, message: Message) -> float:
+        return min(self._pause_s(message.deliveries), self._settings.outage_pause_s_max)
+
+    def _count(
+        self, outcome: str, work: Work, *, chunks: int = 0, seconds: dict[str, float] | None = None, reason: str = ""
+    ) -> None:
+        """The one place where an event's end is counted and logged. Never the document's text."""
+        self.outcomes[outcome] += 1
+        match outcome:
+            case "applied":
+                steps = ", ".join(f"{step} {spent:.3f} s" for step, spent in (seconds or {}).items())
+                logger.info("indexed %s: %d chunks (%s)", work.key, chunks, steps)
+            case "given_up":
+                logger.warning("gave up %s: %s", work.key, reason)
+            case "retried" | "waiting":
+                logger.warning("will try %s again: %s", work.key, reason)
+            case _:
+                logger.debug("%s %s", outcome, work.key)
+
+
+class _OneAtATime:
+    """A turn per document: two versions of one document are never worked on side by side in one process."""
+
+    def __init__(self) -> None:
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._users: Counter[str] = Counter()
+
+    @asynccontextmanager
+    async def turn(self, document_id: str) -> AsyncIterator[None]:
+        lock = self._locks.setdefault(document_id, asyncio.Lock())
+        self._users[document_id] += 1
+        try:
+            async with lock:
+                yield
+        finally:
+            self._users[document_id] -= 1
+            if self._users[document_id] == 0:
+                del self._locks[document_id], self._users[document_id]
