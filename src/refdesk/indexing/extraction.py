@@ -41,7 +41,7 @@ def extract(content: bytes, media_type: str, *, filename: str | None, limits: Pa
         raise rejected(f"{name} is empty", "upload a file that has content")
     if content.startswith(_OLE) and _ENCRYPTED_PACKAGE in content:
         raise encrypted(name)
-    if content.startswith(b"PK"):
+    if content.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         check_archive(content, name=name, limits=limits)
     writer = DocumentWriter(name=name, limits=limits)
     if media_type == kinds.PDF:

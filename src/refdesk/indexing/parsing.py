@@ -74,24 +74,21 @@ class ParserPool:
         finally:
             self._waiting -= 1
         try:
-            return self._verdict(await self._ask(Request(media_type=media_type, filename=filename), content), filename)
+            return self._verdict(await self._ask(Request(media_type=media_type, filename=filename), content))
         finally:
             self._free.release()
 
     async def _ask(self, request: Request, content: bytes) -> Reply:
-        """Asks once more in a fresh process after a crash: an old process may have been at fault, a fresh one is not."""
+        """Asks once more in a fresh process after a crash: what came before may have been at fault."""
         try:
             return await self._ask_once(request, content)
         except SandboxCrashed as crash:
-            self._check_cause(crash, request.filename)
+            if crash.out_of_cpu or (crash.out_of_memory and crash.answered == 0):
+                raise self._blame(crash, request.filename) from crash
         try:
             return await self._ask_once(request, content, fresh=True)
         except SandboxCrashed as crash:
-            self._check_cause(crash, request.filename)
-            raise rejected(
-                f"{_name(request.filename)} crashed the parser twice",
-                "save it anew in its program, or convert it to PDF, and upload the new copy",
-            ) from crash
+            raise self._blame(crash, request.filename) from crash
 
     async def _ask_once(self, request: Request, content: bytes, *, fresh: bool = False) -> Reply:
         sandbox = await self._take(fresh=fresh)
@@ -99,7 +96,7 @@ class ParserPool:
         try:
             async with asyncio.timeout(self.limits.wall_s):
                 reply = await sandbox.ask(request, content)
-            healthy = not self._is_worn(sandbox) and not reply.out_of_memory
+            healthy = not self._is_worn(sandbox)
             return reply
         except TimeoutError as error:
             raise rejected(
@@ -137,31 +134,30 @@ class ParserPool:
             or sandbox.resident_bytes > self._sizes.resident_bytes_max
         )
 
-    def _verdict(self, reply: Reply, filename: str | None) -> ParsedDocument:
+    def _verdict(self, reply: Reply) -> ParsedDocument:
         if reply.document is not None:
             return reply.document
-        if reply.rejection is not None:
-            rejection = DocumentRejected(reply.rejection)
-            rejection.details.update(reply.details)
-            raise rejection
-        raise self._too_much_memory(filename)
+        rejection = DocumentRejected(reply.rejection)
+        rejection.details.update(reply.details)
+        raise rejection
 
-    def _check_cause(self, crash: SandboxCrashed, filename: str | None) -> None:
+    def _blame(self, crash: SandboxCrashed, filename: str | None) -> DocumentRejected:
+        name, limits = _name(filename), self.limits
         if crash.out_of_memory:
-            raise self._too_much_memory(filename) from crash
+            return rejected(
+                f"{name} needs more than {limits.memory_bytes_max // 2**20} MiB of memory to read",
+                "split it, or raise REFDESK_PARSE_MEMORY_BYTES_MAX",
+                limit=limits.memory_bytes_max,
+            )
         if crash.out_of_cpu:
-            raise rejected(
-                f"{_name(filename)} needs more than {self.limits.cpu_s} s of computing to read",
+            return rejected(
+                f"{name} needs more than {limits.cpu_s} s of computing to read",
                 "split it, or raise REFDESK_PARSE_CPU_S",
-                limit=self.limits.cpu_s,
-            ) from crash
-
-    def _too_much_memory(self, filename: str | None) -> DocumentRejected:
-        mebibytes = self.limits.memory_bytes_max // (1024 * 1024)
+                limit=limits.cpu_s,
+            )
         return rejected(
-            f"{_name(filename)} needs more than {mebibytes} MiB of memory to read",
-            "split it, or raise REFDESK_PARSE_MEMORY_BYTES_MAX",
-            limit=self.limits.memory_bytes_max,
+            f"{name} crashed the parser twice",
+            "save it anew in its program, or convert it to PDF, and upload the new copy",
         )
 
 

@@ -24,13 +24,19 @@ _DECODE_IN_LOOP_BYTES_MAX = 256 * 1024
 
 
 class SandboxCrashed(Exception):
-    """The parser process ended instead of answering."""
+    """The parser process ended, or ran out of memory, instead of answering."""
 
-    def __init__(self, status: int | None, stderr: bytes) -> None:
+    def __init__(
+        self, status: int | None, *, stderr: bytes = b"", out_of_memory: bool = False, answered: int = 0
+    ) -> None:
         super().__init__(f"the parser process ended with status {status}")
         text = stderr.lower()
-        self.out_of_memory = status == -signal.SIGKILL or b"memory allocation" in text or b"memoryerror" in text
+        self.out_of_memory = (
+            out_of_memory or status == -signal.SIGKILL or b"memory allocation" in text or b"memoryerror" in text
+        )
         self.out_of_cpu = status == -signal.SIGXCPU
+        self.answered = answered
+        """How many documents it had read before."""
 
 
 class Sandbox:
@@ -75,6 +81,8 @@ class Sandbox:
         reply = await self._exchange(
             frame(msgspec.json.encode(request)), len(content).to_bytes(LENGTH_BYTES, "big"), content
         )
+        if reply.out_of_memory:
+            raise SandboxCrashed(None, out_of_memory=True, answered=self.answered)
         self.answered += 1
         return reply
 
@@ -101,7 +109,7 @@ class Sandbox:
             await stdin.drain()
             size = int.from_bytes(await stdout.readexactly(LENGTH_BYTES), "big")
             if size > self._reply_bytes_max:
-                raise SandboxCrashed(None, b"")
+                raise SandboxCrashed(None, answered=self.answered)
             reply = await _decode(await stdout.readexactly(size))
         except (asyncio.IncompleteReadError, ConnectionError, msgspec.DecodeError) as error:
             raise await self._crash() from error
@@ -111,7 +119,8 @@ class Sandbox:
     async def _crash(self) -> SandboxCrashed:
         self.kill()  # no effect when it has ended by itself, as it nearly always has
         status = await self._process.wait()
-        return SandboxCrashed(status, await asyncio.to_thread(_tail, Path(self._directory.name, "stderr")))
+        stderr = await asyncio.to_thread(_tail, Path(self._directory.name, "stderr"))
+        return SandboxCrashed(status, stderr=stderr, answered=self.answered)
 
 
 async def _spawn(directory: Path) -> asyncio.subprocess.Process:
