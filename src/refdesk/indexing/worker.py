@@ -148,7 +148,8 @@ class Worker:
             event_id = f"{work.key}:applied:{fact.generation}"
             payload = encode(fact, event_id=event_id, source=SOURCE, traceparent=received.traceparent)
             await self._broker.publish(fact.subject, payload, message_id=event_id)
-        await self._dead_letters.forget(received.event.document_id, received.event.version)
+        if outcome.kind != "unchanged" or message.deliveries > 1:  # else the first success has forgotten them
+            await self._dead_letters.forget(received.event.document_id, received.event.version)
         await message.ack()
         self._count(outcome.kind, work, chunks=fact.chunks if fact else 0, seconds=fact.seconds if fact else {})
 
