@@ -74,7 +74,7 @@ SELECT * FROM current_documents
 WHERE id = %(id)s AND (%(everything)s OR audience && %(readers)s);
 
 -- name: list_documents
--- Newest first. Index: documents_live, read backwards from the cursor; documents_failed, documents_tags or
+-- Newest first. Index: documents_live, read backwards from the cursor; documents_state, documents_tags or
 -- documents_audience where the filter is narrow.
 SELECT * FROM current_documents
 WHERE (%(everything)s OR audience && %(readers)s)
@@ -102,13 +102,13 @@ LEFT JOIN current_documents d
 LIMIT %(count)s;
 
 -- name: backlog
--- Index: outbox_pending, documents_pending, documents_failed.
+-- Index: outbox_pending (ids sort by time), documents_pending, documents_state.
 SELECT (SELECT count(*) FROM outbox WHERE published_at IS NULL) AS outbox_pending,
-       (SELECT coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8
-          FROM outbox WHERE published_at IS NULL) AS outbox_oldest_age_seconds,
+       coalesce((SELECT greatest(0, extract(epoch FROM clock_timestamp() - created_at))::float8
+          FROM outbox WHERE published_at IS NULL ORDER BY id LIMIT 1), 0) AS outbox_oldest_age_seconds,
        (SELECT count(*) FROM current_documents WHERE state = 'indexed') AS documents_indexed,
        (SELECT count(*) FROM documents WHERE state = 'pending') AS documents_pending,
-       (SELECT count(*) FROM documents WHERE state = 'failed') AS documents_failed,
+       (SELECT count(*) FROM current_documents WHERE state = 'failed') AS documents_failed,
        (SELECT coalesce(greatest(0, extract(epoch FROM clock_timestamp() - min(pending_since))), 0)::float8
           FROM documents WHERE state = 'pending') AS index_lag_seconds;
 
