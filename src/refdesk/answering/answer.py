@@ -36,6 +36,8 @@ from refdesk.outside.valkey import Valkey, ValkeyError
 
 logger = logging.getLogger(__name__)
 
+JOIN_ATTEMPTS = 3
+"""How often a place that turns out to be abandoned is claimed again."""
 WATCH_INTERVAL_S = 0.1
 STOP_CHANNEL = "refdesk:stop"
 ID_TIME_DIGITS = 12
@@ -158,27 +160,39 @@ class Assistant:
             limit=self._limits.passages_max,
         )
         telemetry.retrieval_results.observe(len(evidence.passages))
-        log_id = _new_id()
+        mine = self._new_log()
         if bypass or not evidence.vouched:
-            return await self._write(asked, evidence, log_id, "bypass" if bypass else "miss", flight=None)
-        flight: str | None = fingerprint(
+            return await self._write(asked, evidence, mine, "bypass" if bypass else "miss", flight=None)
+        flight = fingerprint(
             question, evidence, turns=asked.turns, model=self._writer.model, output_tokens_max=asked.output_tokens_max
         )
-        holder = await self._cache.claim(flight, log_id)
-        if holder != log_id:
+        log = await self._join(flight, mine)
+        if log is None:
+            telemetry.cache_requests.labels("fingerprint", "miss").inc()
+            record = await self._write(asked, evidence, mine, "miss", flight=flight)
+        else:
+            self._journal.forget(mine.id)
+            outcome: CacheOutcome = "hit" if log.finished else "coalesced"
+            record = await self._share(asked, log, outcome, layer="fingerprint")
+        if epoch is not None and not asked.turns:
+            await self._cache.keep_exact(self._exact_key(asked), Exact(record.log_id, epoch))
+        return record
+
+    async def _join(self, flight: str, mine: AnswerLog) -> AnswerLog | None:
+        """The log to share for this fingerprint; None when ``mine`` is now the one to be written."""
+        for _ in range(JOIN_ATTEMPTS):
+            holder = await self._cache.claim(flight, mine.id, lease=self._journal.lease(mine.id))
+            if holder == mine.id:
+                return None
             log = await self._open(holder)
             if log is not None and (not log.finished or log.reusable):
-                outcome: CacheOutcome = "hit" if log.finished else "coalesced"
-                record = await self._share(asked, log, outcome, layer="fingerprint")
-                await self._keep_exact(asked, log, epoch)
-                return record
-            if not await self._cache.reclaim(flight, lost=holder, log_id=log_id):
-                flight = None
-        telemetry.cache_requests.labels("fingerprint", "miss").inc()
-        record = await self._write(asked, evidence, log_id, "miss", flight=flight)
-        if flight is not None and not asked.turns and epoch is not None:
-            await self._cache.keep_exact(self._exact_key(asked), Exact(log_id, epoch))
-        return record
+                return log
+            await self._cache.release(flight, holder)
+        return None
+
+    def _new_log(self) -> AnswerLog:
+        log_id = _new_id()
+        return self._journal.start(log_id, on_superseded=lambda: self._cancel(log_id, as_error=ShuttingDown))
 
     async def _share(self, asked: Asked, log: AnswerLog, outcome: CacheOutcome, *, layer: str) -> AnswerRecord:
         """Points the asker at a log that exists; nothing is held for them any more."""
@@ -192,7 +206,7 @@ class Assistant:
         return record
 
     async def _write(
-        self, asked: Asked, evidence: Evidence, log_id: str, outcome: CacheOutcome, *, flight: str | None
+        self, asked: Asked, evidence: Evidence, log: AnswerLog, outcome: CacheOutcome, *, flight: str | None
     ) -> AnswerRecord:
         job = Job(
             assignment=Assignment(
@@ -210,8 +224,7 @@ class Assistant:
             embed_s=evidence.embed_s,
             retrieve_s=evidence.retrieve_s,
         )
-        log = self._journal.start(log_id, on_superseded=lambda: self._cancel(log_id, as_error=ShuttingDown))
-        record = self._record(asked, log_id, outcome)
+        record = self._record(asked, log.id, outcome)
         await self._journal.save(record, job=msgspec.json.encode(job))
         self._begin(log, job, ticket=asked.ticket, reservation=asked.reservation)
         return record
@@ -360,10 +373,6 @@ class Assistant:
     async def _let_go(self, asked: Asked) -> None:
         asked.ticket.leave()
         await self._budget.settle(asked.reservation, used=0)
-
-    async def _keep_exact(self, asked: Asked, log: AnswerLog, epoch: str | None) -> None:
-        if epoch is not None and not asked.turns:
-            await self._cache.keep_exact(self._exact_key(asked), Exact(log.id, epoch))
 
     def _exact_key(self, asked: Asked) -> str:
         return exact_key(

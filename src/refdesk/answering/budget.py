@@ -24,7 +24,7 @@ LEASE_S = 120
 """How long a reservation lives without being settled or renewed; longer than an answer may take."""
 
 # KEYS: requests/minute, tokens/minute, tokens/day, reservations (zset by expiry), reserved amounts (hash)
-# ARGV: now, reservation id, tokens, limits of requests/minute, tokens/minute, tokens/day, concurrent; lease; minute left; day left
+# ARGV: now, reservation id, tokens, limits (requests/minute, tokens/minute, tokens/day, concurrent), lease, left of minute, day
 _RESERVE = """
 local now = tonumber(ARGV[1])
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now)) do

@@ -14,11 +14,11 @@ themselves.
 import hashlib
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
 from refdesk.answering.conversations import Turn
+from refdesk.answering.journal import Lease
 from refdesk.answering.prompting import PROMPT_VERSION
 from refdesk.answering.retrieval import Evidence
 from refdesk.contracts.access import Scope
@@ -27,12 +27,16 @@ from refdesk.outside.valkey import Valkey, ValkeyError
 
 logger = logging.getLogger(__name__)
 
+_CLAIM = """
+local holder = redis.call('GET', KEYS[1])
+if holder then return holder end
+redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[4])
+return ARGV[1]
+"""
+"""Whoever finds the claim finds the lease of its log too: nobody takes a log that is about to begin for one that is gone."""
 _RELEASE = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
-return 0
-"""
-_REPLACE = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3]) return 1 end
 return 0
 """
 
@@ -48,8 +52,8 @@ class Cache:
     def __init__(self, valkey: Valkey, *, retention_s: int) -> None:
         self._valkey = valkey
         self._retention_s = retention_s
+        self._claim = valkey.register_script(_CLAIM)
         self._release = valkey.register_script(_RELEASE)
-        self._replace = valkey.register_script(_REPLACE)
 
     async def exact(self, key: str) -> Exact | None:
         try:
@@ -65,22 +69,15 @@ class Cache:
         except ValkeyError as error:
             logger.warning("an answer is not cached: %s", error)
 
-    async def claim(self, fingerprint: str, log_id: str) -> str:
+    async def claim(self, fingerprint: str, log_id: str, *, lease: Lease) -> str:
         """The log that answers this fingerprint: somebody's, or ``log_id``, which is then ours to write."""
+        values: list[str | int] = [log_id, lease.owner, lease.ms, self._retention_s]
         try:
-            holder: Any = await self._valkey.set(fingerprint, log_id, nx=True, get=True, ex=self._retention_s)
+            holder: bytes = await self._claim([fingerprint, lease.key], values)
         except ValkeyError as error:
             logger.warning("a question is not coalesced: %s", error)
             return log_id
-        return log_id if holder is None else holder.decode()
-
-    async def reclaim(self, fingerprint: str, *, lost: str, log_id: str) -> bool:
-        """Takes the place of a log that is gone; False when somebody else was faster."""
-        try:
-            return bool(await self._replace([fingerprint], [lost, log_id, self._retention_s]))
-        except ValkeyError as error:
-            logger.warning("a question is not coalesced: %s", error)
-            return True
+        return holder.decode()
 
     async def release(self, fingerprint: str, log_id: str) -> None:
         """Gives the place back: the log did not become an answer to be replayed."""

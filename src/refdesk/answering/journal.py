@@ -54,6 +54,14 @@ TakeOver = Callable[[AnswerLog, bytes], None]
 """Called with a log whose producer has died and its job, once this process holds the lease."""
 
 
+class Lease(msgspec.Struct, frozen=True):
+    """Who produces a log, until when, and the key that says so."""
+
+    key: str
+    owner: str
+    ms: int = LEASE_MS
+
+
 class Journal:
     """Every log this process produces or follows, and the finished ones it remembers."""
 
@@ -75,6 +83,14 @@ class Journal:
         self._produced[log_id] = _Produced(log, on_superseded)
         self._dirty.set()
         return log
+
+    def forget(self, log_id: str) -> None:
+        """Takes back a start: somebody else writes that answer."""
+        self._produced.pop(log_id, None)
+
+    def lease(self, log_id: str) -> Lease:
+        """The lease under which this process produces the log."""
+        return Lease(f"refdesk:lease:{log_id}", self._process)
 
     def append(self, log: AnswerLog, event: AnswerEvent) -> None:
         log.append(event)
@@ -233,7 +249,7 @@ class Journal:
             return False
         missed, _ = await self._entries(log.id, after=f"{log.next_id - 1}-0")
         log.extend(missed)
-        job = await self._valkey.get(f"refdesk:job:{log.id}")
+        job: Any = await self._valkey.get(f"refdesk:job:{log.id}")
         if log.finished or job is None:
             return log.finished
         logger.warning("the producer of log %s has died; going on with it here", log.id)

@@ -80,16 +80,6 @@ async def serve(
             task.cancel()
 
 
-async def work_until_stopped(background: Sequence[Background]) -> None:
-    """The same without an HTTP server."""
-    async with asyncio.TaskGroup() as tasks:
-        running = [tasks.create_task(_run(work)) for work in background]
-        with stop_signals() as stopping:
-            await stopping.wait()
-        for task in running:
-            task.cancel()
-
-
 async def _run(work: Background) -> None:
     await work()
 

@@ -105,10 +105,10 @@ async def running_stack(
     Raises ConfigurationError: the data directory is in use or cannot be written, a server cannot be started or reached.
     """
     data_dir = options.data_dir.absolute()
-    with _writing(data_dir):
+    with writing(data_dir):
         make_folder(data_dir)
     with locked(data_dir):
-        with _writing(data_dir):
+        with writing(data_dir):
             folders, server_url, urls, servers = _plan(options, data_dir=data_dir)
         async with children(folders=folders, on_event=on_event, hurry=hurry) as running:
             await running.start(*servers)
@@ -234,7 +234,7 @@ def socket_folder(data_dir: Path) -> Path:
 @contextlib.contextmanager
 def locked(data_dir: Path) -> Iterator[None]:
     """Hold the lock on a data directory. The kernel lets go of it when we die. Raises DataDirectoryInUse."""
-    with _writing(data_dir):
+    with writing(data_dir):
         lock = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
@@ -253,7 +253,7 @@ def locked(data_dir: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _writing(data_dir: Path) -> Iterator[None]:
+def writing(data_dir: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from refdesk.app import settings as app_settings
 from refdesk.app.auth import is_loopback
-from refdesk.contracts.errors import RefdeskError
+from refdesk.contracts.errors import ConfigurationError, RefdeskError
 
 T = TypeVar("T")
 
@@ -49,7 +49,10 @@ class Client:
         """The decoded JSON reply, None for an empty one."""
         async with self.open(method, path, json=json, data=data, params=params) as response:
             body = await response.read()
-        return msgspec.json.decode(body) if body else None
+        try:
+            return msgspec.json.decode(body) if body else None
+        except msgspec.DecodeError as error:
+            raise CallFailed(f"What answers at {self.url} is not Refdesk. Name another with --url.") from error
 
     @asynccontextmanager
     async def open(
@@ -117,10 +120,14 @@ def operator_key_path(port: int) -> Path:
 
 def operator_key_of(url: str) -> str | None:
     """The operator key of a Refdesk that this account started on this machine."""
-    parts = urlsplit(url)
-    if not is_loopback(parts.hostname or "") or parts.port is None:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise ConfigurationError(f"{url!r} is not an address. Give one such as http://127.0.0.1:8080.") from error
+    if not is_loopback(host) or port is None:
         return None
-    path = operator_key_path(parts.port)
+    path = operator_key_path(port)
     return path.read_text().strip() if path.is_file() else None
 
 

@@ -13,15 +13,16 @@ import msgspec
 
 from refdesk.app import samples, server, tiny_llm
 from refdesk.app import settings as app_settings
-from refdesk.app.children import Child, ChildEvent
+from refdesk.app.children import ChildEvent
 from refdesk.app.commands.client import operator_key_path, run
-from refdesk.app.processes import Program
 from refdesk.app.settings import Settings
-from refdesk.app.stack import Stack, StackOptions, running_stack
+from refdesk.app.stack import StackOptions, StackUrls, make_folder, writing
+from refdesk.app.supervisor import Service, supervise
+from refdesk.contracts.errors import RefdeskError
 
 START_TIMEOUT_S = 90.0
-PROBE_TIMEOUT_S = 3.0
 TINY_LLM = "smollm2"
+TINY_LLM_OUTPUT_TOKENS = 200
 SAMPLES_MARK = "samples-loaded"
 
 
@@ -37,79 +38,91 @@ def command(data_dir: Path | None, host: str | None, port: int | None, no_sample
     if llm != TINY_LLM:
         overrides["llm_url"] = llm
     settings = app_settings.load(overrides).settings
-    run(_up(settings, with_samples=not no_samples, tiny_llm=llm == TINY_LLM))
+    run(_up(settings, with_samples=not no_samples, tiny_model=llm == TINY_LLM))
 
 
-async def _up(settings: Settings, *, with_samples: bool, tiny_llm: bool) -> None:
+async def _up(settings: Settings, *, with_samples: bool, tiny_model: bool) -> None:
     server.bind(settings.host, settings.port).close()
-    options = StackOptions(
+    key = _operator_key(settings)
+    url = f"http://{_reachable(settings.host)}:{settings.port}"
+    services = []
+    if tiny_model:
+        services.append(_tiny_llm_service(_free_port()))
+        settings = _with_tiny_llm(settings, services[0])
+    services += _services(msgspec.structs.replace(settings, documents_url=url, operator_key=key), url=url)
+    welcomes: list[asyncio.Task[None]] = []
+
+    def on_ready(_: StackUrls) -> None:
+        welcome = _welcome(settings, url=url, operator_key=key, with_samples=with_samples)
+        welcomes.append(asyncio.get_running_loop().create_task(welcome))
+
+    with _operator_key_file(settings.port, key):
+        await supervise(_stack_options(settings), services=services, on_event=_say, on_ready=on_ready)
+
+
+def _stack_options(settings: Settings) -> StackOptions:
+    return StackOptions(
         data_dir=settings.data_dir,
         database_url=settings.database_url,
         nats_url=settings.nats_url,
         valkey_url=settings.valkey_url,
     )
-    with server.stop_signals() as stopping:
-        starting = asyncio.create_task(_run(settings, options, stopping, with_samples=with_samples, tiny_llm=tiny_llm))
-        await starting
 
 
-async def _run(
-    settings: Settings, options: StackOptions, stopping: asyncio.Event, *, with_samples: bool, tiny_llm: bool
-) -> None:
-    async with running_stack(options, on_event=_say) as stack:
-        key = _operator_key(settings)
-        if tiny_llm:
-            settings = await _start_tiny_llm(stack, settings)
-        url = f"http://{_reachable(settings.host)}:{settings.port}"
-        await stack.children.start(*_services(settings, stack, url=url, operator_key=key))
-        with _operator_key_file(settings.port, key):
-            if with_samples:
-                await _load_samples(settings, url=url, operator_key=key)
-            await _announce(settings, url)
-            await stopping.wait()
-            click.echo("Stopping.")
-
-
-def _services(settings: Settings, stack: Stack, *, url: str, operator_key: str) -> list[Child]:
-    known = msgspec.structs.replace(settings, documents_url=url, operator_key=operator_key)
-    environment = {**app_settings.to_environment(known), **stack.urls.environment()}
-
-    def service(name: str, *, healthy_at: str | None = None) -> Child:
-        async def healthy() -> bool:
-            return healthy_at is None or await _answers(healthy_at)
-
-        program = Program(
-            name=name,
-            command=(sys.executable, "-m", "refdesk", name),
+def _services(settings: Settings, *, url: str) -> list[Service]:
+    environment = app_settings.to_environment(settings)
+    indexer_port = str(_free_port())
+    return [
+        Service(
+            name="desk",
+            command=(sys.executable, "-m", "refdesk", "desk"),
+            health_url=f"{url}/health/ready",
             environment=environment,
+            start_timeout_s=START_TIMEOUT_S,
             stop_grace_s=server.GRACE_S + 5.0,
-        )
-        return Child(program=program, healthy=healthy, start_timeout_s=START_TIMEOUT_S)
-
-    return [service("desk", healthy_at=f"{url}/health/ready"), service("indexer")]
-
-
-async def _answers(url: str) -> bool:
-    timeout = aiohttp.ClientTimeout(total=PROBE_TIMEOUT_S)
-    try:
-        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as response:
-            return response.status == 200
-    except (aiohttp.ClientError, TimeoutError):
-        return False
+        ),
+        Service(
+            name="indexer",
+            command=(sys.executable, "-m", "refdesk", "indexer", "--host", "127.0.0.1", "--port", indexer_port),
+            health_url=f"http://127.0.0.1:{indexer_port}/health/live",
+            environment=environment,
+            start_timeout_s=START_TIMEOUT_S,
+        ),
+    ]
 
 
-async def _start_tiny_llm(stack: Stack, settings: Settings) -> Settings:
+def _tiny_llm_service(port: int) -> Service:
     tiny_llm.model_path()
-    port = _free_port()
-    url = f"http://127.0.0.1:{port}/v1"
-    program = Program(name="tiny-llm", command=(sys.executable, "-m", "refdesk.app.tiny_llm", str(port)))
+    return Service(
+        name="tiny-llm",
+        command=(sys.executable, "-m", "refdesk.app.tiny_llm", str(port)),
+        health_url=f"http://127.0.0.1:{port}/health",
+        start_timeout_s=START_TIMEOUT_S,
+    )
 
-    async def healthy() -> bool:
-        return await _answers(f"http://127.0.0.1:{port}/health")
 
-    await stack.children.start(Child(program=program, healthy=healthy, start_timeout_s=START_TIMEOUT_S))
+def _with_tiny_llm(settings: Settings, service: Service) -> Settings:
     click.echo("SmolLM2 135M writes the answers. It shows how generation feels; it is far too small to be trusted.")
-    return msgspec.structs.replace(settings, llm_url=url, llm_model=TINY_LLM, llm_context_tokens_max=tiny_llm.CONTEXT_TOKENS)
+    return msgspec.structs.replace(
+        settings,
+        llm_url=service.health_url.replace("/health", "/v1"),
+        llm_model=TINY_LLM,
+        llm_context_tokens_max=tiny_llm.CONTEXT_TOKENS,
+        output_tokens_default=min(settings.output_tokens_default, TINY_LLM_OUTPUT_TOKENS),
+    )
+
+
+async def _welcome(settings: Settings, *, url: str, operator_key: str, with_samples: bool) -> None:
+    try:
+        if with_samples:
+            await _load_samples(settings, url=url, operator_key=operator_key)
+    except (RefdeskError, aiohttp.ClientError) as error:
+        click.echo(f"The sample documents could not be loaded: {error}", err=True)
+    click.echo(f"Refdesk is ready at {url}")
+    if settings.llm_url is None:
+        click.echo("Answers are quoted from the documents. REFDESK_LLM_URL, or --llm URL, brings a language model.")
+    click.echo("While no API key exists, whoever is on this machine is administrator (`refdesk keys create NAME`).")
+    click.echo("Ctrl-C stops everything.")
 
 
 def _free_port() -> int:
@@ -123,9 +136,11 @@ def _operator_key(settings: Settings) -> str:
     if settings.operator_key:
         return settings.operator_key
     path = settings.data_dir / "operator.key"
-    if not path.is_file():
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_hex(32))
+    with writing(settings.data_dir):
+        make_folder(settings.data_dir)
+        if not path.is_file():
+            path.touch(mode=0o600)
+            path.write_text(secrets.token_hex(32))
     return path.read_text().strip()
 
 
@@ -149,14 +164,6 @@ async def _load_samples(settings: Settings, *, url: str, operator_key: str) -> N
         count = await samples.load(url, operator_key=operator_key)
         mark.touch()
         click.echo(f"Loaded {count} sample documents of a fictional company (--no-samples leaves them out).")
-
-
-async def _announce(settings: Settings, url: str) -> None:
-    click.echo(f"Refdesk is ready at {url}")
-    if settings.llm_url is None:
-        click.echo("Answers are quoted from the documents. REFDESK_LLM_URL, or --llm URL, brings a language model.")
-    click.echo("While no API key exists, whoever is on this machine is administrator (`refdesk keys create NAME`).")
-    click.echo("Ctrl-C stops everything.")
 
 
 def _reachable(host: str) -> str:

@@ -17,10 +17,8 @@ from refdesk.answering.routes import AnswerRoutes
 from refdesk.answering.writers import Quoting
 from refdesk.app import http
 from refdesk.app.services.common import Service, open_keys, ping, required, serve_door
-from refdesk.app.services.models import generation_of, language_models, open_embedder
+from refdesk.app.services.models import language_models, open_embedder, open_index
 from refdesk.app.settings import Settings
-from refdesk.index.pgvector import MIGRATIONS as INDEX_MIGRATIONS
-from refdesk.index.pgvector import PgvectorIndex
 from refdesk.outside.postgres import migrate, open_pool
 from refdesk.outside.valkey import open_valkey
 
@@ -35,14 +33,13 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         pool = await enter(
             open_pool(required(settings, "index_database_url"), name="refdesk assistant", size_max=CONNECTIONS_MAX)
         )
-        await migrate(pool, INDEX_MIGRATIONS)
         await migrate(pool, FEEDBACK_MIGRATIONS)
         embedder = await enter(open_embedder(settings, threads=1))
         valkey = await enter(open_valkey(required(settings, "valkey_url"), name="assistant"))
         session = await enter(
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), read_bufsize=MODEL_READ_BYTES)
         )
-        index = PgvectorIndex(pool, generation=generation_of(embedder))
+        index, _ = await open_index(pool, embedder)
         truth = SourceOfTruth(
             session,
             documents_url=required(settings, "documents_url"),

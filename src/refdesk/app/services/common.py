@@ -5,14 +5,16 @@ from contextlib import asynccontextmanager
 
 import msgspec
 from psycopg_pool import AsyncConnectionPool
+from starlette.requests import HTTPConnection
 
 from refdesk.app import http, server
 from refdesk.app.auth import Authentication
 from refdesk.app.http import Probe
 from refdesk.app.keys import MIGRATIONS, ApiKeys
 from refdesk.app.settings import PREFIX, Settings
-from refdesk.contracts.errors import ConfigurationError
+from refdesk.contracts.errors import ConfigurationError, Unavailable
 from refdesk.outside.http import Endpoint, create_app
+from refdesk.outside.jetstream import Broker
 from refdesk.outside.postgres import migrate, open_pool, transaction
 
 ACCESS_CONNECTIONS_MAX = 2
@@ -40,6 +42,16 @@ async def ping(pool: AsyncConnectionPool) -> None:
     """Raises Unavailable when the database does not answer."""
     async with transaction(pool) as connection:
         await connection.execute("SELECT 1")
+
+
+async def connected(broker: Broker) -> None:
+    """Raises Unavailable when NATS does not answer."""
+    if not broker.connected:
+        raise Unavailable(f"NATS at {broker.address} is not connected.")
+
+
+async def nobody(connection: HTTPConnection) -> None:
+    """The authentication of a door that has public addresses only."""
 
 
 async def nothing_to_close() -> None:

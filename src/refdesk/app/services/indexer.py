@@ -1,16 +1,14 @@
-"""The AI Service's indexer role: from events to searchable chunks."""
+"""The AI Service's indexer role: from events to searchable chunks. Its only door is health and metrics."""
 
 from contextlib import AsyncExitStack
 from functools import partial
 
 import aiohttp
 
-from refdesk.app import server
-from refdesk.app.services.common import required
-from refdesk.app.services.models import generation_of, open_embedder
+from refdesk.app import http, server
+from refdesk.app.services.common import connected, nobody, ping, required
+from refdesk.app.services.models import open_embedder, open_index
 from refdesk.app.settings import Settings
-from refdesk.index.pgvector import MIGRATIONS as INDEX_MIGRATIONS
-from refdesk.index.pgvector import PgvectorIndex
 from refdesk.indexing.batching import EmbeddingBatcher
 from refdesk.indexing.chunking import chunk
 from refdesk.indexing.content import Contents
@@ -20,6 +18,7 @@ from refdesk.indexing.parsed import ParsingLimits
 from refdesk.indexing.parsing import ParserPool
 from refdesk.indexing.pipeline import Indexing
 from refdesk.indexing.worker import Worker, WorkerSettings
+from refdesk.outside.http import create_app
 from refdesk.outside.jetstream import Broker
 from refdesk.outside.postgres import migrate, open_pool
 
@@ -33,14 +32,15 @@ async def serve(settings: Settings) -> None:
         pool = await enter(
             open_pool(required(settings, "index_database_url"), name="refdesk indexer", size_max=CONNECTIONS_MAX)
         )
-        await migrate(pool, INDEX_MIGRATIONS)
         await migrate(pool, DEAD_LETTER_MIGRATIONS)
         embedder = await enter(open_embedder(settings, threads=settings.embedding_threads))
         broker = await enter(Broker.connect(required(settings, "nats_url"), name="indexer"))
         session = await enter(aiohttp.ClientSession())
+        index, generation = await open_index(pool, embedder)
         embeddings = EmbeddingBatcher(embedder.embed)
         indexing = Indexing(
-            index=PgvectorIndex(pool, generation=generation_of(embedder)),
+            index=index,
+            generation=generation.schema,
             contents=Contents(
                 session,
                 documents_url=required(settings, "documents_url"),
@@ -58,7 +58,9 @@ async def serve(settings: Settings) -> None:
             dead_letters=DeadLetters(pool),
             settings=WorkerSettings(concurrency=settings.index_concurrency, attempts_max=settings.index_attempts_max),
         )
-        await server.work_until_stopped([worker.run])
+        probes: dict[str, http.Probe] = {"index database": lambda: ping(pool), "NATS": lambda: connected(broker)}
+        app = create_app([*http.health_endpoints(probes), http.metrics_endpoint()], authenticate=nobody)
+        await server.serve(app, sockets=[server.bind(settings.host, settings.port)], background=[worker.run])
 
 
 def _parsing_limits(settings: Settings) -> ParsingLimits:

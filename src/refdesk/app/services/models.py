@@ -4,14 +4,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import aiohttp
+from psycopg_pool import AsyncConnectionPool
 
 from refdesk.answering.circuit import Circuit
 from refdesk.answering.writers import Generating, Models, Quoting, Writer
 from refdesk.app.services.common import required
 from refdesk.app.settings import Settings
+from refdesk.index.pgvector import MIGRATIONS, Generation, PgvectorIndex, open_generation
 from refdesk.outside.embedding import Embedder, open_packaged_embedder
 from refdesk.outside.embedding_http import open_http_embedder
 from refdesk.outside.llm import Clocks, Llm
+from refdesk.outside.postgres import migrate
 
 
 @asynccontextmanager
@@ -56,10 +59,14 @@ def language_models(settings: Settings, session: aiohttp.ClientSession, *, other
     return Models(writers, circuits=[Circuit(name) for name in names])
 
 
-CHUNKING_VERSION = 1
+CHUNKING_VERSION = "1"
 """Raise it when chunking changes what it makes of the same document."""
 
 
-def generation_of(embedder: Embedder) -> str:
-    """The index generation: everything that makes chunks and vectors comparable."""
-    return f"{embedder.name}-{embedder.dimensions}-{CHUNKING_VERSION}"
+async def open_index(pool: AsyncConnectionPool, embedder: Embedder) -> tuple[PgvectorIndex, Generation]:
+    """The index of this embedder's generation, its schema created when it is the first to ask."""
+    await migrate(pool, MIGRATIONS)
+    generation = await open_generation(
+        pool, model=embedder.name, dimensions=embedder.dimensions, chunking=CHUNKING_VERSION
+    )
+    return PgvectorIndex(pool, generation), generation

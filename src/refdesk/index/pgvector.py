@@ -1,0 +1,479 @@
+"""The hybrid index in PostgreSQL: vectors in an HNSW graph, keywords in a postings table, readers in every query.
+
+    replace ── one transaction ──▶ documents · chunks · vectors (HNSW) · postings · tallies ── NOTIFY refdesk_index
+                                        │
+    search ── one snapshot ──▶  vector arm ∥ keyword arm (BM25) ──▶ reciprocal rank fusion ──▶ passages
+
+A document's row carries its version and is the lock for everything of it. All changes to a document are one
+transaction, all statements of a search see one snapshot: no search ever sees half a version, and a removed document is
+gone with the commit. Whoever may read few chunks gets exact arms; whoever may read many gets the graph and pruned
+postings, and the exact arm again should the graph not have brought enough.
+
+What it does not do: swap generations, purge tombstones (a row each), or rank beyond the two arms.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool
+
+from refdesk.contracts.access import Scope
+from refdesk.contracts.answers import Filters
+from refdesk.contracts.errors import ConfigurationError, DocumentRejected
+from refdesk.index import halfvec
+from refdesk.index.chunks import Chunk, IndexedDocument, Passage, content_hash
+from refdesk.index.ranking import CommonTerms, Corpus, Term, fuse, split_by_rarity, weight
+from refdesk.outside.postgres import load_queries, transaction
+
+MIGRATIONS = files("refdesk.index") / "migrations"
+CHANNEL = "refdesk_index"
+"""Where a commit is announced, as ``<document_id>@<version>``."""
+
+PGVECTOR_VERSION_MIN = (0, 8, 0)
+"""The first with iterative index scans, without which a filtered search comes back short."""
+
+DEPTH_MIN = 50
+"""How many chunks each arm brings to the fusion, at least; or twice what was asked for."""
+
+EXACT_DOCUMENTS_MAX = 2_000
+EXACT_CHUNKS_MAX = 5_000
+"""Up to this many readable chunks, all are compared: about as fast as the graph, and nothing is missed."""
+
+EF_SEARCH = 100
+SCAN_TUPLES_MAX = 20_000
+"""pgvector's own default for an iterative scan; when it ends without enough, the exact arm takes over."""
+
+RARE_CHUNKS_MAX = 20_000
+"""Postings from which the keyword arm takes its candidates (docs/adr/0003)."""
+
+CANDIDATES_MAX = 400
+COMMON_ROWS = 1_000
+"""Up to so many index rows a term's chunks are counted for every question; beyond, the count is remembered."""
+
+QUESTION_TERMS_MAX = 64
+CHUNKS_PER_DOCUMENT_MAX = 100_000
+
+_queries = load_queries(files("refdesk.index") / "pgvector.sql")
+
+Key = tuple[int, int]
+"""A chunk inside the database: its document's key, its ordinal."""
+
+Access = dict[str, Any]
+Vectors = NDArray[np.float32]
+
+
+class Generation(msgspec.Struct, frozen=True, kw_only=True):
+    """What makes vectors and postings comparable, and the schema they live in.
+
+    ``text_search`` is a PostgreSQL text search configuration: stemming and stop words.
+    """
+
+    id: int
+    model: str
+    dimensions: int
+    chunking: str
+    text_search: str
+
+    @property
+    def schema(self) -> str:
+        return f"generation_{self.id}"
+
+
+async def open_generation(
+    pool: AsyncConnectionPool, *, model: str, dimensions: int, chunking: str, text_search: str = "english"
+) -> Generation:
+    """Find the generation of these settings, or create it. Needs the migrations. Safe from many processes at once.
+
+    Raises `ConfigurationError` when pgvector is too old or the text search configuration does not exist.
+    """
+    settings: dict[str, Any] = {
+        "model": model,
+        "dimensions": dimensions,
+        "chunking": chunking,
+        "text_search": text_search,
+    }
+    async with transaction(pool) as connection:
+        await connection.execute(_queries.lock_generations)
+        await _check_server(connection, text_search)
+        row = await _row(connection, _queries.find_generation, settings)
+        if row is None:
+            (generation,) = await _one(connection, _queries.add_generation, settings)
+            await connection.execute(_queries.create_generation, {"generation": generation, "dimensions": dimensions})
+        else:
+            (generation,) = row
+    return Generation(id=generation, **settings)
+
+
+class PgvectorIndex:
+    """The index of one generation. Safe to use from many tasks and processes.
+
+    Every method raises `Unavailable` when PostgreSQL does not answer; nothing is half done then.
+    """
+
+    def __init__(self, pool: AsyncConnectionPool, generation: Generation) -> None:
+        self._pool = pool
+        self._generation = generation
+        self._common = CommonTerms()
+
+    async def replace(self, document: IndexedDocument, chunks: Sequence[Chunk], vectors: Vectors) -> bool:
+        """Make this version of the document the searchable one. Atomic; False when it is not newer than the index.
+
+        vectors: (len(chunks), dimensions) float32, L2-normalised, same order as the chunks. Idempotent: the same
+        version again, an older one, or one not above a tombstone changes nothing. Vectors of unchanged text keep their
+        place in the graph; when no chunk differs, only the document's own row is written.
+        """
+        self._check(document, chunks, vectors)
+        hashes = [content_hash(document.title, chunk) for chunk in chunks]
+        async with self._change() as connection:
+            claimed = await _row(connection, _queries.claim_version, _facts(document))
+            if claimed is None:
+                return False
+            key, before = claimed[0], Sizes(*claimed[1:])
+            after = Sizes(removed=False, chunks=before.chunks, terms=before.terms)
+            if not before.chunks or await _differs(connection, key, chunks, hashes):
+                await _write_vectors(connection, key, hashes, vectors, has_some=before.chunks > 0)
+                terms = await self._write_chunks(connection, key, document.title, chunks, hashes)
+                after = Sizes(removed=False, chunks=len(chunks), terms=terms)
+            await _settle(connection, key, document, before=before, after=after)
+        return True
+
+    async def remove(self, document_id: str, version: int) -> bool:
+        """Remove the document and keep a tombstone of this version; False when the index knows this one or a later one.
+
+        Also for a document that was never here: what comes late stays out.
+        """
+        tombstone = IndexedDocument(
+            document_id=document_id, version=version, title="", readers=(), media_type="", content_sha256=""
+        )
+        async with self._change() as connection:
+            claimed = await _row(connection, _queries.claim_version, _facts(tombstone))
+            if claimed is None:
+                return False
+            async with connection.pipeline():
+                for query in (_queries.delete_chunks, _queries.delete_postings, _queries.delete_vectors):
+                    await connection.execute(query, {"key": claimed[0]})
+            after = Sizes(removed=True, chunks=0, terms=0)
+            await _settle(connection, claimed[0], tombstone, before=Sizes(*claimed[1:]), after=after)
+        return True
+
+    async def search(
+        self, text: str, vector: Vectors, *, scope: Scope, filters: Filters | None = None, limit: int
+    ) -> list[Passage]:
+        """The best passages for a question within a scope, best first: ``limit`` of them whenever there are as many.
+
+        vector: (dimensions,) float32, L2-normalised. The scope and the filters are part of every statement: a passage
+        outside of them is neither ranked nor returned. ``filters.tags`` must all be on a document.
+        """
+        access = _access(scope, filters)
+        async with self._snapshot() as connection:
+            exact = await self._is_small(connection, access)
+            depth = max(DEPTH_MIN, 2 * limit)
+            near = await self._vector_arm(connection, vector, access, depth=depth, exact=exact)
+            worded = await self._keyword_arm(connection, text, access, depth=depth, exact=exact)
+            return await _fetch(connection, fuse([near, worded])[:limit], vector, access)
+
+    async def passages(self, document_id: str, *, scope: Scope) -> tuple[IndexedDocument, list[Chunk]] | None:
+        """A document as it is searchable now, with its chunks in order; None when it is not here or not in the scope."""
+        access = _access(scope, Filters(document_ids=(document_id,)))
+        async with self._read() as connection:
+            rows = await _rows(connection, _queries.passages, access | {"chunks_max": CHUNKS_PER_DOCUMENT_MAX})
+        if not rows:
+            return None
+        return _document(rows[0]), [_chunk(row[8:]) for row in rows if row[8] is not None]
+
+    async def known_vectors(self, document_id: str) -> dict[bytes, Vectors]:
+        """The vectors of a document's current chunks by content hash, each (dimensions,) float32, to be given again."""
+        values = {"document_id": document_id, "chunks_max": CHUNKS_PER_DOCUMENT_MAX}
+        async with self._read() as connection:
+            cursor = await connection.execute(_queries.known_vectors, values, binary=True)
+            return {row[0]: halfvec.from_binary(row[1]) for row in await cursor.fetchall()}
+
+    async def versions(self, document_ids: Iterable[str]) -> dict[str, int]:
+        """The indexed version of each document the index has heard of; a tombstone's version counts."""
+        async with self._read() as connection:
+            rows = await _rows(connection, _queries.versions, {"document_ids": list(document_ids)})
+        return {str(document_id): int(version) for document_id, version in rows}
+
+    async def epoch(self) -> str:
+        """A name of the database's transaction snapshot: equal epochs, equal index."""
+        async with self._read() as connection:
+            (epoch,) = await _one(connection, _queries.epoch, {})
+        return str(epoch)
+
+    async def statistics(self) -> Corpus:
+        """How much is searchable now."""
+        async with self._read() as connection:
+            return await _corpus(connection)
+
+    def _check(self, document: IndexedDocument, chunks: Sequence[Chunk], vectors: Vectors) -> None:
+        if vectors.shape != (len(chunks), self._generation.dimensions):
+            raise ValueError(
+                f"{document.document_id}: vectors of shape {vectors.shape} for {len(chunks)} chunks of "
+                f"{self._generation.dimensions} dimensions"
+            )
+        if len(chunks) > CHUNKS_PER_DOCUMENT_MAX:
+            raise DocumentRejected(
+                f"The document has {len(chunks)} passages; the limit is {CHUNKS_PER_DOCUMENT_MAX}. Split it.",
+                limit=CHUNKS_PER_DOCUMENT_MAX,
+                actual=len(chunks),
+            )
+
+    @asynccontextmanager
+    async def _read(self) -> AsyncIterator[AsyncConnection]:
+        async with transaction(self._pool) as connection:
+            await connection.execute(_queries.enter, {"schema": self._generation.schema})
+            yield connection
+
+    _change = _read
+
+    @asynccontextmanager
+    async def _snapshot(self) -> AsyncIterator[AsyncConnection]:
+        async with transaction(self._pool) as connection:
+            await connection.execute(_queries.begin_snapshot)
+            await connection.execute(_queries.enter, {"schema": self._generation.schema})
+            await connection.execute(_queries.tune_search, {"ef_search": EF_SEARCH, "scan_tuples_max": SCAN_TUPLES_MAX})
+            yield connection
+
+    async def _write_chunks(
+        self, connection: AsyncConnection, key: int, title: str, chunks: Sequence[Chunk], hashes: Sequence[bytes]
+    ) -> int:
+        """Write chunks and postings anew; return the sum of the chunks' lengths in terms."""
+        values = {"key": key, "title": _storable(title), "text_search": self._generation.text_search}
+        async with connection.pipeline():
+            await connection.execute(_queries.delete_chunks, {"key": key})
+            await connection.execute(_queries.delete_postings, {"key": key})
+            await connection.execute(_queries.insert_chunks, {"key": key, **_columns(chunks, hashes)})
+            cursor = await connection.execute(_queries.insert_postings, values)
+        rows = await cursor.fetchall()
+        return int(rows[0][0])
+
+    async def _is_small(self, connection: AsyncConnection, access: Access) -> bool:
+        values = access | {"documents_max": EXACT_DOCUMENTS_MAX + 1}
+        documents, chunks = await _one(connection, _queries.scope_size, values)
+        return bool(documents <= EXACT_DOCUMENTS_MAX and chunks <= EXACT_CHUNKS_MAX)
+
+    async def _vector_arm(
+        self, connection: AsyncConnection, vector: Vectors, access: Access, *, depth: int, exact: bool
+    ) -> list[Key]:
+        values = access | {"vector": halfvec.to_text(vector), "depth": depth}
+        if not exact:
+            found = await _rows(connection, _queries.vector_arm, values)
+            if len(found) >= depth:
+                return found
+        return await _rows(connection, _queries.vector_arm_exact, values)
+
+    async def _keyword_arm(
+        self, connection: AsyncConnection, text: str, access: Access, *, depth: int, exact: bool
+    ) -> list[Key]:
+        terms = await self._terms(connection, text)
+        if not terms:
+            return []
+        values = access | _weights(terms, await _corpus(connection)) | {"depth": depth}
+        if exact:
+            return await _rows(connection, _queries.keyword_arm_exact, values)
+        return await _rows(connection, _queries.keyword_arm, values | {"candidates_max": CANDIDATES_MAX})
+
+    async def _terms(self, connection: AsyncConnection, text: str) -> list[Term]:
+        """The question's terms that the index has, with how many chunks have each."""
+        values = {
+            "text": _storable(text),
+            "text_search": self._generation.text_search,
+            "rows_max": COMMON_ROWS,
+            "terms_max": QUESTION_TERMS_MAX,
+        }
+        found = [
+            (str(row[0]), int(row[1]), row[2] >= COMMON_ROWS, int(row[3]))
+            for row in await _rows(connection, _queries.question_terms, values)
+        ]
+        unknown = self._common.missing(name for name, _, common, _ in found if common)
+        if unknown:
+            self._common.remember(await _rows(connection, _queries.term_chunks, {"terms": unknown}))
+        return [
+            Term(
+                text=name,
+                occurrences=occurrences,
+                chunks=self._common.chunks(name, at_least=chunks) if common else chunks,
+            )
+            for name, occurrences, common, chunks in found
+            if chunks
+        ]
+
+
+class Sizes(NamedTuple):
+    """What the tallies hold for one document."""
+
+    removed: bool
+    chunks: int
+    terms: int
+
+
+async def _check_server(connection: AsyncConnection, text_search: str) -> None:
+    row = await _row(connection, _queries.extension_version, {})
+    version = tuple(int(part) for part in str(row[0]).split(".")) if row else ()
+    if version < PGVECTOR_VERSION_MIN:
+        raise ConfigurationError(f"The database has pgvector {row[0] if row else 'not at all'}; 0.8.0 is the least.")
+    (exists,) = await _one(connection, _queries.text_search_exists, {"text_search": text_search})
+    if not exists:
+        raise ConfigurationError(
+            f"PostgreSQL has no text search configuration {text_search!r}; \\dF in psql lists them."
+        )
+
+
+async def _differs(connection: AsyncConnection, key: int, chunks: Sequence[Chunk], hashes: Sequence[bytes]) -> bool:
+    outline = await _rows(connection, _queries.chunk_outline, _of(key))
+    given = ((c.ordinal, digest, c.page, c.start, c.end) for c, digest in zip(chunks, hashes, strict=True))
+    return outline != sorted(given)
+
+
+def _of(key: int) -> dict[str, int]:
+    return {"key": key, "chunks_max": CHUNKS_PER_DOCUMENT_MAX}
+
+
+async def _write_vectors(
+    connection: AsyncConnection, key: int, hashes: Sequence[bytes], vectors: Vectors, *, has_some: bool
+) -> None:
+    """Delete the vectors of text that is gone, add those of text that is new."""
+    kept = set()
+    if has_some:
+        await connection.execute(_queries.delete_vectors_except, {"key": key, "hashes": list(hashes)})
+        kept = {row[0] for row in await _rows(connection, _queries.vector_hashes, _of(key))}
+    places = {digest: place for place, digest in enumerate(hashes) if digest not in kept}
+    if places:
+        payload = halfvec.copy_rows(key, list(places), vectors[list(places.values())])
+        async with connection.cursor() as cursor, cursor.copy(_queries.copy_vectors) as copy:
+            await copy.write(payload)
+
+
+async def _settle(
+    connection: AsyncConnection, key: int, document: IndexedDocument, *, before: Sizes, after: Sizes
+) -> None:
+    changes = {
+        "documents": before.removed - after.removed,
+        "chunks": after.chunks - before.chunks,
+        "terms": after.terms - before.terms,
+    }
+    async with connection.pipeline():
+        await connection.execute(_queries.settle, {"key": key, **after._asdict()})
+        await connection.execute(_queries.announce, {"document_id": document.document_id, "version": document.version})
+        await connection.execute(_queries.tally, changes)
+
+
+async def _fetch(
+    connection: AsyncConnection, ranked: Sequence[tuple[Key, float]], vector: Vectors, access: Access
+) -> list[Passage]:
+    keys = {"keys": [key for (key, _), _ in ranked], "ordinals": [ordinal for (_, ordinal), _ in ranked]}
+    values = access | keys | {"vector": halfvec.to_text(vector)}
+    rows = sorted(await _rows(connection, _queries.fetch_passages, values))
+    return [_passage(row[1:], score=ranked[row[0] - 1][1]) for row in rows]
+
+
+async def _corpus(connection: AsyncConnection) -> Corpus:
+    documents, chunks, terms = await _one(connection, _queries.sizes, {})
+    return Corpus(documents=documents, chunks=chunks, terms=terms)
+
+
+def _access(scope: Scope, filters: Filters | None) -> Access:
+    """The parameters of `readable`: what every arm is given."""
+    filters = filters or Filters()
+    return {
+        "everything": scope.everything,
+        "readers": list(scope.readers),
+        "document_ids": list(filters.document_ids) or None,
+        "tags": list(filters.tags) or None,
+    }
+
+
+def _weights(terms: Sequence[Term], corpus: Corpus) -> dict[str, Any]:
+    rare, common = split_by_rarity(terms, chunks_max=RARE_CHUNKS_MAX)
+    return {
+        "rare_terms": [term.text for term in rare],
+        "rare_weights": [weight(term, chunks=corpus.chunks) for term in rare],
+        "common_terms": [term.text for term in common],
+        "common_weights": [weight(term, chunks=corpus.chunks) for term in common],
+        "floor": corpus.floor,
+        "slope": corpus.slope,
+    }
+
+
+def _facts(document: IndexedDocument) -> dict[str, Any]:
+    return msgspec.structs.asdict(document) | {
+        "title": _storable(document.title),
+        "readers": list(document.readers),
+        "tags": list(document.tags),
+    }
+
+
+def _columns(chunks: Sequence[Chunk], hashes: Sequence[bytes]) -> dict[str, Any]:
+    return {
+        "ordinals": [chunk.ordinal for chunk in chunks],
+        "hashes": list(hashes),
+        "texts": [_storable(chunk.text) for chunk in chunks],
+        "headings": [chunk.heading and _storable(chunk.heading) for chunk in chunks],
+        "pages": [chunk.page for chunk in chunks],
+        "starts": [chunk.start for chunk in chunks],
+        "ends": [chunk.end for chunk in chunks],
+    }
+
+
+def _storable(text: str) -> str:
+    """PostgreSQL's text holds any character but NUL."""
+    return text.replace("\0", "\ufffd")
+
+
+def _document(row: Sequence[Any]) -> IndexedDocument:
+    document_id, version, title, readers, tags, media_type, url, content_sha256 = row[:8]
+    return IndexedDocument(
+        document_id=document_id,
+        version=version,
+        title=title,
+        readers=tuple(readers),
+        tags=tuple(tags),
+        media_type=media_type,
+        url=url,
+        content_sha256=content_sha256,
+    )
+
+
+def _chunk(row: Sequence[Any]) -> Chunk:
+    ordinal, text, heading, page, start, end = row
+    return Chunk(ordinal=ordinal, text=text, heading=heading, page=page, start=start, end=end)
+
+
+def _passage(row: Sequence[Any], *, score: float) -> Passage:
+    document_id, version, title, url, ordinal, text, heading, page, similarity = row
+    return Passage(
+        document_id=document_id,
+        version=version,
+        title=title,
+        url=url,
+        ordinal=ordinal,
+        text=text,
+        heading=heading,
+        page=page,
+        score=score,
+        similarity=similarity,
+    )
+
+
+async def _rows(connection: AsyncConnection, query: bytes, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    cursor = await connection.execute(query, values)
+    return await cursor.fetchall()
+
+
+async def _row(connection: AsyncConnection, query: bytes, values: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    cursor = await connection.execute(query, values)
+    return await cursor.fetchone()
+
+
+async def _one(connection: AsyncConnection, query: bytes, values: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The one row of a query that always has one."""
+    row = await _row(connection, query, values)
+    if row is None:
+        raise LookupError("the query gave no row")
+    return row

@@ -1,0 +1,245 @@
+-- The index in PostgreSQL. Tables are those of a generation's schema, which `enter` puts first in the search path.
+
+-- name: lock_generations
+-- One process creates a generation, the others wait and find it.
+SELECT pg_advisory_xact_lock(hashtextextended('refdesk.generations', 0))
+
+-- name: extension_version
+SELECT extversion FROM pg_extension WHERE extname = 'vector'
+
+-- name: text_search_exists
+SELECT EXISTS (SELECT FROM pg_ts_config WHERE cfgname = %(text_search)s AND pg_ts_config_is_visible(oid))
+
+-- name: find_generation
+-- Index: the table's unique key.
+SELECT id FROM generations
+WHERE (model, dimensions, chunking, text_search) = (%(model)s, %(dimensions)s, %(chunking)s, %(text_search)s)
+
+-- name: add_generation
+INSERT INTO generations (model, dimensions, chunking, text_search)
+VALUES (%(model)s, %(dimensions)s, %(chunking)s, %(text_search)s)
+RETURNING id
+
+-- name: create_generation
+SELECT create_generation(%(generation)s::integer, %(dimensions)s::integer)
+
+-- name: begin_snapshot
+-- Must be the first statement of its transaction: all that follows sees one state of the index.
+SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY
+
+-- name: enter
+-- For this transaction: the generation's schema, and plans made for the values at hand, since the scope decides them.
+SELECT set_config('search_path', %(schema)s || ', ' || current_setting('search_path'), true),
+       set_config('plan_cache_mode', 'force_custom_plan', true),
+       set_config('jit', 'off', true)
+
+-- name: tune_search
+-- Iterative: a scan that meets too few readable rows goes on, up to a bound.
+SELECT set_config('hnsw.iterative_scan', 'relaxed_order', true),
+       set_config('hnsw.ef_search', %(ef_search)s::text, true),
+       set_config('hnsw.max_scan_tuples', %(scan_tuples_max)s::text, true)
+
+-- name: claim_version
+-- Apply-if-newer: no row comes back when the index has this version or a later one. Locks the document's row, so that of
+-- several processes with the same document one works and the others wait. `removed`, `chunks` and `terms` come back as
+-- they were; `settle` sets them. A row is born removed: there is nothing of it yet.
+INSERT INTO documents (document_id, version, title, readers, tags, media_type, url, content_sha256, removed)
+VALUES (%(document_id)s, %(version)s, %(title)s, %(readers)s, %(tags)s, %(media_type)s, %(url)s, %(content_sha256)s,
+        true)
+ON CONFLICT (document_id) DO UPDATE
+SET version = excluded.version, title = excluded.title, readers = excluded.readers, tags = excluded.tags,
+    media_type = excluded.media_type, url = excluded.url, content_sha256 = excluded.content_sha256, applied_at = now()
+WHERE documents.version < excluded.version
+RETURNING key, removed, chunks, terms
+
+-- name: settle
+-- The document's own state, at the end of its change.
+UPDATE documents SET removed = %(removed)s, chunks = %(chunks)s, terms = %(terms)s WHERE key = %(key)s
+
+-- name: chunk_outline
+-- Index: chunks_pkey.
+SELECT ordinal, hash, page, start_offset, end_offset FROM chunks
+WHERE document_key = %(key)s ORDER BY ordinal LIMIT %(chunks_max)s
+
+-- name: vector_hashes
+-- Index: vectors_pkey.
+SELECT hash FROM vectors WHERE document_key = %(key)s LIMIT %(chunks_max)s
+
+-- name: delete_chunks
+DELETE FROM chunks WHERE document_key = %(key)s
+
+-- name: delete_postings
+DELETE FROM postings WHERE document_key = %(key)s
+
+-- name: delete_vectors_except
+DELETE FROM vectors WHERE document_key = %(key)s AND hash <> ALL (%(hashes)s::bytea[])
+
+-- name: delete_vectors
+DELETE FROM vectors WHERE document_key = %(key)s
+
+-- name: copy_vectors
+COPY vectors (document_key, hash, embedding) FROM STDIN (FORMAT binary)
+
+-- name: insert_chunks
+INSERT INTO chunks (document_key, ordinal, hash, text, heading, page, start_offset, end_offset)
+SELECT %(key)s, c.*
+FROM unnest(%(ordinals)s::integer[], %(hashes)s::bytea[], %(texts)s::text[], %(headings)s::text[],
+            %(pages)s::integer[], %(starts)s::integer[], %(ends)s::integer[]) AS c
+
+-- name: insert_postings
+-- Terms of title, heading and text of each chunk, packed by blocks of 64 chunks.
+WITH terms AS MATERIALIZED (
+    SELECT c.ordinal, t.lexeme, cardinality(t.positions) AS frequency,
+           sum(cardinality(t.positions)) OVER (PARTITION BY c.ordinal) AS length
+    FROM chunks c
+    CROSS JOIN LATERAL unnest(
+        to_tsvector(%(text_search)s::regconfig, concat_ws(E'\n', %(title)s::text, c.heading, c.text))) AS t
+    WHERE c.document_key = %(key)s
+), inserted AS (
+    INSERT INTO postings (document_key, block, term, entries)
+    SELECT %(key)s, ordinal / 64, lexeme,
+           array_agg((ordinal %% 64) << 24 | least(frequency, 255) << 16 | least(length, 65535)::integer ORDER BY ordinal)
+    FROM terms GROUP BY ordinal / 64, lexeme
+    ORDER BY lexeme
+)
+SELECT coalesce(sum(frequency), 0)::bigint FROM terms
+
+-- name: tally
+-- The last statement that locks anything: the slot is held for a moment only.
+UPDATE tallies
+SET documents = documents + %(documents)s, chunks = chunks + %(chunks)s, terms = terms + %(terms)s
+WHERE slot = pg_backend_pid() %% 64
+
+-- name: announce
+SELECT pg_notify('refdesk_index', %(document_id)s || '@' || %(version)s::text)
+
+-- name: sizes
+-- At most 64 rows.
+SELECT sum(documents)::bigint, sum(chunks)::bigint, sum(terms)::bigint FROM tallies
+
+-- name: versions
+-- Index: documents_document_id_key.
+SELECT document_id, version FROM documents
+WHERE document_id = ANY (%(document_ids)s) LIMIT cardinality(%(document_ids)s::text[])
+
+-- name: known_vectors
+-- Index: vectors_pkey.
+SELECT v.hash, v.embedding FROM documents d JOIN vectors v ON v.document_key = d.key
+WHERE d.document_id = %(document_id)s LIMIT %(chunks_max)s
+
+-- name: passages
+-- Index: documents_document_id_key, chunks_pkey. One row with a null ordinal when the document has no chunks.
+SELECT d.document_id, d.version, d.title, d.readers, d.tags, d.media_type, d.url, d.content_sha256,
+       c.ordinal, c.text, c.heading, c.page, c.start_offset, c.end_offset
+FROM readable(%(everything)s, %(readers)s, %(document_ids)s, NULL) d
+LEFT JOIN chunks c ON c.document_key = d.key
+ORDER BY c.ordinal LIMIT %(chunks_max)s
+
+-- name: scope_size
+-- How many chunks may be read, counted up to a bound: beyond it, the exact number does not matter.
+SELECT count(*), coalesce(sum(chunks), 0)::bigint
+FROM (SELECT d.chunks FROM readable(%(everything)s, %(readers)s, %(document_ids)s, %(tags)s) d
+      LIMIT %(documents_max)s) AS counted
+
+-- name: question_terms
+-- The terms of a question, how often it has each, and how many chunks do, counted up to a bound of index rows.
+SELECT t.lexeme, cardinality(t.positions), known.rows, known.chunks
+FROM unnest(to_tsvector(%(text_search)s::regconfig, %(text)s)) AS t
+CROSS JOIN LATERAL (
+    SELECT count(*) AS rows, coalesce(sum(cardinality(p.entries)), 0)::bigint AS chunks
+    FROM (SELECT entries FROM postings WHERE term = t.lexeme COLLATE "C" LIMIT %(rows_max)s) AS p
+) AS known
+LIMIT %(terms_max)s
+
+-- name: term_chunks
+-- How many chunks have each of some very common terms. Index: postings_term.
+SELECT p.term, sum(cardinality(p.entries))::bigint FROM postings p
+WHERE p.term = ANY (%(terms)s::text[]) GROUP BY p.term LIMIT cardinality(%(terms)s::text[])
+
+-- name: vector_arm
+-- The nearest readable chunks, by the HNSW graph. The lateral look-up keeps the scan in the graph's order, so that it
+-- stops as soon as enough readable ones were met.
+WITH nearest AS MATERIALIZED (
+    SELECT v.document_key, v.hash, v.distance
+    FROM (SELECT document_key, hash, embedding <#> %(vector)s::halfvec AS distance
+          FROM vectors ORDER BY embedding <#> %(vector)s::halfvec) AS v
+    CROSS JOIN LATERAL (
+        SELECT 1 FROM readable(%(everything)s, %(readers)s, %(document_ids)s, %(tags)s) d
+        WHERE d.key = v.document_key OFFSET 0) AS allowed
+    LIMIT %(depth)s
+)
+SELECT c.document_key, c.ordinal, -n.distance AS similarity
+FROM nearest n JOIN chunks c ON c.document_key = n.document_key AND c.hash = n.hash
+ORDER BY n.distance, c.document_key, c.ordinal LIMIT %(depth)s
+
+-- name: vector_arm_exact
+-- The nearest readable chunks, by comparing all of them.
+WITH allowed AS MATERIALIZED (
+    SELECT d.key FROM readable(%(everything)s, %(readers)s, %(document_ids)s, %(tags)s) d
+), compared AS MATERIALIZED (
+    SELECT v.document_key, v.hash, v.embedding <#> %(vector)s::halfvec AS distance
+    FROM allowed a JOIN vectors v ON v.document_key = a.key
+), nearest AS (
+    SELECT * FROM compared ORDER BY distance LIMIT %(depth)s
+)
+SELECT c.document_key, c.ordinal, -n.distance AS similarity
+FROM nearest n JOIN chunks c ON c.document_key = n.document_key AND c.hash = n.hash
+ORDER BY n.distance, c.document_key, c.ordinal LIMIT %(depth)s
+
+-- name: keyword_arm
+-- BM25 in two steps: the rare terms choose candidates; the common ones only add to the best of these.
+WITH scored AS MATERIALIZED (
+    SELECT p.document_key, p.block * 64 + (e >> 24) AS ordinal,
+           sum(q.weight * (e >> 16 & 255) / ((e >> 16 & 255) + %(floor)s + %(slope)s * (e & 65535))) AS score
+    FROM unnest(%(rare_terms)s::text[], %(rare_weights)s::float8[]) AS q (term, weight)
+    JOIN postings p ON p.term = q.term COLLATE "C"
+    CROSS JOIN LATERAL unnest(p.entries) AS e
+    GROUP BY 1, 2
+), candidates AS MATERIALIZED (
+    SELECT s.*
+    FROM (SELECT * FROM scored ORDER BY score DESC) AS s
+    CROSS JOIN LATERAL (
+        SELECT 1 FROM readable(%(everything)s, %(readers)s, %(document_ids)s, %(tags)s) d
+        WHERE d.key = s.document_key OFFSET 0) AS allowed
+    ORDER BY s.score DESC LIMIT %(candidates_max)s
+)
+SELECT c.document_key, c.ordinal, c.score + more.score AS score
+FROM candidates c
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(
+        q.weight * (e >> 16 & 255) / ((e >> 16 & 255) + %(floor)s + %(slope)s * (e & 65535))), 0) AS score
+    FROM unnest(%(common_terms)s::text[], %(common_weights)s::float8[]) AS q (term, weight)
+    JOIN postings p ON p.term = q.term COLLATE "C" AND p.document_key = c.document_key AND p.block = c.ordinal / 64
+    CROSS JOIN LATERAL unnest(p.entries) AS e
+    WHERE e >> 24 = c.ordinal %% 64
+) AS more
+ORDER BY score DESC, c.document_key, c.ordinal LIMIT %(depth)s
+
+-- name: keyword_arm_exact
+-- BM25 with every term, over few documents.
+WITH allowed AS MATERIALIZED (
+    SELECT d.key FROM readable(%(everything)s, %(readers)s, %(document_ids)s, %(tags)s) d
+)
+SELECT p.document_key, p.block * 64 + (e >> 24) AS ordinal,
+       sum(q.weight * (e >> 16 & 255) / ((e >> 16 & 255) + %(floor)s + %(slope)s * (e & 65535))) AS score
+FROM allowed a
+CROSS JOIN unnest(%(rare_terms)s::text[] || %(common_terms)s::text[],
+                  %(rare_weights)s::float8[] || %(common_weights)s::float8[]) AS q (term, weight)
+JOIN postings p ON p.term = q.term COLLATE "C" AND p.document_key = a.key
+CROSS JOIN LATERAL unnest(p.entries) AS e
+GROUP BY 1, 2
+ORDER BY score DESC, 1, 2 LIMIT %(depth)s
+
+-- name: fetch_passages
+-- Index: the primary keys. Rows come in any order; `place` is their rank.
+SELECT f.place, d.document_id, d.version, d.title, d.url, c.ordinal, c.text, c.heading, c.page,
+       -(v.embedding <#> %(vector)s::halfvec) AS similarity
+FROM unnest(%(keys)s::bigint[], %(ordinals)s::integer[]) WITH ORDINALITY AS f (document_key, ordinal, place)
+JOIN readable(%(everything)s, %(readers)s, NULL, NULL) d ON d.key = f.document_key
+JOIN chunks c ON c.document_key = f.document_key AND c.ordinal = f.ordinal
+JOIN vectors v ON v.document_key = c.document_key AND v.hash = c.hash
+LIMIT cardinality(%(keys)s::bigint[])
+
+-- name: epoch
+-- Reads no table.
+SELECT pg_current_snapshot()::text
