@@ -31,7 +31,7 @@ async def load(url: str, *, operator_key: str) -> int:
     found = documents()
     async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {operator_key}"}) as session:
         for path, content in found:
-            form = aiohttp.FormData({"tags": TAG})
+            form = aiohttp.FormData({"tags": TAG}, quote_fields=False)
             form.add_field("file", content, filename=path.rpartition("/")[2])
             address = f"{url}/api/documents/by-external-id/{quote(EXTERNAL_ID_PREFIX + path, safe='')}"
             async with session.put(address, data=form) as response:

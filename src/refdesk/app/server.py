@@ -100,7 +100,7 @@ def stop_signals() -> Iterator[asyncio.Event]:
 def bind(host: str, port: int) -> socket.socket:
     """A listening socket; raises ConfigurationError saying what to do when the address is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))

@@ -156,9 +156,12 @@ LIMIT %(terms_max)s
 SELECT p.term, sum(cardinality(p.entries))::bigint FROM postings p
 WHERE p.term = ANY (%(terms)s::text[]) GROUP BY p.term LIMIT cardinality(%(terms)s::text[])
 
+-- The arms bring chunks as (document_key, ordinal, similarity, words), best first. `words` is the BM25 score, 0 from the
+-- vector arms, which do not know it.
+
 -- name: vector_arm
 -- The nearest readable chunks, by the HNSW graph. The lateral look-up keeps the scan in the graph's order, so that it
--- stops as soon as enough readable ones were met.
+-- stops as soon as enough readable ones were met. Index: vectors_embedding.
 WITH nearest AS MATERIALIZED (
     SELECT v.document_key, v.hash, v.distance
     FROM (SELECT document_key, hash, embedding <#> %(vector)s::halfvec AS distance
@@ -168,26 +171,26 @@ WITH nearest AS MATERIALIZED (
         WHERE d.key = v.document_key OFFSET 0) AS allowed
     LIMIT %(depth)s
 )
-SELECT c.document_key, c.ordinal, -n.distance AS similarity
+SELECT c.document_key, c.ordinal, -n.distance, 0::float8
 FROM nearest n JOIN chunks c ON c.document_key = n.document_key AND c.hash = n.hash
 ORDER BY n.distance, c.document_key, c.ordinal LIMIT %(depth)s
 
 -- name: vector_arm_exact
--- The nearest readable chunks, by comparing all of them.
+-- The nearest readable chunks, by comparing all of them. Index: vectors_pkey.
 WITH allowed AS MATERIALIZED (
     SELECT d.key FROM readable(%(everything)s, %(readers)s, %(document_ids)s, %(tags)s) d
-), compared AS MATERIALIZED (
+), nearest AS MATERIALIZED (
     SELECT v.document_key, v.hash, v.embedding <#> %(vector)s::halfvec AS distance
     FROM allowed a JOIN vectors v ON v.document_key = a.key
-), nearest AS (
-    SELECT * FROM compared ORDER BY distance LIMIT %(depth)s
+    ORDER BY distance LIMIT %(depth)s
 )
-SELECT c.document_key, c.ordinal, -n.distance AS similarity
+SELECT c.document_key, c.ordinal, -n.distance, 0::float8
 FROM nearest n JOIN chunks c ON c.document_key = n.document_key AND c.hash = n.hash
 ORDER BY n.distance, c.document_key, c.ordinal LIMIT %(depth)s
 
 -- name: keyword_arm
--- BM25 in two steps: the rare terms choose candidates; the common ones only add to the best of these.
+-- BM25 in two steps: the rare terms choose candidates, which are looked up by readers best first until there are enough;
+-- the common terms only add to the scores of these. Index: postings_term.
 WITH scored AS MATERIALIZED (
     SELECT p.document_key, p.block * 64 + (e >> 24) AS ordinal,
            sum(q.weight * (e >> 16 & 255) / ((e >> 16 & 255) + %(floor)s + %(slope)s * (e & 65535))) AS score
@@ -202,42 +205,52 @@ WITH scored AS MATERIALIZED (
         SELECT 1 FROM readable(%(everything)s, %(readers)s, %(document_ids)s, %(tags)s) d
         WHERE d.key = s.document_key OFFSET 0) AS allowed
     ORDER BY s.score DESC LIMIT %(candidates_max)s
+), best AS MATERIALIZED (
+    SELECT c.document_key, c.ordinal, c.score + more.score AS words
+    FROM candidates c
+    CROSS JOIN LATERAL (
+        SELECT coalesce(sum(
+            q.weight * (e >> 16 & 255) / ((e >> 16 & 255) + %(floor)s + %(slope)s * (e & 65535))), 0) AS score
+        FROM unnest(%(common_terms)s::text[], %(common_weights)s::float8[]) AS q (term, weight)
+        JOIN postings p ON p.term = q.term COLLATE "C" AND p.document_key = c.document_key AND p.block = c.ordinal / 64
+        CROSS JOIN LATERAL unnest(p.entries) AS e
+        WHERE e >> 24 = c.ordinal %% 64
+    ) AS more
+    ORDER BY words DESC, c.document_key, c.ordinal LIMIT %(depth)s
 )
-SELECT c.document_key, c.ordinal, c.score + more.score AS score
-FROM candidates c
-CROSS JOIN LATERAL (
-    SELECT coalesce(sum(
-        q.weight * (e >> 16 & 255) / ((e >> 16 & 255) + %(floor)s + %(slope)s * (e & 65535))), 0) AS score
-    FROM unnest(%(common_terms)s::text[], %(common_weights)s::float8[]) AS q (term, weight)
-    JOIN postings p ON p.term = q.term COLLATE "C" AND p.document_key = c.document_key AND p.block = c.ordinal / 64
-    CROSS JOIN LATERAL unnest(p.entries) AS e
-    WHERE e >> 24 = c.ordinal %% 64
-) AS more
-ORDER BY score DESC, c.document_key, c.ordinal LIMIT %(depth)s
+SELECT b.document_key, b.ordinal, -(v.embedding <#> %(vector)s::halfvec), b.words
+FROM best b
+JOIN chunks c ON c.document_key = b.document_key AND c.ordinal = b.ordinal
+JOIN vectors v ON v.document_key = c.document_key AND v.hash = c.hash
+ORDER BY b.words DESC, b.document_key, b.ordinal LIMIT %(depth)s
 
 -- name: keyword_arm_exact
--- BM25 with every term, over few documents.
+-- BM25 with every term, over few documents. Index: postings_term.
 WITH allowed AS MATERIALIZED (
     SELECT d.key FROM readable(%(everything)s, %(readers)s, %(document_ids)s, %(tags)s) d
+), best AS MATERIALIZED (
+    SELECT p.document_key, p.block * 64 + (e >> 24) AS ordinal,
+           sum(q.weight * (e >> 16 & 255) / ((e >> 16 & 255) + %(floor)s + %(slope)s * (e & 65535))) AS words
+    FROM allowed a
+    CROSS JOIN unnest(%(rare_terms)s::text[] || %(common_terms)s::text[],
+                      %(rare_weights)s::float8[] || %(common_weights)s::float8[]) AS q (term, weight)
+    JOIN postings p ON p.term = q.term COLLATE "C" AND p.document_key = a.key
+    CROSS JOIN LATERAL unnest(p.entries) AS e
+    GROUP BY 1, 2
+    ORDER BY words DESC, 1, 2 LIMIT %(depth)s
 )
-SELECT p.document_key, p.block * 64 + (e >> 24) AS ordinal,
-       sum(q.weight * (e >> 16 & 255) / ((e >> 16 & 255) + %(floor)s + %(slope)s * (e & 65535))) AS score
-FROM allowed a
-CROSS JOIN unnest(%(rare_terms)s::text[] || %(common_terms)s::text[],
-                  %(rare_weights)s::float8[] || %(common_weights)s::float8[]) AS q (term, weight)
-JOIN postings p ON p.term = q.term COLLATE "C" AND p.document_key = a.key
-CROSS JOIN LATERAL unnest(p.entries) AS e
-GROUP BY 1, 2
-ORDER BY score DESC, 1, 2 LIMIT %(depth)s
+SELECT b.document_key, b.ordinal, -(v.embedding <#> %(vector)s::halfvec), b.words
+FROM best b
+JOIN chunks c ON c.document_key = b.document_key AND c.ordinal = b.ordinal
+JOIN vectors v ON v.document_key = c.document_key AND v.hash = c.hash
+ORDER BY b.words DESC, b.document_key, b.ordinal LIMIT %(depth)s
 
 -- name: fetch_passages
--- Index: the primary keys. Rows come in any order; `place` is their rank.
-SELECT f.place, d.document_id, d.version, d.title, d.url, c.ordinal, c.text, c.heading, c.page,
-       -(v.embedding <#> %(vector)s::halfvec) AS similarity
+-- Index: the primary keys. Rows come in any order; `place` is their rank, from 1.
+SELECT f.place, d.document_id, d.version, d.title, d.url, c.ordinal, c.text, c.heading, c.page
 FROM unnest(%(keys)s::bigint[], %(ordinals)s::integer[]) WITH ORDINALITY AS f (document_key, ordinal, place)
-JOIN readable(%(everything)s, %(readers)s, NULL, NULL) d ON d.key = f.document_key
+JOIN readable(%(everything)s, %(readers)s, %(document_ids)s, %(tags)s) d ON d.key = f.document_key
 JOIN chunks c ON c.document_key = f.document_key AND c.ordinal = f.ordinal
-JOIN vectors v ON v.document_key = c.document_key AND v.hash = c.hash
 LIMIT cardinality(%(keys)s::bigint[])
 
 -- name: epoch

@@ -132,7 +132,7 @@ async def _upload(client: Client, path: Path, fields: dict[str, str]) -> Upload:
     external_id = f"file://{socket.gethostname()}{path.absolute()}"
     try:
         with path.open("rb") as file:
-            form = aiohttp.FormData(fields)
+            form = aiohttp.FormData(fields, quote_fields=False)
             form.add_field("file", file, filename=path.name)
             address = "/api/documents/by-external-id/" + quote(external_id, safe="")
             async with client.open("PUT", address, data=form) as response:
