@@ -13,7 +13,7 @@ from starlette.requests import HTTPConnection
 from refdesk.app.keys import ApiKeys
 from refdesk.contracts.access import LOCAL_ADMINISTRATOR, OPERATOR, Principal
 
-_PROXY_HEADERS = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+_PROXY_HEADERS = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
 
 
 class Authentication:
@@ -55,7 +55,7 @@ def is_local(connection: HTTPConnection) -> bool:
     if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return False
     origin = headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == headers.get("host")
+    return origin is None or _netloc_of(origin) == headers.get("host")
 
 
 def is_loopback(host: str) -> bool:
@@ -70,5 +70,12 @@ def is_loopback(host: str) -> bool:
 def _host_of(url: str) -> str:
     try:
         return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _netloc_of(url: str) -> str:
+    try:
+        return urlsplit(url).netloc
     except ValueError:
         return ""

@@ -1,7 +1,7 @@
 """``refdesk``: one command, its sub-commands loaded when they are called."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 
 import click
@@ -48,14 +48,31 @@ def cli() -> None:
 def main() -> None:
     """Runs a command; an expected error becomes one sentence on standard error and exit code 1."""
     try:
-        cli(standalone_mode=False)
-    except click.exceptions.Exit as end:
-        sys.exit(end.exit_code)
+        sys.exit(cli(standalone_mode=False))  # click returns the code of an Exit; commands return nothing
     except click.Abort:
         sys.exit(130)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except RefdeskError as error:
-        click.echo(f"refdesk: {error.message}", err=True)
+        _tell(error)
         sys.exit(1)
+    except BaseExceptionGroup as group:  # out of a task group: the service's background work
+        expected, unexpected = group.split(RefdeskError)
+        if expected is None or unexpected is not None:
+            raise
+        for leaf in _leaves(expected):
+            _tell(leaf)
+        sys.exit(1)
+
+
+def _tell(error: BaseException) -> None:
+    click.echo(f"refdesk: {error}", err=True)
+
+
+def _leaves(group: BaseExceptionGroup) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

@@ -55,24 +55,26 @@ class ApiKeys:
         match = _KEY.fullmatch(key)
         if match is None or match["checksum"] != _checksum(key[:-8]):
             return None
+        now = self._clock()  # before the look-up: what it says may be as old as that
         remembered = self._known.get(key)
-        if remembered is not None and self._clock() - remembered[0] < CACHE_SECONDS:
+        if remembered is not None and now - remembered[0] < CACHE_SECONDS:
             return remembered[1]
         principal = await self._look_up(match["id"], key)
         if len(self._known) >= CACHED_KEYS_MAX:
             self._known.clear()
-        self._known[key] = (self._clock(), principal)
+        self._known[key] = (now, principal)
         return principal
 
     async def exist(self) -> bool:
         """Whether any key exists: from then on nobody is let in without one."""
+        now = self._clock()
         checked_at, exists = self._exists
-        if self._clock() - checked_at < CACHE_SECONDS:
+        if now - checked_at < CACHE_SECONDS:
             return exists
         async with transaction(self._pool) as connection:
             row = await (await connection.execute(self._queries.any_key)).fetchone()
         exists = bool(row and row[0])
-        self._exists = (self._clock(), exists)
+        self._exists = (now, exists)
         return exists
 
     async def create(self, name: str, groups: tuple[str, ...]) -> KeyView:

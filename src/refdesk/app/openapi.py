@@ -9,6 +9,9 @@ import msgspec
 from refdesk import __version__
 from refdesk.outside.http import Endpoint
 
+_CONVERTER = re.compile(r":\w+(?=})")
+"""Starlette's converter in ``{name:path}``, which is no part of a templated address."""
+
 _PROBLEM = {
     "description": "Problem details (RFC 9457); `type` is a stable slug",
     "content": {"application/problem+json": {"schema": {"type": "object"}}},
@@ -17,7 +20,7 @@ _PROBLEM = {
 
 def describe(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
     """An OpenAPI 3.1 description of every endpoint."""
-    listed = [endpoint for endpoint in endpoints if endpoint.path.startswith(("/api/", "/v1/", "/health/"))]
+    listed = [endpoint for endpoint in endpoints if not is_page(endpoint.path)]
     kinds = [kind for endpoint in listed for kind in (endpoint.request, endpoint.response) if kind is not None]
     schemas, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     schema_of = iter(schemas)
@@ -25,7 +28,8 @@ def describe(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
     for endpoint in listed:
         request = next(schema_of) if endpoint.request is not None else None
         response = next(schema_of) if endpoint.response is not None else None
-        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint, request, response)
+        address = _CONVERTER.sub("", endpoint.path)
+        paths.setdefault(address, {})[endpoint.method.lower()] = _operation(endpoint, request, response)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Refdesk", "version": __version__},
@@ -37,6 +41,11 @@ def describe(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
     }
 
 
+def is_page(path: str) -> bool:
+    """Whether the address is a file of the web page rather than part of the API."""
+    return path == "/" or path.startswith("/web/")
+
+
 def _operation(endpoint: Endpoint, request: Any, response: Any) -> dict[str, Any]:
     answer: dict[str, Any] = {"description": endpoint.summary}
     if response is not None:
@@ -45,7 +54,7 @@ def _operation(endpoint: Endpoint, request: Any, response: Any) -> dict[str, Any
         "summary": endpoint.summary,
         "parameters": [
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-            for name in re.findall(r"{(\w+)(?::\w+)?}", endpoint.path)
+            for name in re.findall(r"{(\w+)", endpoint.path)
         ],
         "responses": {str(endpoint.status): answer, "default": _PROBLEM},
         "security": [] if endpoint.policy == "public" else [{"key": []}],

@@ -6,6 +6,7 @@ working directory, or the file named by ``REFDESK_CONFIG``), the default. Presen
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,14 +39,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     host: str = "127.0.0.1"
     """Address to listen on. Anything but loopback needs an API key to exist."""
     port: Port = 8080
+    """Port to listen on."""
     database_url: str | None = None
     """A PostgreSQL (with pgvector) for `refdesk up` to use instead of its own."""
     documents_database_url: str | None = None
+    """The Document Service's database. `refdesk up` sets it."""
     index_database_url: str | None = None
+    """The AI Service's database, with pgvector. `refdesk up` sets it."""
     access_database_url: str | None = None
     """API keys. Unset with a documents database set: they live there."""
     nats_url: str | None = None
+    """NATS with JetStream; several servers separated by commas. Unset: `refdesk up` starts its own."""
     valkey_url: str | None = None
+    """Valkey or Redis: `redis://`, `rediss://` or `unix://`. Unset: `refdesk up` starts its own."""
     documents_url: str | None = None
     """Where the AI Service reaches the Document Service, such as http://documents:8080."""
     operator_key: str | None = None
@@ -59,22 +65,31 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     # documents
     upload_bytes_max: Count = 50 * 1024 * 1024
+    """The largest file that is taken."""
     parse_seconds_max: Seconds = 30.0
+    """How long reading one document may take."""
     parse_memory_bytes_max: Count = 512 * 1024 * 1024
+    """Memory that reading one document may take."""
     parse_pages_max: Count = 2000
+    """Pages one document may have."""
     parse_characters_max: Count = 20_000_000
+    """Characters of text one document may have."""
     chunks_max: Count = 20_000
     """Chunks one document may have."""
     index_concurrency: Count = 4
     """Documents one indexer works on at a time."""
     index_attempts_max: Count = 5
+    """How often a document is tried before it is given up as failed."""
     embedding_threads: Count = 1
     """Threads an indexer embeds with. One per core is best; the laptop keeps one core for people."""
 
     # the embedding model (unset: the packaged all-MiniLM-L6-v2)
     embedding_url: str | None = None
+    """Base URL of an OpenAI-compatible API that serves `/embeddings`. Needs `embedding_model`."""
     embedding_model: str | None = None
+    """The model's name at that URL."""
     embedding_api_key: str | None = None
+    """The key that URL asks for, if it does."""
     embedding_tokens_max: Count = 512
     """How many tokens of a text that model reads."""
 
@@ -82,19 +97,29 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     llm_url: str | None = None
     """Base URL of an OpenAI-compatible API, such as http://127.0.0.1:11434/v1."""
     llm_model: str | None = None
+    """The model's name at that URL; several separated by commas are tried in that order."""
     llm_api_key: str | None = None
+    """The key that URL asks for, if it does."""
     llm_context_tokens_max: Count = 8192
+    """The model's window: prompt, passages and answer together."""
     llm_temperature: Annotated[float, Meta(ge=0, le=2)] = 0.0
+    """0 writes the most likely words; higher varies them."""
     llm_connect_timeout_s: Seconds = 3.0
+    """How long connecting to the model may take."""
     llm_first_token_timeout_s: Seconds = 10.0
+    """How long the model may take to begin. Raise it for a model that is loaded on demand."""
     llm_between_tokens_timeout_s: Seconds = 10.0
+    """How long the model may pause."""
     llm_total_timeout_s: Seconds = 120.0
+    """How long a whole answer may take."""
 
     # answers
     question_tokens_max: Count = 500
+    """The longest question."""
     output_tokens_max: Count = 1024
     """The most a request may ask for."""
     output_tokens_default: Count = 512
+    """The longest answer when a request does not say."""
     passages_max: Count = 8
     """Passages an answer may stand on."""
     wait_seconds_max: Seconds = 30.0
@@ -104,11 +129,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     waiting_max: Whole = 64
     """Questions in line for the model, per process."""
     waiting_per_principal_max: Whole = 16
+    """Of these, questions of one principal."""
     concurrent_per_principal_max: Count = 64
     """Answers one principal may have under way."""
     requests_per_minute_max: Count = 600
+    """Questions one principal may ask in a minute."""
     tokens_per_minute_max: Count = 2_000_000
+    """Tokens, in and out, one principal may use in a minute."""
     tokens_per_day_max: Count = 100_000_000
+    """Tokens, in and out, one principal may use in a day (UTC)."""
     disconnect_grace_s: Seconds = 0.6
     """How long an answer whose readers have all left goes on, in case one comes back."""
     answer_retention_s: Count = 24 * 3600
@@ -123,6 +152,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 SECRETS = frozenset({"operator_key", "api_key", "llm_api_key", "embedding_api_key"})
 """Shown as dots by `refdesk doctor`; so are passwords inside URLs."""
+
+DOTS = "••••••"
+_USER_INFO = re.compile(r"^([a-z][a-z0-9+.-]*://)?(.*)@", re.IGNORECASE | re.DOTALL)
+_NAMED_SECRET = re.compile(r"(\b[\w-]*(?:password|secret|token|key)\s*=\s*)('(?:[^'\\]|\\.)*'|[^&\s]+)", re.IGNORECASE)
+
+
+def shown(name: str, value: Any) -> str:
+    """The setting's value for people: a secret, and whatever may be one inside a URL, as dots."""
+    text = "" if value is None else str(value)
+    if name in SECRETS:
+        return DOTS if text else ""
+    if not name.endswith("url"):
+        return text
+    return _NAMED_SECRET.sub(rf"\1{DOTS}", _USER_INFO.sub(_without_secret, text))
+
+
+def _without_secret(match: re.Match[str]) -> str:
+    """``user:password@`` keeps the user; a user alone may be a token, as NATS has them."""
+    user, colon, _ = match[2].partition(":")
+    return f"{match[1] or ''}{user if colon else ''}{colon}{DOTS}@"
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -160,7 +209,7 @@ def _convert(values: dict[str, Any], origins: dict[str, str]) -> Settings:
             converted[name] = msgspec.convert(value, fields[name], strict=False, dec_hook=_decode_path)
         except msgspec.ValidationError as error:
             raise ConfigurationError(
-                f"{PREFIX}{name.upper()}={value!r} ({origins[name]}) is not valid: {error}."
+                f"{PREFIX}{name.upper()}={shown(name, value)!r} ({origins[name]}) is not valid: {error}."
             ) from error
     if "data_dir" in converted:
         converted["data_dir"] = converted["data_dir"].expanduser().absolute()
@@ -181,8 +230,8 @@ def _file_layer(environ: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
     if not named and not path.is_file():
         return CONFIG_FILE, {}
     try:
-        return str(path), tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
+        return str(path), tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigurationError(f"The configuration file {path} cannot be read: {error}.") from error
 
 
