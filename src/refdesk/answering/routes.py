@@ -19,11 +19,14 @@ from refdesk.contracts.answers import (
     Done,
     Failed,
     Filters,
+    FinishReason,
     Granularity,
     Hit,
     Question,
     Sentence,
     Sources,
+    Timings,
+    Usage,
 )
 from refdesk.contracts.errors import InvalidRequest, NotFound
 from refdesk.index.pgvector import PgvectorIndex
@@ -78,10 +81,11 @@ class FinishedAnswer(msgspec.Struct, kw_only=True, omit_defaults=True):
     sentences: list[msgspec.Raw]
     sources: msgspec.Raw
     conversation_id: str | None = None
-    finish_reason: str | None = None
-    usage: msgspec.Raw | None = None
-    timings: msgspec.Raw | None = None
-    as_of: msgspec.Raw | None = None
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+    cost: float | None = None
+    timings: Timings | None = None
+    as_of: datetime | None = None
     index_lag_seconds: float | None = None
     degraded: bool | None = None
     error: msgspec.Raw | None = None
@@ -252,7 +256,7 @@ def _add(answer: FinishedAnswer, name: str, data: msgspec.Raw) -> None:
             answer.sentences.append(data)
         case Done.name:
             answer.status = "done"
-            for field, value in msgspec.json.decode(data, type=dict[str, msgspec.Raw]).items():
+            for field, value in msgspec.structs.asdict(msgspec.json.decode(data, type=Done)).items():
                 setattr(answer, field, value)
         case Failed.name:
             answer.status, answer.error = "failed", data
