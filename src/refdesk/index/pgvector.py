@@ -2,7 +2,7 @@
 
     replace ── one transaction ──▶ documents · chunks · vectors (HNSW) · postings · tallies ── NOTIFY refdesk_index
                                         │
-    search ── one snapshot ──▶  vector arm ∥ keyword arm (BM25) ──▶ reciprocal rank fusion ──▶ passages
+    search ── one snapshot ──▶  vector arm ∥ keyword arm (BM25) ──▶ fusion ──▶ passages
 
 A document's row carries its version and is the lock for everything of it. All changes to a document are one
 transaction, all statements of a search see one snapshot: no search ever sees half a version, and a removed document is
@@ -28,7 +28,7 @@ from refdesk.contracts.answers import Filters
 from refdesk.contracts.errors import ConfigurationError, DocumentRejected
 from refdesk.index import halfvec
 from refdesk.index.chunks import Chunk, IndexedDocument, Passage, content_hash
-from refdesk.index.ranking import CommonTerms, Corpus, Term, fuse, split_by_rarity, weight
+from refdesk.index.ranking import Candidate, CommonTerms, Corpus, Term, fuse, split_by_rarity, weight
 from refdesk.outside.postgres import load_queries, transaction
 
 MIGRATIONS = files("refdesk.index") / "migrations"
@@ -60,9 +60,6 @@ QUESTION_TERMS_MAX = 64
 CHUNKS_PER_DOCUMENT_MAX = 100_000
 
 _queries = load_queries(files("refdesk.index") / "pgvector.sql")
-
-Key = tuple[int, int]
-"""A chunk inside the database: its document's key, its ordinal."""
 
 Access = dict[str, Any]
 Vectors = NDArray[np.float32]
@@ -172,11 +169,9 @@ class PgvectorIndex:
         """
         access = _access(scope, filters)
         async with self._snapshot() as connection:
-            exact = await self._is_small(connection, access)
             depth = max(DEPTH_MIN, 2 * limit)
-            near = await self._vector_arm(connection, vector, access, depth=depth, exact=exact)
-            worded = await self._keyword_arm(connection, text, access, depth=depth, exact=exact)
-            return await _fetch(connection, fuse([near, worded])[:limit], vector, access)
+            near, worded, words_max = await self._arms(connection, text, vector, access, depth=depth)
+            return await _fetch(connection, fuse([near, worded], words_max=words_max)[:limit], access)
 
     async def passages(self, document_id: str, *, scope: Scope) -> tuple[IndexedDocument, list[Chunk]] | None:
         """A document as it is searchable now, with its chunks in order; None when it is not here or not in the scope."""
@@ -258,26 +253,19 @@ class PgvectorIndex:
         documents, chunks = await _one(connection, _queries.scope_size, values)
         return bool(documents <= EXACT_DOCUMENTS_MAX and chunks <= EXACT_CHUNKS_MAX)
 
-    async def _vector_arm(
-        self, connection: AsyncConnection, vector: Vectors, access: Access, *, depth: int, exact: bool
-    ) -> list[Key]:
+    async def _arms(
+        self, connection: AsyncConnection, text: str, vector: Vectors, access: Access, *, depth: int
+    ) -> tuple[list[Candidate], list[Candidate], float]:
+        """What each arm finds, and the highest score the words could have."""
         values = access | {"vector": halfvec.to_text(vector), "depth": depth}
-        if not exact:
-            found = await _rows(connection, _queries.vector_arm, values)
-            if len(found) >= depth:
-                return found
-        return await _rows(connection, _queries.vector_arm_exact, values)
-
-    async def _keyword_arm(
-        self, connection: AsyncConnection, text: str, access: Access, *, depth: int, exact: bool
-    ) -> list[Key]:
+        exact = await self._is_small(connection, access)
+        near = await _near(connection, values, exact=exact)
         terms = await self._terms(connection, text)
         if not terms:
-            return []
-        values = access | _weights(terms, await _corpus(connection)) | {"depth": depth}
-        if exact:
-            return await _rows(connection, _queries.keyword_arm_exact, values)
-        return await _rows(connection, _queries.keyword_arm, values | {"candidates_max": CANDIDATES_MAX})
+            return near, [], 0.0
+        weights = _weights(terms, await _corpus(connection))
+        worded = await _worded(connection, values | weights, exact=exact)
+        return near, worded, sum(weights["rare_weights"]) + sum(weights["common_weights"])
 
     async def _terms(self, connection: AsyncConnection, text: str) -> list[Term]:
         """The question's terms that the index has, with how many chunks have each."""
@@ -364,13 +352,30 @@ async def _settle(
         await connection.execute(_queries.tally, changes)
 
 
+async def _near(connection: AsyncConnection, values: Mapping[str, Any], *, exact: bool) -> list[Candidate]:
+    if not exact:
+        found = await _candidates(connection, _queries.vector_arm, values)
+        if len(found) >= values["depth"]:
+            return found
+    return await _candidates(connection, _queries.vector_arm_exact, values)
+
+
+async def _worded(connection: AsyncConnection, values: dict[str, Any], *, exact: bool) -> list[Candidate]:
+    if exact:
+        return await _candidates(connection, _queries.keyword_arm_exact, values)
+    return await _candidates(connection, _queries.keyword_arm, values | {"candidates_max": CANDIDATES_MAX})
+
+
+async def _candidates(connection: AsyncConnection, query: bytes, values: Mapping[str, Any]) -> list[Candidate]:
+    return [Candidate(*row) for row in await _rows(connection, query, values)]
+
+
 async def _fetch(
-    connection: AsyncConnection, ranked: Sequence[tuple[Key, float]], vector: Vectors, access: Access
+    connection: AsyncConnection, ranked: Sequence[tuple[Candidate, float]], access: Access
 ) -> list[Passage]:
-    keys = {"keys": [key for (key, _), _ in ranked], "ordinals": [ordinal for (_, ordinal), _ in ranked]}
-    values = access | keys | {"vector": halfvec.to_text(vector)}
-    rows = sorted(await _rows(connection, _queries.fetch_passages, values))
-    return [_passage(row[1:], score=ranked[row[0] - 1][1]) for row in rows]
+    places = {"keys": [c.document_key for c, _ in ranked], "ordinals": [c.ordinal for c, _ in ranked]}
+    rows = sorted(await _rows(connection, _queries.fetch_passages, access | places))
+    return [_passage(row[1:], *ranked[row[0] - 1]) for row in rows]
 
 
 async def _corpus(connection: AsyncConnection) -> Corpus:
@@ -445,8 +450,8 @@ def _chunk(row: Sequence[Any]) -> Chunk:
     return Chunk(ordinal=ordinal, text=text, heading=heading, page=page, start=start, end=end)
 
 
-def _passage(row: Sequence[Any], *, score: float) -> Passage:
-    document_id, version, title, url, ordinal, text, heading, page, similarity = row
+def _passage(row: Sequence[Any], candidate: Candidate, score: float) -> Passage:
+    document_id, version, title, url, ordinal, text, heading, page = row
     return Passage(
         document_id=document_id,
         version=version,
@@ -457,7 +462,7 @@ def _passage(row: Sequence[Any], *, score: float) -> Passage:
         heading=heading,
         page=page,
         score=score,
-        similarity=similarity,
+        similarity=candidate.similarity,
     )
 
 
