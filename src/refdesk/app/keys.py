@@ -17,7 +17,7 @@ from importlib import resources
 import msgspec
 from psycopg_pool import AsyncConnectionPool
 
-from refdesk.contracts.access import EVERYONE, PRINCIPAL_PREFIX, Principal, is_reader
+from refdesk.contracts.access import EVERYONE, LOCAL_ADMINISTRATOR, OPERATOR, PRINCIPAL_PREFIX, Principal, is_reader
 from refdesk.contracts.errors import Conflict, InvalidRequest, NotFound
 from refdesk.outside.postgres import load_queries, transaction
 
@@ -27,6 +27,8 @@ CACHE_SECONDS = 1.0
 """How long a process remembers a key: a revoked key dies everywhere within this time."""
 CACHED_KEYS_MAX = 10_000
 GROUPS_MAX = 100
+RESERVED_NAMES = frozenset({LOCAL_ADMINISTRATOR.id, OPERATOR.id})
+"""Their documents must not become a key's."""
 
 _KEY = re.compile(r"rdk_(?P<id>[0-9a-f]{8})_(?P<secret>[0-9a-f]{64})(?P<checksum>[0-9a-f]{8})")
 
@@ -121,6 +123,8 @@ def _check_names(name: str, groups: tuple[str, ...]) -> None:
         raise InvalidRequest(
             f"{name!r} cannot name a key: use letters, digits and . _ @ + - (128 at most).", field="name"
         )
+    if name in RESERVED_NAMES:
+        raise InvalidRequest(f"{name!r} is Refdesk's own name. Choose another for the key.", field="name")
     if len(groups) > GROUPS_MAX:
         raise InvalidRequest(f"{len(groups)} groups are too many for one key.", limit=GROUPS_MAX, actual=len(groups))
     for group in groups:

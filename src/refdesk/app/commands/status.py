@@ -11,7 +11,7 @@ LISTED_MAX = 20
 @url_option
 @json_option
 def command(url: str | None, as_json: bool) -> None:
-    """Show the documents by state, and whether every part answers."""
+    """Show how many documents are searchable, waiting and failed, and why those failed."""
     run(_status(url=url, as_json=as_json))
 
 
