@@ -98,7 +98,8 @@ WITH terms AS MATERIALIZED (
 ), inserted AS (
     INSERT INTO postings (document_key, block, term, entries)
     SELECT %(key)s, ordinal / 64, lexeme,
-           array_agg((ordinal %% 64) << 24 | least(frequency, 255) << 16 | least(length, 65535)::integer ORDER BY ordinal)
+           array_agg(((ordinal %% 64) << 24) | (least(frequency, 255) << 16) | least(length, 65535)::integer
+                     ORDER BY ordinal)
     FROM terms GROUP BY ordinal / 64, lexeme
     ORDER BY lexeme
 )
