@@ -17,6 +17,7 @@ import pytest
 import redis.asyncio
 
 from refdesk.app import embedded_nats, embedded_postgres
+from refdesk.app.accounts import CAP_DAC_READ_SEARCH
 from refdesk.app.children import ChildEvent, StartFailed, restart_delay_s
 from refdesk.app.stack import (
     DataDirectoryInUse,
@@ -204,10 +205,23 @@ async def test_an_interrupted_first_start_and_a_recycled_pid_do_no_harm(tmp_path
     (tmp_path / "postgres.unfinished" / "half").touch()
     async with running_stack(StackOptions(data_dir=tmp_path)):
         pass
-    (tmp_path / "postgres" / "postmaster.pid").write_text(f"{os.getpid()}\n", encoding="utf-8")
-    (tmp_path / "run" / "postgres.pid").write_text("{cut sho", encoding="utf-8")
-    async with running_stack(StackOptions(data_dir=tmp_path)) as stack:
-        assert await query(stack.urls.access_database_url, "SELECT 1") == [(1,)]
+    async with _stranger() as pid:
+        (tmp_path / "postgres" / "postmaster.pid").write_text(f"{pid}\n", encoding="utf-8")
+        (tmp_path / "run" / "postgres.pid").write_text("{cut sho", encoding="utf-8")
+        async with running_stack(StackOptions(data_dir=tmp_path)) as stack:
+            assert await query(stack.urls.access_database_url, "SELECT 1") == [(1,)]
+
+
+@contextlib.asynccontextmanager
+async def _stranger() -> AsyncIterator[int]:
+    """The pid of a process that is not PostgreSQL, but runs as the same user."""
+    user = "nobody" if os.geteuid() == 0 else None
+    process = await asyncio.create_subprocess_exec("sleep", "600", user=user)
+    try:
+        yield process.pid
+    finally:
+        process.kill()
+        await process.wait()
 
 
 async def test_a_long_path_gets_its_sockets_elsewhere(tmp_path: Path) -> None:
@@ -246,7 +260,7 @@ async def test_root_may_keep_its_data_where_nobody_can_go() -> None:
             postgres = psutil.Process(pid_of(data_dir, "postgres"))
             assert postgres.uids().effective != 0
             capabilities = Path(f"/proc/{postgres.pid}/status").read_text(encoding="ascii")
-            assert f"CapEff:\t{1 << embedded_postgres.CAP_DAC_READ_SEARCH:016x}" in capabilities
+            assert f"CapEff:\t{1 << CAP_DAC_READ_SEARCH:016x}" in capabilities
         assert Path(private).stat().st_mode & 0o777 == 0o700
 
 

@@ -65,7 +65,7 @@ class ChildEvent:
     """Something that happened to a child; `message` is one complete line for people."""
 
     child: str
-    state: Literal["healthy", "failed", "stopped", "swept"]
+    state: Literal["healthy", "failed", "stopping", "stopped", "swept"]
     message: str
 
 
@@ -134,24 +134,33 @@ class _Keeper:
 
     async def _one_life(self) -> None:
         self._began_s, self._healthy_since_s = _now_s(), None
-        try:
-            await self._child.sweep()
-            await self._child.prepare()
-            process = await self._spawn()
-        except (OSError, RefdeskError) as error:
-            self._failed(str(error), error=error)
+        process = await self._begin()
+        if process is None:
             return
         try:
+            self._write_down(process.pid)
             await self._live(process)
         finally:
             await self._end(process)
 
-    async def _spawn(self) -> asyncio.subprocess.Process:
-        process = await processes.spawn(self._program, log_path=self._log)
-        self._guardian.watch(process.pid, program=self._program)
-        with contextlib.suppress(psutil.NoSuchProcess):
-            processes.write_record(self._record, record=processes.Record.of(process.pid, program=self._program))
-        return process
+    async def _begin(self) -> asyncio.subprocess.Process | None:
+        try:
+            await self._child.sweep()
+            await self._child.prepare()
+            return await processes.spawn(self._program, log_path=self._log)
+        except OSError as error:
+            where = f" ({error.filename})" if error.filename else ""
+            message = f"{self._program.name} could not be started: {error.strerror}{where}"
+            self._failed(message, fatal=StartFailed(f"{message}. Free some space or mend the permissions there."))
+        except RefdeskError as error:
+            self._failed(error.message, fatal=error)
+        return None
+
+    def _write_down(self, pid: int) -> None:
+        """For the guardian and for the next start. A full disk does not stop us: kernel and guardian still help."""
+        self._guardian.watch(pid, program=self._program)
+        with contextlib.suppress(psutil.NoSuchProcess, OSError):
+            processes.write_record(self._record, record=processes.Record.of(pid, program=self._program))
 
     async def _live(self, process: asyncio.subprocess.Process) -> None:
         if await self._becomes_healthy(process):
@@ -163,7 +172,8 @@ class _Keeper:
         if self._stopping.is_set():
             return
         if process.returncode is None:
-            self._failed(f"{self._program.name} did not become healthy within {self._child.start_timeout_s:.0f} s")
+            what = f"{self._program.name} did not become healthy within {self._child.start_timeout_s:.0f} s"
+            self._failed(what, fatal=self._start_failed(what))
         else:
             self._failed(f"{self._program.name} {how_it_ended(process.returncode)}")
 
@@ -183,23 +193,26 @@ class _Keeper:
         clean = await processes.end(process, program=self._program, hurry=self._hurry)
         await self._child.sweep()
         self._guardian.forget(process.pid)
-        self._record.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._record.unlink()
         if was_running and self._stopping.is_set():
             how = "has stopped" if clean else "did not stop in time and was killed"
             self._say("stopped", f"{self._program.name} {how}.")
 
-    def _failed(self, what: str, *, error: Exception | None = None) -> None:
+    def _failed(self, what: str, *, fatal: RefdeskError | None = None) -> None:
+        """Count a failure. At the first start, `fatal` ends it at once; anything else is tried a few times."""
         long_enough = self._healthy_since_s is not None and _now_s() - self._healthy_since_s >= HEALTHY_RESET_S
         self._failures = 1 if long_enough else self._failures + 1
-        tail = processes.log_tail(self._log)
-        if not self.started.done() and (error or self._failures >= FIRST_START_ATTEMPTS):
-            said = f" It said: {tail}" if tail and not error else ""
-            self.started.set_exception(
-                error if isinstance(error, RefdeskError) else StartFailed(f"{what}.{said} The log is {self._log}.")
-            )
+        if not self.started.done() and (fatal or self._failures >= FIRST_START_ATTEMPTS):
+            self.started.set_exception(fatal or self._start_failed(what))
             self._stopping.set()
             return
         self._say("failed", f"{what}; starting it again in {restart_delay_s(self._failures):.1f} s ({self._log}).")
+
+    def _start_failed(self, what: str) -> StartFailed:
+        tail = processes.log_tail(self._log)
+        said = f" It said: {tail}" if tail else ""
+        return StartFailed(f"{what}.{said} The log is {self._log}.")
 
     def _say(self, state: Literal["healthy", "failed", "stopped"], message: str) -> None:
         self._on_event(ChildEvent(child=self._program.name, state=state, message=message))

@@ -1,8 +1,6 @@
 """The embedded PostgreSQL: our child in the foreground, from the binaries of a wheel, on a unix socket only.
 
-Root: PostgreSQL refuses to run as root, so then it runs as whoever owns its data directory, at first `nobody`. Where that
-user cannot reach the binaries or the data, it keeps the one Linux capability to pass directories, instead of us
-changing the permissions of directories that are not ours (ADR 0002).
+PostgreSQL refuses to run as root, so then it runs as somebody else (`accounts.py`).
 
 Crash: when the postmaster is killed, its backends go by themselves as soon as they next wait for something, which a
 long index build may not do for minutes. A new postmaster refuses to start until then, so `sweep` ends them. They are known
@@ -16,10 +14,8 @@ import asyncio
 import contextlib
 import hashlib
 import os
-import pwd
 import shutil
 import signal
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,14 +26,12 @@ import psycopg
 from psycopg import sql
 
 from refdesk.app import processes
+from refdesk.app.accounts import account_for
 from refdesk.app.children import Child, StartFailed
 from refdesk.app.processes import Account, Program
-from refdesk.contracts.errors import ConfigurationError
 
 USER = "refdesk"
 SOCKET_NAME = ".s.PGSQL.5432"
-CAP_DAC_OVERRIDE = 1  # linux/capability.h
-CAP_DAC_READ_SEARCH = 2
 START_TIMEOUT_S = 300.0
 """Recovery after a crash replays at most max_wal_size; on a slow disk that is a minute or two."""
 STOP_GRACE_S = 60.0
@@ -119,7 +113,7 @@ class PostgresPlace:
 
 def postgres_child(place: PostgresPlace) -> Child:
     """The server as a child. Raises ConfigurationError when we are root and no other user can run it."""
-    account = account_for(place)
+    account = account_for(binary=place.binaries / "postgres", data=place.data, reached=(place.data, place.sockets))
 
     async def prepare() -> None:
         await _initialise(place, account=account)
@@ -177,53 +171,6 @@ async def create_vector_extension(url: str) -> None:
     """Raises psycopg.Error when the server has no pgvector or does not let us use it."""
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
         await connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
-
-
-def account_for(place: PostgresPlace) -> Account | None:
-    """Whom to run as: ourselves (None), or when we are root the owner of the data, at first `nobody`."""
-    if os.geteuid() != 0:
-        return None
-    owner = place.data.stat().st_uid if place.data.exists() else 0
-    try:
-        user = pwd.getpwuid(owner) if owner else pwd.getpwnam("nobody")
-    except KeyError:
-        raise ConfigurationError(
-            "PostgreSQL does not run as root, and there is no other user to run it as. "
-            "Start Refdesk as an ordinary user, or set REFDESK_DATABASE_URL to a server of your own."
-        ) from None
-    return Account(uid=user.pw_uid, gid=user.pw_gid, capability=capability_for(place, uid=user.pw_uid, gid=user.pw_gid))
-
-
-def capability_for(place: PostgresPlace, *, uid: int, gid: int) -> int:
-    """The least Linux capability with which this user reaches the binaries and the data; -1 when it needs none."""
-    binary = place.binaries / "postgres"
-    may_run = _permits(binary, uid=uid, gid=gid, bits=stat.S_IROTH | stat.S_IXOTH)
-    folders = {*binary.resolve().parents, *place.data.resolve().parents, *place.sockets.resolve().parents}
-    if may_run and all(_permits(folder, uid=uid, gid=gid, bits=stat.S_IXOTH) for folder in folders):
-        return -1
-    if may_run and _we_hold(CAP_DAC_READ_SEARCH):
-        return CAP_DAC_READ_SEARCH
-    return CAP_DAC_OVERRIDE
-
-
-def _permits(path: Path, *, uid: int, gid: int, bits: int) -> bool:
-    """Whether the permission bits, given for "others", hold for this user. A folder still to be made counts as no."""
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return False
-    shift = 6 if status.st_uid == uid else 3 if status.st_gid == gid else 0
-    return (status.st_mode >> shift) & bits == bits
-
-
-def _we_hold(capability: int) -> bool:
-    """Containers often leave root only some capabilities."""
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return False
-    permitted = next((line.split()[1] for line in lines if line.startswith("CapPrm:")), "0")
-    return bool(int(permitted, 16) >> capability & 1)
 
 
 async def _initialise(place: PostgresPlace, *, account: Account | None) -> None:

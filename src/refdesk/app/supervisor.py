@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from refdesk.app.children import Child, OnEvent, ignore
+from refdesk.app.children import Child, ChildEvent, OnEvent, ignore
 from refdesk.app.processes import Program
 from refdesk.app.stack import StackOptions, StackUrls, running_stack
 
@@ -73,6 +73,7 @@ async def supervise(
         else:
             stopping.set()
             running.cancel()
+            on_event(ChildEvent(child="refdesk", state="stopping", message="Stopping; a second Ctrl-C does not wait."))
 
     with _handled(on_signal):
         try:
