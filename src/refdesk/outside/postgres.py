@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import logging
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from importlib.resources.abc import Traversable
 
@@ -128,7 +128,7 @@ def load_queries(file: Traversable) -> Queries:
     return Queries(dict(zip(names, (text.strip() for text in texts), strict=True)))
 
 
-async def listen(url: str, channel: str) -> AsyncIterator[str]:
+async def listen(url: str, channel: str) -> AsyncGenerator[str, None]:
     """Payloads notified on a channel, for ever: a lost connection is replaced.
 
     Yields an empty payload after every (re)connect, since something may have been missed: look, then wait.
