@@ -27,7 +27,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from refdesk.app.stack import StackOptions, running_stack
 from refdesk.contracts.access import EVERYONE, Scope
-from refdesk.index import halfvec, pgvector
+from refdesk.index import pgvector
 from refdesk.index.chunks import Chunk, IndexedDocument, embedded_text
 from refdesk.index.pgvector import MIGRATIONS, PgvectorIndex, open_generation
 from refdesk.index.ranking import Candidate
