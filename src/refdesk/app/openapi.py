@@ -28,8 +28,9 @@ def describe(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
     for endpoint in listed:
         request = next(schema_of) if endpoint.request is not None else None
         response = next(schema_of) if endpoint.response is not None else None
-        address = _CONVERTER.sub("", endpoint.path)
-        paths.setdefault(address, {})[endpoint.method.lower()] = _operation(endpoint, request, response)
+        paths.setdefault(templated(endpoint.path), {})[endpoint.method.lower()] = _operation(
+            endpoint, request, response
+        )
     return {
         "openapi": "3.1.0",
         "info": {"title": "Refdesk", "version": __version__},
@@ -39,6 +40,11 @@ def describe(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "An API key"}},
         },
     }
+
+
+def templated(path: str) -> str:
+    """The address as OpenAPI writes it."""
+    return _CONVERTER.sub("", path)
 
 
 def is_page(path: str) -> bool:
