@@ -15,6 +15,8 @@ from refdesk.app import samples, server, tiny_llm
 from refdesk.app import settings as app_settings
 from refdesk.app.children import ChildEvent
 from refdesk.app.commands.client import operator_key_path, run
+from refdesk.app.commands.reachable import require_servers
+from refdesk.app.embedded_nats import free_port
 from refdesk.app.settings import Settings
 from refdesk.app.stack import StackOptions, StackUrls, make_folder, writing
 from refdesk.app.supervisor import Service, supervise
@@ -38,16 +40,18 @@ def command(data_dir: Path | None, host: str | None, port: int | None, no_sample
     if llm != TINY_LLM:
         overrides["llm_url"] = llm
     settings = app_settings.load(overrides).settings
+    settings = msgspec.structs.replace(settings, port=settings.port or free_port())
     run(_up(settings, with_samples=not no_samples, tiny_model=llm == TINY_LLM))
 
 
 async def _up(settings: Settings, *, with_samples: bool, tiny_model: bool) -> None:
     server.bind(settings.host, settings.port).close()
+    await require_servers(settings)
     key = _operator_key(settings)
     url = f"http://{_reachable(settings.host)}:{settings.port}"
     services = []
     if tiny_model:
-        services.append(_tiny_llm_service(_free_port()))
+        services.append(_tiny_llm_service(free_port()))
         settings = _with_tiny_llm(settings, services[0])
     services += _services(msgspec.structs.replace(settings, documents_url=url, operator_key=key), url=url)
     welcomes: list[asyncio.Task[None]] = []
@@ -71,7 +75,7 @@ def _stack_options(settings: Settings) -> StackOptions:
 
 def _services(settings: Settings, *, url: str) -> list[Service]:
     environment = app_settings.to_environment(settings)
-    indexer_port = str(_free_port())
+    indexer_port = str(free_port())
     return [
         Service(
             name="desk",
@@ -123,12 +127,6 @@ async def _welcome(settings: Settings, *, url: str, operator_key: str, with_samp
         click.echo("Answers are quoted from the documents. REFDESK_LLM_URL, or --llm URL, brings a language model.")
     click.echo("While no API key exists, whoever is on this machine is administrator (`refdesk keys create NAME`).")
     click.echo("Ctrl-C stops everything.")
-
-
-def _free_port() -> int:
-    with contextlib.closing(server.bind("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def _operator_key(settings: Settings) -> str:
