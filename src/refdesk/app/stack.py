@@ -196,8 +196,9 @@ async def _prepare_databases(server_url: str, *, urls: StackUrls) -> None:
         await create_vector_extension(urls.index_database_url)
     except psycopg.Error as error:
         raise ConfigurationError(
-            f"The databases {', '.join(DATABASES)} could not be prepared: {' '.join(str(error).split())}. If "
-            "REFDESK_DATABASE_URL is set, check that its server runs, has pgvector, and lets its user create databases and extensions."
+            f"The databases {', '.join(DATABASES)} could not be prepared: {' '.join(str(error).split())}. "
+            "If REFDESK_DATABASE_URL is set, check that its server runs, has pgvector, and lets its user create "
+            "databases and extensions."
         ) from error
 
 
