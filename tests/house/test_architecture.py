@@ -129,7 +129,7 @@ def test_every_third_party_import_is_a_declared_dependency(sources: list[Path]) 
     undeclared = {
         name
         for name in foreign
-        if declared.isdisjoint(by.lower() for by in providers.get(name, [name.replace("_", "-")]))
+        if declared.isdisjoint(by.lower().replace("_", "-") for by in providers.get(name, [name]))
     }
     assert undeclared == set()
     assert declared >= set(BROUGHT_ALONG.values())

@@ -48,7 +48,9 @@ def cli() -> None:
 def main() -> None:
     """Runs a command; an expected error becomes one sentence on standard error and exit code 1."""
     try:
-        sys.exit(cli(standalone_mode=False))  # click returns the code of an Exit; commands return nothing
+        sys.exit(
+            cli(prog_name="refdesk", standalone_mode=False)
+        )  # click returns the code of an Exit; commands return nothing
     except click.Abort:
         sys.exit(130)
     except click.ClickException as error:
