@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator
 import msgspec
 
 from refdesk.contracts.errors import Overloaded, TooManyRequests
+from refdesk.outside import telemetry
 
 SMOOTHING = 0.2
 """Weight of the newest answer in the running mean of how long one takes."""
@@ -50,22 +51,22 @@ class Ticket:
         """(position from 1, estimated seconds) while waiting: at once, at each change, and every two seconds."""
         told = 0
         while not self.admitted:
-            position = self._admission.position(self)
+            changed, position = self._admission.changed, self._admission.position(self)
             if position != told:
                 told = position
                 yield position, self._admission.estimated_seconds(position)
-            changed = asyncio.ensure_future(self._admission.changed())
             await asyncio.wait({changed, self._called}, timeout=TELL_AGAIN_S, return_when=asyncio.FIRST_COMPLETED)
             if not changed.done():
-                changed.cancel()
                 told = 0
 
-    def leave(self) -> None:
+    def leave(self, *, wrote: bool = False) -> None:
+        """``wrote``: an answer was written in this place, and how long that took tells others how long they wait."""
         if self._left:
             return
         self._left = True
-        took = None if self._called_at is None else asyncio.get_running_loop().time() - self._called_at
-        self._admission.left(self, took_s=took)
+        if wrote and self._called_at is not None:
+            self._admission.took(asyncio.get_running_loop().time() - self._called_at)
+        self._admission.left(self)
 
 
 class Admission:
@@ -89,6 +90,7 @@ class Admission:
         """Takes a place at once; raises Overloaded or TooManyRequests when the line is full."""
         if self._writing >= self._limits.concurrent_max:
             self._refuse_if_full(principal_id)
+        telemetry.admission.labels("admitted", "").inc()
         return self.enter_late(principal_id)
 
     def enter_late(self, principal_id: str) -> Ticket:
@@ -97,6 +99,7 @@ class Admission:
         self._lines.setdefault(principal_id, deque()).append(ticket)
         self._waiting += 1
         self._call_next()
+        self._tell()
         return ticket
 
     def position(self, ticket: Ticket) -> int:
@@ -116,22 +119,26 @@ class Admission:
     def estimated_seconds(self, position: int) -> float:
         return round(position * self._mean_s / self._limits.concurrent_max, 1)
 
-    async def changed(self) -> None:
-        """Returns when the line moves."""
+    @property
+    def changed(self) -> asyncio.Future[None]:
+        """Done when the line has moved; for waiting, not for cancelling."""
         if self._changed is None:
             self._changed = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._changed)
+        return self._changed
 
-    def left(self, ticket: Ticket, *, took_s: float | None) -> None:
-        if took_s is None:
+    def took(self, seconds: float) -> None:
+        """One more answer has taken so long."""
+        self._mean_s += SMOOTHING * (seconds - self._mean_s)
+
+    def left(self, ticket: Ticket) -> None:
+        if ticket.admitted:
+            self._writing -= 1
+        else:
             line = self._lines[ticket.principal_id]
             line.remove(ticket)
             self._waiting -= 1
             if not line:
                 del self._lines[ticket.principal_id]
-        else:
-            self._writing -= 1
-            self._mean_s += SMOOTHING * (took_s - self._mean_s)
         self._call_next()
         self._tell()
 
@@ -145,9 +152,10 @@ class Admission:
             self._waiting -= 1
             self._writing += 1
             ticket.call()
-            self._tell()
 
     def _tell(self) -> None:
+        telemetry.inflight.labels("writing").set(self._writing)
+        telemetry.inflight.labels("waiting").set(self._waiting)
         if self._changed is not None and not self._changed.done():
             self._changed.set_result(None)
         self._changed = None
@@ -156,6 +164,7 @@ class Admission:
         limits = self._limits
         own = len(self._lines.get(principal_id, ()))
         if own >= limits.waiting_per_principal_max:
+            telemetry.admission.labels("refused", "principal").inc()
             raise TooManyRequests(
                 f"You have {own} questions waiting already; the limit is {limits.waiting_per_principal_max} "
                 "(REFDESK_WAITING_PER_PRINCIPAL_MAX). Wait for one to be answered.",
@@ -164,6 +173,7 @@ class Admission:
                 actual=own,
             )
         if self._waiting >= limits.waiting_max:
+            telemetry.admission.labels("refused", "capacity").inc()
             raise Overloaded(
                 f"{self._waiting} questions are waiting already; the limit is {limits.waiting_max} (REFDESK_WAITING_MAX). "
                 "Ask again after Retry-After.",

@@ -19,6 +19,8 @@ SUPPORT_SHARE_MIN = 0.6
 """Share of a sentence's content words that must stand in the cited passages."""
 
 _STOP = re.compile(r"""[.!?…]+["'”’)\]]*(?:\s*\[\d{1,3}(?:\s*,\s*\d{1,3})*\])*\s+(?=[^\s\[])|\s*\n+\s*""")
+_OPEN_END = re.compile(r"(?:\s|\[[\d,\s]*(?:\]|$))*$")
+"""White space, citations and what may become one: until more has come, nobody knows which sentence they belong to."""
 _CITATION = re.compile(r"\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
 _ABBREVIATION = re.compile(
     r"(?:^|[\s(])(?:e\.g|i\.e|etc|cf|vs|approx|incl|no|nos|fig|dr|mr|mrs|ms|prof|st|inc|ltd|co|dept|ext|p|pp|[a-z])\.$",
@@ -39,7 +41,7 @@ STOP_WORDS = frozenset(
 
 
 def stem(word: str) -> str:
-    """A rough English stem: enough to match ``renewals`` with ``renewed``. Retrieval uses PostgreSQL's real stemmer."""
+    """A rough English stem: enough to match ``renewing`` with ``renewed``. Retrieval uses PostgreSQL's real stemmer."""
     word = word.lower()
     for suffix in ("ations", "ation", "ments", "ment", "ings", "ing", "ies", "ied", "ers", "es", "ed", "er", "ly", "s"):
         if word.endswith(suffix) and len(word) - len(suffix) >= 3:
@@ -76,10 +78,9 @@ class SentenceSplitter:
     def feed(self, text: str) -> list[str]:
         self._rest += text
         sentences, start, search = [], 0, 0
-        while (stop := _STOP.search(self._rest, search)) is not None:
+        decided = _OPEN_END.search(self._rest)
+        while (stop := _STOP.search(self._rest, search, decided.start() if decided else len(self._rest))) is not None:
             search = stop.end()
-            if stop.end() == len(self._rest):
-                break
             candidate = self._rest[start : stop.end()]
             if "\n" not in stop.group() and _goes_on(candidate, self._rest[stop.end()]):
                 continue

@@ -20,7 +20,7 @@ from refdesk.answering.log import AnswerLog
 from refdesk.answering.writers import Assignment, Verdict, Writer
 from refdesk.contracts.answers import Delta, Done, Failed, FinishReason, Queued, Sentence, Sources, Timings, Usage
 from refdesk.contracts.errors import ModelFailed, RefdeskError, Unavailable, problem
-from refdesk.outside import telemetry
+from refdesk.outside import telemetry, tokens
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class Writing:
             logger.exception("answer log %s failed", self.log.id)
             self._fail(RefdeskError())
         finally:
-            self._ticket.leave()
+            self._ticket.leave(wrote=True)
             await asyncio.shield(self._on_end(self))
 
     async def _wait_for_turn(self) -> None:
@@ -125,10 +125,13 @@ class Writing:
         writing = writer.write(self.job.assignment)
         async with aclosing(writing):
             async for piece in writing:
-                if isinstance(piece, Verdict):
-                    verdict = piece
-                else:
-                    self._say(piece)
+                match piece:
+                    case str():
+                        self._say(piece)
+                    case Usage():
+                        self.usage = piece
+                    case Verdict():
+                        verdict = piece
         if verdict is None:
             raise ModelFailed(f"{writer.model} ended without a verdict.")
         return verdict
@@ -188,15 +191,21 @@ class Writing:
         if self.stop_as is not None:
             self._fail(self.stop_as())
             return
+        self._count_unfinished()
         telemetry.stream_aborts.labels("cancelled").inc()
         for sentence in self._splitter.flush():
             self._check(sentence)
         self._append(self._done(Verdict("cancelled", self.usage)))
 
     def _fail(self, error: RefdeskError) -> None:
+        self._count_unfinished()
         telemetry.stream_aborts.labels(error.code).inc()
         partial = self._first_token_s is not None or self.log.count(Delta.name) > 0
         self._append(Failed(problem(error) | {"partial": partial}))
+
+    def _count_unfinished(self) -> None:
+        """Work that is not finished has been paid for all the same."""
+        self.usage = msgspec.structs.replace(self.usage, output_tokens=tokens.output_tokens(self.log.text()))
 
     def _append(self, event: Queued | Sources | Delta | Sentence | Done | Failed) -> None:
         self._journal.append(self.log, event)

@@ -1,6 +1,7 @@
 """Any language model behind the OpenAI wire format, streamed, on clocks of our own.
 
-Four clocks bound every call: connecting, the first token, the gap between tokens, and the whole. The SDKs stay off this
+Four clocks bound every call: connecting, the first token (counted from the call), the gap between tokens, and the whole. Only
+tokens count, seen or thought: comments and empty chunks keep nobody waiting for longer. The SDKs stay off this
 path on purpose: they cost ten times the CPU per token (docs/adr/0009) and multiply time-outs by their retries. What
 arrives in one network read is handed on as one ``Piece``.
 """
@@ -20,6 +21,9 @@ from refdesk.contracts.errors import ModelFailed
 Role = Literal["system", "user", "assistant"]
 
 ERROR_BODY_BYTES_MAX = 2000
+LINE_BYTES_MAX = 1 << 20
+LAST_WORDS_S = 1.0
+"""How long a model that has finished may take to report its usage and close."""
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -34,6 +38,8 @@ class Piece(msgspec.Struct, frozen=True):
     finish_reason: str | None = None
     usage: Usage | None = None
     model: str | None = None
+    alive: bool = False
+    """Whether there was a token, be it one of the model's thoughts."""
 
 
 class Clocks(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +76,8 @@ class LlmFiltered(LlmRefused):
 
 class _Delta(msgspec.Struct):
     content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
 
 
 class _Choice(msgspec.Struct):
@@ -137,54 +145,70 @@ class Llm:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=clocks.connect_s, connect=clocks.connect_s)
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream", **self._headers}
         try:
-            async with asyncio.timeout(min(clocks.first_token_s, clocks.total_s) + clocks.connect_s):
+            async with asyncio.timeout(min(clocks.first_token_s, clocks.total_s)):
                 response = await self._session.post(self._url, data=body, headers=headers, timeout=timeout)
         except TimeoutError as error:
             raise LlmTimeout(f"The model at {self._url} did not begin to answer in time.") from error
-        except aiohttp.ClientError as error:
+        except (aiohttp.ClientError, OSError) as error:
             raise ModelFailed(f"The model at {self._url} cannot be reached: {error}.") from error
         async with response:
             if response.status != 200:
-                raise await _refusal(response)
+                raise await self._refusal(response, started)
             yield response
 
     async def _pieces(self, response: aiohttp.ClientResponse, started: float) -> AsyncIterator[Piece]:
         """Cut the byte stream at line ends and merge what one read brought."""
-        clocks, rest, finish, first = self._clocks, b"", None, True
+        clocks, rest, finished = self._clocks, b"", False
+        deadline, waiting_for = started + clocks.first_token_s, "send its first token"
         while True:
-            wait_s = clocks.first_token_s if first else clocks.between_tokens_s
-            left_s = started + clocks.total_s - time.monotonic()
-            data = await self._read(response, min(wait_s, left_s), first=first)
+            try:
+                data = await self._read(response, min(deadline, started + clocks.total_s), waiting_for=waiting_for)
+            except ModelFailed:
+                if finished:
+                    return
+                raise
             if not data:
                 break
             head, separator, rest = (rest + data).rpartition(b"\n")
+            if len(rest) > LINE_BYTES_MAX:
+                raise ModelFailed("The model sent something that is not an OpenAI stream: a line without an end.")
             if not separator:
                 continue
             piece, closed = _merge(head)
-            first = first and not piece.texts
-            finish = piece.finish_reason or finish
+            if piece.alive:
+                deadline, waiting_for = time.monotonic() + clocks.between_tokens_s, "go on"
+            if piece.finish_reason:
+                finished, deadline = True, time.monotonic() + LAST_WORDS_S
             if piece.texts or piece.usage or piece.finish_reason:
                 yield piece
             if closed:
                 break
-        if finish is None:
+        if not finished:
             raise ModelFailed("The model's stream ended before its answer did.")
 
-    async def _read(self, response: aiohttp.ClientResponse, seconds: float, *, first: bool) -> bytes:
+    async def _read(self, response: aiohttp.ClientResponse, deadline: float, *, waiting_for: str) -> bytes:
+        seconds = max(deadline - time.monotonic(), 0)
         try:
-            async with asyncio.timeout(max(seconds, 0)):
+            async with asyncio.timeout(seconds):
                 return await response.content.readany()
         except TimeoutError as error:
-            what = "send its first token" if first else "go on"
-            raise LlmTimeout(f"The model {self.model} did not {what} within {seconds:.1f} s.") from error
-        except aiohttp.ClientError as error:
+            raise LlmTimeout(f"The model {self.model} did not {waiting_for} in time.") from error
+        except (aiohttp.ClientError, OSError) as error:
             raise ModelFailed(f"The connection to the model broke: {error}.") from error
+
+    async def _refusal(self, response: aiohttp.ClientResponse, started: float) -> ModelFailed:
+        body = await self._read(response, started + self._clocks.first_token_s, waiting_for="say why it refused")
+        text = body[:ERROR_BODY_BYTES_MAX].decode(errors="replace")
+        message = f"The model answered {response.status}: {text}"
+        if response.status in (408, 409, 429) or response.status >= 500:
+            return ModelFailed(message, retry_after_s=_retry_after(response))
+        return LlmRefused(message)
 
 
 def _merge(lines: bytes) -> tuple[Piece, bool]:
     """All data lines of one read as one piece, and whether ``[DONE]`` was among them."""
     texts: list[str] = []
-    finish, usage, model, closed = None, None, None, False
+    finish, usage, model, alive, closed = None, None, None, False, False
     for line in lines.split(b"\n"):
         if not line.startswith(b"data:"):
             continue
@@ -197,10 +221,12 @@ def _merge(lines: bytes) -> tuple[Piece, bool]:
         if chunk.usage is not None:
             usage = Usage(input_tokens=chunk.usage.prompt_tokens, output_tokens=chunk.usage.completion_tokens)
         for choice in chunk.choices:
-            if choice.delta.content:
-                texts.append(choice.delta.content)
+            delta = choice.delta
+            if delta.content:
+                texts.append(delta.content)
+            alive = alive or bool(delta.content or delta.reasoning_content or delta.reasoning)
             finish = choice.finish_reason or finish
-    return Piece(texts=tuple(texts), finish_reason=finish, usage=usage, model=model), closed
+    return Piece(texts=tuple(texts), finish_reason=finish, usage=usage, model=model, alive=alive), closed
 
 
 def _decode(data: bytes) -> _Chunk:
@@ -211,14 +237,6 @@ def _decode(data: bytes) -> _Chunk:
     if chunk.error is not None:
         raise ModelFailed(f"The model reported: {bytes(chunk.error)[:ERROR_BODY_BYTES_MAX].decode(errors='replace')}")
     return chunk
-
-
-async def _refusal(response: aiohttp.ClientResponse) -> ModelFailed:
-    body = (await response.content.read(ERROR_BODY_BYTES_MAX)).decode(errors="replace")
-    message = f"The model answered {response.status}: {body}"
-    if response.status in (408, 409, 429) or response.status >= 500:
-        return ModelFailed(message, retry_after_s=_retry_after(response))
-    return LlmRefused(message)
 
 
 def _retry_after(response: aiohttp.ClientResponse) -> int | None:

@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 logger = logging.getLogger(__name__)
 
@@ -59,15 +59,15 @@ class EventStream:
             await _close(self._body)
 
     async def _pump(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": self._headers})
+        await self._send(send, {"type": "http.response.start", "status": 200, "headers": self._headers})
         async for piece in self._body:
-            await self._send(send, piece)
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await self._send(send, _piece(piece))
+        await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _send(self, send: Send, piece: bytes) -> None:
+    async def _send(self, send: Send, message: Message) -> None:
         self._sent_at = asyncio.get_running_loop().time()
         async with asyncio.timeout(self._send_timeout_s):
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send(message)
 
     async def _heartbeat(self, send: Send) -> None:
         clock = asyncio.get_running_loop().time
@@ -75,7 +75,11 @@ class EventStream:
         while True:
             await asyncio.sleep(self._sent_at + self._heartbeat_s - clock())
             if clock() - self._sent_at >= self._heartbeat_s:
-                await self._send(send, b": still here\n\n")
+                await self._send(send, _piece(b": still here\n\n"))
+
+
+def _piece(body: bytes) -> Message:
+    return {"type": "http.response.body", "body": body, "more_body": True}
 
 
 async def _cancel_on_disconnect(receive: Receive, pump: asyncio.Task[None]) -> None:

@@ -1,0 +1,133 @@
+"""Sentences out of a stream, and whether they stand on what they cite."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refdesk.answering.grounding import (
+    Grounding,
+    SentenceSplitter,
+    citations,
+    content_words,
+    numbers,
+    split_sentences,
+    without_citations,
+)
+from refdesk.contracts.answers import Source
+
+PIECES = (
+    *("Leave", " is", " 3.5", " days", " Next", " next", "é", "e.g.", " No.", "Dr.", "1.", "- "),
+    *(".", "!", "…", "？", " ", "\n", "\n\n", ".\n", " [1]", "[2, 3]", " [", "[1", "]", "\n[1] B", '"', ")"),
+)
+
+
+def source(n: int, passage: str, *, title: str = "Handbook") -> Source:
+    return Source(n=n, document_id=f"d{n}", version=1, title=title, passage=passage, ordinal=0, stale=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("One. Two! Three? Four… Five", ["One.", "Two!", "Three?", "Four…", "Five"]),
+        ("Thirty days. [1] They expire. [2]", ["Thirty days. [1]", "They expire. [2]"]),
+        ("Thirty days. [1][2] They expire.", ["Thirty days. [1][2]", "They expire."]),
+        ("Thirty days.\n[1] They expire.", ["Thirty days.\n[1]", "They expire."]),
+        ("Thirty days [1]. They expire [2, 3].", ["Thirty days [1].", "They expire [2, 3]."]),
+        ("Ask Dr. Meyer. She knows.", ["Ask Dr. Meyer.", "She knows."]),
+        ("Bring papers, e.g. Form 7. Then wait.", ["Bring papers, e.g. Form 7.", "Then wait."]),
+        ("It costs 3.5 euros. Pay No. 7 first.", ["It costs 3.5 euros.", "Pay No. 7 first."]),
+        ("Written by J. Smith. Read it.", ["Written by J. Smith.", "Read it."]),
+        ("He said “Go.” She went.", ["He said “Go.”", "She went."]),
+        ("It ends at 5 p.m. on Fridays. Go.", ["It ends at 5 p.m. on Fridays.", "Go."]),
+        ("1. First thing.\n2. Second thing.", ["1. First thing.", "2. Second thing."]),
+        ("- First\n- Second\n\nThen.", ["- First", "- Second", "Then."]),
+        ("A heading\n[1] A reference", ["A heading", "[1] A reference"]),
+        ("No stop at all", ["No stop at all"]),
+        ("", []),
+        (" \n ", []),
+    ],
+)
+def test_a_text_is_cut_into_its_sentences(text: str, sentences: list[str]) -> None:
+    """Abbreviations, decimals, initials and list markers do not end one; citations belong to the one before."""
+    assert split_sentences(text) == sentences
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=25).map("".join), st.data())
+def test_a_text_in_pieces_gives_the_sentences_of_the_whole(text: str, data: st.DataObject) -> None:
+    """However the model's chunks cut it."""
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=10)))
+    splitter = SentenceSplitter()
+    found = [
+        s for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True) for s in splitter.feed(text[start:end])
+    ]
+    assert [*found, *splitter.flush()] == split_sentences(text)
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=25).map("".join))
+def test_no_word_of_a_text_is_lost_between_its_sentences(text: str) -> None:
+    """Only white space is."""
+    assert "".join("".join(split_sentences(text)).split()) == "".join(text.split())
+
+
+@pytest.mark.parametrize(
+    "text", ["A.\n[1] B", "A.\n [1] [2] B", "A. [1]\n[2] B", "A.\n[1]\nB", "A.\n[1x] B", "A\n[1] B", "A. [ 1"]
+)
+def test_a_text_letter_by_letter_gives_the_sentences_of_the_whole(text: str) -> None:
+    """Also where a line break stands between a sentence and its citation."""
+    splitter = SentenceSplitter()
+    assert [*(s for letter in text for s in splitter.feed(letter)), *splitter.flush()] == split_sentences(text)
+
+
+def test_a_sentence_is_given_as_soon_as_the_next_one_begins() -> None:
+    """Not at the end of the text: the reader sees it checked while the model writes on."""
+    splitter = SentenceSplitter()
+    fed = [splitter.feed(piece) for piece in ("Thirty", " days.", " [1]", " They", " expire", ".")]
+    assert fed == [[], [], [], ["Thirty days. [1]"], [], []]
+
+
+def test_citations_are_read_in_order_and_once() -> None:
+    """Single, listed and repeated ones; a number in brackets of four digits is a year."""
+    assert citations("A [2] b [1, 3]. [2] in [2024]") == (2, 1, 3)
+
+
+def test_citations_are_no_numbers_of_the_sentence() -> None:
+    """The figures that must stand in the passage are the sentence's own."""
+    assert numbers("Costs 1,200.50 euros [3].") == {"1200.50"}
+    assert without_citations("Costs 7 euros [3] .") == "Costs 7 euros."
+
+
+def test_words_match_across_their_endings() -> None:
+    """Renewed and renewing share a stem; stop words carry nothing."""
+    assert content_words("the renewing") & content_words("were renewed")
+    assert not content_words("which of these are those")
+
+
+@pytest.mark.parametrize(
+    ("sentence", "supported"),
+    [
+        ("Employees have 30 days of paid leave. [1]", True),
+        ("Employees have 31 days of paid leave. [1]", False),
+        ("Employees have 30 days of paid leave. [2]", False),
+        ("Dismissal follows immediately, says the tribunal. [1]", False),
+        ("Employees have 30 days of paid leave. [1] [9]", True),
+    ],
+)
+def test_a_cited_sentence_is_supported_by_its_passage_or_not(sentence: str, supported: bool) -> None:
+    """Every figure and most words must stand there."""
+    grounding = Grounding([source(1, "All employees have 30 days of paid leave a year."), source(2, "Cats sleep.")])
+    assert grounding.check(sentence).supported is supported
+
+
+def test_a_citation_of_nothing_is_not_counted() -> None:
+    """The model invented a source: the sentence is given the one that supports it, or none."""
+    grounding = Grounding([source(1, "All employees have 30 days of paid leave a year.")])
+    assert grounding.check("Employees have 30 days of paid leave. [7]").citations == (1,)
+    checked = grounding.check("The moon is made of cheese. [7]")
+    assert (checked.citations, checked.supported) == ((), False)
+
+
+@given(st.text(max_size=200))
+def test_any_text_can_be_checked(text: str) -> None:
+    """Whatever a model says."""
+    checked = Grounding([source(1, "All employees have 30 days.")]).check(text)
+    assert set(checked.citations) <= {1}

@@ -1,0 +1,145 @@
+"""An answer's log in memory: numbered once, the same for every reader, from any point."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+
+from refdesk.answering.log import AnswerLog, Entry, encode_entry
+from refdesk.contracts.answers import (
+    Accepted,
+    Delta,
+    Done,
+    Failed,
+    FinishReason,
+    Queued,
+    Sentence,
+    Source,
+    Sources,
+    Timings,
+    Usage,
+)
+from refdesk.contracts.errors import ModelFailed, problem
+
+
+def done(finish_reason: FinishReason = "stop", *, degraded: bool = False) -> Done:
+    return Done(
+        finish_reason=finish_reason,
+        usage=Usage(3, 2),
+        timings=Timings(),
+        as_of=datetime(2026, 1, 2, tzinfo=UTC),
+        index_lag_seconds=0.5,
+        degraded=degraded,
+    )
+
+
+def log_of(*texts: str, ending: Done | Failed | None = None) -> AnswerLog:
+    log = AnswerLog("log")
+    for text in texts:
+        log.append(Delta(text))
+    if ending is not None:
+        log.append(ending)
+    return log
+
+
+async def read_all(log: AnswerLog, *, after: int = 0, wait: bool = True) -> list[Entry]:
+    return [entry async for batch in log.read("a", after=after, wait=wait) for entry in batch]
+
+
+@pytest.mark.parametrize(
+    ("event", "frame"),
+    [
+        (Accepted("a1", "m", "miss"), 'event: accepted\ndata: {"answer_id":"a1","model":"m","cache":"miss"}'),
+        (Queued(2, 1.5), 'event: queued\ndata: {"position":2,"estimated_seconds":1.5}'),
+        (
+            Sources((Source(n=1, document_id="d", version=2, title="T", passage="P", ordinal=0, stale=False),)),
+            'event: sources\ndata: [{"n":1,"document_id":"d","version":2,"title":"T","passage":"P","ordinal":0,"stale":false}]',
+        ),
+        (Delta("one\ntwo"), 'event: delta\ndata: {"text":"one\\ntwo"}'),
+        (Sentence("S. [1]", (1,), True), 'event: sentence\ndata: {"text":"S. [1]","citations":[1],"supported":true}'),
+        (
+            done(),
+            'event: done\ndata: {"finish_reason":"stop","usage":{"input_tokens":3,"output_tokens":2},"cost":null,"timings":'
+            '{"queue":0.0,"embed":0.0,"retrieve":0.0,"first_token":null,"total":0.0},"as_of":"2026-01-02T00:00:00Z",'
+            '"index_lag_seconds":0.5,"degraded":false}',
+        ),
+        (
+            Failed(problem(ModelFailed("Broke.")) | {"partial": True}),
+            'event: error\ndata: {"type":"model-failed","title":"The language model failed","status":502,"detail":"Broke.",'
+            '"partial":true}',
+        ),
+    ],
+)
+def test_an_event_has_one_wire_form(event: Accepted, frame: str) -> None:
+    """SSE's fields in their order, JSON without spaces or line breaks."""
+    assert encode_entry(7, event).frame().decode() == f"id: 7\n{frame}\n\n"
+
+
+async def test_entries_are_numbered_from_two() -> None:
+    """One is the asker's own ``accepted``."""
+    assert [entry.id for entry in await read_all(log_of("a", "b", ending=done()))] == [2, 3, 4]
+
+
+@pytest.mark.parametrize("after", range(6))
+async def test_a_reading_goes_on_after_any_event(after: int) -> None:
+    """Zero and one are before the log's first."""
+    log = log_of("a", "b", "c", ending=done())
+    assert await read_all(log, after=after) == [entry for entry in log.entries if entry.id > after]
+
+
+async def test_a_reading_beyond_the_end_is_empty() -> None:
+    """It ends; it does not wait for what will never come."""
+    assert await read_all(log_of("a", ending=done()), after=99) == []
+
+
+async def test_readers_get_what_is_appended_while_they_wait() -> None:
+    """All of them, all of it, in order."""
+    log = log_of("a")
+    readings = [asyncio.create_task(read_all(log)) for _ in range(3)]
+    for event in (Delta("b"), Delta("c"), done()):
+        await asyncio.wait(readings, timeout=0.001)
+        log.append(event)
+    for reading in readings:
+        assert await reading == log.entries
+
+
+async def test_a_cancelled_reader_leaves_the_others_reading() -> None:
+    """They wait on one thing together, and it is not theirs to cancel."""
+    log = log_of("a")
+    leaving, staying = (asyncio.create_task(read_all(log)) for _ in range(2))
+    await asyncio.wait([leaving], timeout=0.001)
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    assert log.readers == {"a": 1}
+    log.append(done())
+    assert await staying == log.entries
+    assert not log.readers
+
+
+async def test_without_waiting_a_reading_ends_with_what_is_there() -> None:
+    """What `GET /api/answers/{id}` shows of a running answer."""
+    assert len(await read_all(log_of("a", "b"), wait=False)) == 2
+
+
+@pytest.mark.parametrize(
+    ("ending", "reusable"),
+    [
+        (done(), True),
+        (done("length"), True),
+        (done("not_found"), True),
+        (done("cancelled"), False),
+        (done(degraded=True), False),
+        (Failed(problem(ModelFailed())), False),
+        (None, False),
+    ],
+)
+async def test_only_a_complete_answer_is_reusable(ending: Done | Failed | None, reusable: bool) -> None:
+    """Not a failed, stopped, degraded or running one."""
+    assert log_of("a", ending=ending).reusable is reusable
+
+
+async def test_the_text_is_what_the_deltas_say() -> None:
+    """Of a running answer, so far."""
+    log = log_of("Thirty", " days")
+    log.append(Sentence("Thirty days", (), False))
+    assert log.text() == "Thirty days"
