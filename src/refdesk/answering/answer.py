@@ -157,7 +157,7 @@ class Assistant:
             standalone(question.question, asked.turns),
             scope=asked.principal.scope,
             filters=question.filters,
-            limit=self._limits.passages_max,
+            limit=self._writer.passages_read,
         )
         telemetry.retrieval_results.observe(len(evidence.passages))
         mine = self._new_log()

@@ -12,7 +12,6 @@ class AnswerLimits(msgspec.Struct, frozen=True, kw_only=True):
     output_tokens_max: int
     output_tokens_default: int
     context_tokens_max: int
-    passages_max: int
     wait_seconds_max: float
 
     def check_question(self, text: str) -> None:

@@ -12,16 +12,20 @@ import msgspec
 
 from refdesk.answering import prompting
 from refdesk.answering.circuit import Circuit
-from refdesk.answering.extractive import MODEL_NAME, Extractor
+from refdesk.answering.extractive import MODEL_NAME, PASSAGES_READ, Extractor
 from refdesk.contracts.answers import FinishReason, Source, Usage
 from refdesk.contracts.errors import ModelFailed
 from refdesk.outside import telemetry, tokens
-from refdesk.outside.llm import Llm, LlmFiltered, Message
+from refdesk.outside.llm import Llm, LlmFiltered, LlmRefused, LlmTimeout, Message
 
 ATTEMPTS_PER_MODEL = 2
 RETRY_DELAY_S = 0.2
 RETRY_AFTER_MAX_S = 2
 """A provider that wants a longer pause is passed over: somebody is waiting for words."""
+
+
+COMPLETE = frozenset({"stop", "end_turn", "stop_sequence", "eos", "eos_token"})
+"""What providers call an answer that has come to its own end. Any other reason but length means that it has not."""
 
 
 class Assignment(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,26 +44,33 @@ class Verdict(msgspec.Struct, frozen=True):
     usage: Usage
 
 
+Piece = str | Usage | Verdict
+
+
 class Writer(Protocol):
     """Yields ``str`` pieces, then exactly one Verdict as its last item. Closing it early stops the work at once.
 
-    Raises ModelFailed when it cannot go on; what it has yielded until then stands.
+    A Usage before the pieces is what the work costs even if it is stopped. Raises ModelFailed when it cannot go on; what it
+    has yielded until then stands.
     """
 
     model: str
+    passages_read: int
+    """How many passages it makes use of."""
 
-    def write(self, assignment: Assignment) -> AsyncGenerator[str | Verdict, None]: ...
+    def write(self, assignment: Assignment) -> AsyncGenerator[Piece, None]: ...
 
 
 class Quoting:
     """The extractive writer: no model, no network, verbatim sentences."""
 
     model = MODEL_NAME
+    passages_read = PASSAGES_READ
 
     def __init__(self, extractor: Extractor) -> None:
         self._extractor = extractor
 
-    async def write(self, assignment: Assignment) -> AsyncGenerator[str | Verdict, None]:
+    async def write(self, assignment: Assignment) -> AsyncGenerator[Piece, None]:
         quotes = await self._extractor.quotes(assignment.question, assignment.sources)
         meter = Meter(assignment.output_tokens_max)
         pieces = [f"{quote.text} [{quote.n}]" for quote in quotes] or [prompting.NOT_FOUND]
@@ -76,15 +87,17 @@ class Quoting:
 class Generating:
     """A language model as a writer: one call, no retry."""
 
-    def __init__(self, llm: Llm, *, context_tokens_max: int) -> None:
+    def __init__(self, llm: Llm, *, context_tokens_max: int, passages_read: int) -> None:
         self.model = llm.model
+        self.passages_read = passages_read
         self._llm = llm
         self._context_tokens_max = context_tokens_max
 
-    async def write(self, assignment: Assignment) -> AsyncGenerator[str | Verdict, None]:
+    async def write(self, assignment: Assignment) -> AsyncGenerator[Piece, None]:
         messages = self._messages(assignment)
         meter, call = Meter(assignment.output_tokens_max), telemetry.Call(self.model)
         text, finish, usage = "", None, None
+        yield _estimate(messages, meter)
         stream = self._llm.stream(messages, output_tokens_max=assignment.output_tokens_max)
         with call.measured():
             async with aclosing(stream):
@@ -97,8 +110,8 @@ class Generating:
                     finish, usage = piece.finish_reason or finish, piece.usage or usage
                     if meter.spent:
                         break
-            if finish == "content_filter":
-                raise LlmFiltered
+            if not meter.spent:
+                _check_ending(text, finish)
             if usage is not None:
                 call.used(usage.input_tokens, usage.output_tokens)
         yield Verdict(_finish_reason(text, finish, cut=meter.spent), usage or _estimate(messages, meter))
@@ -108,46 +121,53 @@ class Generating:
         room = self._context_tokens_max - assignment.output_tokens_max
         room -= sum(prompting.cost(message) for message in history)
         packed = prompting.pack(assignment.sources, question=assignment.question, tokens_max=room)
+        if not packed:
+            raise LlmRefused(
+                f"No passage fits into {self._context_tokens_max} tokens beside the question and an answer of "
+                f"{assignment.output_tokens_max} (REFDESK_LLM_CONTEXT_TOKENS_MAX)."
+            )
         return prompting.messages(assignment.question, packed, history=history)
 
 
 class Models:
     """Several models in order of preference, as one writer: the next one is tried before the first word, never after.
 
-    A failed call is repeated once on the same model when the provider says that may help; a model that keeps failing is left
-    out for a while (``Circuit``). A request that the model refuses as such is not tried anywhere else.
+    A failed call is repeated once on the same model when that may help; waiting for a silent model once more does not. A model
+    that keeps failing is left out for a while (``Circuit``). A request that is refused as such is not tried anywhere else.
     """
 
     def __init__(self, models: Sequence[Generating], *, circuits: Sequence[Circuit]) -> None:
         self.model = models[0].model
+        self.passages_read = models[0].passages_read
         self._models = tuple(zip(models, circuits, strict=True))
 
-    async def write(self, assignment: Assignment) -> AsyncGenerator[str | Verdict, None]:
+    async def write(self, assignment: Assignment) -> AsyncGenerator[Piece, None]:
         failure: ModelFailed | None = None
         for model, circuit in self._models:
             for _ in range(ATTEMPTS_PER_MODEL):
-                if not circuit.allows():
+                attempt = circuit.attempt()
+                if attempt is None:
                     break
                 begun = False
                 try:
                     writing = model.write(assignment)
                     async with aclosing(writing):
                         async for piece in writing:
-                            begun = True
+                            begun = begun or isinstance(piece, str)
                             yield piece
                 except ModelFailed as error:
                     failure = error
-                    circuit.failed(error)
+                    attempt.failed(error)
                     if begun or not error.retryable:
                         raise
-                    if (error.retry_after_s or 0) > RETRY_AFTER_MAX_S:
+                    if isinstance(error, LlmTimeout) or (error.retry_after_s or 0) > RETRY_AFTER_MAX_S:
                         break
                     await asyncio.sleep(error.retry_after_s or RETRY_DELAY_S)
                 except BaseException:
-                    circuit.abandoned()
+                    attempt.abandoned()
                     raise
                 else:
-                    circuit.succeeded()
+                    attempt.succeeded()
                     return
         raise failure or ModelFailed("Every language model has failed lately and is left alone for a while.")
 
@@ -175,6 +195,16 @@ class Meter:
             allowed.append(text)
             self.used += need
         return "".join(allowed)
+
+
+def _check_ending(text: str, finish: str | None) -> None:
+    """Raises ModelFailed unless the model has said something and come to an end of its own or to its limit."""
+    if finish == "content_filter":
+        raise LlmFiltered
+    if finish not in COMPLETE and finish != "length":
+        raise ModelFailed(f"The model ended its answer with {finish!r}.")
+    if not text.strip():
+        raise ModelFailed("The model ended its answer without a word.")
 
 
 def _finish_reason(text: str, finish: str | None, *, cut: bool) -> FinishReason:

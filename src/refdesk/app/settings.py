@@ -121,7 +121,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     output_tokens_default: Count = 512
     """The longest answer when a request does not say."""
     passages_max: Count = 8
-    """Passages an answer may stand on."""
+    """Passages a language model reads for an answer."""
     wait_seconds_max: Seconds = 30.0
     """The longest `wait_seconds` a question may ask for."""
     concurrent_answers_max: Count = 16

@@ -96,6 +96,5 @@ def _answer_limits(settings: Settings) -> AnswerLimits:
         output_tokens_max=settings.output_tokens_max,
         output_tokens_default=settings.output_tokens_default,
         context_tokens_max=settings.llm_context_tokens_max,
-        passages_max=settings.passages_max,
         wait_seconds_max=settings.wait_seconds_max,
     )

@@ -55,7 +55,10 @@ def language_models(settings: Settings, session: aiohttp.ClientSession, *, other
         )
         for name in names
     ]
-    writers = [Generating(model, context_tokens_max=settings.llm_context_tokens_max) for model in models]
+    writers = [
+        Generating(model, context_tokens_max=settings.llm_context_tokens_max, passages_read=settings.passages_max)
+        for model in models
+    ]
     return Models(writers, circuits=[Circuit(name) for name in names])
 
 
