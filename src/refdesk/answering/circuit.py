@@ -23,8 +23,27 @@ class State(IntEnum):
     OPEN = 2
 
 
+class Attempt:
+    """A call that was allowed; it ends in exactly one of the three. One that outlives its state has no say any more."""
+
+    def __init__(self, circuit: "Circuit", era: int) -> None:
+        self._circuit = circuit
+        self._era = era
+
+    def succeeded(self) -> None:
+        self._circuit.ended(self._era, failure=False)
+
+    def failed(self, error: ModelFailed) -> None:
+        """A refusal of the request itself says nothing about the model's health."""
+        self._circuit.ended(self._era, failure=True if error.retryable else None)
+
+    def abandoned(self) -> None:
+        """The call was cut off from our side before it could show anything: the next one may probe."""
+        self._circuit.ended(self._era, failure=None)
+
+
 class Circuit:
-    """One model's. Ask ``allows`` before a call, then say how it went: each allowed call ends in exactly one of the three."""
+    """One model's. Make an ``attempt`` per call, and tell it how the call went."""
 
     def __init__(
         self,
@@ -40,39 +59,40 @@ class Circuit:
         self._clock = clock
         self._failures = 0
         self._opened_at = 0.0
+        self._state = State.CLOSED
+        self._era = 0
+        """Counts the changes of state."""
         self._set(State.CLOSED)
 
     @property
     def state(self) -> State:
         return self._state
 
-    def allows(self) -> bool:
-        if self._state is State.CLOSED:
-            return True
+    def attempt(self) -> Attempt | None:
+        """None when the model is to be left alone."""
         if self._state is State.OPEN and self._clock() - self._opened_at >= self._cool_down_s:
             self._set(State.HALF_OPEN)
-            return True
-        return False
+        elif self._state is not State.CLOSED:
+            return None
+        return Attempt(self, self._era)
 
-    def succeeded(self) -> None:
-        self._failures = 0
-        self._set(State.CLOSED)
-
-    def failed(self, error: ModelFailed) -> None:
-        """A refusal of the request itself says nothing about the model's health."""
-        if not error.retryable:
-            self.abandoned()
+    def ended(self, era: int, *, failure: bool | None) -> None:
+        """How an attempt of that era ended; None tells nothing."""
+        if era != self._era:
             return
-        self._failures += 1
-        if self._state is State.HALF_OPEN or self._failures >= self._failures_max:
-            self._opened_at = self._clock()
-            self._set(State.OPEN)
-
-    def abandoned(self) -> None:
-        """The call was cut off from our side before it could show anything: the next one may probe."""
-        if self._state is State.HALF_OPEN:
-            self._set(State.OPEN)
+        if failure is None:
+            if self._state is State.HALF_OPEN:
+                self._set(State.OPEN)
+        elif not failure:
+            self._failures = 0
+            self._set(State.CLOSED)
+        else:
+            self._failures += 1
+            if self._state is State.HALF_OPEN or self._failures >= self._failures_max:
+                self._opened_at = self._clock()
+                self._set(State.OPEN)
 
     def _set(self, state: State) -> None:
+        self._era += state is not self._state
         self._state = state
         telemetry.llm_circuit_state.labels(self._model).set(state)

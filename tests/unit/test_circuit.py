@@ -1,0 +1,108 @@
+"""A model that keeps failing is left alone, then tried by one call at a time."""
+
+import pytest
+
+from refdesk.answering.circuit import Attempt, Circuit, State
+from refdesk.contracts.errors import ModelFailed
+from refdesk.outside.llm import LlmRefused
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def circuit(clock: Clock) -> Circuit:
+    return Circuit("test", failures_max=3, cool_down_s=10, clock=clock)
+
+
+def attempted(circuit: Circuit) -> Attempt:
+    attempt = circuit.attempt()
+    assert attempt is not None
+    return attempt
+
+
+def fail(circuit: Circuit, times: int = 1) -> None:
+    for _ in range(times):
+        attempted(circuit).failed(ModelFailed())
+
+
+def test_it_opens_after_failures_in_a_row(circuit: Circuit) -> None:
+    """And a success in between starts the count again."""
+    fail(circuit, 2)
+    attempted(circuit).succeeded()
+    fail(circuit, 2)
+    assert circuit.state is State.CLOSED
+    fail(circuit)
+    assert circuit.state is State.OPEN
+    assert not circuit.attempt()
+
+
+def test_one_call_at_a_time_tries_a_model_that_has_cooled_down(circuit: Circuit, clock: Clock) -> None:
+    """The others are kept away until it has ended."""
+    fail(circuit, 3)
+    clock.now = 9.9
+    assert not circuit.attempt()
+    clock.now = 10
+    assert circuit.attempt()
+    assert circuit.state is State.HALF_OPEN
+    assert not circuit.attempt()
+
+
+def test_a_successful_try_closes_it(circuit: Circuit, clock: Clock) -> None:
+    """Everybody may call again."""
+    fail(circuit, 3)
+    clock.now = 10
+    attempted(circuit).succeeded()
+    assert circuit.state is State.CLOSED
+    fail(circuit, 2)
+    assert circuit.attempt()
+
+
+def test_a_failed_try_opens_it_for_another_while(circuit: Circuit, clock: Clock) -> None:
+    """Counted from the try."""
+    fail(circuit, 3)
+    clock.now = 10
+    fail(circuit)
+    clock.now = 19.9
+    assert not circuit.attempt()
+    clock.now = 20
+    assert circuit.attempt()
+
+
+def test_an_abandoned_try_lets_the_next_call_try(circuit: Circuit, clock: Clock) -> None:
+    """A reader who left says nothing about the model."""
+    fail(circuit, 3)
+    clock.now = 10
+    attempted(circuit).abandoned()
+    assert circuit.attempt()
+
+
+def test_a_refused_request_is_no_failure_of_the_model(circuit: Circuit) -> None:
+    """Its question was at fault."""
+    for _ in range(10):
+        attempted(circuit).failed(LlmRefused())
+    assert circuit.state is State.CLOSED
+
+
+def test_calls_from_before_it_opened_do_not_let_a_second_try_in(circuit: Circuit, clock: Clock) -> None:
+    """Whatever becomes of them, one call at a time tries."""
+    early = [attempted(circuit) for _ in range(3)]
+    fail(circuit, 3)
+    clock.now = 10
+    probe = attempted(circuit)
+    early[0].abandoned()
+    early[1].failed(ModelFailed())
+    early[2].succeeded()
+    assert circuit.state is State.HALF_OPEN
+    assert not circuit.attempt()
+    probe.succeeded()
+    assert circuit.state is State.CLOSED
