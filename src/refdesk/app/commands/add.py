@@ -11,6 +11,7 @@ from urllib.parse import quote
 import aiohttp
 import click
 import msgspec
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from refdesk.app.commands.client import (
@@ -22,6 +23,7 @@ from refdesk.app.commands.client import (
     print_json,
     progress_console,
     run,
+    unless_passing,
     url_option,
 )
 from refdesk.contracts.errors import InvalidRequest
@@ -30,6 +32,8 @@ UPLOADS_AT_ONCE = 4
 LOOK_AGAIN_S = 2.0
 """How often documents still pending are looked up, beside the events."""
 LOOKUPS_AT_ONCE = 8
+RETRY_DELAYS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0)
+"""Between attempts at an upload while the service has a part that is just restarting."""
 
 
 class Upload(msgspec.Struct):
@@ -71,7 +75,8 @@ def command(
     fields = {name: value for name, value in (("readers", readers), ("tags", tags)) if value}
     report = run(_add(files, fields=fields, wait=not no_wait, url=url))
     for failure in report.failed:
-        console.print(f"[red]failed[/red] {failure['path']}: {failure['reason']}", markup=True, soft_wrap=True)
+        said = escape(f"{failure['path']}: {failure['reason']}")
+        console.print(f"[red]failed[/red] {said}", markup=True, soft_wrap=True)
     console.print(
         f"{report.added} added, {report.updated} updated, {report.unchanged} unchanged; "
         f"{report.indexed} searchable, {report.pending} pending, {len(report.failed)} failed."
@@ -128,21 +133,30 @@ async def _add(files: Sequence[Path], *, fields: dict[str, str], wait: bool, url
 
 
 async def _upload(client: Client, path: Path, fields: dict[str, str]) -> Upload:
-    upload = Upload(path)
+    """Tried again while the refusal is a passing one: what is put by its external id may be put twice."""
+    delays_s = iter(RETRY_DELAYS_S)
+    while True:
+        try:
+            return await _put(client, path, fields)
+        except (CallFailed, OSError) as error:
+            passing = isinstance(error, CallFailed) and error.passing
+            delay_s = next(delays_s, None) if passing else None
+            if delay_s is None:
+                return Upload(path, reason=str(error))
+        await asyncio.sleep(delay_s)
+
+
+async def _put(client: Client, path: Path, fields: dict[str, str]) -> Upload:
     external_id = f"file://{socket.gethostname()}{path.absolute()}"
-    try:
-        with path.open("rb") as file:
-            form = aiohttp.FormData(fields, quote_fields=False)
-            form.add_field("file", file, filename=path.name)
-            address = "/api/documents/by-external-id/" + quote(external_id, safe="")
-            async with client.open("PUT", address, data=form) as response:
-                document = msgspec.json.decode(await response.read())
-                created = response.status == 201
-    except (CallFailed, OSError) as error:
-        upload.reason = str(error)
-        return upload
-    upload.status = "added" if created else "updated" if document["state"] == "pending" else "unchanged"
-    upload.document_id, upload.version = document["id"], document["version"]
+    address = "/api/documents/by-external-id/" + quote(external_id, safe="")
+    with path.open("rb") as file:
+        form = aiohttp.FormData(fields)
+        form.add_field("file", file, filename=path.name)
+        async with client.open("PUT", address, data=form) as response:
+            document = msgspec.json.decode(await response.read())
+            created = response.status == 201
+    status = "added" if created else "updated" if document["state"] == "pending" else "unchanged"
+    upload = Upload(path, document["id"], document["version"], status=status)
     _take(upload, document)
     return upload
 
@@ -191,7 +205,9 @@ async def _look(client: Client, pending: Sequence[Upload]) -> None:
 
     async def one(upload: Upload) -> None:
         async with slots:
-            if not upload.settled:
+            if upload.settled:
+                return
+            with unless_passing():
                 _take(upload, await client.call("GET", f"/api/documents/{upload.document_id}"))
 
     await asyncio.gather(*(one(upload) for upload in pending))

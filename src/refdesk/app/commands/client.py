@@ -1,8 +1,8 @@
 """The command line's side of the HTTP API."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -30,6 +30,14 @@ class CallFailed(RefdeskError):
     """The call to Refdesk failed."""
 
     code = "call-failed"
+
+    @property
+    def passing(self) -> bool:
+        """Whether the same call may succeed a little later."""
+        return bool(self.details.get("passing"))
+
+
+PASSING_STATUSES = frozenset({429, 503})
 
 
 class ServerSentEvent(msgspec.Struct, frozen=True):
@@ -73,7 +81,7 @@ class Client:
                 f"Nothing answers at {self.url}. Start Refdesk with `refdesk up`, or name another with --url."
             ) from error
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise CallFailed(f"The call to {self.url}{path} broke off: {error!r}.") from error
+            raise CallFailed(f"The call to {self.url}{path} broke off: {error!r}.", passing=True) from error
 
     async def events(self, method: str, path: str, *, json: Any = None) -> AsyncGenerator[ServerSentEvent, None]:
         """Server-sent events as they arrive."""
@@ -99,7 +107,17 @@ async def _refusal(response: aiohttp.ClientResponse) -> CallFailed:
         detail = msgspec.json.decode(body)["detail"]
     except (msgspec.DecodeError, KeyError, TypeError):
         detail = body[:500].decode(errors="replace") or response.reason
-    return CallFailed(str(detail), status_code=response.status)
+    return CallFailed(str(detail), passing=response.status in PASSING_STATUSES)
+
+
+@contextmanager
+def unless_passing() -> Iterator[None]:
+    """Lets a failure pass that the next look may not find."""
+    try:
+        yield
+    except CallFailed as error:
+        if not error.passing:
+            raise
 
 
 @asynccontextmanager
