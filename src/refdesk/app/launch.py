@@ -10,13 +10,16 @@ The order matters: Linux forgets the death signal when the user changes, so it i
 before that moment is noticed by comparing its id.
 """
 
+import contextlib
 import ctypes
 import os
 import signal
 import sys
 
-PR_SET_PDEATHSIG = 1  # these six from linux/prctl.h and linux/capability.h
+PR_SET_PDEATHSIG = 1  # these from linux/prctl.h, linux/securebits.h and linux/capability.h
 PR_SET_KEEPCAPS = 8
+PR_SET_SECUREBITS = 28
+SECBIT_NO_SETUID_FIXUP = 1 << 2
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
 LINUX_CAPABILITY_VERSION_3 = 0x20080522
@@ -45,6 +48,7 @@ def prctl(option: int, *arguments: int) -> None:
 def become(*, uid: int, gid: int, capability: int) -> None:
     """Change to another user for good, taking at most one capability along, through `exec` too."""
     if capability >= 0:
+        let_access_see_capabilities()
         prctl(PR_SET_KEEPCAPS, 1)
     os.setgroups([])
     os.setresgid(gid, gid, gid)
@@ -52,6 +56,15 @@ def become(*, uid: int, gid: int, capability: int) -> None:
     if capability >= 0:
         hold_only(capability)
         prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability)
+
+
+def let_access_see_capabilities() -> None:
+    """Without this, access(2), with which initdb looks for its programs, leaves capabilities out of account.
+
+    Root in a container may not be allowed to; then only programs in a place that others cannot enter are out of reach.
+    """
+    with contextlib.suppress(PermissionError):
+        prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP)
 
 
 def hold_only(capability: int) -> None:

