@@ -222,3 +222,22 @@ def test_commands_are_imported_only_when_called() -> None:
     script = "import sys; from refdesk.app.cli import cli; print(*sys.modules)"
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
     assert not {module.partition(":")[0] for module in COMMANDS.values()} & set(ended.stdout.split())
+
+
+def test_doctor_ends_with_1_when_something_is_wrong_and_shows_no_secret(
+    refdesk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For people line by line, for programs as one object; the settings with their origins."""
+    monkeypatch.setenv("REFDESK_OPERATOR_KEY", "geheim")
+    monkeypatch.setenv("REFDESK_PORT", "0")
+    monkeypatch.setenv("REFDESK_VALKEY_URL", "redis://:geheim@127.0.0.1:1")
+    code, said, _ = refdesk("doctor", "--data-dir", "data")
+    assert code == 1
+    assert "REFDESK_OPERATOR_KEY = ••••••  [environment]" in said
+    assert "REFDESK_DATA_DIR = " in said and "/data  [command line]" in said
+    assert "\nFAIL Valkey: " in said and "\nok   Python: " in said
+    code, as_json, _ = refdesk("doctor", "--json")
+    report = msgspec.json.decode(as_json.splitlines()[-1])
+    assert (code, report["healthy"]) == (1, False)
+    assert report["settings"]["operator_key"] == {"value": "••••••", "origin": "environment"}
+    assert "geheim" not in said + as_json
