@@ -3,7 +3,8 @@
 import pytest
 
 from refdesk.contracts.documents import Document
-from refdesk.documents.changes import Change, Limits, filename, is_id, new_id, title_of, traceparent
+from refdesk.contracts.documents import title_of
+from refdesk.documents.changes import Change, Limits, filename, is_id, new_id, traceparent
 
 LIMITS = Limits()
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -17,6 +17,7 @@ import msgspec
 
 from refdesk.answering.grounding import content_words, split_sentences
 from refdesk.contracts.answers import Source
+from refdesk.index.chunks import HEADING_SEPARATOR, place
 from refdesk.outside.embedding import Embedder
 
 MODEL_NAME = "extractive"
@@ -44,8 +45,7 @@ class Candidate(msgspec.Struct, frozen=True):
     context: str
 
     def surroundings(self) -> str:
-        place = " › ".join(part for part in (self.source.title, self.source.heading) if part)
-        return f"{place}\n{self.context}".strip()
+        return f"{place(self.source.title, self.source.heading)}\n{self.context}".strip()
 
     def embedded(self) -> str:
         return f"{self.surroundings()}\n{self.text}"
@@ -80,7 +80,7 @@ class Extractor:
 
 def _candidates(source: Source) -> Iterator[Candidate]:
     """Line by line: prose is cut into sentences; rows lean on their table's first row, items on the line above them."""
-    headings = {_plain(heading) for heading in (source.title, *(source.heading or "").split(" › "))}
+    headings = {_plain(heading) for heading in (source.title, *(source.heading or "").split(HEADING_SEPARATOR))}
     lead, header = "", ""
     for line in source.passage.split("\n"):
         text = line.strip()

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from refdesk.contracts.answers import Source
+from refdesk.index.chunks import place
 from refdesk.outside import tokens
 from refdesk.outside.llm import Message
 
@@ -66,5 +67,4 @@ def messages(question: str, sources: Sequence[Source], *, history: Sequence[Mess
 
 
 def _quote(source: Source) -> str:
-    place = " › ".join(part for part in (source.title, source.heading) if part)
-    return f"[{source.n}] {place}\n{source.passage}"
+    return f"[{source.n}] {place(source.title, source.heading)}\n{source.passage}"

@@ -1,6 +1,7 @@
 """A document as its service shows it, and the freshness token a writer takes away."""
 
 from datetime import datetime
+from pathlib import PurePosixPath
 from typing import Literal
 
 import msgspec
@@ -28,6 +29,11 @@ class FreshnessToken(msgspec.Struct, frozen=True):
                 f"{text!r} is not a freshness token. Pass one exactly as a write returned it: <id>@<version>.",
             )
         return cls(document_id=document_id, version=int(version))
+
+
+def title_of(filename: str | None) -> str:
+    """The title a document has when nobody gave it one: its filename without the extension."""
+    return "" if filename is None else PurePosixPath(filename).stem.strip() or filename
 
 
 class Document(msgspec.Struct, frozen=True, omit_defaults=False):

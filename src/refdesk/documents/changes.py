@@ -4,13 +4,13 @@ import re
 import secrets
 import time
 import unicodedata
-from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 
 from refdesk.contracts.access import is_reader
+from refdesk.contracts.documents import title_of
 from refdesk.contracts.errors import InvalidRequest
 
 DEFAULT_READERS = ("everyone",)
@@ -128,11 +128,6 @@ def filename(given: str | None, limits: Limits) -> str | None:
     if not dot or len(extension) > 16:
         return visible[: limits.filename_chars_max]
     return f"{stem[: limits.filename_chars_max - len(extension) - 1]}.{extension}"
-
-
-def title_of(name: str | None) -> str:
-    """The title a document has when nobody gave it one: its filename without the extension."""
-    return "" if name is None else PurePosixPath(name).stem.strip() or name
 
 
 def external_id(given: str, limits: Limits) -> str:

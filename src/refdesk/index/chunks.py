@@ -20,10 +20,18 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     end: int
 
 
+HEADING_SEPARATOR = " › "
+
+
+def place(title: str, heading: str | None) -> str:
+    """Where a passage stands, in one line: the title and the path of headings, the title not twice."""
+    path = (heading or "").split(HEADING_SEPARATOR)
+    return HEADING_SEPARATOR.join(part for part in (title, *(path[1:] if path[0] == title else path)) if part)
+
+
 def embedded_text(title: str, chunk: Chunk) -> str:
     """What the embedding model reads for a chunk: where it stands, then what it says."""
-    place = " › ".join(part for part in (title, chunk.heading) if part)
-    return f"{place}\n{chunk.text}" if place else chunk.text
+    return f"{place(title, chunk.heading)}\n{chunk.text}".strip()
 
 
 def content_hash(title: str, chunk: Chunk) -> bytes:

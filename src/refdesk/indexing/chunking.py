@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from refdesk.contracts.errors import DocumentRejected
-from refdesk.index.chunks import Chunk
+from refdesk.index.chunks import HEADING_SEPARATOR, Chunk
 from refdesk.indexing.parsed import Block, Kind, ParsedDocument, rejected
 
 TokenSpans = Callable[[str], list[tuple[int, int]]]
@@ -35,7 +35,6 @@ _TINY_SHARE = 1 / 8  # of the budget: a smaller rest of a page goes with the nex
 _HEADER_SHARE = 1 / 2  # of the budget: a longer table header is not repeated
 _HEADING_PART_CHARACTERS = 80
 _HEADING_CHARACTERS_MAX = 240
-_HEADING_JOINT = " › "
 
 
 @dataclass(slots=True)
@@ -137,11 +136,11 @@ def _heading(path: tuple[str, ...]) -> str | None:
     room = _HEADING_CHARACTERS_MAX
     for part in reversed(path):
         short = part if len(part) <= _HEADING_PART_CHARACTERS else f"{part[: _HEADING_PART_CHARACTERS - 1].rstrip()}…"
-        room -= len(short) + len(_HEADING_JOINT)
+        room -= len(short) + len(HEADING_SEPARATOR)
         if room < 0:
             break
         parts.append(short)
-    return _HEADING_JOINT.join(reversed(parts)) or None
+    return HEADING_SEPARATOR.join(reversed(parts)) or None
 
 
 def _sections(pieces: Iterable[_Piece]) -> Iterator[list[_Piece]]:

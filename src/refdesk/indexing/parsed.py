@@ -63,6 +63,13 @@ class ParsedDocument(msgspec.Struct, frozen=True, kw_only=True):
     title: str | None = None
     pages: int | None = None
 
+    def own_title(self) -> str | None:
+        """What the document calls itself: its metadata's title, or the top heading it begins with."""
+        if self.title or not self.blocks:
+            return self.title
+        first = self.blocks[0]
+        return self.text[first.start : first.end].strip() if (first.kind, first.level) == ("heading", 1) else None
+
 
 class Sink(Protocol):
     """Where a reader of a format puts what it finds, in reading order."""

@@ -17,6 +17,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
+from refdesk.contracts.documents import title_of
 from refdesk.contracts.errors import DocumentRejected
 from refdesk.contracts.events import DocumentChanged, DocumentDeleted, IndexApplied
 from refdesk.index.chunks import Chunk, IndexedDocument, content_hash, embedded_text
@@ -95,6 +96,7 @@ class Indexing:
         async with clock.step("parse"):
             parsed = await self._parsers.parse(content, event.media_type, event.filename)
         del content
+        event = _titled(event, parsed)
         async with clock.step("chunk"):
             chunks = await asyncio.to_thread(self._cut, parsed, event)
         async with clock.step("embed"):
@@ -142,6 +144,13 @@ class Indexing:
             seconds=seconds,
             occurred_at=datetime.now(UTC),
         )
+
+
+def _titled(event: DocumentChanged, parsed: ParsedDocument) -> DocumentChanged:
+    """A document that nobody named is cited by the title it gives itself, if it does."""
+    if event.title != title_of(event.filename):
+        return event
+    return msgspec.structs.replace(event, title=parsed.own_title() or event.title)
 
 
 def _facts(event: DocumentChanged) -> IndexedDocument:
