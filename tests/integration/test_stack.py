@@ -239,20 +239,20 @@ async def test_a_long_path_gets_its_sockets_elsewhere(tmp_path: Path) -> None:
     assert not sockets.exists()
 
 
-def test_a_socket_folder_that_somebody_else_prepared_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_socket_folder_that_somebody_else_prepared_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither a link nor a folder that others can write is used."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    data_dir = tmp_path / ("d" * 100)
-    folder = socket_folder(data_dir)
-    folder.chmod(0o777)
-    with pytest.raises(DataDirectoryUnusable, match=folder.name):
-        socket_folder(data_dir)
-    folder.rmdir()
-    folder.symlink_to(tmp_path)
-    with pytest.raises(DataDirectoryUnusable, match=folder.name):
-        socket_folder(data_dir)
+    with tempfile.TemporaryDirectory() as temporary:
+        monkeypatch.setattr(tempfile, "tempdir", temporary)
+        data_dir = Path(temporary) / ("d" * 100)
+        folder = socket_folder(data_dir)
+        assert folder.parent == Path(temporary)
+        folder.chmod(0o777)
+        with pytest.raises(DataDirectoryUnusable, match=folder.name):
+            socket_folder(data_dir)
+        folder.rmdir()
+        folder.symlink_to(temporary)
+        with pytest.raises(DataDirectoryUnusable, match=folder.name):
+            socket_folder(data_dir)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become somebody else")
