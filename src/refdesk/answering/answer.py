@@ -13,7 +13,7 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 
 import msgspec
 
@@ -91,7 +91,7 @@ class Assistant:
         self._grace_s = grace_s
         self._journal = Journal(valkey, retention_s=retention_s, take_over=self._take_over)
         self._cache = Cache(valkey, retention_s=retention_s)
-        self._conversations = Conversations(valkey, retention_s=retention_s)
+        self._conversations = Conversations(valkey, retention_s=retention_s, open_log=self._journal.open)
         self._writings: dict[str, tuple[Writing, asyncio.Task[None]]] = {}
 
     # asking
@@ -145,14 +145,14 @@ class Assistant:
         if exact is None or exact.epoch != epoch:
             telemetry.cache_requests.labels("exact", "miss").inc()
             return None
-        log = await self._open(exact.log_id)
+        log = await self._joinable(exact.log_id)
         if log is None or not log.reusable:
             return None
         return await self._share(asked, log, "hit", layer="exact")
 
     async def _answer(self, asked: Asked, epoch: str | None) -> AnswerRecord:
         """Evidence first; then the log that stands on it: somebody's, or a new one."""
-        question, bypass = asked.question, asked.question.cache == "bypass"
+        question = asked.question
         evidence = await self._retrieval.gather(
             standalone(question.question, asked.turns),
             scope=asked.principal.scope,
@@ -161,6 +161,16 @@ class Assistant:
         )
         telemetry.retrieval_results.observe(len(evidence.passages))
         mine = self._new_log()
+        try:
+            return await self._share_or_write(asked, evidence, mine, epoch)
+        except BaseException:
+            self._journal.forget(mine.id)
+            raise
+
+    async def _share_or_write(
+        self, asked: Asked, evidence: Evidence, mine: AnswerLog, epoch: str | None
+    ) -> AnswerRecord:
+        question, bypass = asked.question, asked.question.cache == "bypass"
         if bypass or not evidence.vouched:
             return await self._write(asked, evidence, mine, "bypass" if bypass else "miss", flight=None)
         flight = fingerprint(
@@ -184,8 +194,9 @@ class Assistant:
             holder = await self._cache.claim(flight, mine.id, lease=self._journal.lease(mine.id))
             if holder == mine.id:
                 return None
-            log = await self._open(holder)
+            log = await self._joinable(holder)
             if log is not None and (not log.finished or log.reusable):
+                await self._journal.joining(log)
                 return log
             await self._cache.release(flight, holder)
         return None
@@ -198,11 +209,7 @@ class Assistant:
         """Points the asker at a log that exists; nothing is held for them any more."""
         telemetry.cache_requests.labels(layer, "hit" if outcome == "hit" else "wait").inc()
         record = self._record(asked, log.id, outcome)
-        await asyncio.gather(self._journal.save(record), self._let_go(asked))
-        if log.finished:
-            await self._conversations.add(
-                asked.question.conversation_id, asked.principal.id, Turn(asked.question.question, log.text())
-            )
+        await asyncio.gather(self._journal.save(record), self._converse(asked, log), self._let_go(asked))
         return record
 
     async def _write(
@@ -217,7 +224,6 @@ class Assistant:
             ),
             fingerprint=flight,
             principal_id=asked.principal.id,
-            conversation_id=asked.question.conversation_id,
             vouched=evidence.vouched,
             as_of=evidence.as_of,
             index_lag_seconds=evidence.index_lag_seconds,
@@ -225,7 +231,7 @@ class Assistant:
             retrieve_s=evidence.retrieve_s,
         )
         record = self._record(asked, log.id, outcome)
-        await self._journal.save(record, job=msgspec.json.encode(job))
+        await asyncio.gather(self._journal.save(record, job=msgspec.json.encode(job)), self._converse(asked, log))
         self._begin(log, job, ticket=asked.ticket, reservation=asked.reservation)
         return record
 
@@ -237,9 +243,6 @@ class Assistant:
                 await self._budget.settle(reservation, used=used)
             if job.fingerprint is not None and not log.reusable:
                 await self._cache.release(job.fingerprint, log.id)
-            if log.reusable:
-                turn = Turn(job.assignment.question, log.text())
-                await self._conversations.add(job.conversation_id, job.principal_id, turn)
 
         writing = Writing(
             log,
@@ -261,7 +264,7 @@ class Assistant:
     # reading
 
     async def find(self, answer_id: str, principal: Principal) -> AnswerRecord:
-        """The asker's own record. Raises NotFound for anybody else's, Expired when it was kept long enough."""
+        """The asker's own record. Raises NotFound for anybody else's, Expired when it or its log was kept long enough."""
         try:
             record = await self._journal.record(answer_id)
         except ValkeyError as error:
@@ -272,6 +275,8 @@ class Assistant:
             raise Expired
         if record is None or record.principal_id != principal.id:
             raise NotFound
+        if await self._open(record.log_id) is None:
+            raise Expired
         return record
 
     async def read(
@@ -287,9 +292,11 @@ class Assistant:
         if log is None:
             raise Expired
         reading = log.read(record.answer_id, after=after, wait=wait)
-        async with aclosing(reading):
-            async for batch in reading:
-                yield batch
+        follows = record.accepted.cache == "coalesced"
+        with telemetry.singleflight_waiters.track_inprogress() if follows else nullcontext():
+            async with aclosing(reading):
+                async for batch in reading:
+                    yield batch
 
     async def still_readable(self, document_id: str, principal: Principal) -> bool:
         """Whether the source of truth still lets this principal read the document (or cannot say)."""
@@ -310,6 +317,7 @@ class Assistant:
         """Background work of the process: copying logs, hearing stops, ending answers that nobody reads."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._journal.run())
+            tasks.create_task(self._budget.run())
             tasks.create_task(self._hear_stops())
             tasks.create_task(self._watch_readers())
 
@@ -339,8 +347,9 @@ class Assistant:
         if log is None:
             return
         log.stop(stop.answer_id)
-        others = set(log.readers) - {stop.answer_id}
-        if stop.log_id in self._writings and not others and not await self._journal.followed_elsewhere(stop.log_id):
+        if stop.log_id not in self._writings:
+            await self._journal.tell_presence(log)
+        elif not log.readers and not await self._journal.followed_elsewhere(stop.log_id):
             self._cancel(stop.log_id)
 
     async def _watch_readers(self) -> None:
@@ -369,6 +378,20 @@ class Assistant:
             raise Unavailable(
                 "This answer cannot be read right now. Try again in a moment.", retry_after_s=2
             ) from error
+
+    async def _joinable(self, log_id: str) -> AnswerLog | None:
+        """A log to be shared, if it can be read: otherwise this answer is written on its own."""
+        try:
+            return await self._journal.open(log_id)
+        except ValkeyError as error:
+            logger.warning("log %s cannot be joined: %s", log_id, error)
+            return None
+
+    async def _converse(self, asked: Asked, log: AnswerLog) -> None:
+        question = asked.question
+        await self._conversations.add(
+            question.conversation_id, asked.principal, question=question.question, log_id=log.id
+        )
 
     async def _let_go(self, asked: Asked) -> None:
         asked.ticket.leave()

@@ -1,12 +1,14 @@
 """Requests and tokens per principal: reserved before the work, settled after it, atomically across replicas.
 
 A question reserves what it may use at most (estimated input plus allowed output) in every window at once, or nothing at all;
-settling gives back what was not used. A reservation whose process dies returns by its lease. Windows are fixed: a minute and
-a (UTC) day. All of it is one Lua script each way, so two askers can never both take the last token.
+settling gives back what was not used. A reservation lives on a lease, which ``run`` renews: it returns when its process dies.
+Windows are fixed: a minute and a (UTC) day. All of it is one Lua script each way, so two askers can never both take the last
+token.
 
 Valkey down: questions are let through and counted (``refdesk_budget_unchecked_total``): a budget guards cost, not secrets.
 """
 
+import asyncio
 import logging
 import secrets
 import time
@@ -21,7 +23,8 @@ from refdesk.outside.valkey import Valkey, ValkeyError
 logger = logging.getLogger(__name__)
 
 LEASE_S = 120
-"""How long a reservation lives without being settled or renewed; longer than an answer may take."""
+"""How long a reservation lives without being settled or renewed."""
+RENEW_INTERVAL_S = 30
 
 # KEYS: requests/minute, tokens/minute, tokens/day, reservations (zset by expiry), reserved amounts (hash)
 # ARGV: now, reservation id, tokens, limits (requests/minute, tokens/minute, tokens/day, concurrent), lease, left of minute, day
@@ -93,6 +96,8 @@ class Budget:
     def __init__(self, valkey: Valkey, limits: BudgetLimits, *, clock: Callable[[], float] = time.time) -> None:
         self._limits = limits
         self._clock = clock
+        self._valkey = valkey
+        self._open: dict[str, Reservation] = {}
         self._reserve = valkey.register_script(_RESERVE)
         self._settle = valkey.register_script(_SETTLE)
 
@@ -120,11 +125,12 @@ class Budget:
         if outcome != b"ok":
             raise self._refusal(outcome.decode(), int(actual), tokens, int(retry_after))
         telemetry.budget_reserved.inc(tokens)
-        return Reservation(reservation_id, principal_id, tokens)
+        reservation = self._open[reservation_id] = Reservation(reservation_id, principal_id, tokens)
+        return reservation
 
     async def settle(self, reservation: Reservation, *, used: int) -> None:
         """Books what was used and gives the rest back. Settling twice books once."""
-        if reservation.id is None:
+        if reservation.id is None or self._open.pop(reservation.id, None) is None:
             return
         telemetry.budget_reserved.dec(reservation.tokens)
         try:
@@ -132,6 +138,23 @@ class Budget:
             await self._settle(keys, [reservation.id, min(used, reservation.tokens)])
         except ValkeyError as error:
             logger.warning("a reservation is left to its lease: %s", error)
+
+    async def run(self) -> None:
+        """Renews the leases of what is reserved here, for as long as the process lives."""
+        while True:
+            await asyncio.sleep(RENEW_INTERVAL_S)
+            await self.renew()
+
+    async def renew(self) -> None:
+        """Gives every open reservation of this process a new lease."""
+        until = self._clock() + LEASE_S
+        try:
+            async with self._valkey.pipeline(transaction=False) as pipeline:
+                for reservation_id, reservation in self._open.items():
+                    pipeline.zadd(f"{_hash_tag(reservation.principal_id)}:open", {reservation_id: until}, xx=True)
+                await pipeline.execute()
+        except ValkeyError as error:
+            logger.warning("%d reservations are not renewed: %s", len(self._open), error)
 
     def _refusal(self, outcome: str, actual: int, tokens: int, retry_after: int) -> TooManyRequests:
         what, setting = _NAMES[outcome]

@@ -1,15 +1,19 @@
-"""Conversations: the last few turns of each, kept for their owner, so that a follow-up is understood.
+"""Conversations: the last few questions of each and their answers, kept for their owner, so that a follow-up is understood.
+
+A turn is kept when its answer begins, as the log it points at: a follow-up that comes with the answer's last word finds it, and
+so does one whose answer was somebody else's log.
 
 Valkey down: the question is answered as if it were the first.
 """
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
 from refdesk.answering.grounding import content_words, without_citations
+from refdesk.answering.log import AnswerLog
 from refdesk.contracts.access import Principal
 from refdesk.outside.llm import Message
 from refdesk.outside.valkey import Valkey, ValkeyError
@@ -17,6 +21,8 @@ from refdesk.outside.valkey import Valkey, ValkeyError
 logger = logging.getLogger(__name__)
 
 TURNS_MAX = 6
+LEANS_BACK_MAX = 2
+"""How many questions before it a follow-up is read with, at most."""
 ANSWER_CHARACTERS_MAX = 2000
 """What is kept of an answer: enough to refer back to."""
 SHORT_QUESTION_WORDS = 3
@@ -33,29 +39,41 @@ class Turn(msgspec.Struct, frozen=True):
     answer: str
 
 
+class _Kept(msgspec.Struct, frozen=True):
+    question: str
+    log_id: str
+
+
 class Conversations:
-    def __init__(self, valkey: Valkey, *, retention_s: int) -> None:
+    def __init__(
+        self, valkey: Valkey, *, retention_s: int, open_log: Callable[[str], Awaitable[AnswerLog | None]]
+    ) -> None:
         self._valkey = valkey
         self._retention_s = retention_s
+        self._open_log = open_log
 
     async def turns(self, conversation_id: str | None, principal: Principal) -> tuple[Turn, ...]:
         """The turns so far, oldest first; a conversation of somebody else is simply empty."""
         if conversation_id is None:
             return ()
         try:
-            stored = await self._valkey.lrange(_key(conversation_id, principal), -TURNS_MAX, -1)
+            stored = await self._valkey.lrange(_key(conversation_id, principal.id), -TURNS_MAX, -1)
+            kept = [msgspec.json.decode(turn, type=_Kept) for turn in stored]
+            logs = [await self._open_log(turn.log_id) for turn in kept]
         except ValkeyError as error:
             logger.warning("a conversation could not be read: %s", error)
             return ()
-        return tuple(msgspec.json.decode(turn, type=Turn) for turn in stored)
+        return tuple(
+            Turn(turn.question, log.text()) for turn, log in zip(kept, logs, strict=True) if log and log.text()
+        )
 
-    async def add(self, conversation_id: str | None, principal_id: str, turn: Turn) -> None:
+    async def add(self, conversation_id: str | None, principal: Principal, *, question: str, log_id: str) -> None:
         if conversation_id is None:
             return
-        key = _key_of(conversation_id, principal_id)
+        key = _key(conversation_id, principal.id)
         try:
             async with self._valkey.pipeline(transaction=False) as pipeline:
-                pipeline.rpush(key, msgspec.json.encode(turn))
+                pipeline.rpush(key, msgspec.json.encode(_Kept(question, log_id)))
                 pipeline.ltrim(key, -TURNS_MAX, -1)
                 pipeline.expire(key, self._retention_s)
                 await pipeline.execute()
@@ -64,11 +82,17 @@ class Conversations:
 
 
 def standalone(question: str, turns: Sequence[Turn]) -> str:
-    """The question as retrieval should read it: a follow-up together with the question it leans on."""
-    if not turns:
-        return question
-    leans = len(content_words(question)) <= SHORT_QUESTION_WORDS or _LEANS_BACK.match(question)
-    return f"{turns[-1].question} {question}" if leans else question
+    """The question as retrieval should read it: a follow-up together with the questions it leans on."""
+    questions = [question]
+    for turn in reversed(turns[-LEANS_BACK_MAX:]):
+        if not _leans_back(questions[0]):
+            break
+        questions.insert(0, turn.question)
+    return " ".join(questions)
+
+
+def _leans_back(question: str) -> bool:
+    return len(content_words(question)) <= SHORT_QUESTION_WORDS or _LEANS_BACK.match(question) is not None
 
 
 def as_messages(turns: Sequence[Turn]) -> tuple[Message, ...]:
@@ -80,9 +104,5 @@ def as_messages(turns: Sequence[Turn]) -> tuple[Message, ...]:
     return tuple(messages)
 
 
-def _key(conversation_id: str, principal: Principal) -> str:
-    return _key_of(conversation_id, principal.id)
-
-
-def _key_of(conversation_id: str, principal_id: str) -> str:
+def _key(conversation_id: str, principal_id: str) -> str:
     return f"refdesk:conversation:{principal_id}:{conversation_id}"

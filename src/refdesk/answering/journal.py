@@ -6,11 +6,14 @@
     refdesk:readers:<id>  answers followed from other processes, each with its expiry
     refdesk:answer:<id>   an asker's record
 
-A write goes through only while the lease is its writer's: a process that was frozen and wakes up late is refused.
+A write goes through only while the lease is its writer's: a process that was frozen and wakes up late is refused. It tells how
+far the stream has come, so a write whose reply was lost is not repeated, and a stream that was lost is written again.
 A process that follows a log whose lease is gone tries to take the lease; who gets it goes on writing.
 
+One connection reads all the streams that a process follows, however many.
+
 Valkey down means: answers flow to the readers of their own process all the same, uncoalesced, and cannot be resumed elsewhere
-until it is back. What was not copied meanwhile is copied then.
+until it is back. What was not copied meanwhile is copied then, up to ``UNCOPIED_LOGS_MAX`` finished logs.
 """
 
 import asyncio
@@ -18,13 +21,14 @@ import logging
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
 
-from refdesk.answering.log import AnswerLog, AnswerRecord, Entry
-from refdesk.contracts.answers import AnswerEvent
+from refdesk.answering.log import FIRST_LOG_ID, AnswerLog, AnswerRecord, Entry
+from refdesk.contracts.answers import AnswerEvent, Delta, Failed
+from refdesk.contracts.errors import Unavailable, problem
 from refdesk.outside.valkey import Valkey, ValkeyError
 
 logger = logging.getLogger(__name__)
@@ -35,19 +39,31 @@ LEASE_MS = 3000
 PRESENCE_MS = 2000
 FINISHED_LOGS_KEPT = 256
 """Finished logs kept in this process's memory; older ones are read back from Valkey."""
-FOLLOW_BLOCK_MS = 500
+UNCOPIED_LOGS_MAX = 1000
+FOLLOW_BLOCK_MS = 30
+"""How long one read of the followed streams waits; a log that is followed anew joins the next one."""
 
 _WRITE = """
 local owner = redis.call('GET', KEYS[2])
 if owner and owner ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
-if ARGV[4] ~= '' then
-  redis.call('XADD', KEYS[1], ARGV[3], 'e', ARGV[4])
-  redis.call('EXPIRE', KEYS[1], ARGV[5])
+local last = tonumber(ARGV[6]) - 1
+local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+if newest then last = tonumber(string.match(newest[1], '^%d+')) end
+if ARGV[4] ~= '' and tonumber(ARGV[3]) == last + 1 then
+  last = tonumber(ARGV[5])
+  redis.call('XADD', KEYS[1], last .. '-0', 'e', ARGV[4])
+  redis.call('EXPIRE', KEYS[1], ARGV[7])
 end
-return 1
+return last
 """
-"""Renews the lease if it is ours or nobody's, and appends a batch if there is one. KEYS: log, lease."""
+"""Renews the lease if it is ours or nobody's, and appends the batch if it is the next. Returns the last event in the stream, or
+0 when the lease is somebody else's. KEYS: log, lease. ARGV: owner, lease ms, the batch's first event, batch, its last event, the
+first event of any log, retention."""
+
+
+class Abandoned(Unavailable):
+    """The process that was to write this answer died before another one could take over. Ask again."""
 
 
 TakeOver = Callable[[AnswerLog, bytes], None]
@@ -72,10 +88,11 @@ class Journal:
         self._process = secrets.token_hex(8)
         self._produced: dict[str, _Produced] = {}
         self._followed: dict[str, AnswerLog] = {}
-        self._following: dict[str, asyncio.Task[None]] = {}
         self._finished: OrderedDict[str, AnswerLog] = OrderedDict()
         self._dirty = asyncio.Event()
-        self._write = valkey.register_script(_WRITE)
+        self._following = asyncio.Event()
+        """Set while any log is followed."""
+        self._copying = asyncio.Lock()
 
     def start(self, log_id: str, *, on_superseded: Callable[[], None]) -> AnswerLog:
         """A new log that this process produces."""
@@ -124,31 +141,28 @@ class Journal:
         """
         if (log := self.known(log_id)) is not None:
             return log
-        entries, last = await self._entries(log_id, after="0-0")
+        entries = await self._entries([(log_id, "0-0")])
         leased = await self._valkey.exists(f"refdesk:lease:{log_id}", f"refdesk:job:{log_id}")
         if (log := self.known(log_id)) is not None:
             return log
         if not entries and not leased:
             return None
         log = AnswerLog(log_id)
-        log.extend(entries)
+        log.extend(entries.get(log_id, []))
         if log.finished:
             self._remember(log)
         else:
             self._followed[log_id] = log
-            await self._tell_presence(log, coming=True)
-            self._following[log_id] = asyncio.create_task(self._follow(log, last), name=f"follow {log_id}")
+            self._following.set()
+            await self.tell_presence(log, coming=True)
         return log
 
     async def run(self) -> None:
-        """Copies what is new, renews leases and tells who reads, for as long as the process lives."""
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._copy())
-                tasks.create_task(self._tick())
-        finally:
-            for task in self._following.values():
-                task.cancel()
+        """Copies and follows, renews leases and tells who reads, for as long as the process lives."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._copy())
+            tasks.create_task(self._follow())
+            tasks.create_task(self._tick())
 
     async def followed_elsewhere(self, log_id: str) -> bool:
         """Whether another process reads this log; False when Valkey cannot tell."""
@@ -157,58 +171,14 @@ class Journal:
         except ValkeyError:
             return False
 
-    async def flush(self) -> None:
-        """Copies everything that is not copied yet, once."""
-        for produced in list(self._produced.values()):
-            await self._copy_one(produced)
+    async def joining(self, log: AnswerLog) -> None:
+        """Somebody is about to read this log: it is not left to itself now."""
+        log.touch()
+        if log.id in self._followed:
+            await self.tell_presence(log, coming=True)
 
-    def known(self, log_id: str) -> AnswerLog | None:
-        """The log, if this process has it in memory."""
-        if log_id in self._produced:
-            return self._produced[log_id].log
-        return self._followed.get(log_id) or self._finished.get(log_id)
-
-    async def _copy(self) -> None:
-        while True:
-            await self._dirty.wait()
-            self._dirty.clear()
-            await self.flush()
-            await asyncio.sleep(FLUSH_INTERVAL_S)
-
-    async def _copy_one(self, produced: "_Produced", *, renew: bool = False) -> None:
-        log, batch = produced.log, produced.log.entries[produced.copied :]
-        if not batch and not renew:
-            return
-        keys = [f"refdesk:log:{log.id}", f"refdesk:lease:{log.id}"]
-        number, payload = (f"{batch[-1].id}-0", msgspec.json.encode(batch)) if batch else ("", b"")
-        try:
-            written = await self._write(keys, [self._process, LEASE_MS, number, payload, self._retention_s])
-        except ValkeyError as error:
-            logger.warning("log %s is not copied yet: %s", log.id, error)
-            return
-        if not written:
-            self._give_up(produced)
-            return
-        produced.copied += len(batch)
-        if log.finished and produced.copied == len(log.entries):
-            self._produced.pop(log.id, None)
-            self._remember(log)
-
-    def _give_up(self, produced: "_Produced") -> None:
-        logger.warning("log %s was taken over by another process", produced.log.id)
-        self._produced.pop(produced.log.id, None)
-        produced.on_superseded()
-
-    async def _tick(self) -> None:
-        """Leases of what we produce, presence on what we follow; also the second chance of a failed copy."""
-        while True:
-            await asyncio.sleep(TICK_S)
-            for produced in list(self._produced.values()):
-                await self._copy_one(produced, renew=True)
-            for log in list(self._followed.values()):
-                await self._tell_presence(log)
-
-    async def _tell_presence(self, log: AnswerLog, *, coming: bool = False) -> None:
+    async def tell_presence(self, log: AnswerLog, *, coming: bool = False) -> None:
+        """Tells the producer of a followed log whether anybody here reads it, or is about to."""
         key = f"refdesk:readers:{log.id}"
         try:
             async with self._valkey.pipeline(transaction=False) as pipeline:
@@ -222,53 +192,149 @@ class Journal:
         except ValkeyError as error:
             logger.warning("nobody is told who reads log %s: %s", log.id, error)
 
-    async def _follow(self, log: AnswerLog, last: str) -> None:
-        """Feeds a followed log until it ends, its producer's death included."""
-        try:
-            while not log.finished:
-                try:
-                    entries, last = await self._entries(log.id, after=last, block_ms=FOLLOW_BLOCK_MS)
-                    if entries:
-                        log.extend(entries)
-                    elif await self._orphaned(log):
-                        return
-                except ValkeyError as error:
-                    logger.warning("log %s cannot be followed right now: %s", log.id, error)
-                    await asyncio.sleep(TICK_S)
-            self._remember(log)
-        finally:
-            self._followed.pop(log.id, None)
-            self._following.pop(log.id, None)
+    async def flush(self, *, renew: bool = False) -> None:
+        """Copies everything that is not copied yet, once; with ``renew`` also renews the lease of every log."""
+        async with self._copying:
+            batches = [produced for produced in self._produced.values() if renew or produced.rest]
+            if not batches:
+                return
+            try:
+                async with self._valkey.pipeline(transaction=False) as pipeline:
+                    for produced in batches:
+                        pipeline.eval(_WRITE, 2, *self._write(produced))
+                    reached = await pipeline.execute()
+            except ValkeyError as error:
+                logger.warning("%d logs are not copied yet: %s", len(batches), error)
+                self._shed()
+                return
+            for produced, last in zip(batches, reached, strict=True):
+                self._copied(produced, last)
 
-    async def _orphaned(self, log: AnswerLog) -> bool:
-        """Whether the producer has died and this process has taken over."""
-        lease = f"refdesk:lease:{log.id}"
-        if await self._valkey.exists(lease):
-            return False
-        if not await self._valkey.set(lease, self._process, px=LEASE_MS, nx=True):
-            return False
-        missed, _ = await self._entries(log.id, after=f"{log.next_id - 1}-0")
-        log.extend(missed)
-        job: Any = await self._valkey.get(f"refdesk:job:{log.id}")
-        if log.finished or job is None:
-            return log.finished
-        logger.warning("the producer of log %s has died; going on with it here", log.id)
-        self._produced[log.id] = _Produced(log, lambda: None, copied=len(log.entries))
-        self._take_over(log, job)
-        return True
+    def known(self, log_id: str) -> AnswerLog | None:
+        """The log, if this process has it in memory."""
+        if log_id in self._produced:
+            return self._produced[log_id].log
+        return self._followed.get(log_id) or self._finished.get(log_id)
 
     def superseded_by(self, log: AnswerLog, on_superseded: Callable[[], None]) -> None:
         """Sets what happens when somebody else takes over a log that this process took over itself."""
         self._produced[log.id].on_superseded = on_superseded
 
-    async def _entries(self, log_id: str, *, after: str, block_ms: int | None = None) -> tuple[list[Entry], str]:
-        reply: Any = await self._valkey.xread({f"refdesk:log:{log_id}": after}, block=block_ms)
-        entries: list[Entry] = []
-        for _, batches in reply or []:
-            for number, fields in batches:
-                after = number.decode()
-                entries.extend(msgspec.json.decode(fields[b"e"], type=list[Entry]))
-        return entries, after
+    # producing
+
+    async def _copy(self) -> None:
+        while True:
+            await self._dirty.wait()
+            self._dirty.clear()
+            await self.flush()
+            await asyncio.sleep(FLUSH_INTERVAL_S)
+
+    def _write(self, produced: "_Produced") -> list[str | int | bytes]:
+        """The keys and values of ``_WRITE``."""
+        log_id, rest = produced.log.id, produced.rest
+        first, last, payload = (rest[0].id, rest[-1].id, msgspec.json.encode(rest)) if rest else (0, 0, b"")
+        lease = self.lease(log_id)
+        return [_key(log_id), lease.key, lease.owner, lease.ms, first, payload, last, FIRST_LOG_ID, self._retention_s]
+
+    def _copied(self, produced: "_Produced", last: int) -> None:
+        log = produced.log
+        if last == 0:
+            logger.warning("log %s was taken over by another process", log.id)
+            self._produced.pop(log.id, None)
+            produced.on_superseded()
+            return
+        produced.copied = last - FIRST_LOG_ID + 1
+        if produced.rest:
+            self._dirty.set()
+        elif log.finished:
+            self._produced.pop(log.id, None)
+            self._remember(log)
+
+    def _shed(self) -> None:
+        """Gives up the copies of the oldest finished logs when there are too many: memory is bounded."""
+        finished = [log_id for log_id, produced in self._produced.items() if produced.log.finished]
+        for log_id in finished[:-UNCOPIED_LOGS_MAX]:
+            self._remember(self._produced.pop(log_id).log)
+
+    async def _tick(self) -> None:
+        """Leases of what we produce, presence on what we follow; also the second chance of a failed copy."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            await self.flush(renew=True)
+            for log in list(self._followed.values()):
+                await self.tell_presence(log)
+            await self._adopt_orphans()
+
+    # following
+
+    async def _follow(self) -> None:
+        """Feeds every followed log until it ends."""
+        while True:
+            await self._following.wait()
+            try:
+                positions = [(log_id, f"{log.next_id - 1}-0") for log_id, log in self._followed.items()]
+                self._feed(await self._entries(positions, block_ms=FOLLOW_BLOCK_MS))
+            except ValkeyError as error:
+                logger.warning("%d logs cannot be followed right now: %s", len(self._followed), error)
+                await asyncio.sleep(TICK_S)
+
+    def _feed(self, news: dict[str, list[Entry]]) -> None:
+        """Entries of a log that is not followed any more, or that are there already, are passed over."""
+        for log_id, entries in news.items():
+            log = self._followed.get(log_id)
+            if log is None:
+                continue
+            log.extend([entry for entry in entries if entry.id >= log.next_id])
+            if log.finished:
+                self._unfollow(log)
+                self._remember(log)
+
+    def _unfollow(self, log: AnswerLog) -> None:
+        self._followed.pop(log.id, None)
+        if not self._followed:
+            self._following.clear()
+
+    async def _adopt_orphans(self) -> None:
+        """Goes on with the followed logs whose producer has died, those that no other process goes on with."""
+        logs = list(self._followed.values())
+        try:
+            async with self._valkey.pipeline(transaction=False) as pipeline:
+                for log in logs:
+                    pipeline.exists(self.lease(log.id).key)
+                leased = await pipeline.execute() if logs else []
+            for log, has_producer in zip(logs, leased, strict=True):
+                if not has_producer:
+                    await self._adopt(log)
+        except ValkeyError as error:
+            logger.warning("logs without a producer may be left so: %s", error)
+
+    async def _adopt(self, log: AnswerLog) -> None:
+        lease = self.lease(log.id)
+        if not await self._valkey.set(lease.key, lease.owner, px=lease.ms, nx=True):
+            return
+        self._feed(await self._entries([(log.id, f"{log.next_id - 1}-0")]))
+        job: Any = await self._valkey.get(f"refdesk:job:{log.id}")
+        if log.finished:
+            return
+        logger.warning("the producer of log %s has died; going on with it here", log.id)
+        self._unfollow(log)
+        self._produced[log.id] = _Produced(log, lambda: None, copied=len(log.entries))
+        if job is None:
+            self.append(log, Failed(problem(Abandoned()) | {"partial": log.count(Delta.name) > 0}))
+        else:
+            self._take_over(log, job)
+
+    async def _entries(
+        self, positions: Iterable[tuple[str, str]], *, block_ms: int | None = None
+    ) -> dict[str, list[Entry]]:
+        """What the streams hold after these positions, by log."""
+        reply: Any = await self._valkey.xread({_key(log_id): after for log_id, after in positions}, block=block_ms)
+        return {
+            stream.decode().rpartition(":")[2]: [
+                entry for _, fields in batches for entry in msgspec.json.decode(fields[b"e"], type=list[Entry])
+            ]
+            for stream, batches in reply or []
+        }
 
     def _remember(self, log: AnswerLog) -> None:
         self._finished[log.id] = log
@@ -283,6 +349,15 @@ class _Produced:
         self.log = log
         self.on_superseded = on_superseded
         self.copied = copied
+
+    @property
+    def rest(self) -> list[Entry]:
+        """What is not copied yet."""
+        return self.log.entries[self.copied :]
+
+
+def _key(log_id: str) -> str:
+    return f"refdesk:log:{log_id}"
 
 
 def _now_ms() -> int:

@@ -20,6 +20,9 @@ from refdesk.outside import sse
 FIRST_LOG_ID = 2
 """``accepted`` is event 1 of every answer and belongs to the asker; the log goes on from 2."""
 
+STOPPED_READS_S = 1.0
+"""How long a stopped reading waits for the log's own ending before it ends without one."""
+
 ENDINGS = frozenset({Done.name, Failed.name})
 
 
@@ -54,8 +57,9 @@ class AnswerLog:
         self.readers: Counter[str] = Counter()
         """Open readings by the answer they are for."""
         self.idle_since = asyncio.get_running_loop().time()
-        """When the last reader left (loop time); meaningless while ``readers`` is not empty."""
-        self._stopped: set[str] = set()
+        """When the last reader left or was about to come (loop time); meaningless while ``readers`` is not empty."""
+        self._stopped: dict[str, float] = {}
+        """When the readings of a stopped answer end at the latest (loop time)."""
         self._changed: asyncio.Future[None] | None = None
 
     @property
@@ -90,9 +94,15 @@ class AnswerLog:
         self._wake()
 
     def stop(self, answer_id: str) -> None:
-        """Ends this answer's readings; other answers on the same log read on."""
-        self._stopped.add(answer_id)
+        """This answer is read no more: its readings end with the log if it ends now, and shortly without it if others read on."""
+        self._stopped[answer_id] = asyncio.get_running_loop().time() + STOPPED_READS_S
+        self.readers.pop(answer_id, None)
+        self.touch()
         self._wake()
+
+    def touch(self) -> None:
+        """Somebody has just left, or is about to come."""
+        self.idle_since = asyncio.get_running_loop().time()
 
     async def read(self, answer_id: str, *, after: int = 0, wait: bool = True) -> AsyncGenerator[list[Entry], None]:
         """Every entry numbered above ``after``, in order, as batches of what is there, until the log has ended.
@@ -107,19 +117,23 @@ class AnswerLog:
                     batch = self.entries[position:]
                     position += len(batch)
                     yield batch
-                elif self.finished or not wait or answer_id in self._stopped:
+                elif self.finished or not wait or not await self._change(self._stopped.get(answer_id)):
                     return
-                else:
-                    await self._change()
         finally:
             self.readers[answer_id] -= 1
             self.readers = +self.readers
-            self.idle_since = asyncio.get_running_loop().time()
+            self.touch()
 
-    async def _change(self) -> None:
+    async def _change(self, deadline: float | None) -> bool:
+        """Whether something has changed before the deadline (loop time)."""
         if self._changed is None:
             self._changed = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._changed)
+        try:
+            async with asyncio.timeout_at(deadline):
+                await asyncio.shield(self._changed)
+        except TimeoutError:
+            return False
+        return True
 
     def _wake(self) -> None:
         if self._changed is not None and not self._changed.done():

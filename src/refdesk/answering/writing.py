@@ -31,7 +31,6 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     assignment: Assignment
     fingerprint: str | None
     principal_id: str
-    conversation_id: str | None
     vouched: bool
     as_of: datetime
     index_lag_seconds: float

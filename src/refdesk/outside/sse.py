@@ -5,11 +5,15 @@ The body is an async iterator of ready bytes (``message`` makes them), so whatev
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from typing import Any, TypeVar
 
+from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 HEARTBEAT_S = 10.0
 SEND_TIMEOUT_S = 10.0
@@ -82,7 +86,22 @@ def _piece(body: bytes) -> Message:
     return {"type": "http.response.body", "body": body, "more_body": True}
 
 
-async def _cancel_on_disconnect(receive: Receive, pump: asyncio.Task[None]) -> None:
+async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """The result of work for a client who waits; cancels it and raises ClientDisconnect when the client leaves first."""
+    task = asyncio.create_task(work)
+    watch = asyncio.create_task(_cancel_on_disconnect(receive, task))
+    try:
+        await asyncio.wait([task])
+    finally:
+        task.cancel()
+        watch.cancel()
+        await asyncio.wait([task, watch])
+    if task.cancelled():
+        raise ClientDisconnect
+    return task.result()
+
+
+async def _cancel_on_disconnect(receive: Receive, pump: asyncio.Task[Any]) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     pump.cancel()
