@@ -285,7 +285,7 @@ class TestSearch:
         wordless = await index.search("", question(), scope=ANYONE, limit=5)
         assert "doc77" not in {passage.document_id for passage in wordless}
 
-    async def test_the_keyword_arms_compute_bm25(self, index: PgvectorIndex, pool: AsyncConnectionPool) -> None:
+    async def test_the_keyword_arms_compute_bm25(self, index: PgvectorIndex, monkeypatch: pytest.MonkeyPatch) -> None:
         """Exact, pruned and by hand: the same scores, also across blocks of 64 chunks."""
         words = ["flange", "pump", "valve", "seal", "motor"]
         random_words = random.Random(11)
@@ -296,18 +296,15 @@ class TestSearch:
             ["flang", "seal", "motor"],
             [f"titl manual {t}" for t in texts[:140]] + [f"titl {t}" for t in texts[140:]],  # "other" is a stop word
         )
-        values = pgvector._access(ANYONE, None) | {"vector": halfvec.to_text(question()), "depth": 150}
+        values = pgvector._access(ANYONE, None) | {"vector": halfvec.to_text(question())}
+        values |= {"depth": 150, "candidates_max": 400}
         for exact, rare_max in ((True, 20_000), (False, 20_000), (False, 1)):
             async with index._snapshot() as connection:
-                pgvector_rare, pgvector.RARE_CHUNKS_MAX = pgvector.RARE_CHUNKS_MAX, rare_max
-                try:
-                    weights = pgvector._weights(
-                        await index._terms(connection, "flange seals motors"), await pgvector._corpus(connection)
-                    )
-                finally:
-                    pgvector.RARE_CHUNKS_MAX = pgvector_rare
+                _, terms, corpus = await index._look(connection, "flange seals motors", pgvector._access(ANYONE, None))
+                monkeypatch.setattr(pgvector, "RARE_CHUNKS_MAX", rare_max)
+                weights = pgvector._weights(terms, corpus)
                 assert bool(weights["common_terms"]) == (rare_max == 1)
-                found = await pgvector._worded(connection, values | weights, exact=exact)
+                _, found = await pgvector._find(connection, values | weights, exact=exact)
                 by_place = {(c.document_key, c.ordinal): c.words for c in found}
             first = min(key for key, _ in by_place)
             scores = [by_place.get((first + n // 140, n % 140), 0.0) for n in range(150)]

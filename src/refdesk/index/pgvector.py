@@ -230,9 +230,12 @@ class PgvectorIndex:
     @asynccontextmanager
     async def _snapshot(self) -> AsyncIterator[AsyncConnection]:
         async with transaction(self._pool) as connection:
-            await connection.execute(_queries.begin_snapshot)
-            await connection.execute(_queries.enter, {"schema": self._generation.schema})
-            await connection.execute(_queries.tune_search, {"ef_search": EF_SEARCH, "scan_tuples_max": SCAN_TUPLES_MAX})
+            async with connection.pipeline():
+                await connection.execute(_queries.begin_snapshot)
+                await connection.execute(_queries.enter, {"schema": self._generation.schema})
+                await connection.execute(
+                    _queries.tune_search, {"ef_search": EF_SEARCH, "scan_tuples_max": SCAN_TUPLES_MAX}
+                )
             yield connection
 
     async def _write_chunks(
@@ -248,47 +251,47 @@ class PgvectorIndex:
         rows = await cursor.fetchall()
         return int(rows[0][0])
 
-    async def _is_small(self, connection: AsyncConnection, access: Access) -> bool:
-        values = access | {"documents_max": EXACT_DOCUMENTS_MAX + 1}
-        documents, chunks = await _one(connection, _queries.scope_size, values)
-        return bool(documents <= EXACT_DOCUMENTS_MAX and chunks <= EXACT_CHUNKS_MAX)
-
     async def _arms(
         self, connection: AsyncConnection, text: str, vector: Vectors, access: Access, *, depth: int
     ) -> tuple[list[Candidate], list[Candidate], float]:
         """What each arm finds, and the highest score the words could have."""
-        values = access | {"vector": halfvec.to_text(vector), "depth": depth}
-        exact = await self._is_small(connection, access)
-        near = await _near(connection, values, exact=exact)
-        terms = await self._terms(connection, text)
-        if not terms:
-            return near, [], 0.0
-        weights = _weights(terms, await _corpus(connection))
-        worded = await _worded(connection, values | weights, exact=exact)
+        exact, terms, corpus = await self._look(connection, text, access)
+        weights = _weights(terms, corpus)
+        values = (
+            access | weights | {"vector": halfvec.to_text(vector), "depth": depth, "candidates_max": CANDIDATES_MAX}
+        )
+        near, worded = await _find(connection, values, exact=exact)
         return near, worded, sum(weights["rare_weights"]) + sum(weights["common_weights"])
 
-    async def _terms(self, connection: AsyncConnection, text: str) -> list[Term]:
-        """The question's terms that the index has, with how many chunks have each."""
-        values = {
+    async def _look(self, connection: AsyncConnection, text: str, access: Access) -> tuple[bool, list[Term], Corpus]:
+        """Before the search: whether few chunks may be read, the question's terms, and the sizes of the index."""
+        question = {
             "text": _storable(text),
             "text_search": self._generation.text_search,
             "rows_max": COMMON_ROWS,
             "terms_max": QUESTION_TERMS_MAX,
         }
-        found = [
-            (str(row[0]), int(row[1]), row[2] >= COMMON_ROWS, int(row[3]))
-            for row in await _rows(connection, _queries.question_terms, values)
-        ]
-        unknown = self._common.missing(name for name, _, common, _ in found if common)
+        async with connection.pipeline():
+            scope = await connection.execute(_queries.scope_size, access | {"documents_max": EXACT_DOCUMENTS_MAX + 1})
+            found = await connection.execute(_queries.question_terms, question)
+            sizes = await connection.execute(_queries.sizes)
+        ((documents, chunks),) = await scope.fetchall()
+        exact = bool(documents <= EXACT_DOCUMENTS_MAX and chunks <= EXACT_CHUNKS_MAX)
+        return exact, await self._terms(connection, await found.fetchall()), Corpus(*(await sizes.fetchall())[0])
+
+    async def _terms(self, connection: AsyncConnection, rows: Sequence[tuple[Any, ...]]) -> list[Term]:
+        """Those that the index has, with how many chunks have each: as counted, or as remembered."""
+        common = {str(name) for name, _, counted, _ in rows if counted >= COMMON_ROWS}
+        unknown = self._common.missing(sorted(common))
         if unknown:
             self._common.remember(await _rows(connection, _queries.term_chunks, {"terms": unknown}))
         return [
             Term(
                 text=name,
                 occurrences=occurrences,
-                chunks=self._common.chunks(name, at_least=chunks) if common else chunks,
+                chunks=self._common.chunks(name, at_least=chunks) if name in common else chunks,
             )
-            for name, occurrences, common, chunks in found
+            for name, occurrences, _, chunks in rows
             if chunks
         ]
 
@@ -352,22 +355,17 @@ async def _settle(
         await connection.execute(_queries.tally, changes)
 
 
-async def _near(connection: AsyncConnection, values: Mapping[str, Any], *, exact: bool) -> list[Candidate]:
-    if not exact:
-        found = await _candidates(connection, _queries.vector_arm, values)
-        if len(found) >= values["depth"]:
-            return found
-    return await _candidates(connection, _queries.vector_arm_exact, values)
-
-
-async def _worded(connection: AsyncConnection, values: dict[str, Any], *, exact: bool) -> list[Candidate]:
-    if exact:
-        return await _candidates(connection, _queries.keyword_arm_exact, values)
-    return await _candidates(connection, _queries.keyword_arm, values | {"candidates_max": CANDIDATES_MAX})
-
-
-async def _candidates(connection: AsyncConnection, query: bytes, values: Mapping[str, Any]) -> list[Candidate]:
-    return [Candidate(*row) for row in await _rows(connection, query, values)]
+async def _find(
+    connection: AsyncConnection, values: Mapping[str, Any], *, exact: bool
+) -> tuple[list[Candidate], list[Candidate]]:
+    """Both arms; the vector arm again, exactly, when the graph ended with fewer than were asked for."""
+    async with connection.pipeline():
+        near = await connection.execute(_queries.vector_arm_exact if exact else _queries.vector_arm, values)
+        worded = await connection.execute(_queries.keyword_arm_exact if exact else _queries.keyword_arm, values)
+    nearest = [Candidate(*row) for row in await near.fetchall()]
+    if not exact and len(nearest) < values["depth"]:
+        nearest = [Candidate(*row) for row in await _rows(connection, _queries.vector_arm_exact, values)]
+    return nearest, [Candidate(*row) for row in await worded.fetchall()]
 
 
 async def _fetch(
