@@ -10,12 +10,14 @@ the question:
 Weak evidence all round means *not found*: a desk that guesses is worse than one that says it does not know.
 """
 
+import re
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from math import log
 
 import msgspec
 
-from refdesk.answering.grounding import content_words, split_sentences
+from refdesk.answering.grounding import content_words, numbers, split_sentences
 from refdesk.contracts.answers import Source
 from refdesk.index.chunks import HEADING_SEPARATOR, place
 from refdesk.outside.embedding import Embedder
@@ -35,6 +37,8 @@ SCORE_MIN = 0.55
 SIMILARITY_MIN = 0.36
 NEAR_BEST = 0.75
 SENTENCES_MAX = 4
+
+_ITEM = re.compile(r"(?:[-*•]|\d{1,3}[.)])\s")
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -79,20 +83,38 @@ class Extractor:
 
 
 def _candidates(source: Source) -> Iterator[Candidate]:
-    """Line by line: prose is cut into sentences; rows lean on their table's first row, items on the line above them."""
+    """Prose is cut into sentences, rows and list items are taken whole; headings answer nothing and are left out."""
     headings = {_plain(heading) for heading in (source.title, *(source.heading or "").split(HEADING_SEPARATOR))}
-    lead, header = "", ""
-    for line in source.passage.split("\n"):
-        text = line.strip()
-        if not text:
-            lead, header = "", ""
-        elif _plain(text) not in headings:
-            is_row = not text.endswith((".", "!", "?", ":")) and len(split_sentences(text)) == 1
-            for sentence in split_sentences(text):
-                if len(content_words(sentence)) > 1:
-                    yield Candidate(source, sentence, (header or lead) if is_row else lead)
-            header = (header or text) if is_row else ""
-            lead = text if text.endswith(":") else lead if is_row else ""
+    lead = ""
+    for is_listed, lines in groupby(_lines(source.passage, headings), key=_is_listed):
+        if is_listed:
+            yield from _rows(source, list(lines), lead=lead)
+        else:
+            for sentence in (sentence for line in lines for sentence in split_sentences(line)):
+                lead = sentence if sentence.endswith(":") else ""
+                yield from _candidate(source, sentence)
+
+
+def _lines(passage: str, headings: set[str]) -> Iterator[str]:
+    return (line.strip() for line in passage.split("\n") if line.strip() and _plain(line) not in headings)
+
+
+def _is_listed(line: str) -> bool:
+    """Whether a line stands on its own: a list item, or a row, which has no stop at its end."""
+    return _ITEM.match(line) is not None or not line.endswith((".", "!", "?", ":", "…"))
+
+
+def _rows(source: Source, lines: list[str], *, lead: str) -> Iterator[Candidate]:
+    """Items lean on the line that introduces them; rows also on the first of them when it says what the columns are."""
+    has_header = len(lines) > 1 and not _ITEM.match(lines[0]) and not numbers(lines[0])
+    header = lines[0] if has_header else ""
+    for line in lines[has_header:]:
+        yield from _candidate(source, line, lead if _ITEM.match(line) else f"{lead}\n{header}".strip())
+
+
+def _candidate(source: Source, text: str, context: str = "") -> Iterator[Candidate]:
+    if len(content_words(text)) > 1:
+        yield Candidate(source, text, context)
 
 
 def _plain(line: str) -> str:

@@ -9,10 +9,12 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
+from starlette.websockets import WebSocket
 
 from refdesk.answering.answer import Assistant
 from refdesk.answering.feedback import Feedback, FeedbackStore
 from refdesk.answering.log import AnswerRecord
+from refdesk.answering.websocket import AnswerSocket
 from refdesk.contracts.access import Principal
 from refdesk.contracts.answers import (
     Delta,
@@ -30,8 +32,8 @@ from refdesk.contracts.answers import (
 )
 from refdesk.contracts.errors import InvalidRequest, NotFound
 from refdesk.index.pgvector import PgvectorIndex
-from refdesk.outside.http import Endpoint, Json, read_json
-from refdesk.outside.sse import EventStream
+from refdesk.outside.http import Endpoint, Json, SocketEndpoint, read_json
+from refdesk.outside.sse import EventStream, while_connected
 
 SEARCH_LIMIT_DEFAULT = 10
 SEARCH_LIMIT_MAX = 100
@@ -97,6 +99,17 @@ class AnswerRoutes:
         self._index = index
         self._feedback = feedback
 
+    def socket(self) -> SocketEndpoint:
+        return SocketEndpoint(
+            path="/api/answers/ws",
+            policy="principal",
+            handler=self.converse,
+            summary="The same events over a WebSocket: ask, resume, stop",
+        )
+
+    async def converse(self, websocket: WebSocket, principal: Principal) -> None:
+        await AnswerSocket(websocket, principal, assistant=self._assistant).run()
+
     def endpoints(self) -> list[Endpoint]:
         one = "/api/answers/{answer_id}"
         return [
@@ -160,7 +173,7 @@ class AnswerRoutes:
         record = await self._assistant.ask(question, principal)
         if "text/event-stream" in request.headers.get("accept", ""):
             return EventStream(self._frames(record, granularity=question.granularity))
-        return Json(await self._finished(record))
+        return Json(await while_connected(request.receive, self._finished(record)))
 
     async def show(self, request: Request, principal: Principal) -> ASGIApp:
         record = await self._assistant.find(request.path_params["answer_id"], principal)

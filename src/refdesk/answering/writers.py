@@ -18,6 +18,8 @@ from refdesk.contracts.errors import ModelFailed
 from refdesk.outside import telemetry, tokens
 from refdesk.outside.llm import Llm, LlmFiltered, LlmRefused, LlmTimeout, Message
 
+NEW_LINE = "\n"
+"""Between quotes: a table row has no stop of its own."""
 ATTEMPTS_PER_MODEL = 2
 RETRY_DELAY_S = 0.2
 RETRY_AFTER_MAX_S = 2
@@ -75,7 +77,7 @@ class Quoting:
         meter = Meter(assignment.output_tokens_max)
         pieces = [f"{quote.text} [{quote.n}]" for quote in quotes] or [prompting.NOT_FOUND]
         for position, piece in enumerate(pieces):
-            allowed = meter.allow([f"{' ' if position else ''}{piece}"])
+            allowed = meter.allow([f"{NEW_LINE if position else ''}{piece}"])
             if allowed:
                 yield allowed
             if meter.spent:

@@ -61,8 +61,9 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         routes = AnswerRoutes(assistant=assistant, index=index, feedback=FeedbackStore(pool))
         yield Service(
             endpoints=[*routes.endpoints(), *http.page_endpoints()],
+            sockets=[routes.socket()],
             background=[assistant.run],
-            probes={"index database": lambda: ping(pool), "Valkey": valkey.ping},
+            probes={"index database": lambda: ping(pool)},  # without Valkey answers still flow
             close=assistant.close,
         )
 

@@ -13,7 +13,7 @@ from refdesk.app.http import Probe
 from refdesk.app.keys import MIGRATIONS, ApiKeys
 from refdesk.app.settings import PREFIX, Settings
 from refdesk.contracts.errors import ConfigurationError, Unavailable
-from refdesk.outside.http import Endpoint, create_app
+from refdesk.outside.http import Endpoint, SocketEndpoint, create_app
 from refdesk.outside.jetstream import Broker
 from refdesk.outside.postgres import migrate, open_pool, transaction
 
@@ -62,6 +62,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     """A service put together: its addresses, its background work, its health, and what ends it when time is short."""
 
     endpoints: list[Endpoint]
+    sockets: list[SocketEndpoint] = []
     background: list[server.Background]
     probes: dict[str, Probe]
     close: server.Background = nothing_to_close
@@ -74,7 +75,7 @@ async def serve_door(settings: Settings, keys: ApiKeys, services: list[Service])
     probes = {name: probe for service in services for name, probe in service.probes.items()}
     listed = [*own, *http.key_endpoints(keys), *http.health_endpoints(probes), http.metrics_endpoint()]
     app = create_app(
-        [*listed, http.openapi_endpoint(listed)],
+        [*listed, http.openapi_endpoint(listed), *(socket for service in services for socket in service.sockets)],
         authenticate=Authentication(keys, operator_key=required(settings, "operator_key")),
     )
     await server.serve(

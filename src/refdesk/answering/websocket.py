@@ -1,0 +1,172 @@
+"""The answers' events over a WebSocket at ``/api/answers/ws``: ask, resume, stop, several answers at a time.
+
+The client sends JSON objects: ``{"type": "ask", …the fields of a question…, "request_id"?}``, ``{"type": "resume", "answer_id",
+"after", "granularity"?}``, ``{"type": "stop", "answer_id"}``. The server sends ``{"answer_id", "id", "event", "data"}`` for
+each event; what refuses a request comes as event ``error`` without an id, with the ``request_id`` of the request.
+"""
+
+import asyncio
+import logging
+from contextlib import aclosing, suppress
+from typing import Any, Literal
+
+import msgspec
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from refdesk.answering.answer import Assistant
+from refdesk.answering.log import AnswerRecord
+from refdesk.contracts.access import Principal
+from refdesk.contracts.answers import Delta, Granularity, Question
+from refdesk.contracts.errors import InvalidRequest, RefdeskError, TooManyRequests, problem
+from refdesk.outside.http import decode_json
+from refdesk.outside.sse import SEND_TIMEOUT_S
+
+logger = logging.getLogger(__name__)
+
+MESSAGE_CHARACTERS_MAX = 100_000
+STREAMS_MAX = 16
+"""Answers one connection may follow at a time."""
+HEARTBEAT_S = 10.0
+
+POLICY, GOING_AWAY, TOO_BIG, TOO_SLOW = 1008, 1001, 1009, 1013
+
+
+class _Head(msgspec.Struct, frozen=True):
+    type: Literal["ask", "resume", "stop"]
+    request_id: str | None = None
+
+
+class _Resume(msgspec.Struct, frozen=True):
+    answer_id: str
+    after: int = 0
+    granularity: Granularity = "token"
+
+
+class _Stop(msgspec.Struct, frozen=True):
+    answer_id: str
+
+
+class AnswerSocket:
+    """One connection. Every stream on it belongs to the principal that opened it."""
+
+    def __init__(self, websocket: WebSocket, principal: Principal, *, assistant: Assistant) -> None:
+        self._websocket = websocket
+        self._principal = principal
+        self._assistant = assistant
+        self._streams: set[asyncio.Task[None]] = set()
+        self._sending = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Until the client leaves, reads too slowly, or sends something that is no message."""
+        await self._websocket.accept()
+        heartbeat = asyncio.create_task(self._heartbeat())
+        try:
+            while True:
+                text = await self._websocket.receive_text()
+                if len(text) > MESSAGE_CHARACTERS_MAX:
+                    await self._websocket.close(TOO_BIG, f"A message may have {MESSAGE_CHARACTERS_MAX} characters.")
+                    return
+                await self._take(text)
+        except (WebSocketDisconnect, TimeoutError, KeyError):
+            return
+        finally:
+            await _end({heartbeat, *self._streams})
+
+    async def _take(self, text: str) -> None:
+        request_id = None
+        try:
+            head = decode_json(text, _Head)
+            request_id = head.request_id
+            if len(self._streams) >= STREAMS_MAX and head.type != "stop":
+                raise TooManyRequests(
+                    f"This connection follows {STREAMS_MAX} answers already. Wait for one to end, or open another.",
+                    limit=STREAMS_MAX,
+                    actual=len(self._streams),
+                )
+            await self._do(head, text)
+        except RefdeskError as error:
+            await self._send({"event": "error", "request_id": request_id, "data": problem(error)})
+
+    async def _do(self, head: _Head, text: str) -> None:
+        match head.type:
+            case "ask":
+                question = _question(text)
+                self._start(self._ask(question, head.request_id))
+            case "resume":
+                resume = decode_json(text, _Resume)
+                record = await self._assistant.find(resume.answer_id, self._principal)
+                self._start(self._follow(record, after=resume.after, granularity=resume.granularity))
+            case "stop":
+                stop = decode_json(text, _Stop)
+                await self._assistant.stop(await self._assistant.find(stop.answer_id, self._principal))
+
+    def _start(self, stream: Any) -> None:
+        task = asyncio.create_task(stream)
+        self._streams.add(task)
+        task.add_done_callback(self._streams.discard)
+
+    async def _ask(self, question: Question, request_id: str | None) -> None:
+        try:
+            record = await self._assistant.ask(question, self._principal)
+        except RefdeskError as error:
+            await self._send({"event": "error", "request_id": request_id, "data": problem(error)})
+            return
+        await self._follow(record, granularity=question.granularity, request_id=request_id)
+
+    async def _follow(
+        self, record: AnswerRecord, *, after: int = 0, granularity: Granularity, request_id: str | None = None
+    ) -> None:
+        first: dict[str, Any] = {} if request_id is None else {"request_id": request_id}
+        reading = self._assistant.read(record, after=after)
+        try:
+            async with aclosing(reading):
+                async for batch in reading:
+                    for entry in batch:
+                        if granularity == "sentence" and entry.name == Delta.name:
+                            continue
+                        await self._send(
+                            {
+                                "answer_id": record.answer_id,
+                                "id": entry.id,
+                                "event": entry.name,
+                                "data": entry.data,
+                                **first,
+                            }
+                        )
+                        first = {}
+        except RefdeskError as error:
+            await self._send({"answer_id": record.answer_id, "event": "error", "data": problem(error)})
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        """One message at a time; a reader that takes none within ten seconds is cut."""
+        text = msgspec.json.encode(message).decode()
+        try:
+            async with self._sending, asyncio.timeout(SEND_TIMEOUT_S):
+                await self._websocket.send_text(text)
+        except TimeoutError:
+            with suppress(RuntimeError):
+                await self._websocket.close(TOO_SLOW, "You read too slowly. Connect again and resume.")
+            raise
+        except (WebSocketDisconnect, RuntimeError):
+            raise WebSocketDisconnect(GOING_AWAY) from None
+
+    async def _heartbeat(self) -> None:
+        while self._websocket.client_state is WebSocketState.CONNECTED:
+            await asyncio.sleep(HEARTBEAT_S)
+            with suppress(WebSocketDisconnect, TimeoutError):
+                await self._send({"event": "heartbeat"})
+
+
+def _question(text: str) -> Question:
+    """The question among a message's fields; raises InvalidRequest for fields that are none of ours."""
+    fields = decode_json(text, dict[str, Any])
+    try:
+        return msgspec.convert({k: v for k, v in fields.items() if k not in ("type", "request_id")}, Question)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"The request is not valid: {error}.") from error
+
+
+async def _end(tasks: set[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
