@@ -7,6 +7,7 @@ real embedder, so that these tests need no indexer.
 import asyncio
 import contextlib
 import os
+import secrets
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -18,22 +19,26 @@ from urllib.parse import urlsplit, urlunsplit
 import aiohttp
 import msgspec
 import numpy as np
+import psycopg
+import pytest
+from psycopg import sql
 from redis.asyncio import Redis
+from tests.integration.documents_desk import Desk as Documents
+from tests.integration.documents_desk import authenticate, key, open_desk, running, serving
+from tests.support.scripted_llm import ScriptedLlm
 
 from refdesk.app.keys import ApiKeys
 from refdesk.app.services import assistant
 from refdesk.app.services.common import open_keys
 from refdesk.app.services.models import open_index
 from refdesk.app.settings import Settings, to_environment
+from refdesk.app.stack import StackUrls, with_database
 from refdesk.contracts.access import Principal
 from refdesk.index.chunks import Chunk, IndexedDocument, embedded_text
 from refdesk.index.pgvector import PgvectorIndex
 from refdesk.outside.embedding import Embedder, open_packaged_embedder
 from refdesk.outside.http import create_app
 from refdesk.outside.postgres import open_pool
-from tests.integration.documents_desk import Desk as Documents
-from tests.integration.documents_desk import authenticate, key, open_desk, running, serving
-from tests.support.scripted_llm import ScriptedLlm
 
 ASKER = Principal(id="asker")
 OPERATOR_KEY = "operator administrators"
@@ -127,6 +132,8 @@ class AnswerDesk:
     keys: ApiKeys
     session: aiohttp.ClientSession
     logs: Path
+    ids: dict[str, str] = field(default_factory=dict)
+    """Documents that the tests of a module share, by a name of theirs."""
     _keys: dict[Principal, str] = field(default_factory=dict)
 
     def with_settings(self, **changes: Any) -> Settings:
@@ -325,6 +332,33 @@ async def fresh_valkey(url: str, *, number: int) -> str:
     async with Redis.from_url(fresh) as valkey:
         await valkey.flushdb()
     return fresh
+
+
+@contextlib.asynccontextmanager
+async def own_database(servers: StackUrls) -> AsyncIterator[str]:
+    """A new database with pgvector in it, for fixtures that outlive a test."""
+    name = f"desk_{secrets.token_hex(8)}"
+    async with await psycopg.AsyncConnection.connect(servers.documents_database_url, autocommit=True) as server:
+        await server.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    url = with_database(servers.documents_database_url, name=name)
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        await connection.execute("CREATE EXTENSION vector")
+    yield url
+    async with await psycopg.AsyncConnection.connect(servers.documents_database_url, autocommit=True) as server:
+        await server.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@contextlib.asynccontextmanager
+async def own_desk(
+    servers: StackUrls, folders: pytest.TempPathFactory, *, valkey_number: int, **changes: Any
+) -> AsyncIterator[AnswerDesk]:
+    """A desk with a database of its own, for a whole module; the embedding model is prepared once a session."""
+    models = folders.getbasetemp() / "models"
+    valkey_url = await fresh_valkey(servers.valkey_url, number=valkey_number)
+    async with own_database(servers) as database_url:
+        settings = {"database_url": database_url, "valkey_url": valkey_url}
+        async with open_answer_desk(**settings, folder=folders.mktemp("desk"), models=models, **changes) as desk:
+            yield desk
 
 
 @contextlib.asynccontextmanager

@@ -176,6 +176,12 @@ class Refdesk:
     async def delete(self, document: Json) -> None:
         await self.call("DELETE", f"/api/documents/{document['id']}", expect=(204,))
 
+    async def empty(self) -> None:
+        """Delete every document."""
+        while documents := (await self.call("GET", "/api/documents"))["documents"]:
+            for document in documents:
+                await self.delete(document)
+
     @contextlib.asynccontextmanager
     async def holding(self, name: str, content: bytes) -> AsyncIterator[Json]:
         """A document that is there, and settled, for as long as the block lasts."""

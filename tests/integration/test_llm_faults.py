@@ -1,0 +1,303 @@
+"""Every way a model provider fails, through the public API: a bounded, honest outcome each time.
+
+Honest: an answer that is marked complete is complete; one that is cut ends with an error saying that it is partial; one that
+the model did not write is marked degraded. What was shown is what is stored, and nothing is shown twice.
+"""
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+from tests.support.desk import LEAVE, AnswerDesk, Event, Here, own_desk, text_of
+from tests.support.scripted_llm import ANSWER, CONTEXT_LENGTH, Behaviour, ScriptedLlm, refuse, say, scripted_llm
+
+from refdesk.app.stack import StackUrls
+from refdesk.contracts.errors import ModelFailed
+from refdesk.outside.llm import Clocks, Llm, LlmTimeout, Message
+
+QUESTION = "How many days of paid leave do employees have?"
+OUTCOME_S = 15.0
+FIRST_TOKEN_S = 2.0
+BETWEEN_TOKENS_S = 1.0
+LONG = " ".join(f"word{number}" for number in range(60)) + ". [1]"
+
+
+@pytest.fixture(scope="module")
+async def desk(servers: StackUrls, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[AnswerDesk]:
+    clocks = {"llm_first_token_timeout_s": FIRST_TOKEN_S, "llm_between_tokens_timeout_s": BETWEEN_TOKENS_S}
+    async with own_desk(servers, tmp_path_factory, valkey_number=2, llm_model="first, second", **clocks) as desk:
+        await desk.add("Leave", LEAVE)
+        yield desk
+
+
+@pytest.fixture
+async def here(desk: AnswerDesk) -> AsyncIterator[Here]:
+    """An assistant whose circuits are closed."""
+    desk.llm.reset()
+    async with desk.assistant_here() as here:
+        yield here
+
+
+async def outcome(here: Here, *, question: str = QUESTION) -> list[Event]:
+    """The whole stream, honest whatever it is."""
+    client = here.client()
+    async with asyncio.timeout(OUTCOME_S):
+        stream = await client.ask(question, cache="bypass")
+    shown, ending = text_of(stream), stream[-1]
+    _, _, stored = await client.json("GET", f"/api/answers/{stream[0].data['answer_id']}")
+    assert stored["text"] == shown
+    if ending.name == "done":
+        assert stored["status"] == "done"
+        complete = shown in (ANSWER, LONG)
+        assert complete != ending.data["degraded"]
+    else:
+        assert (ending.name, stored["status"]) == ("error", "failed")
+        assert ending.data["partial"] is bool(shown)
+        assert ANSWER.startswith(shown) or LONG.startswith(shown)
+    return stream
+
+
+def models(llm: ScriptedLlm) -> list[str]:
+    return [call.body["model"] for call in llm.calls]
+
+
+@pytest.mark.parametrize(
+    ("fault", "asked"),
+    [
+        (refuse(429, retry_after="1"), ["first", "first"]),
+        (refuse(429), ["first", "first"]),
+        (refuse(429, retry_after="60"), ["first", "second"]),
+        (refuse(500), ["first", "first"]),
+        (refuse(408), ["first", "first"]),
+        (Behaviour(hang_up=True), ["first", "first"]),
+        (Behaviour(silent=True), ["first", "second"]),
+        (say(first_after_s=60), ["first", "second"]),
+        (say(headers_after_s=60), ["first", "second"]),
+        (say(first_after_s=60, comment_every_s=0.3), ["first", "second"]),
+        (say(after=0, ending="cut"), ["first", "first"]),
+        (say(after=0, ending="reset"), ["first", "first"]),
+        (say(after=0, ending="stall"), ["first", "second"]),
+        (say(after=0, ending="malformed"), ["first", "first"]),
+        (say(after=0, ending="error"), ["first", "first"]),
+        (say(after=0, ending="no_finish"), ["first", "first"]),
+        (say(after=0, ending="finish"), ["first", "first"]),
+        (Behaviour(status=200, words=(), ending="no_done"), ["first", "first"]),
+    ],
+    ids=[
+        "429-retry-after", "429", "429-long-pause", "500-once", "408", "reset-at-once", "silence", "no-first-token",
+        "no-headers", "only-comments", "cut-before-words", "reset-before-words", "stall-before-words",
+        "malformed-before-words", "error-before-words", "empty-body", "empty-answer", "empty-answer-no-done",
+    ],
+)  # fmt: skip
+async def test_a_fault_before_the_first_word_is_never_seen(
+    here: Here, desk: AnswerDesk, fault: Behaviour, asked: list[str]
+) -> None:
+    """The call is repeated once where that may help, or the next model writes the answer."""
+    desk.llm.plan = [fault]
+    stream = await outcome(here)
+    assert (stream[-1].name, text_of(stream)) == ("done", ANSWER)
+    assert models(desk.llm) == asked
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        say(after=4, ending="cut"),
+        say(after=4, ending="reset"),
+        say(after=4, ending="stall"),
+        say(after=4, ending="malformed"),
+        say(after=4, ending="error"),
+        say(after=4, ending="no_finish"),
+        say(after=4, finish_reason="content_filter"),
+        say(after=4, finish_reason="error"),
+    ],
+    ids=["cut", "reset", "stall", "malformed", "error", "no-finish", "content-filter", "finish-error"],
+)
+async def test_a_fault_after_the_first_word_ends_the_answer(here: Here, desk: AnswerDesk, fault: Behaviour) -> None:
+    """With an error that says it is partial; never a restart, never a splice, never complete."""
+    desk.llm.plan = [fault]
+    stream = await outcome(here)
+    assert stream[-1].name == "error"
+    assert text_of(stream) == "Thirty days of leave"
+    assert len(desk.llm.calls) == 1
+    await asyncio.wait_for(desk.llm.calls[0].closed.wait(), 1)
+
+
+@pytest.mark.parametrize("ending", ["no_done", "hold_open"])
+async def test_a_finished_answer_needs_no_farewell(here: Here, desk: AnswerDesk, ending: Any) -> None:
+    """The finish reason is the end; what should follow it is not waited for long."""
+    desk.llm.plan = [say(ending=ending)]
+    stream = await outcome(here)
+    assert (stream[-1].name, text_of(stream)) == ("done", ANSWER)
+    assert len(desk.llm.calls) == 1
+
+
+@pytest.mark.parametrize("fault", [CONTEXT_LENGTH, refuse(400), refuse(401), refuse(404), refuse(422)])
+async def test_a_refused_request_is_made_once(here: Here, desk: AnswerDesk, fault: Behaviour) -> None:
+    """Then the passages are quoted, and the answer says that it is degraded."""
+    desk.llm.plan = [fault]
+    stream = await outcome(here)
+    assert stream[-1].data["degraded"]
+    assert "thirty days of paid leave" in text_of(stream)
+    assert len(desk.llm.calls) == 1
+
+
+async def test_a_filter_before_the_first_word_is_a_refusal(here: Here, desk: AnswerDesk) -> None:
+    """One call, then quotes."""
+    desk.llm.plan = [say(after=0, finish_reason="content_filter")]
+    assert (await outcome(here))[-1].data["degraded"]
+    assert len(desk.llm.calls) == 1
+
+
+async def test_a_model_that_is_down_is_replaced_by_quotes(here: Here, desk: AnswerDesk) -> None:
+    """503 for long: each model twice, then the answer is quoted; soon nobody waits for the models any more."""
+    desk.llm.default = refuse(503)
+    for _ in range(4):
+        assert (await outcome(here))[-1].data["degraded"]
+    assert models(desk.llm) == ["first", "first", "second", "second"] * 2 + ["first", "second"]
+
+
+async def test_slow_words_within_the_clocks_are_waited_for(here: Here, desk: AnswerDesk) -> None:
+    """Slow is not failed."""
+    desk.llm.plan = [say(first_after_s=FIRST_TOKEN_S / 3, gap_s=BETWEEN_TOKENS_S / 10)]
+    assert text_of(await outcome(here)) == ANSWER
+    assert len(desk.llm.calls) == 1
+
+
+async def test_a_flapping_model_answers_every_question(here: Here, desk: AnswerDesk) -> None:
+    """Failed, well, failed, well: nobody sees it."""
+    desk.llm.plan = [refuse(500), say(), Behaviour(hang_up=True), say(), refuse(503), say(), say(after=0, ending="cut")]
+    for _ in range(4):
+        assert text_of(await outcome(here)) == ANSWER
+    assert len(desk.llm.calls) == 8
+
+
+@pytest.mark.parametrize("usage", [(0, 0), (10**9, 10**9), None])
+async def test_a_wrong_usage_harms_nobody(here: Here, desk: AnswerDesk, usage: tuple[int, int] | None) -> None:
+    """It is shown as the model reports it, or estimated when it does not; what is booked stays within what was reserved."""
+    desk.llm.default = say(usage=usage)
+    for _ in range(2):
+        used = (await outcome(here))[-1].data["usage"]
+        if usage is None:
+            assert used["output_tokens"] == 11
+            assert used["input_tokens"] > 50
+        else:
+            assert (used["input_tokens"], used["output_tokens"]) == usage
+
+
+async def cut_at(here: Here, desk: AnswerDesk, token: int) -> None:
+    desk.llm.reset()
+    desk.llm.plan, desk.llm.default = [say(LONG, after=token, ending="cut")], say(LONG)
+    stream = await outcome(here)
+    if token == 0:
+        assert (stream[-1].name, text_of(stream), len(desk.llm.calls)) == ("done", LONG, 2)
+    else:
+        shown = "".join(say(LONG).words[:token])
+        assert (stream[-1].name, text_of(stream), len(desk.llm.calls)) == ("error", shown, 1)
+
+
+@pytest.mark.parametrize("token", [0, 1, 2, 30, 60])
+async def test_an_answer_cut_at_a_token_is_retried_or_ended(here: Here, desk: AnswerDesk, token: int) -> None:
+    """Retried at none, ended after any; the prefix shown is the prefix stored, and no token comes twice."""
+    await cut_at(here, desk, token)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+async def test_an_answer_cut_at_every_token_is_retried_or_ended(desk: AnswerDesk) -> None:
+    """The same for 0 to 60."""
+    for token in range(61):
+        async with desk.assistant_here() as here:
+            await cut_at(here, desk, token)
+
+
+# the four clocks, on the client itself
+
+QUICK = Clocks(connect_s=0.5, first_token_s=1.0, between_tokens_s=0.8, total_s=2.0)
+
+
+@pytest.fixture
+async def llm() -> AsyncIterator[ScriptedLlm]:
+    async with scripted_llm() as llm:
+        yield llm
+
+
+async def timed(url: str, clocks: Clocks = QUICK) -> tuple[float, Exception | None, str]:
+    """Seconds until the call ended, its error, its text."""
+    started, text, error = time.monotonic(), "", None
+    async with aiohttp.ClientSession() as session:
+        try:
+            async for piece in Llm(session, url=url, model="m", clocks=clocks).stream(
+                [Message("user", "Q?")], output_tokens_max=50
+            ):
+                text += "".join(piece.texts)
+        except ModelFailed as failure:
+            error = failure
+    return time.monotonic() - started, error, text
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "limit_s"),
+    [
+        (Behaviour(silent=True), QUICK.first_token_s),
+        (say(headers_after_s=60), QUICK.first_token_s),
+        (say(first_after_s=60), QUICK.first_token_s),
+        (say(headers_after_s=0.8, first_after_s=60), QUICK.first_token_s),
+        (say(first_after_s=60, comment_every_s=0.1), QUICK.first_token_s),
+        (say(after=2, ending="stall"), QUICK.between_tokens_s),
+        (say(gap_s=60, comment_every_s=0.1), QUICK.between_tokens_s),
+        (say(gap_s=0.3), QUICK.total_s),
+    ],
+    ids=["silence", "headers", "first-token", "first-token-after-headers", "comments", "stall", "gap", "total"],
+)
+async def test_a_clock_cuts_at_its_limit(llm: ScriptedLlm, behaviour: Behaviour, limit_s: float) -> None:
+    """Within half a second, and the connection is closed."""
+    llm.default = behaviour
+    seconds, error, _ = await timed(llm.url)
+    assert isinstance(error, LlmTimeout)
+    assert limit_s - 0.1 <= seconds <= limit_s + 0.5
+    await asyncio.wait_for(llm.calls[0].closed.wait(), 1)
+
+
+async def test_the_connect_clock_cuts_at_its_limit() -> None:
+    """On an address where nobody takes the connection."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        address = listener.getsockname()
+        crowd = [socket.socket() for _ in range(4)]
+        for one in crowd:
+            one.setblocking(False)
+            one.connect_ex(address)
+        seconds, error, _ = await timed(f"http://127.0.0.1:{address[1]}/v1")
+        for one in crowd:
+            one.close()
+    assert isinstance(error, LlmTimeout)
+    assert QUICK.connect_s - 0.1 <= seconds <= QUICK.connect_s + 0.5
+
+
+async def test_nobody_there_is_known_at_once() -> None:
+    """A refused connection needs no clock."""
+    seconds, error, _ = await timed("http://127.0.0.1:1/v1")
+    assert isinstance(error, ModelFailed)
+    assert seconds < QUICK.connect_s
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("share", [0.9, 1.1])
+@pytest.mark.parametrize("clock", ["first_token_s", "between_tokens_s", "total_s"])
+async def test_a_clock_lets_through_what_stays_below_it(llm: ScriptedLlm, clock: str, share: float) -> None:
+    """Ten percent below its limit the answer is whole; ten percent above it is cut."""
+    limits: dict[str, float] = {"first_token_s": 60.0, "between_tokens_s": 60.0, "total_s": 60.0} | {clock: 3.0}
+    gap = 3.0 * share if clock == "between_tokens_s" else 3.0 * share / 8 if clock == "total_s" else 0.0
+    llm.default = say(gap_s=gap, first_after_s=3.0 * share if clock == "first_token_s" else 0.0)
+    seconds, error, text = await timed(llm.url, Clocks(**limits))
+    if share < 1:
+        assert (error, text) == (None, ANSWER)
+    else:
+        assert isinstance(error, LlmTimeout)
+        assert abs(seconds - limits[clock]) <= 0.5
