@@ -1,0 +1,265 @@
+"""The web page in a real browser, on a real Refdesk; only the language model is played."""
+
+import asyncio
+import re
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Page, expect
+from tests.browser.conftest import PHONE, Open
+from tests.support.running import Json, Refdesk
+from tests.support.scripted_llm import ScriptedLlm, say
+
+FACT = "The Marlowe lighthouse was painted white in 1987."
+QUESTION = "When was the Marlowe lighthouse painted white?"
+ANSWER = f"{FACT} [1]"
+HOSTILE_TITLE = "<img src=x onerror=window.stolen=1>"
+HOSTILE = """The Gorse pump is oiled weekly. <img src="http://stray.invalid/pixel.png" onerror="window.stolen=1">
+
+<script>window.stolen=1</script> ![picture](http://stray.invalid/picture.png) [Oil it](javascript:window.stolen=1) now.
+Read http://stray.invalid/manual and <a href="http://stray.invalid/">this</a>. <iframe src="http://stray.invalid/"></iframe>
+"""
+SEEN_STATES = """() => {
+    window.seen = [];
+    const note = (row) => window.seen.push(row.dataset.state);
+    new MutationObserver((changes) => changes.forEach(({ target, addedNodes }) => {
+        if (target.matches(".document")) note(target);
+        addedNodes.forEach((node) => node.matches?.(".document") && note(node));
+    })).observe(document.getElementById("documents"), { childList: true, subtree: true, attributes: true,
+                                                        attributeFilter: ["data-state"] });
+}"""
+ACTIVE = "main :is(img, iframe, object, embed, script, a[href^='javascript'], a[href*='stray']), dialog :is(img, iframe, script)"
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture
+async def lighthouse(desk: Refdesk) -> Json:
+    """A document that can be asked about."""
+    text = f"# Marlowe\n\nThe rock lies two miles out.\n\n## The tower\n\n{FACT} Its lamp turns once in nine seconds."
+    return await desk.settled(await desk.upload("lighthouse.md", text.encode()))
+
+
+async def asked(page: Page, question: str = QUESTION) -> None:
+    await page.locator("#question").fill(question)
+    await page.locator("#question").press("Enter")
+
+
+async def answered(page: Page, question: str = QUESTION) -> None:
+    """Asked, and the answer is complete."""
+    await asked(page, question)
+    await expect(page.get_by_test_id("turn").last).to_have_attribute("data-state", "done")
+
+
+async def overflows(page: Page) -> bool:
+    found: bool = await page.evaluate("document.documentElement.scrollWidth > innerWidth")
+    return found
+
+
+# asking
+
+
+async def test_an_answer_is_seen_while_it_is_written(visit: Open, llm: ScriptedLlm, lighthouse: Json) -> None:
+    """Its first words stand on the page before the model has said the last; whole sentences are read out."""
+    gate = asyncio.Event()
+    llm.default = say(f"{ANSWER} Its lamp turns once in nine seconds. [1]", gate=gate, gate_at=12)
+    page = (await visit()).page
+    await asked(page)
+    turn = page.get_by_test_id("turn")
+    await expect(turn.get_by_test_id("answer")).to_contain_text("The Marlowe lighthouse was painted white in 1987.")
+    await expect(turn).to_have_attribute("data-state", "answering")
+    await expect(turn.get_by_test_id("source").first).to_contain_text("Marlowe")
+    await expect(page.locator("#stop-button")).to_be_visible()
+    await expect(turn.get_by_test_id("answer")).not_to_contain_text("nine seconds")
+    gate.set()
+    await expect(turn).to_have_attribute("data-finish-reason", "stop")
+    await expect(turn.get_by_test_id("answer")).to_contain_text("nine seconds")
+    await expect(turn.get_by_test_id("sentence")).to_have_count(2)
+    await expect(turn.get_by_test_id("citation")).to_have_count(2)
+    await expect(turn.get_by_test_id("small-print")).to_contain_text("first words after")
+    await expect(page.locator("#announcer")).to_contain_text(FACT)
+
+
+async def test_a_stopped_answer_stops_the_model(visit: Open, llm: ScriptedLlm, lighthouse: Json) -> None:
+    """What was written stays, and says that it was stopped."""
+    llm.default = say(ANSWER, gate=asyncio.Event(), gate_at=4)
+    page = (await visit()).page
+    await asked(page)
+    await expect(page.get_by_test_id("answer")).to_contain_text("The Marlowe")
+    await page.locator("#stop-button").click()
+    await expect(page.get_by_test_id("turn")).to_have_attribute("data-finish-reason", "cancelled")
+    await expect(page.get_by_test_id("answer")).to_contain_text("The Marlowe")
+    async with asyncio.timeout(10):
+        await llm.calls[-1].closed.wait()
+
+
+async def test_a_citation_opens_its_passage(visit: Open, llm: ScriptedLlm, lighthouse: Json) -> None:
+    """In its document, marked and in view; the focus comes back to the citation."""
+    llm.default = say(ANSWER)
+    page = (await visit()).page
+    await answered(page)
+    await page.get_by_test_id("citation").click()
+    marked = page.locator("#reader-body .passage.cited")
+    await expect(marked).to_contain_text(FACT)
+    await expect(marked).to_be_in_viewport()
+    await expect(marked).to_be_focused()
+    await expect(page.locator("#reader-title")).to_have_text("Marlowe")
+    await page.locator("#reader-close").click()
+    await expect(page.locator("#reader")).to_be_hidden()
+    await expect(page.get_by_test_id("citation")).to_be_focused()
+
+
+async def test_a_refused_question_says_why(visit: Open) -> None:
+    """With the limit, in words."""
+    page = (await visit()).page
+    await asked(page, "why " * 1000)
+    await expect(page.get_by_test_id("problem-text")).to_contain_text("the limit is 500")
+    await expect(page.get_by_test_id("turn")).to_have_attribute("data-state", "failed")
+
+
+# documents
+
+
+async def test_a_chosen_file_becomes_ready_while_one_watches(visit: Open, fresh: Path) -> None:
+    """Pending, then indexed, without a reload; deleted, it is gone."""
+    (fresh / "pontoon.md").write_text("The Marlowe pontoon carries 40 tonnes.")
+    page = (await visit("/#documents")).page
+    await page.evaluate(SEEN_STATES)
+    await page.locator("#file-input").set_input_files(fresh / "pontoon.md")
+    row = page.get_by_test_id("document").filter(has_text="pontoon")
+    await expect(row).to_have_attribute("data-state", "indexed")
+    await expect(row.get_by_test_id("document-state")).to_have_text("ready")
+    assert list(dict.fromkeys(await page.evaluate("window.seen"))) == ["pending", "indexed"]
+    await row.get_by_test_id("document-delete").click()
+    await expect(page.locator("#confirm-dialog")).to_contain_text("pontoon")
+    await page.get_by_test_id("confirm-delete").click()
+    await expect(row).to_have_count(0)
+    await page.reload()
+    await expect(page.locator("#documents-empty")).to_be_visible()
+
+
+async def test_a_dropped_file_is_added(visit: Open, desk: Refdesk) -> None:
+    """Anywhere on the page, also while asking."""
+    page = (await visit()).page
+    transfer = await page.evaluate_handle(
+        """() => {
+            const transfer = new DataTransfer();
+            transfer.items.add(new File(["The Marlowe slipway is 60 metres long."], "slipway.md"));
+            return transfer;
+        }"""
+    )
+    await page.dispatch_event("body", "dragenter", {"dataTransfer": transfer})
+    await expect(page.locator("#drop-target")).to_be_visible()
+    await page.dispatch_event("body", "drop", {"dataTransfer": transfer})
+    row = page.get_by_test_id("document").filter(has_text="slipway")
+    await expect(row).to_have_attribute("data-state", "indexed")
+    await desk.empty()
+    await expect(row).to_have_count(0)  # deleted elsewhere, gone here
+
+
+async def test_a_file_that_cannot_be_read_says_why(visit: Open, fresh: Path) -> None:
+    """Refused at the door, or failed with a reason and a way to try again."""
+    (fresh / "tool.exe").write_bytes(b"MZ\x90\x00" + bytes(500))
+    (fresh / "broken.pdf").write_bytes(b"%PDF-1.7\n" + bytes(range(256)) * 4)
+    page = (await visit("/#documents")).page
+    await page.locator("#file-input").set_input_files([fresh / "tool.exe", fresh / "broken.pdf"])
+    await expect(page.get_by_test_id("upload").filter(has_text="tool.exe")).to_contain_text("is a program")
+    row = page.get_by_test_id("document").filter(has_text="broken")
+    await expect(row).to_have_attribute("data-state", "failed")
+    await expect(row.get_by_test_id("document-failure")).not_to_be_empty()
+    await expect(row.get_by_test_id("document-retry")).to_be_visible()
+
+
+async def test_the_list_is_filtered_by_title(visit: Open, desk: Refdesk, lighthouse: Json) -> None:
+    """As one types."""
+    await desk.upload("quay.md", b"The quay is long.")
+    page = (await visit("/#documents")).page
+    await expect(page.get_by_test_id("document")).to_have_count(2)
+    await page.locator("#filter").fill("LIGHT")
+    await expect(page.get_by_test_id("document")).to_have_count(1)
+    await expect(page.get_by_test_id("document")).to_contain_text("lighthouse")
+
+
+# everybody
+
+
+async def test_everything_can_be_done_by_keyboard(visit: Open, llm: ScriptedLlm, lighthouse: Json) -> None:
+    """Ask, read the cited passage, come back, and delete a document."""
+    llm.default = say(ANSWER)
+    page = (await visit()).page
+    keys = page.keyboard
+    await expect(page.locator("#question")).to_be_focused()
+    await keys.type(QUESTION)
+    await keys.press("Enter")
+    await expect(page.get_by_test_id("turn")).to_have_attribute("data-state", "done")
+    await tab_to(page, "citation", backwards=True)
+    await keys.press("Enter")
+    await expect(page.locator("#reader-body .passage.cited")).to_be_focused()
+    await keys.press("Escape")
+    await expect(page.locator("#reader")).to_be_hidden()
+    await expect(page.get_by_test_id("citation")).to_be_focused()
+    await page.goto(f"{page.url.partition('#')[0]}#documents")
+    await expect(page.get_by_test_id("document")).to_have_count(1)
+    await tab_to(page, "document-delete")
+    await keys.press("Enter")
+    await expect(page.get_by_test_id("confirm-cancel")).to_be_focused()
+    await keys.press("Tab")
+    await keys.press("Enter")
+    await expect(page.get_by_test_id("document")).to_have_count(0)
+
+
+async def tab_to(page: Page, test_id: str, *, backwards: bool = False) -> None:
+    """Press Tab until the focus is on an element with this test id."""
+    for _ in range(40):
+        await page.keyboard.press("Shift+Tab" if backwards else "Tab")
+        if await page.evaluate("document.activeElement.dataset.testid") == test_id:
+            return
+    raise AssertionError(f"{test_id} cannot be reached by keyboard")
+
+
+async def test_it_fits_a_phone(visit: Open, llm: ScriptedLlm, lighthouse: Json) -> None:
+    """Nothing is wider than the screen; the reader covers it and closes again."""
+    llm.default = say(ANSWER)
+    page = (await visit(viewport=PHONE)).page
+    await answered(page)
+    assert not await overflows(page)
+    await page.get_by_test_id("citation").click()
+    await expect(page.locator("#reader-body .passage.cited")).to_be_in_viewport()
+    assert not await overflows(page)
+    box = await page.locator("#reader").bounding_box()
+    assert box is not None and box["width"] >= 0.9 * PHONE["width"]
+    await page.locator("#reader-close").click()
+    await page.locator("#nav-documents").click()
+    await expect(page.get_by_test_id("document")).to_have_count(1)
+    assert not await overflows(page)
+
+
+# strangers
+
+
+async def test_hostile_text_never_becomes_active(visit: Open, desk: Refdesk, llm: ScriptedLlm) -> None:
+    """Whether a document or the model says it: HTML, pictures, links and scripts stay text."""
+    text = {"title": HOSTILE_TITLE, "text": HOSTILE}
+    await desk.settled(await desk.call("POST", "/api/documents", json=text, expect=(201,)))
+    llm.default = say(" ".join(HOSTILE.split()) + " [1]")
+    page = (await visit()).page
+    await answered(page, "How often is the Gorse pump oiled?")
+    await expect(page.get_by_test_id("answer")).to_contain_text("<script>window.stolen=1</script>")
+    assert await page.locator(ACTIVE).count() == 0
+    await page.get_by_test_id("source").first.locator("a").click()
+    await expect(page.locator("#reader-body")).to_contain_text("Gorse pump")
+    assert await page.locator(ACTIVE).count() == 0
+    await page.locator("#reader-close").click()
+    await page.locator("#nav-documents").click()
+    await expect(page.get_by_test_id("document")).to_contain_text(HOSTILE_TITLE)
+    assert await page.locator(ACTIVE).count() == 0
+    assert await page.evaluate("window.stolen") is None
+
+
+async def test_the_page_may_load_from_its_own_origin_only(desk: Refdesk) -> None:
+    """Its content security policy says so, and nothing in it is inline."""
+    async with desk.open("GET", "/") as reply:
+        policy, html = reply.headers["Content-Security-Policy"], await reply.text()
+    assert "default-src 'self'" in policy and "frame-ancestors 'none'" in policy and "object-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert not re.search(r"<script(?![^>]*\bsrc=)|\son\w+=|<style|\sstyle=|javascript:", html)
