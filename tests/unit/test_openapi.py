@@ -88,7 +88,7 @@ def test_every_operation_may_end_in_a_problem() -> None:
 
 def test_the_web_page_is_no_part_of_the_api() -> None:
     """Its files come and go; what it calls is described."""
-    assert list(openapi.describe(page_endpoints())["paths"]) == ["/api/examples"]
+    assert list(openapi.describe(page_endpoints(list))["paths"]) == ["/api/examples"]
 
 
 async def test_the_description_is_served_as_it_was_made() -> None:

@@ -128,12 +128,12 @@ def key_endpoints(keys: ApiKeys) -> list[Endpoint]:
     ]
 
 
-def page_endpoints() -> list[Endpoint]:
-    """The web page, read once from the package."""
+def page_endpoints(examples: Callable[[], list[str]]) -> list[Endpoint]:
+    """The web page, read once from the package; ``examples`` are the questions that it suggests."""
     folder = resources.files("refdesk.app") / "web"
     files = [file for file in folder.iterdir() if file.is_file()]
     pages = [_file_endpoint("/" if file.name == "index.html" else f"/web/{file.name}", file) for file in files]
-    return [*pages, _examples_endpoint()]
+    return [*pages, _examples_endpoint(examples)]
 
 
 def _file_endpoint(path: str, file: Traversable) -> Endpoint:
@@ -150,12 +150,9 @@ def _file_endpoint(path: str, file: Traversable) -> Endpoint:
     return Endpoint(method="GET", path=path, policy="public", handler=serve, summary="The web page")
 
 
-def _examples_endpoint() -> Endpoint:
-    file = resources.files("refdesk.samples") / "examples.json"
-    questions = msgspec.json.decode(file.read_bytes(), type=list[str]) if file.is_file() else []
-
+def _examples_endpoint(examples: Callable[[], list[str]]) -> Endpoint:
     async def show(request: Request, principal: Principal) -> ASGIApp:
-        return Json({"questions": questions})
+        return Json({"questions": examples()})
 
     return Endpoint(
         method="GET", path="/api/examples", policy="principal", handler=show, summary="Questions to begin with"

@@ -1,16 +1,37 @@
 """The sample handbook: what a first start has to show."""
 
+import asyncio
 from collections.abc import Iterator
 from importlib import resources
 from importlib.resources.abc import Traversable
+from pathlib import Path
 from urllib.parse import quote
 
 import aiohttp
+import msgspec
 
 from refdesk.contracts.errors import Unavailable
 
 EXTERNAL_ID_PREFIX = "sample:"
 TAG = "sample"
+MARK = "samples-loaded"
+SEARCHABLE_TIMEOUT_S = 60.0
+LOOK_AGAIN_S = 0.2
+
+
+def is_loaded(data_dir: Path) -> bool:
+    """Whether a first start on this data directory has loaded the handbook."""
+    return (data_dir / MARK).exists()
+
+
+def mark_loaded(data_dir: Path) -> None:
+    (data_dir / MARK).touch()
+
+
+def examples(data_dir: Path) -> list[str]:
+    """Questions to begin with: none when the handbook is not there to answer them."""
+    file = resources.files("refdesk") / "samples" / "examples.json"
+    return msgspec.json.decode(file.read_bytes(), type=list[str]) if is_loaded(data_dir) else []
 
 
 def documents() -> list[tuple[str, bytes]]:
@@ -27,7 +48,10 @@ def _below(folder: Traversable, prefix: str) -> Iterator[tuple[str, bytes]]:
 
 
 async def load(url: str, *, operator_key: str) -> int:
-    """Uploads every sample to the Document Service at ``url``; returns how many. Repeating it changes nothing."""
+    """Uploads every sample to the Document Service at ``url`` and waits until they are searchable; returns how many.
+
+    Repeating it changes nothing. Raises Unavailable when one is not taken or they take too long.
+    """
     found = documents()
     async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {operator_key}"}) as session:
         for path, content in found:
@@ -37,4 +61,17 @@ async def load(url: str, *, operator_key: str) -> int:
             async with session.put(address, data=form) as response:
                 if response.status >= 300:
                     raise Unavailable(f"The sample {path} was not taken: {await response.text()}")
+        await _wait_until_indexed(session, url)
     return len(found)
+
+
+async def _wait_until_indexed(session: aiohttp.ClientSession, url: str) -> None:
+    try:
+        async with asyncio.timeout(SEARCHABLE_TIMEOUT_S):
+            while True:
+                async with session.get(f"{url}/api/documents/backlog") as response:
+                    if (await response.json())["documents_pending"] == 0:
+                        return
+                await asyncio.sleep(LOOK_AGAIN_S)
+    except TimeoutError as error:
+        raise Unavailable(f"They are not all searchable after {SEARCHABLE_TIMEOUT_S:g} s; indexing goes on.") from error

@@ -25,7 +25,6 @@ from refdesk.contracts.errors import RefdeskError
 START_TIMEOUT_S = 90.0
 TINY_LLM = "smollm2"
 TINY_LLM_OUTPUT_TOKENS = 200
-SAMPLES_MARK = "samples-loaded"
 
 
 @click.command()
@@ -157,10 +156,9 @@ def _operator_key_file(port: int, key: str) -> Iterator[None]:
 
 
 async def _load_samples(settings: Settings, *, url: str, operator_key: str) -> None:
-    mark = settings.data_dir / SAMPLES_MARK
-    if not mark.exists():
+    if not samples.is_loaded(settings.data_dir):
         count = await samples.load(url, operator_key=operator_key)
-        mark.touch()
+        samples.mark_loaded(settings.data_dir)
         click.echo(f"Loaded {count} sample documents of a fictional company (--no-samples leaves them out).")
 
 

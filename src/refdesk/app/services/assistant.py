@@ -15,7 +15,7 @@ from refdesk.answering.limits import AnswerLimits
 from refdesk.answering.retrieval import Retrieval, SourceOfTruth
 from refdesk.answering.routes import AnswerRoutes
 from refdesk.answering.writers import Quoting
-from refdesk.app import http
+from refdesk.app import http, samples
 from refdesk.app.services.common import Service, open_keys, ping, required, serve_door
 from refdesk.app.services.models import language_models, open_embedder, open_index
 from refdesk.app.settings import Settings
@@ -60,7 +60,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         )
         routes = AnswerRoutes(assistant=assistant, index=index, feedback=FeedbackStore(pool))
         yield Service(
-            endpoints=[*routes.endpoints(), *http.page_endpoints()],
+            endpoints=[*routes.endpoints(), *http.page_endpoints(lambda: samples.examples(settings.data_dir))],
             sockets=[routes.socket()],
             background=[assistant.run],
             probes={"index database": lambda: ping(pool)},  # without Valkey answers still flow
