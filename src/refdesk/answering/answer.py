@@ -19,12 +19,13 @@ import msgspec
 
 from refdesk.answering.admission import Admission, Ticket
 from refdesk.answering.budget import Budget, Reservation
-from refdesk.answering.cache import Cache, Exact, exact_key, fingerprint
+from refdesk.answering.cache import Cache, Exact, Flight, exact_key, flight
 from refdesk.answering.conversations import Conversations, Turn, as_messages, standalone
 from refdesk.answering.journal import Journal
 from refdesk.answering.limits import AnswerLimits
 from refdesk.answering.log import AnswerLog, AnswerRecord, Entry
 from refdesk.answering.retrieval import Evidence, Retrieval
+from refdesk.answering.similar import SimilarQuestions
 from refdesk.answering.writers import Assignment, Writer
 from refdesk.answering.writing import Job, ShuttingDown, Writing
 from refdesk.contracts.access import Principal
@@ -77,6 +78,7 @@ class Assistant:
         budget: Budget,
         admission: Admission,
         limits: AnswerLimits,
+        similar: SimilarQuestions | None = None,
         retention_s: int,
         grace_s: float,
     ) -> None:
@@ -87,6 +89,7 @@ class Assistant:
         self._budget = budget
         self._admission = admission
         self._limits = limits
+        self._similar = similar
         self._retention_s = retention_s
         self._grace_s = grace_s
         self._journal = Journal(valkey, retention_s=retention_s, take_over=self._take_over)
@@ -173,13 +176,18 @@ class Assistant:
         question, bypass = asked.question, asked.question.cache == "bypass"
         if bypass or not evidence.vouched:
             return await self._write(asked, evidence, mine, "bypass" if bypass else "miss", flight=None)
-        flight = fingerprint(
+        keys = flight(
             question, evidence, turns=asked.turns, model=self._writer.model, output_tokens_max=asked.output_tokens_max
         )
-        log = await self._join(flight, mine)
+        if (record := await self._reuse_similar(asked, evidence, keys)) is not None:
+            self._journal.forget(mine.id)
+            return record
+        log = await self._join(keys.own, mine)
         if log is None:
             telemetry.cache_requests.labels("fingerprint", "miss").inc()
-            record = await self._write(asked, evidence, mine, "miss", flight=flight)
+            record = await self._write(asked, evidence, mine, "miss", flight=keys.own)
+            if self._similar is not None:
+                await self._similar.remember(question.question, evidence.vector, key=keys.shared, log_id=mine.id)
         else:
             self._journal.forget(mine.id)
             outcome: CacheOutcome = "hit" if log.finished else "coalesced"
@@ -187,6 +195,17 @@ class Assistant:
         if epoch is not None and not asked.turns:
             await self._cache.keep_exact(self._exact_key(asked), Exact(record.log_id, epoch))
         return record
+
+    async def _reuse_similar(self, asked: Asked, evidence: Evidence, keys: Flight) -> AnswerRecord | None:
+        """The answer to a similar question on the same evidence, where that is switched on."""
+        if self._similar is None:
+            return None
+        log_id = await self._similar.find(asked.question.question, evidence.vector, key=keys.shared)
+        log = None if log_id is None else await self._joinable(log_id)
+        if log is None or not log.reusable:
+            telemetry.cache_requests.labels("semantic", "miss").inc()
+            return None
+        return await self._share(asked, log, "semantic", layer="semantic")
 
     async def _join(self, flight: str, mine: AnswerLog) -> AnswerLog | None:
         """The log to share for this fingerprint; None when ``mine`` is now the one to be written."""
@@ -207,7 +226,7 @@ class Assistant:
 
     async def _share(self, asked: Asked, log: AnswerLog, outcome: CacheOutcome, *, layer: str) -> AnswerRecord:
         """Points the asker at a log that exists; nothing is held for them any more."""
-        telemetry.cache_requests.labels(layer, "hit" if outcome == "hit" else "wait").inc()
+        telemetry.cache_requests.labels(layer, "wait" if outcome == "coalesced" else "hit").inc()
         record = self._record(asked, log.id, outcome)
         await asyncio.gather(self._journal.save(record), self._converse(asked, log), self._let_go(asked))
         return record

@@ -92,12 +92,20 @@ def exact_key(question: Question, *, scope: Scope, model: str, output_tokens_max
     return "refdesk:exact:" + _digest(parts)
 
 
-def fingerprint(
+class Flight(msgspec.Struct, frozen=True):
+    """The two keys of a question on its evidence: the question's own, and the one it shares with others on the same."""
+
+    own: str
+    shared: str
+
+
+def flight(
     question: Question, evidence: Evidence, *, turns: Sequence[Turn], model: str, output_tokens_max: int
-) -> str:
+) -> Flight:
     passages = [(p.document_id, p.version, p.ordinal, p.document_id in evidence.stale) for p in evidence.passages]
-    parts = (normalised(question.question), passages, turns, model, output_tokens_max, PROMPT_VERSION)
-    return "refdesk:flight:" + _digest(parts)
+    shared = _digest((passages, turns, model, output_tokens_max, PROMPT_VERSION))
+    own = _digest((normalised(question.question), shared))
+    return Flight(own=f"refdesk:flight:{own}", shared=f"refdesk:similar:{shared}")
 
 
 def normalised(question: str) -> str:

@@ -20,7 +20,7 @@ from refdesk.contracts.documents import FreshnessToken
 from refdesk.contracts.errors import NotYetSearchable
 from refdesk.index.chunks import Passage
 from refdesk.index.pgvector import PgvectorIndex
-from refdesk.outside.embedding import Embedder
+from refdesk.outside.embedding import Embedder, Vectors
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +94,8 @@ class SourceOfTruth:
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """What was found for one question. ``embed_s`` and ``retrieve_s`` are seconds spent."""
 
+    vector: Vectors
+    """The question's embedding: (dimensions,) float32, L2-normalised."""
     passages: tuple[Passage, ...]
     stale: frozenset[str]
     """Ids of documents of which a newer version is on its way."""
@@ -134,12 +136,16 @@ class Retrieval:
         embedded = time.monotonic()
         found = await self._index.search(text, vector, scope=scope, filters=filters, limit=limit)
         truth = await self._truth.standing(list({passage.document_id for passage in found}), scope=scope)
-        timings = {"embed_s": embedded - started, "retrieve_s": time.monotonic() - embedded}
+        measured: dict[str, Any] = {
+            "vector": vector,
+            "embed_s": embedded - started,
+            "retrieve_s": time.monotonic() - embedded,
+        }
         if truth is None:
             as_of = self._truth.last_as_of
             lag = (datetime.now(UTC) - as_of).total_seconds()
             return Evidence(
-                passages=tuple(found), stale=frozenset(), vouched=False, as_of=as_of, index_lag_seconds=lag, **timings
+                passages=tuple(found), stale=frozenset(), vouched=False, as_of=as_of, index_lag_seconds=lag, **measured
             )
         return Evidence(
             passages=tuple(passage for passage in found if passage.document_id in truth.versions),
@@ -147,7 +153,7 @@ class Retrieval:
             vouched=True,
             as_of=truth.as_of,
             index_lag_seconds=truth.index_lag_seconds,
-            **timings,
+            **measured,
         )
 
     async def epoch(self) -> str | None:

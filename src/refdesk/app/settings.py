@@ -140,6 +140,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Tokens, in and out, one principal may use in a day (UTC)."""
     disconnect_grace_s: Seconds = 0.6
     """How long an answer whose readers have all left goes on, in case one comes back."""
+    similarity_min: Annotated[float, Meta(ge=0, le=1)] | None = None
+    """Set it (0.95, say) to reuse answers to similar questions on the same passages. Unset: only to the same question."""
     answer_retention_s: Count = 24 * 3600
     """How long an answer can be resumed and re-read."""
     truth_timeout_s: Seconds = 0.5

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import aiohttp
+from psycopg_pool import AsyncConnectionPool
 
 from refdesk.answering.admission import Admission, AdmissionLimits
 from refdesk.answering.answer import Assistant
@@ -14,13 +15,19 @@ from refdesk.answering.feedback import FeedbackStore
 from refdesk.answering.limits import AnswerLimits
 from refdesk.answering.retrieval import Retrieval, SourceOfTruth
 from refdesk.answering.routes import AnswerRoutes
+from refdesk.answering.similar import SimilarQuestions
 from refdesk.answering.writers import Quoting
 from refdesk.app import http, samples
 from refdesk.app.services.common import Service, open_keys, ping, required, serve_door
 from refdesk.app.services.models import language_models, open_embedder, open_index
 from refdesk.app.settings import Settings
+from refdesk.indexing.dead_letters import MIGRATIONS as DEAD_LETTER_MIGRATIONS
+from refdesk.indexing.dead_letters import DeadLetters
+from refdesk.indexing.manifests import Manifests
+from refdesk.indexing.replays import Replays
+from refdesk.indexing.routes import OperationRoutes
 from refdesk.outside.postgres import migrate, open_pool
-from refdesk.outside.valkey import open_valkey
+from refdesk.outside.valkey import Valkey, open_valkey
 
 CONNECTIONS_MAX = 10
 MODEL_READ_BYTES = 1 << 16
@@ -34,6 +41,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             open_pool(required(settings, "index_database_url"), name="refdesk assistant", size_max=CONNECTIONS_MAX)
         )
         await migrate(pool, FEEDBACK_MIGRATIONS)
+        await migrate(pool, DEAD_LETTER_MIGRATIONS)
         embedder = await enter(open_embedder(settings, threads=1))
         valkey = await enter(open_valkey(required(settings, "valkey_url"), name="assistant"))
         session = await enter(
@@ -55,12 +63,14 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             budget=Budget(valkey, _budget_limits(settings)),
             admission=Admission(_admission_limits(settings)),
             limits=_answer_limits(settings),
+            similar=_similar_questions(settings, valkey),
             retention_s=settings.answer_retention_s,
             grace_s=settings.disconnect_grace_s,
         )
         routes = AnswerRoutes(assistant=assistant, index=index, feedback=FeedbackStore(pool))
+        operations = _operations(settings, pool, session)
         yield Service(
-            endpoints=[*routes.endpoints(), *http.page_endpoints(lambda: samples.examples(settings.data_dir))],
+            endpoints=[*routes.endpoints(), *operations.endpoints(), *http.page_endpoints(lambda: samples.examples(settings.data_dir))],
             sockets=[routes.socket()],
             background=[assistant.run],
             probes={"index database": lambda: ping(pool)},  # without Valkey answers still flow
@@ -72,6 +82,20 @@ async def serve(settings: Settings) -> None:
     """Runs until SIGINT or SIGTERM."""
     async with open_keys(settings) as keys, open_service(settings) as service:
         await serve_door(settings, keys, [service])
+
+
+def _similar_questions(settings: Settings, valkey: Valkey) -> SimilarQuestions | None:
+    if settings.similarity_min is None:
+        return None
+    return SimilarQuestions(valkey, similarity_min=settings.similarity_min, retention_s=settings.answer_retention_s)
+
+
+def _operations(settings: Settings, pool: AsyncConnectionPool, session: aiohttp.ClientSession) -> OperationRoutes:
+    letters = DeadLetters(pool)
+    manifests = Manifests(
+        session, documents_url=required(settings, "documents_url"), operator_key=required(settings, "operator_key")
+    )
+    return OperationRoutes(letters=letters, replays=Replays(letters, manifests=manifests))
 
 
 def _budget_limits(settings: Settings) -> BudgetLimits:
