@@ -49,10 +49,10 @@ EF_SEARCH = 100
 SCAN_TUPLES_MAX = 20_000
 """pgvector's own default for an iterative scan; when it ends without enough, the exact arm takes over."""
 
-RARE_CHUNKS_MAX = 20_000
+RARE_CHUNKS_MAX = 10_000
 """Postings from which the keyword arm takes its candidates (docs/adr/0003)."""
 
-CANDIDATES_MAX = 400
+CANDIDATES_MAX = 300
 COMMON_ROWS = 1_000
 """Up to so many index rows a term's chunks are counted for every question; beyond, the count is remembered."""
 
@@ -360,7 +360,9 @@ async def _find(
 ) -> tuple[list[Candidate], list[Candidate]]:
     """Both arms; the vector arm again, exactly, when the graph ended with fewer than were asked for."""
     async with connection.pipeline():
+        await connection.execute(_queries.prefer_nothing if exact else _queries.prefer_graph)
         near = await connection.execute(_queries.vector_arm_exact if exact else _queries.vector_arm, values)
+        await connection.execute(_queries.prefer_nothing)
         worded = await connection.execute(_queries.keyword_arm_exact if exact else _queries.keyword_arm, values)
     nearest = [Candidate(*row) for row in await near.fetchall()]
     if not exact and len(nearest) < values["depth"]:

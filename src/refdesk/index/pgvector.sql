@@ -160,6 +160,13 @@ WHERE p.term = ANY (%(terms)s::text[]) GROUP BY p.term LIMIT cardinality(%(terms
 -- The arms bring chunks as (document_key, ordinal, similarity, words), best first. `words` is the BM25 score, 0 from the
 -- vector arms, which do not know it.
 
+-- name: prefer_graph
+-- The planner believes that comparing and sorting everything is cheaper than the graph, up to a million vectors.
+SELECT set_config('enable_sort', 'off', true)
+
+-- name: prefer_nothing
+SELECT set_config('enable_sort', 'on', true)
+
 -- name: vector_arm
 -- The nearest readable chunks, by the HNSW graph. The lateral look-up keeps the scan in the graph's order, so that it
 -- stops as soon as enough readable ones were met. Index: vectors_embedding.
@@ -177,11 +184,12 @@ FROM nearest n JOIN chunks c ON c.document_key = n.document_key AND c.hash = n.h
 ORDER BY n.distance, c.document_key, c.ordinal LIMIT %(depth)s
 
 -- name: vector_arm_exact
--- The nearest readable chunks, by comparing all of them. Index: vectors_pkey.
+-- The nearest readable chunks, by comparing all of them. Index: vectors_pkey; adding nothing keeps the planner from
+-- reading the graph instead, which would end early.
 WITH allowed AS MATERIALIZED (
     SELECT d.key FROM readable(%(everything)s, %(readers)s, %(document_ids)s, %(tags)s) d
 ), nearest AS MATERIALIZED (
-    SELECT v.document_key, v.hash, v.embedding <#> %(vector)s::halfvec AS distance
+    SELECT v.document_key, v.hash, (v.embedding <#> %(vector)s::halfvec) + 0 AS distance
     FROM allowed a JOIN vectors v ON v.document_key = a.key
     ORDER BY distance LIMIT %(depth)s
 )
