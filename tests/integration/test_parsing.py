@@ -249,8 +249,8 @@ async def test_a_limit_names_its_setting(limits: ParsingLimits, message: str) ->
 @pytest.mark.parametrize(
     ("limits", "setting"),
     [
-        (ParsingLimits(wall_s=0.5), "REFDESK_PARSE_WALL_S"),
-        (ParsingLimits(cpu_s=0), "REFDESK_PARSE_CPU_S"),
+        (ParsingLimits(wall_s=0.5), "REFDESK_PARSE_SECONDS_MAX"),
+        (ParsingLimits(cpu_s=0), "REFDESK_PARSE_SECONDS_MAX"),
         (ParsingLimits(memory_bytes_max=96 * 1024 * 1024), "REFDESK_PARSE_MEMORY_BYTES_MAX"),
     ],
 )

@@ -101,7 +101,7 @@ class ParserPool:
         except TimeoutError as error:
             raise rejected(
                 f"{_name(request.filename)} could not be read within {self.limits.wall_s:g} s",
-                "split it, or raise REFDESK_PARSE_WALL_S",
+                "split it, or raise REFDESK_PARSE_SECONDS_MAX",
                 limit=str(self.limits.wall_s),
             ) from error
         finally:
@@ -152,7 +152,7 @@ class ParserPool:
         if crash.out_of_cpu:
             return rejected(
                 f"{name} needs more than {limits.cpu_s} s of computing to read",
-                "split it, or raise REFDESK_PARSE_CPU_S",
+                "split it, or raise REFDESK_PARSE_SECONDS_MAX",
                 limit=limits.cpu_s,
             )
         return rejected(
