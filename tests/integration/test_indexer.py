@@ -265,8 +265,8 @@ async def test_a_failing_document_is_tried_again_and_then_given_up(desk: Indexin
         assert (letter.attempts, letter.reason) == (3, "The model stumbled.")
         assert letter.first_failed_at < letter.last_failed_at
         desk.embedder.error = None
-        assert await desk.dead_letters.mark_replayed(letter.id)
-        assert not await desk.dead_letters.mark_replayed(letter.id), "only once"
+        assert await desk.dead_letters.mark_replayed(letter)
+        assert not await desk.dead_letters.mark_replayed(letter), "only once"
         assert await desk.dead_letters.list() == []
         kept = await desk.dead_letters.get(letter.id)
         assert kept is not None

@@ -88,6 +88,35 @@ class Page(msgspec.Struct, frozen=True):
     next_cursor: str | None = None
 
 
+class ManifestEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """What the index should show of one document; a tombstone is ``deleted`` and has no content.
+
+    ``readers`` are those the index filters by: the owner is among them. ``pending_seconds`` is absent unless the document
+    is pending.
+    """
+
+    document_id: str
+    version: int
+    deleted: bool
+    state: State
+    readers: tuple[str, ...]
+    tags: tuple[str, ...]
+    content_sha256: str
+    changed_seconds_ago: float
+    pending_seconds: float | None = None
+
+    @property
+    def token(self) -> FreshnessToken:
+        return FreshnessToken(document_id=self.document_id, version=self.version)
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """Every document and tombstone, in the order of ids; ``next_after`` is absent on the last page."""
+
+    entries: list[ManifestEntry]
+    next_after: str | None = None
+
+
 class Standing(msgspec.Struct, frozen=True):
     """What the source of truth says of one document to one scope: the ``readable`` call's unit.
 

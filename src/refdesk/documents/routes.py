@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncGenerator
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 from urllib.parse import quote
 
 import msgspec
@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as ASGIScope
 
 from refdesk.contracts.access import Principal, Scope
-from refdesk.contracts.documents import Document, DocumentVersion, Page, State
+from refdesk.contracts.documents import Document, DocumentVersion, FreshnessToken, Manifest, Page, State
 from refdesk.contracts.errors import InvalidRequest
 from refdesk.documents.changes import Change, external_id, traceparent
 from refdesk.documents.feed import DocumentFeed, Gone
@@ -26,6 +26,7 @@ from refdesk.outside.media_types import MARKDOWN, TEXT
 from refdesk.outside.sse import EventStream, message
 
 PAGE_DEFAULT, PAGE_MAX = 50, 200
+MANIFEST_PAGE_DEFAULT, MANIFEST_PAGE_MAX = 500, 1000
 SEND_S_MAX = 60.0
 """How long a reader of content may take for one piece."""
 SHOWN_INLINE = frozenset({TEXT, MARKDOWN})
@@ -49,6 +50,24 @@ class StandingRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     everything: bool = False
 
 
+class ManifestRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which documents; the reply leaves out those that never were."""
+
+    document_ids: list[str]
+
+
+class RetellRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which documents to tell again, as ``<id>@<version>``."""
+
+    documents: list[str]
+
+
+class Retold(msgspec.Struct, frozen=True):
+    """Those told again; the others have a newer version, or never were."""
+
+    documents: list[str]
+
+
 def endpoints(service: DocumentService, *, feed: DocumentFeed) -> list[Endpoint]:
     """All addresses of the Document Service."""
     routes = _Routes(service, feed)
@@ -58,23 +77,7 @@ def endpoints(service: DocumentService, *, feed: DocumentFeed) -> list[Endpoint]
         _endpoint("POST", _ROOT, routes.create, "Create a document", TextDocument, Document, 201),
         _endpoint("GET", _ROOT, routes.page, "List documents, newest first", None, Page),
         _endpoint("GET", _ROOT + "/events", routes.events, "Watch documents change (server-sent events)"),
-        Endpoint(
-            method="POST",
-            path=_ROOT + "/standing",
-            policy="administrator",
-            handler=routes.standing,
-            summary="Which of these documents a scope may read, and in which version",
-            request=StandingRequest,
-            response=Standings,
-        ),
-        Endpoint(
-            method="GET",
-            path=_ROOT + "/backlog",
-            policy="administrator",
-            handler=routes.backlog,
-            summary="How many documents are indexed, pending and failed, and how far the index is behind",
-            response=Backlog,
-        ),
+        *_operations(routes),
         _endpoint("PUT", by_external_id, routes.put_external, "Create or replace a document", TextDocument, Document),
         _endpoint("GET", one, routes.read, "A document's metadata and state", None, Document),
         _endpoint("PUT", one, routes.replace, "Replace content or metadata", TextDocument, Document),
@@ -82,6 +85,38 @@ def endpoints(service: DocumentService, *, feed: DocumentFeed) -> list[Endpoint]
         _endpoint("GET", one + "/content", routes.content, "A document's content"),
         _endpoint("GET", one + "/versions", routes.versions, "A document's history", None, History),
         _endpoint("POST", one + "/retry", routes.retry, "Index the current version again", None, Document, 202),
+    ]
+
+
+def _operations(routes: "_Routes") -> list[Endpoint]:
+    """What the AI Service and the people who run Refdesk ask."""
+    said: list[tuple[Literal["GET", "POST"], str, Handler, str, Any, Any]] = [
+        (
+            "POST", "/standing", routes.standing, "Which of these documents a scope may read, and in which version",
+            StandingRequest, Standings,
+        ),
+        (
+            "GET", "/backlog", routes.backlog,
+            "How many documents are indexed, pending and failed, and how far the index is behind", None, Backlog,
+        ),
+        ("GET", "/manifest", routes.manifest, "What the index should show of every document", None, Manifest),
+        (
+            "POST", "/manifest", routes.manifest_of, "What the index should show of these documents",
+            ManifestRequest, Manifest,
+        ),
+        ("POST", "/retell", routes.retell, "Have these document versions indexed anew", RetellRequest, Retold),
+    ]  # fmt: skip
+    return [
+        Endpoint(
+            method=method,
+            path=_ROOT + path,
+            policy="administrator",
+            handler=handler,
+            summary=summary,
+            request=request,
+            response=response,
+        )
+        for method, path, handler, summary, request, response in said
     ]
 
 
@@ -177,6 +212,18 @@ class _Routes:
 
     async def backlog(self, _: Request, __: Principal) -> ASGIApp:
         return Json(await self._service.backlog())
+
+    async def manifest(self, request: Request, _: Principal) -> ASGIApp:
+        limit = query_int(request, "limit", default=MANIFEST_PAGE_DEFAULT, low=1, high=MANIFEST_PAGE_MAX)
+        return Json(await self._service.manifest(after=request.query_params.get("after", ""), limit=limit))
+
+    async def manifest_of(self, request: Request, _: Principal) -> ASGIApp:
+        return Json(await self._service.manifest_of((await read_json(request, ManifestRequest)).document_ids))
+
+    async def retell(self, request: Request, _: Principal) -> ASGIApp:
+        given = await read_json(request, RetellRequest)
+        told = await self._service.retell([FreshnessToken.parse(text) for text in given.documents])
+        return Json(Retold(documents=[str(token) for token in told]))
 
     async def events(self, _: Request, principal: Principal) -> ASGIApp:
         stream = _told(self._feed, principal.scope)

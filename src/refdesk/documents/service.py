@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from refdesk.contracts.access import EDITORS, Principal, Scope
-from refdesk.contracts.documents import Document, DocumentVersion, Page, State
+from refdesk.contracts.documents import Document, DocumentVersion, FreshnessToken, Manifest, Page, State
 from refdesk.contracts.errors import (
     BodyTooLarge,
     Conflict,
@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 COLUMNS = ("title", "media_type", "content_sha256", "readers", "tags", "external_id", "filename", "url")
 """What makes a version: a change to none of these makes no new one."""
+
+VERSION_MAX = (1 << 63) - 1  # a bigint
 
 
 class DocumentService:
@@ -154,6 +156,20 @@ class DocumentService:
             await writing.post(await writing.retry(document_id), traceparent=traceparent)
             return await writing.read(document_id)
 
+    async def retell(self, tokens: list[FreshnessToken]) -> list[FreshnessToken]:
+        """Tell those documents again that still are at the version given, deleted ones too; returns which.
+
+        They are pending from then on, whatever they were: the index is to apply them anew. A document with a newer version
+        is left alone, for that version has an event of its own.
+        """
+        self._check_few("documents", len(tokens))
+        known = [token for token in tokens if is_id(token.document_id) and token.version <= VERSION_MAX]
+        async with self._store.writing() as writing:
+            rows = await writing.retell(known)
+            for row in rows:
+                await writing.post(row, traceparent=None)
+        return [FreshnessToken(document_id=row["id"], version=row["version"]) for row in rows]
+
     async def check_may_change(self, principal: Principal, document_id: str) -> None:
         """Raise what a change would raise, before an upload is read. Raises NotFound, Forbidden."""
         document = await self.get(document_id, scope=principal.scope)
@@ -200,14 +216,19 @@ class DocumentService:
 
     async def standing(self, document_ids: list[str], *, scope: Scope) -> Standings:
         """What the source of truth says of these documents to this scope: those that exist and are readable."""
-        if len(document_ids) > self.limits.standing_ids_max:
-            raise InvalidRequest(
-                f"document_ids has {len(document_ids):,} entries; the limit is {self.limits.standing_ids_max:,}.",
-                field="document_ids",
-                limit=self.limits.standing_ids_max,
-                actual=len(document_ids),
-            )
+        self._check_few("document_ids", len(document_ids))
         return await self._store.standing(sorted({text for text in document_ids if is_id(text)}), scope)
+
+    async def manifest(self, *, after: str, limit: int) -> Manifest:
+        """What the index should show, page by page: every document and every tombstone."""
+        entries = await self._store.manifest_page(after=after, count=limit + 1)
+        more = len(entries) > limit
+        return Manifest(entries=entries[:limit], next_after=entries[limit - 1].document_id if more else None)
+
+    async def manifest_of(self, document_ids: list[str]) -> Manifest:
+        """The same of the documents named; those that never were are absent."""
+        self._check_few("document_ids", len(document_ids))
+        return Manifest(entries=await self._store.manifest_of(sorted({text for text in document_ids if is_id(text)})))
 
     async def backlog(self) -> Backlog:
         """What is on its way; for metrics and health."""
@@ -228,6 +249,15 @@ class DocumentService:
             except Exception:
                 logger.exception("sweeping the blob directory failed; trying again later")
             await asyncio.sleep(interval_s)
+
+    def _check_few(self, field: str, count: int) -> None:
+        if count > self.limits.standing_ids_max:
+            raise InvalidRequest(
+                f"{field} has {count:,} entries; the limit is {self.limits.standing_ids_max:,}.",
+                field=field,
+                limit=self.limits.standing_ids_max,
+                actual=count,
+            )
 
     # -- inside a transaction
 

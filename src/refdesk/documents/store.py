@@ -18,7 +18,7 @@ from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from refdesk.contracts.access import EVERYONE, PRINCIPAL_PREFIX, Scope
-from refdesk.contracts.documents import Document, DocumentVersion
+from refdesk.contracts.documents import Document, DocumentVersion, FreshnessToken, ManifestEntry
 from refdesk.contracts.errors import Conflict
 from refdesk.contracts.events import DocumentChanged, DocumentDeleted, IndexApplied, IndexFailed, encode
 from refdesk.documents.changes import new_id
@@ -116,6 +116,11 @@ class Writing:
     async def retry(self, document_id: str) -> Row:
         return await self._write(self._sql.retry_document, {"id": document_id})
 
+    async def retell(self, tokens: list[FreshnessToken]) -> list[Row]:
+        """The rows of those documents that still are at the version given, now pending."""
+        ids, versions = [token.document_id for token in tokens], [token.version for token in tokens]
+        return await fetch(self._connection, self._sql.retell_documents, {"ids": ids, "versions": versions})
+
     async def find_external_id(self, external_id: str, *, owner: str, editor: bool, scope: Scope) -> str | None:
         """The id of the document that a write under this external id means; no other write decides meanwhile."""
         await self._connection.execute(self._sql.serialise_external_id, {"external_id": external_id})
@@ -189,6 +194,18 @@ class DocumentStore:
             epoch=rows[0]["epoch"],
         )
 
+    async def manifest_page(self, *, after: str, count: int) -> list[ManifestEntry]:
+        """Of every document, tombstones too, in the order of ids. For administrators alone: it takes no scope."""
+        rows = await self._fetch(self._sql.manifest_page, {"after": after, "count": count})
+        return [_manifest_entry(row) for row in rows]
+
+    async def manifest_of(self, document_ids: list[str]) -> list[ManifestEntry]:
+        """Of those named that exist, tombstones too. For administrators alone: it takes no scope."""
+        rows = await self._fetch(
+            self._sql.manifest_of, {"document_ids": document_ids, "count": max(1, len(document_ids))}
+        )
+        return [_manifest_entry(row) for row in rows]
+
     async def changed(self, document_ids: list[str]) -> list[Changed]:
         """For the event streams, which filter by scope themselves."""
         rows = await self._fetch(self._sql.changed_documents, {"ids": document_ids, "count": len(document_ids)})
@@ -259,6 +276,10 @@ def event_of(row: Row) -> DocumentChanged | DocumentDeleted:
 
 def document_of(row: Row) -> Document:
     return msgspec.convert(_in_utc(row), Document)
+
+
+def _manifest_entry(row: Row) -> ManifestEntry:
+    return msgspec.convert({**row, "readers": _readers_with_owner(row["readers"], row["owner"])}, ManifestEntry)
 
 
 def _readers_with_owner(readers: list[str], owner: str) -> tuple[str, ...]:

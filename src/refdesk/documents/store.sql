@@ -44,6 +44,22 @@ SET failed = false, attempts = 0, failure = NULL,
 WHERE id = %(id)s
 RETURNING *;
 
+-- name: retell_documents
+-- Those that still are at the version given, tombstones too: on their way into the index again. Locked in the order of
+-- their ids, so that two callers cannot wait for each other. Index: documents_pkey.
+WITH told AS (
+    SELECT d.id FROM documents d
+    JOIN unnest(%(ids)s::text[], %(versions)s::bigint[]) AS given (id, version) USING (id, version)
+    ORDER BY d.id
+    LIMIT cardinality(%(ids)s::text[])
+    FOR UPDATE OF d
+)
+UPDATE documents d
+SET indexed_version = NULL, failed = false, attempts = 0, failure = NULL,
+    pending_since = coalesce(pending_since, clock_timestamp())
+FROM told WHERE d.id = told.id
+RETURNING d.*;
+
 -- name: record_version
 INSERT INTO document_versions (document_id, version, change, title, media_type, content_sha256, content_bytes, readers,
                                changed_by, occurred_at)
@@ -99,6 +115,30 @@ SELECT d.id AS document_id, d.version, d.title, lag.oldest, clock_timestamp() AS
 FROM (SELECT min(pending_since) AS oldest FROM documents WHERE state = 'pending') lag
 LEFT JOIN current_documents d
        ON d.id = ANY(%(document_ids)s) AND (%(everything)s OR d.audience && %(readers)s)
+LIMIT %(count)s;
+
+-- name: manifest_page
+-- Every document, tombstones too, in the order of ids. Index: documents_pkey.
+SELECT id AS document_id, version, deleted_at IS NOT NULL AS deleted, state, readers, owner, tags,
+       coalesce(content_sha256, '') AS content_sha256,
+       greatest(0, extract(epoch FROM clock_timestamp() - updated_at))::float8 AS changed_seconds_ago,
+       CASE WHEN state = 'pending'
+            THEN greatest(0, extract(epoch FROM clock_timestamp() - pending_since))::float8 END AS pending_seconds
+FROM documents
+WHERE id > %(after)s
+ORDER BY id
+LIMIT %(count)s;
+
+-- name: manifest_of
+-- The same of documents that are named. Index: documents_pkey.
+SELECT id AS document_id, version, deleted_at IS NOT NULL AS deleted, state, readers, owner, tags,
+       coalesce(content_sha256, '') AS content_sha256,
+       greatest(0, extract(epoch FROM clock_timestamp() - updated_at))::float8 AS changed_seconds_ago,
+       CASE WHEN state = 'pending'
+            THEN greatest(0, extract(epoch FROM clock_timestamp() - pending_since))::float8 END AS pending_seconds
+FROM documents
+WHERE id = ANY(%(document_ids)s)
+ORDER BY id
 LIMIT %(count)s;
 
 -- name: backlog

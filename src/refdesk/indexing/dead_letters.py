@@ -5,8 +5,10 @@ giving up are the same upsert. A success, or a newer version, forgets the row.
 """
 
 import hashlib
+from collections.abc import Mapping
 from datetime import datetime
 from importlib import resources
+from typing import Any
 
 import msgspec
 from psycopg.rows import class_row
@@ -91,9 +93,19 @@ class DeadLetters:
         async with transaction(self._pool) as connection:
             await connection.execute(self._queries.forget_failures, {"document_id": document_id, "version": version})
 
-    async def list(self, *, limit: int = 50, before: int | None = None) -> list[DeadLetter]:
-        """Open dead letters, newest first; ``before`` is the id of the last one already seen."""
-        parameters = {"limit": min(limit, LETTERS_PER_PAGE_MAX), "before": _LAST_ID if before is None else before}
+    async def list(
+        self, *, limit: int = 50, before: int | None = None, code: str | None = None, reason: str | None = None
+    ) -> list[DeadLetter]:
+        """Open dead letters, newest first; ``before`` is the id of the last one already seen.
+
+        ``code`` is one whole code, ``reason`` a part of the reason.
+        """
+        parameters = {
+            "limit": min(limit, LETTERS_PER_PAGE_MAX),
+            "before": _LAST_ID if before is None else before,
+            "code": code,
+            "reason": reason,
+        }
         async with (
             transaction(self._pool) as connection,
             connection.cursor(row_factory=class_row(DeadLetter)) as cursor,
@@ -117,15 +129,15 @@ class DeadLetters:
             await cursor.execute(self._queries.get_letter, {"id": letter_id})
             return await cursor.fetchone()
 
-    async def mark_replayed(self, letter_id: int) -> bool:
-        """Whether the letter was open: only then is it to be replayed."""
-        return await self._mark(self._queries.mark_replayed, letter_id)
+    async def mark_replayed(self, letter: DeadLetter) -> bool:
+        """Whether the letter was still open as it was read: one that has failed again since then stays open."""
+        return await self._mark(self._queries.mark_replayed, {"id": letter.id, "last_failed_at": letter.last_failed_at})
 
     async def mark_discarded(self, letter_id: int) -> bool:
         """Whether the letter was open."""
-        return await self._mark(self._queries.mark_discarded, letter_id)
+        return await self._mark(self._queries.mark_discarded, {"id": letter_id})
 
-    async def _mark(self, query: bytes, letter_id: int) -> bool:
+    async def _mark(self, query: bytes, parameters: Mapping[str, Any]) -> bool:
         async with transaction(self._pool) as connection:
-            cursor = await connection.execute(query, {"id": letter_id})
+            cursor = await connection.execute(query, parameters)
             return cursor.rowcount == 1

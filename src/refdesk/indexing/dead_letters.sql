@@ -31,6 +31,8 @@ SELECT id, event_id, subject, payload, document_id, version, reason, code, attem
        first_failed_at, last_failed_at, replayed_at, discarded_at
 FROM dead_letters
 WHERE final AND replayed_at IS NULL AND discarded_at IS NULL AND id < %(before)s
+  AND (%(code)s::text IS NULL OR code = %(code)s)
+  AND (%(reason)s::text IS NULL OR position(lower(%(reason)s) IN lower(reason)) > 0)
 ORDER BY id DESC
 LIMIT %(limit)s;
 
@@ -46,9 +48,10 @@ FROM dead_letters
 WHERE id = %(id)s AND final;
 
 -- name: mark_replayed
--- By primary key; only an open dead letter can be replayed, and only once.
+-- By primary key; only an open dead letter can be replayed, and only once. One that has failed again since it was read
+-- stays open.
 UPDATE dead_letters SET replayed_at = now()
-WHERE id = %(id)s AND final AND replayed_at IS NULL AND discarded_at IS NULL;
+WHERE id = %(id)s AND last_failed_at = %(last_failed_at)s AND final AND replayed_at IS NULL AND discarded_at IS NULL;
 
 -- name: mark_discarded
 -- By primary key; only an open dead letter can be discarded.

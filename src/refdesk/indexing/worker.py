@@ -145,7 +145,7 @@ class Worker:
         """Publish the fact, then acknowledge: whoever dies in between leaves the event to be delivered again."""
         fact = outcome.fact
         if fact is not None:
-            event_id = f"{work.key}:applied:{fact.generation}"
+            event_id = f"{work.key}:applied:{fact.generation}:{work.event_id}"
             payload = encode(fact, event_id=event_id, source=SOURCE, traceparent=received.traceparent)
             await self._broker.publish(fact.subject, payload, message_id=event_id)
         if outcome.kind != "unchanged" or message.deliveries > 1:  # else the first success has forgotten them

@@ -70,7 +70,11 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         routes = AnswerRoutes(assistant=assistant, index=index, feedback=FeedbackStore(pool))
         operations = _operations(settings, pool, session)
         yield Service(
-            endpoints=[*routes.endpoints(), *operations.endpoints(), *http.page_endpoints(lambda: samples.examples(settings.data_dir))],
+            endpoints=[
+                *routes.endpoints(),
+                *operations.endpoints(),
+                *http.page_endpoints(lambda: samples.examples(settings.data_dir)),
+            ],
             sockets=[routes.socket()],
             background=[assistant.run],
             probes={"index database": lambda: ping(pool)},  # without Valkey answers still flow

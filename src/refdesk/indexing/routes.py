@@ -1,0 +1,137 @@
+"""The AI Service's operations over HTTP, for administrators: dead letters."""
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from refdesk.contracts.access import Principal
+from refdesk.contracts.errors import InvalidRequest, NotFound
+from refdesk.indexing.dead_letters import LETTERS_PER_PAGE_MAX, DeadLetter, DeadLetters
+from refdesk.indexing.replays import Outcome, Replayed, Replays, open_letter
+from refdesk.outside.http import Endpoint, Json, query_int, read_json
+
+PAGE_DEFAULT = 50
+PAYLOAD_CHARS_SHOWN_MAX = 10_000
+ID_MAX = (1 << 63) - 1
+
+_LETTERS = "/api/dead-letters"
+
+
+class Letter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A dead letter as people see it. ``event`` is what was to be done, where it can be read; else ``payload`` shows it."""
+
+    id: int
+    document_id: str | None
+    version: int | None
+    code: str
+    reason: str
+    attempts: int
+    event_id: str | None
+    subject: str
+    first_failed_at: datetime
+    last_failed_at: datetime
+    replayed_at: datetime | None = None
+    discarded_at: datetime | None = None
+    event: Any = None
+    payload: str | None = None
+
+
+class Letters(msgspec.Struct, frozen=True):
+    """One page, newest first; ``open`` counts all that are open, whatever the filter."""
+
+    dead_letters: list[Letter]
+    open: int
+    next_cursor: str | None = None
+
+
+class RetryRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which letters to retry: those with a code, those with a text in their reason, or all."""
+
+    code: str | None = None
+    reason: str | None = None
+    all: bool = False
+
+
+class Retried(msgspec.Struct, frozen=True):
+    """``queued``: tried again; ``superseded``: a newer version of the document speaks."""
+
+    outcome: Outcome
+
+
+class OperationRoutes:
+    """Needs the index database; retrying also needs the Document Service."""
+
+    def __init__(self, *, letters: DeadLetters, replays: Replays) -> None:
+        self._letters = letters
+        self._replays = replays
+
+    def endpoints(self) -> list[Endpoint]:
+        one = _LETTERS + "/{id}"
+        return [
+            _endpoint("GET", _LETTERS, self.page, "What could not be indexed, newest first", response=Letters),
+            _endpoint(
+                "POST", _LETTERS + "/retry", self.retry_every, "Retry many", request=RetryRequest, response=Replayed
+            ),
+            _endpoint("GET", one, self.read, "One dead letter with its event", response=Letter),
+            _endpoint("POST", one + "/retry", self.retry, "Retry one", response=Retried, status=202),
+            _endpoint("DELETE", one, self.discard, "Discard one", status=204),
+        ]
+
+    async def page(self, request: Request, _: Principal) -> ASGIApp:
+        limit = query_int(request, "limit", default=PAGE_DEFAULT, low=1, high=LETTERS_PER_PAGE_MAX)
+        before = query_int(request, "cursor", default=ID_MAX, low=0, high=ID_MAX)
+        wanted = request.query_params
+        letters = await self._letters.list(
+            limit=limit, before=before, code=wanted.get("code") or None, reason=wanted.get("reason") or None
+        )
+        cursor = str(letters[-1].id) if len(letters) == limit else None
+        shown = [_shown(letter) for letter in letters]
+        return Json(Letters(dead_letters=shown, open=await self._letters.count(), next_cursor=cursor))
+
+    async def read(self, request: Request, _: Principal) -> ASGIApp:
+        letter = await self._letters.get(_id(request))
+        if letter is None:
+            raise NotFound
+        return Json(msgspec.structs.replace(_shown(letter), **_contents(letter.payload)))
+
+    async def retry(self, request: Request, _: Principal) -> ASGIApp:
+        return Json(Retried(outcome=await self._replays.one(_id(request))), status_code=202)
+
+    async def retry_every(self, request: Request, _: Principal) -> ASGIApp:
+        wanted = await read_json(request, RetryRequest)
+        if sum((bool(wanted.code), bool(wanted.reason), wanted.all)) != 1:
+            raise InvalidRequest("Say which: give one of `code`, `reason` and `all: true`.")
+        return Json(await self._replays.every(code=wanted.code or None, reason=wanted.reason or None))
+
+    async def discard(self, request: Request, _: Principal) -> ASGIApp:
+        letter = await open_letter(self._letters, _id(request))
+        await self._letters.mark_discarded(letter.id)
+        return Response(status_code=204)
+
+
+def _endpoint(method: Any, path: str, handler: Any, summary: str, **told: Any) -> Endpoint:
+    return Endpoint(method=method, path=path, policy="administrator", handler=handler, summary=summary, **told)
+
+
+def _id(request: Request) -> int:
+    """Anything but a number names no letter."""
+    text = request.path_params["id"]
+    if not (text.isascii() and text.isdigit() and int(text) <= ID_MAX):
+        raise NotFound
+    return int(text)
+
+
+def _shown(letter: DeadLetter) -> Letter:
+    fields = msgspec.structs.asdict(letter)
+    return Letter(**{name: value for name, value in fields.items() if name != "payload"})
+
+
+def _contents(payload: bytes) -> dict[str, Any]:
+    try:
+        return {"event": msgspec.json.decode(payload)}
+    except (msgspec.MsgspecError, RecursionError):
+        return {"payload": payload[:PAYLOAD_CHARS_SHOWN_MAX].decode(errors="replace")}

@@ -1,0 +1,51 @@
+"""What several of these suites ask for."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from tests.integration.nats_server import NatsServer
+from tests.support.desk import own_database
+from tests.support.pipeline import Pipeline, open_pipeline
+
+from refdesk.app.stack import StackUrls
+from refdesk.outside.embedding import PackagedEmbedder, open_packaged_embedder
+
+
+@pytest.fixture(scope="session")
+async def packaged_embedder(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[PackagedEmbedder]:
+    """The real model."""
+    async with open_packaged_embedder(tmp_path_factory.mktemp("models")) as embedder:
+        yield embedder
+
+
+@pytest.fixture
+def pipeline_nats(tmp_path: Path) -> Iterator[NatsServer]:
+    folder = tmp_path / "nats"
+    folder.mkdir()
+    server = NatsServer(folder)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+async def pipeline(
+    servers: StackUrls,
+    fresh_database: str,
+    pipeline_nats: NatsServer,
+    tmp_path: Path,
+    packaged_embedder: PackagedEmbedder,
+) -> AsyncIterator[Pipeline]:
+    """A Document Service, its relay and an indexer at work, with databases and a broker of their own."""
+    async with (
+        own_database(servers) as index_url,
+        open_pipeline(
+            nats=pipeline_nats,
+            documents_url=fresh_database,
+            index_url=index_url,
+            folder=tmp_path,
+            embedder=packaged_embedder,
+        ) as pipeline,
+    ):
+        yield pipeline
