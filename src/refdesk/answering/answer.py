@@ -32,7 +32,7 @@ from refdesk.contracts.access import Principal
 from refdesk.contracts.answers import Accepted, CacheOutcome, Question
 from refdesk.contracts.documents import FreshnessToken
 from refdesk.contracts.errors import Expired, NotFound, Unavailable
-from refdesk.outside import telemetry
+from refdesk.outside import telemetry, tracing
 from refdesk.outside.valkey import Valkey, ValkeyError
 
 logger = logging.getLogger(__name__)
@@ -60,6 +60,7 @@ class Asked(msgspec.Struct, frozen=True):
     turns: tuple[Turn, ...]
     reservation: Reservation
     ticket: Ticket
+    span: tracing.Span
 
 
 class Assistant:
@@ -102,6 +103,10 @@ class Assistant:
     async def ask(self, question: Question, principal: Principal) -> AnswerRecord:
         """Begins an answer; follow it with ``read``. Raises the refusal when there will be none."""
         asked = await self._admit(question, principal)
+        with tracing.current(asked.span):
+            return await self._ask(asked)
+
+    async def _ask(self, asked: Asked) -> AnswerRecord:
         try:
             epoch = await self._retrieval.epoch()
             return await self._replay(asked, epoch) or await self._answer(asked, epoch)
@@ -128,7 +133,7 @@ class Assistant:
         except BaseException:
             ticket.leave()
             raise
-        asked = Asked(question, principal, output_tokens_max, (), reservation, ticket)
+        asked = Asked(question, principal, output_tokens_max, (), reservation, ticket, tracing.start(tracing.ANSWER))
         try:
             turns = await self._conversations.turns(question.conversation_id, principal)
         except BaseException:
@@ -251,12 +256,15 @@ class Assistant:
         )
         record = self._record(asked, log.id, outcome)
         await asyncio.gather(self._journal.save(record, job=msgspec.json.encode(job)), self._converse(asked, log))
-        self._begin(log, job, ticket=asked.ticket, reservation=asked.reservation)
+        self._begin(log, job, ticket=asked.ticket, reservation=asked.reservation, span=asked.span)
         return record
 
-    def _begin(self, log: AnswerLog, job: Job, *, ticket: Ticket, reservation: Reservation | None) -> None:
+    def _begin(
+        self, log: AnswerLog, job: Job, *, ticket: Ticket, reservation: Reservation | None, span: tracing.Span
+    ) -> None:
         async def on_end(writing: Writing) -> None:
             self._writings.pop(log.id, None)
+            tracing.end(span)
             if reservation is not None:
                 used = writing.usage.input_tokens + writing.usage.output_tokens
                 await self._budget.settle(reservation, used=used)
@@ -278,7 +286,9 @@ class Assistant:
         """Goes on with the log of a process that died. Its budget was reserved there and returns by its lease."""
         job = msgspec.json.decode(payload, type=Job)
         self._journal.superseded_by(log, lambda: self._cancel(log.id, as_error=ShuttingDown))
-        self._begin(log, job, ticket=self._admission.enter_late(job.principal_id), reservation=None)
+        span = tracing.start(tracing.ANSWER)
+        with tracing.current(span):
+            self._begin(log, job, ticket=self._admission.enter_late(job.principal_id), reservation=None, span=span)
 
     # reading
 
@@ -414,6 +424,7 @@ class Assistant:
 
     async def _let_go(self, asked: Asked) -> None:
         asked.ticket.leave()
+        tracing.end(asked.span)
         await self._budget.settle(asked.reservation, used=0)
 
     def _exact_key(self, asked: Asked) -> str:

@@ -20,6 +20,7 @@ from refdesk.contracts.documents import FreshnessToken
 from refdesk.contracts.errors import NotYetSearchable
 from refdesk.index.chunks import Passage
 from refdesk.index.pgvector import PgvectorIndex
+from refdesk.outside import tracing
 from refdesk.outside.embedding import Embedder, Vectors
 
 logger = logging.getLogger(__name__)
@@ -131,8 +132,13 @@ class Retrieval:
 
     async def gather(self, text: str, *, scope: Scope, filters: Filters, limit: int) -> Evidence:
         """The best ``limit`` passages that this scope may read, best first."""
+        with tracing.span(tracing.RETRIEVAL, kind=tracing.SpanKind.CLIENT, attributes={"gen_ai.request.top_k": limit}):
+            return await self._gather(text, scope=scope, filters=filters, limit=limit)
+
+    async def _gather(self, text: str, *, scope: Scope, filters: Filters, limit: int) -> Evidence:
         started = time.monotonic()
-        vector = (await self._embedder.embed([text]))[0]
+        with tracing.span(f"{tracing.EMBEDDINGS} {self._embedder.name}", kind=tracing.SpanKind.CLIENT):
+            vector = (await self._embedder.embed([text]))[0]
         embedded = time.monotonic()
         found = await self._index.search(text, vector, scope=scope, filters=filters, limit=limit)
         truth = await self._truth.standing(list({passage.document_id for passage in found}), scope=scope)

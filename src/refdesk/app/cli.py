@@ -19,6 +19,7 @@ COMMANDS: Mapping[str, str] = {
     "ask": "refdesk.app.commands.ask:command",
     "search": "refdesk.app.commands.search:command",
     "status": "refdesk.app.commands.status:command",
+    "reconcile": "refdesk.app.commands.reconcile:command",
     "dead-letters": "refdesk.app.commands.dead_letters:command",
     "keys": "refdesk.app.commands.keys:command",
     "doctor": "refdesk.app.commands.doctor:command",

@@ -63,6 +63,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     api_key: str | None = None
     """The key they send. Unset: the operator's, when this account started that Refdesk."""
 
+    # telemetry
+    otlp_url: str | None = None
+    """An OpenTelemetry collector for spans, such as http://collector:4318; needs the `tracing` extra."""
+
     # documents
     upload_bytes_max: Count = 50 * 1024 * 1024
     """The largest file that is taken."""
@@ -80,6 +84,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Documents one indexer works on at a time."""
     index_attempts_max: Count = 5
     """How often a document is tried before it is given up as failed."""
+    reconcile_interval_s: Seconds = 3600.0
+    """How often the index is compared with the documents, and mended where they differ."""
     embedding_threads: Count = 1
     """Threads an indexer embeds with. One per core is best; the laptop keeps one core for people."""
 

@@ -31,6 +31,7 @@ from refdesk.contracts.errors import (
     Unauthenticated,
     problem,
 )
+from refdesk.outside import tracing
 
 logger = logging.getLogger(__name__)
 
@@ -137,7 +138,8 @@ class _Guarded:
         request = Request(scope, receive, send)
         try:
             principal = await _admit(request, self._endpoint.policy, self._authenticate)
-            response = await self._endpoint.handler(request, principal)
+            with tracing.continued(request.headers.get("traceparent")):
+                response = await self._endpoint.handler(request, principal)
         except RefdeskError as error:
             if error.status >= 500:
                 logger.warning("%s %s: %s", request.method, self._endpoint.path, error)

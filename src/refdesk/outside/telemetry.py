@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from refdesk.outside import tracing
+
 OPERATION_BUCKETS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 """Seconds; the buckets the conventions ask for."""
 TOKEN_BUCKETS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576)
@@ -53,6 +55,9 @@ queue_wait = Histogram(
 )
 budget_reserved = Gauge("refdesk_budget_reserved_tokens", "Tokens set aside by this process and not settled yet")
 budget_unchecked = Counter("refdesk_budget_unchecked_total", "Questions let through because Valkey did not answer")
+index_drift = Gauge(
+    "refdesk_index_drift_documents", "Documents that differed when index and documents were last compared", ("kind",)
+)
 retrieval_results = Histogram(
     "refdesk_retrieval_results", "Passages found for a question", buckets=(0, 1, 2, 4, 8, 16, 32, 64)
 )
@@ -68,6 +73,15 @@ class Call:
         self._first: float | None = None
         self._last = 0.0
         self._chunks = 0
+        self._span = tracing.start(
+            f"{tracing.CHAT} {model}",
+            kind=tracing.SpanKind.CLIENT,
+            attributes={
+                "gen_ai.operation.name": "chat",
+                "gen_ai.request.model": model,
+                "gen_ai.request.stream": True,
+            },
+        )
 
     def said(self, chunks: int) -> None:
         self._last = time.monotonic()
@@ -79,18 +93,21 @@ class Call:
         """As the provider counted."""
         token_usage.labels(*self._labels, "input").observe(input_tokens)
         token_usage.labels(*self._labels, "output").observe(output_tokens)
+        self._span.set_attribute("gen_ai.usage.input_tokens", input_tokens)
+        self._span.set_attribute("gen_ai.usage.output_tokens", output_tokens)
 
     @contextmanager
     def measured(self) -> Iterator[None]:
-        outcome = "cancelled"
+        outcome, failure = "cancelled", None
         try:
             yield
             outcome = "ok"
         except Exception as error:
-            outcome = getattr(error, "code", type(error).__name__)
+            outcome, failure = getattr(error, "code", type(error).__name__), error
             raise
         finally:
             self._record(outcome)
+            tracing.end(self._span, error=failure)
 
     def _record(self, outcome: str) -> None:
         llm_attempts.labels(self._model, outcome).inc()
@@ -98,6 +115,7 @@ class Call:
         operation_duration.labels(*self._labels, error_type).observe(time.monotonic() - self._started)
         if self._first is not None:
             time_to_first_chunk.labels(*self._labels).observe(self._first - self._started)
+            self._span.set_attribute("gen_ai.response.time_to_first_chunk", self._first - self._started)
             if self._chunks > 1:
                 gap = (self._last - self._first) / (self._chunks - 1)
                 time_per_output_chunk.labels(*self._labels).observe(gap)

@@ -21,9 +21,12 @@ from refdesk.app import http, samples
 from refdesk.app.services.common import Service, open_keys, ping, required, serve_door
 from refdesk.app.services.models import language_models, open_embedder, open_index
 from refdesk.app.settings import Settings
+from refdesk.index.manifest import IndexManifest
+from refdesk.index.pgvector import Generation, PgvectorIndex
 from refdesk.indexing.dead_letters import MIGRATIONS as DEAD_LETTER_MIGRATIONS
 from refdesk.indexing.dead_letters import DeadLetters
 from refdesk.indexing.manifests import Manifests
+from refdesk.indexing.reconcile import Reconciler
 from refdesk.indexing.replays import Replays
 from refdesk.indexing.routes import OperationRoutes
 from refdesk.outside.postgres import migrate, open_pool
@@ -47,7 +50,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         session = await enter(
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), read_bufsize=MODEL_READ_BYTES)
         )
-        index, _ = await open_index(pool, embedder)
+        index, generation = await open_index(pool, embedder)
         truth = SourceOfTruth(
             session,
             documents_url=required(settings, "documents_url"),
@@ -68,7 +71,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             grace_s=settings.disconnect_grace_s,
         )
         routes = AnswerRoutes(assistant=assistant, index=index, feedback=FeedbackStore(pool))
-        operations = _operations(settings, pool, session)
+        operations = _operations(settings, pool, session, index, generation)
         yield Service(
             endpoints=[
                 *routes.endpoints(),
@@ -94,12 +97,19 @@ def _similar_questions(settings: Settings, valkey: Valkey) -> SimilarQuestions |
     return SimilarQuestions(valkey, similarity_min=settings.similarity_min, retention_s=settings.answer_retention_s)
 
 
-def _operations(settings: Settings, pool: AsyncConnectionPool, session: aiohttp.ClientSession) -> OperationRoutes:
+def _operations(
+    settings: Settings,
+    pool: AsyncConnectionPool,
+    session: aiohttp.ClientSession,
+    index: PgvectorIndex,
+    generation: Generation,
+) -> OperationRoutes:
     letters = DeadLetters(pool)
     manifests = Manifests(
         session, documents_url=required(settings, "documents_url"), operator_key=required(settings, "operator_key")
     )
-    return OperationRoutes(letters=letters, replays=Replays(letters, manifests=manifests))
+    reconciler = Reconciler(index=index, holdings=IndexManifest(pool, generation), manifests=manifests)
+    return OperationRoutes(letters=letters, replays=Replays(letters, manifests=manifests), reconciler=reconciler)
 
 
 def _budget_limits(settings: Settings) -> BudgetLimits:

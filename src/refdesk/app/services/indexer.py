@@ -9,14 +9,17 @@ from refdesk.app import http, server
 from refdesk.app.services.common import connected, nobody, ping, required
 from refdesk.app.services.models import open_embedder, open_index
 from refdesk.app.settings import Settings
+from refdesk.index.manifest import IndexManifest
 from refdesk.indexing.batching import EmbeddingBatcher
 from refdesk.indexing.chunking import chunk
 from refdesk.indexing.content import Contents
 from refdesk.indexing.dead_letters import MIGRATIONS as DEAD_LETTER_MIGRATIONS
 from refdesk.indexing.dead_letters import DeadLetters
+from refdesk.indexing.manifests import Manifests
 from refdesk.indexing.parsed import ParsingLimits
 from refdesk.indexing.parsing import ParserPool
 from refdesk.indexing.pipeline import Indexing
+from refdesk.indexing.reconcile import Reconciler, Schedule
 from refdesk.indexing.worker import Worker, WorkerSettings
 from refdesk.outside.http import create_app
 from refdesk.outside.jetstream import Broker
@@ -58,9 +61,16 @@ async def serve(settings: Settings) -> None:
             dead_letters=DeadLetters(pool),
             settings=WorkerSettings(concurrency=settings.index_concurrency, attempts_max=settings.index_attempts_max),
         )
+        manifests = Manifests(
+            session, documents_url=required(settings, "documents_url"), operator_key=required(settings, "operator_key")
+        )
+        reconciler = Reconciler(index=index, holdings=IndexManifest(pool, generation), manifests=manifests)
+        schedule = Schedule(pool, reconciler, interval_s=settings.reconcile_interval_s)
         probes: dict[str, http.Probe] = {"index database": lambda: ping(pool), "NATS": lambda: connected(broker)}
         app = create_app([*http.health_endpoints(probes), http.metrics_endpoint()], authenticate=nobody)
-        await server.serve(app, sockets=[server.bind(settings.host, settings.port)], background=[worker.run])
+        await server.serve(
+            app, sockets=[server.bind(settings.host, settings.port)], background=[worker.run, schedule.run]
+        )
 
 
 def _parsing_limits(settings: Settings) -> ParsingLimits:

@@ -1,0 +1,100 @@
+"""Spans, named once and here, after OpenTelemetry's conventions for generative AI (status: development).
+
+Without a configured exporter every span is a no-op. The text of questions, passages and answers is never recorded.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+
+from opentelemetry import context, propagate, trace
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+
+from refdesk.contracts.errors import ConfigurationError
+
+__all__ = ["Span", "SpanKind", "configure", "continued", "current_traceparent", "end", "span", "start"]
+
+ANSWER = "invoke_workflow refdesk.answer"
+RETRIEVAL = "retrieval refdesk.index"
+EMBEDDINGS = "embeddings"
+CHAT = "chat"
+INDEX_DOCUMENT = "process documents"
+
+_INSTRUMENTATION = "refdesk"
+
+Attributes = Mapping[str, str | int | float | bool]
+
+
+def configure(otlp_url: str | None, *, service: str) -> None:
+    """Sends spans to an OTLP/HTTP collector at ``otlp_url``; None leaves them unrecorded.
+
+    Raises ConfigurationError when the `tracing` extra is not installed.
+    """
+    if otlp_url is None:
+        return
+    if find_spec("opentelemetry.sdk") is None:
+        raise ConfigurationError(
+            "REFDESK_OTLP_URL is set, but OpenTelemetry's SDK is missing: pip install 'refdesk[tracing]'."
+        )
+    sdk = import_module("opentelemetry.sdk.trace")
+    export = import_module("opentelemetry.sdk.trace.export")
+    resources = import_module("opentelemetry.sdk.resources")
+    otlp = import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+    provider = sdk.TracerProvider(resource=resources.Resource.create({"service.name": f"refdesk-{service}"}))
+    exporter = otlp.OTLPSpanExporter(endpoint=f"{otlp_url.rstrip('/')}/v1/traces")
+    provider.add_span_processor(export.BatchSpanProcessor(exporter))
+    trace.set_tracer_provider(provider)
+
+
+def start(name: str, *, kind: SpanKind = SpanKind.INTERNAL, attributes: Attributes | None = None) -> Span:
+    """A span that is ended by ``end``; a child of the current one."""
+    return trace.get_tracer(_INSTRUMENTATION).start_span(name, kind=kind, attributes=attributes)
+
+
+def end(span: Span, *, error: BaseException | None = None) -> None:
+    """Ending twice is harmless."""
+    if error is not None:
+        span.set_attribute("error.type", getattr(error, "code", type(error).__name__))
+        span.set_status(Status(StatusCode.ERROR))
+    span.end()
+
+
+@contextmanager
+def current(span: Span) -> Iterator[None]:
+    """Makes the span the parent of what begins inside; does not end it."""
+    with trace.use_span(span, end_on_exit=False, record_exception=False, set_status_on_exception=False):
+        yield
+
+
+@contextmanager
+def span(name: str, *, kind: SpanKind = SpanKind.INTERNAL, attributes: Attributes | None = None) -> Iterator[Span]:
+    """A span around a block; an exception becomes its ``error.type``, its message stays out."""
+    opened = start(name, kind=kind, attributes=attributes)
+    try:
+        with current(opened):
+            yield opened
+    except BaseException as error:
+        end(opened, error=error)
+        raise
+    end(opened)
+
+
+@contextmanager
+def continued(traceparent: str | None) -> Iterator[None]:
+    """Makes a W3C ``traceparent`` from outside the parent of what begins inside; nothing changes when there is none."""
+    if traceparent is None:
+        yield
+        return
+    token = context.attach(propagate.extract({"traceparent": traceparent}))
+    try:
+        yield
+    finally:
+        context.detach(token)
+
+
+def current_traceparent() -> str | None:
+    """The current span as a ``traceparent``; None when nothing is traced."""
+    carrier: dict[str, str] = {}
+    propagate.inject(carrier)
+    return carrier.get("traceparent")

@@ -1,0 +1,71 @@
+"""One trace from the question to the model."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from tests.support.desk import LEAVE, AnswerDesk, Client, Here, own_desk, until
+
+from refdesk.app.stack import StackUrls
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+QUESTION = "How many days of paid leave do employees have?"
+
+
+@pytest.fixture(scope="module")
+def exporter() -> Iterator[InMemorySpanExporter]:
+    """Where this process's spans go; the provider can be set once in a process."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    trace.set_tracer_provider(provider)
+    yield exporter
+    provider.shutdown()
+
+
+@pytest.fixture(scope="module")
+async def desk(servers: StackUrls, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[AnswerDesk]:
+    async with own_desk(servers, tmp_path_factory, valkey_number=9) as desk:
+        await desk.add("Leave", LEAVE)
+        yield desk
+
+
+@pytest.fixture
+async def client(desk: AnswerDesk) -> AsyncIterator[Client]:
+    async with desk.assistant_here() as here:
+        yield _traced(here)
+
+
+def _traced(here: Here) -> Client:
+    client = here.client()
+    return Client(client.url, {**client.headers, "traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}, client.session)
+
+
+async def test_a_question_is_one_trace_from_the_callers_span_to_the_models(
+    client: Client, exporter: InMemorySpanExporter
+) -> None:
+    """Answer, retrieval, embedding and chat, connected; the text of none of them recorded."""
+    exporter.clear()
+    await client.ask(QUESTION, cache="bypass")
+    spans = await until(lambda: _by_name(exporter, count=4))
+    assert set(spans) == {
+        "invoke_workflow refdesk.answer",
+        "retrieval refdesk.index",
+        "embeddings all-MiniLM-L6-v2-int8",
+        "chat scripted",
+    }
+    assert {f"{span.context.trace_id:032x}" for span in spans.values()} == {TRACE}
+    answer = spans["invoke_workflow refdesk.answer"].context.span_id
+    assert [spans[name].parent.span_id for name in ("retrieval refdesk.index", "chat scripted")] == [answer, answer]
+    chat = spans["chat scripted"].attributes
+    assert (chat["gen_ai.usage.input_tokens"], chat["gen_ai.usage.output_tokens"]) == (100, 9)
+    assert chat["gen_ai.response.time_to_first_chunk"] > 0
+    assert "leave" not in str([span.attributes for span in spans.values()])
+
+
+def _by_name(exporter: InMemorySpanExporter, *, count: int) -> dict[str, ReadableSpan] | None:
+    spans = {span.name: span for span in exporter.get_finished_spans()}
+    return spans if len(spans) >= count else None
