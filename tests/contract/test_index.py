@@ -384,6 +384,17 @@ class TestOperations:
             cursor = await connection.execute("SELECT current_setting('transaction_isolation')")
             assert await cursor.fetchone() == ("repeatable read",)
 
+    async def test_large_scopes_use_the_graph(self, index: PgvectorIndex) -> None:
+        """Left to itself, the planner would rather compare and sort everything; and small ones never do, as it may."""
+        await put(index, document(), *(f"leave {number}" for number in range(200)))
+        values = pgvector._access(ANYONE, None) | {"vector": halfvec.to_text(question()), "depth": 50}
+        async with index._snapshot() as connection:
+            await connection.execute(pgvector._queries.prefer_graph)
+            graph = await pgvector._rows(connection, b"EXPLAIN " + pgvector._queries.vector_arm, values)
+            exact = await pgvector._rows(connection, b"EXPLAIN " + pgvector._queries.vector_arm_exact, values)
+        assert "vectors_embedding" in str(graph)
+        assert "vectors_embedding" not in str(exact)
+
     async def test_a_database_that_is_away_is_unavailable(
         self, index: PgvectorIndex, monkeypatch: pytest.MonkeyPatch
     ) -> None:
