@@ -14,6 +14,7 @@ from refdesk.contracts.access import Principal
 from refdesk.documents.relay import Relay
 from refdesk.documents.states import StateConsumer
 from refdesk.index import pgvector
+from refdesk.index.manifest import IndexManifest
 from refdesk.index.pgvector import Generation, PgvectorIndex, open_generation
 from refdesk.indexing.batching import EmbeddingBatcher
 from refdesk.indexing.chunking import chunk
@@ -22,6 +23,7 @@ from refdesk.indexing.dead_letters import MIGRATIONS, DeadLetters
 from refdesk.indexing.manifests import Manifests
 from refdesk.indexing.parsing import ParserPool
 from refdesk.indexing.pipeline import Indexing
+from refdesk.indexing.reconcile import Reconciler
 from refdesk.indexing.replays import Replays
 from refdesk.indexing.routes import OperationRoutes
 from refdesk.indexing.worker import Worker, WorkerSettings
@@ -49,6 +51,7 @@ class Pipeline:
     pool: AsyncConnectionPool
     letters: DeadLetters
     worker: Worker
+    reconciler: Reconciler
 
     async def call(
         self, method: str, path: str, *, by: Principal = ADMINISTRATOR, expect: int = 200, **options: Any
@@ -112,12 +115,15 @@ async def open_pipeline(
         worker = Worker(broker=broker, indexing=indexing, embeddings=batcher, dead_letters=letters, settings=QUICK)
         await worker.consumer.ensure()
         manifests = Manifests(session, documents_url=documents.url, operator_key=OPERATOR_KEY)
-        routes = OperationRoutes(letters=letters, replays=Replays(letters, manifests=manifests))
+        reconciler = Reconciler(
+            index=index, holdings=IndexManifest(pool, generation), manifests=manifests, settle_s=0.0
+        )
+        routes = OperationRoutes(letters=letters, replays=Replays(letters, manifests=manifests), reconciler=reconciler)
         url = await enter(serving(create_app(routes.endpoints(), authenticate=authenticate)))
         relay = Relay(documents.outbox, broker=broker, database_url=documents.database_url)
         await enter(running(relay.run, StateConsumer(documents.store, broker=broker).run, worker.run))
         await eventually(lambda: _all_listen(documents))
-        yield Pipeline(documents, url, index, generation, pool, letters, worker)
+        yield Pipeline(documents, url, index, generation, pool, letters, worker, reconciler)
 
 
 async def _all_listen(documents: Desk) -> bool:

@@ -1,4 +1,4 @@
-"""The AI Service's operations over HTTP, for administrators: dead letters."""
+"""The AI Service's operations over HTTP, for administrators: dead letters, and comparing the index."""
 
 from datetime import datetime
 from typing import Any
@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import InvalidRequest, NotFound
 from refdesk.indexing.dead_letters import LETTERS_PER_PAGE_MAX, DeadLetter, DeadLetters
+from refdesk.indexing.reconcile import Reconciler, Step
 from refdesk.indexing.replays import Outcome, Replayed, Replays, open_letter
 from refdesk.outside.http import Endpoint, Json, query_int, read_json
 
@@ -62,12 +63,20 @@ class Retried(msgspec.Struct, frozen=True):
     outcome: Outcome
 
 
-class OperationRoutes:
-    """Needs the index database; retrying also needs the Document Service."""
+class ReconcileRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One page of a pass over all documents; ``dry_run`` only says what differs."""
 
-    def __init__(self, *, letters: DeadLetters, replays: Replays) -> None:
+    cursor: str | None = None
+    dry_run: bool = False
+
+
+class OperationRoutes:
+    """Needs the index database; retrying and comparing also need the Document Service."""
+
+    def __init__(self, *, letters: DeadLetters, replays: Replays, reconciler: Reconciler) -> None:
         self._letters = letters
         self._replays = replays
+        self._reconciler = reconciler
 
     def endpoints(self) -> list[Endpoint]:
         one = _LETTERS + "/{id}"
@@ -79,6 +88,14 @@ class OperationRoutes:
             _endpoint("GET", one, self.read, "One dead letter with its event", response=Letter),
             _endpoint("POST", one + "/retry", self.retry, "Retry one", response=Retried, status=202),
             _endpoint("DELETE", one, self.discard, "Discard one", status=204),
+            _endpoint(
+                "POST",
+                "/api/index/reconcile",
+                self.reconcile,
+                "Compare a page of the index with the documents, and mend it",
+                request=ReconcileRequest,
+                response=Step,
+            ),
         ]
 
     async def page(self, request: Request, _: Principal) -> ASGIApp:
@@ -111,6 +128,10 @@ class OperationRoutes:
         letter = await open_letter(self._letters, _id(request))
         await self._letters.mark_discarded(letter.id)
         return Response(status_code=204)
+
+    async def reconcile(self, request: Request, _: Principal) -> ASGIApp:
+        wanted = await read_json(request, ReconcileRequest)
+        return Json(await self._reconciler.step(wanted.cursor, dry_run=wanted.dry_run))
 
 
 def _endpoint(method: Any, path: str, handler: Any, summary: str, **told: Any) -> Endpoint:

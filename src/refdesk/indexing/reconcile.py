@@ -1,0 +1,239 @@
+"""The reconciler: compares what the index holds with what the Document Service says it should, and mends the difference.
+
+    pass 1   index, page by page      ──▶ the Document Service by id   orphaned, wrong version, wrong readers, damaged
+    pass 2   documents, page by page  ──▶ the index by id              missing
+
+Each document is read from the index first and from the Document Service afterwards: versions only grow, so what the index is
+ahead of, or knows alone, is drift whatever happens meanwhile. What else differs may have been applied between the two looks;
+it counts only if the index still shows the same at a third look. Documents that were just changed, are on their way or have
+failed are left alone.
+
+Mending changes no rule of the index. An orphan is removed. Everything else is *told again* through the outbox, and comes the
+way every change comes; where the index claims to have that version already, its claim is lowered first, and its readers are
+put right at once. A crash in between leaves drift for the next pass.
+
+What it does *not* do: compare the text of chunks or the values of vectors.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+from importlib import resources
+from typing import Literal, get_args
+
+import msgspec
+from psycopg_pool import AsyncConnectionPool
+
+from refdesk.contracts.documents import ManifestEntry
+from refdesk.contracts.errors import InvalidRequest, Unavailable
+from refdesk.index.manifest import Holding, IndexManifest
+from refdesk.index.pgvector import PgvectorIndex
+from refdesk.indexing.manifests import ENTRIES_MAX, Manifests
+from refdesk.outside import telemetry
+from refdesk.outside.postgres import load_queries, transaction
+
+logger = logging.getLogger(__name__)
+
+SETTLE_S = 5.0
+"""A document that was changed less than this ago is left alone."""
+LOST_AFTER_S = 900.0
+"""A document pending longer is told again: longer than any pause between attempts, and than most backlogs."""
+LOOK_S_MIN, LOOK_S_MAX = 1.0, 60.0
+"""How often a process looks whether it is time for a pass, at the most and at the least."""
+
+Kind = Literal["missing", "orphaned", "wrong_version", "wrong_readers", "damaged", "unconfirmed"]
+
+
+class Drift(msgspec.Struct, frozen=True):
+    """One difference.
+
+    ``missing``: it should be searchable and is not there. ``orphaned``: it is searchable and should not be. ``damaged``: chunks,
+    vectors or tags are not those of its version. ``unconfirmed``: the Document Service does not know, or lost track.
+    """
+
+    document_id: str
+    kind: Kind
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One page of a pass. Go on with ``next_cursor``; it is absent after the last page."""
+
+    checked: int
+    drift: list[Drift]
+    repaired: int
+    next_cursor: str | None = None
+
+
+class Report(msgspec.Struct, frozen=True):
+    """A whole pass: how many documents were compared, differed by kind, and were mended."""
+
+    checked: int
+    found: dict[str, int]
+    repaired: int
+
+
+class _Difference(msgspec.Struct, frozen=True):
+    kind: Kind
+    entry: ManifestEntry | None
+    holding: Holding | None
+
+    @property
+    def document_id(self) -> str:
+        known = self.entry or self.holding
+        assert known is not None
+        return known.document_id
+
+
+class Reconciler:
+    """Raises Unavailable when the index database or the Document Service does not answer; what was mended stays mended."""
+
+    def __init__(
+        self, *, index: PgvectorIndex, holdings: IndexManifest, manifests: Manifests, settle_s: float = SETTLE_S
+    ) -> None:
+        self._index = index
+        self._holdings = holdings
+        self._manifests = manifests
+        self._settle_s = settle_s
+
+    async def reconcile(self, *, dry_run: bool = False) -> Report:
+        """A whole pass."""
+        found: Counter[str] = Counter(dict.fromkeys(get_args(Kind), 0))
+        checked = repaired = 0
+        async for step in self._steps(dry_run=dry_run):
+            checked += step.checked
+            repaired += step.repaired
+            found.update(drift.kind for drift in step.drift)
+        return Report(checked=checked, found=dict(found), repaired=repaired)
+
+    async def _steps(self, *, dry_run: bool) -> AsyncIterator[Step]:
+        step = await self.step(None, dry_run=dry_run)
+        yield step
+        while step.next_cursor is not None:
+            step = await self.step(step.next_cursor, dry_run=dry_run)
+            yield step
+
+    async def step(self, cursor: str | None, *, dry_run: bool) -> Step:
+        """One page from where ``cursor`` says (None: the beginning). Raises InvalidRequest for a cursor that is none."""
+        place, _, after = (cursor or "index:0").partition(":")
+        if place == "index" and after.isascii() and after.isdigit() and len(after) < 19:
+            return await self._index_step(int(after), dry_run=dry_run)
+        if place == "documents":
+            return await self._documents_step(after, dry_run=dry_run)
+        raise InvalidRequest("The cursor is not valid. Pass next_cursor exactly as it came.", field="cursor")
+
+    async def _index_step(self, after: int, *, dry_run: bool) -> Step:
+        page = await self._holdings.page(after=after, count=ENTRIES_MAX)
+        entries = await self._manifests.of(holding.document_id for holding in page) if page else {}
+        differences = self._differences((entries.get(holding.document_id), holding) for holding in page)
+        step = await self._finish(differences, checked=len(page), dry_run=dry_run)
+        following = f"index:{page[-1].key}" if len(page) == ENTRIES_MAX else "documents:"
+        return msgspec.structs.replace(step, next_cursor=following)
+
+    async def _documents_step(self, after: str, *, dry_run: bool) -> Step:
+        """Those that the index has were compared by the pass before."""
+        manifest = await self._manifests.page(after=after)
+        held = await self._holdings.of(entry.document_id for entry in manifest.entries)
+        absent = [entry for entry in manifest.entries if entry.document_id not in held]
+        differences = self._differences((entry, None) for entry in absent)
+        step = await self._finish(differences, checked=len(absent), dry_run=dry_run)
+        following = None if manifest.next_after is None else f"documents:{manifest.next_after}"
+        return msgspec.structs.replace(step, next_cursor=following)
+
+    def _differences(self, pairs: Iterable[tuple[ManifestEntry | None, Holding | None]]) -> list[_Difference]:
+        kinds = ((self._kind(entry, holding), entry, holding) for entry, holding in pairs)
+        return [_Difference(kind, entry, holding) for kind, entry, holding in kinds if kind is not None]
+
+    def _kind(self, entry: ManifestEntry | None, holding: Holding | None) -> Kind | None:
+        searchable = holding is not None and not holding.removed
+        if entry is None:
+            return "orphaned" if searchable else None
+        if entry.changed_seconds_ago < self._settle_s:
+            return None
+        if holding is not None and holding.version > entry.version:
+            return "wrong_version"
+        lost = (entry.pending_seconds or 0.0) > LOST_AFTER_S
+        if entry.state != "indexed" and not lost:
+            return None
+        if entry.deleted:
+            return "orphaned" if searchable else "unconfirmed" if lost else None
+        return ("missing" if not searchable else _fault(entry, holding)) or ("unconfirmed" if lost else None)
+
+    async def _finish(self, differences: list[_Difference], *, checked: int, dry_run: bool) -> Step:
+        """Keep what still is so at another look; mend it unless this is a dry run."""
+        now = await self._holdings.of(difference.document_id for difference in differences) if differences else {}
+        real = [difference for difference in differences if now.get(difference.document_id) == difference.holding]
+        repaired = 0 if dry_run or not real else await self._repair(real)
+        drift = [Drift(difference.document_id, difference.kind) for difference in real]
+        return Step(checked=checked, drift=drift, repaired=repaired)
+
+    async def _repair(self, differences: list[_Difference]) -> int:
+        repaired = 0
+        to_tell: list[ManifestEntry] = []
+        for difference in differences:
+            if difference.kind == "orphaned":
+                repaired += await self._remove(difference)
+            elif await self._reopen(difference) and difference.entry is not None:
+                to_tell.append(difference.entry)
+        return repaired + len(await self._manifests.retell(entry.token for entry in to_tell))
+
+    async def _remove(self, orphan: _Difference) -> bool:
+        assert orphan.holding is not None
+        if orphan.entry is None:
+            return await self._index.remove(orphan.document_id, orphan.holding.version + 1)
+        return await self._reopen(orphan) and await self._index.remove(orphan.document_id, orphan.entry.version)
+
+    async def _reopen(self, difference: _Difference) -> bool:
+        """Let the version that is told be newer than what the index claims; False when the index has changed meanwhile."""
+        entry, holding = difference.entry, difference.holding
+        if entry is None or holding is None or difference.kind == "unconfirmed" or holding.version < entry.version:
+            return True
+        return await self._holdings.reopen(holding, version=entry.version - 1, readers=entry.readers)
+
+
+def _fault(entry: ManifestEntry, holding: Holding | None) -> Kind | None:
+    """What is wrong with a searchable document that should be searchable."""
+    assert holding is not None
+    if holding.version != entry.version:
+        return "wrong_version"
+    if set(holding.readers) != set(entry.readers):
+        return "wrong_readers"
+    whole = holding.whole and holding.content_sha256 == entry.content_sha256
+    return None if whole and set(holding.tags) == set(entry.tags) else "damaged"
+
+
+class Schedule:
+    """A pass every ``interval_s``, by whichever process comes first: the index database remembers the last one."""
+
+    def __init__(self, pool: AsyncConnectionPool, reconciler: Reconciler, *, interval_s: float) -> None:
+        self._pool = pool
+        self._reconciler = reconciler
+        self._interval_s = interval_s
+        self._queries = load_queries(resources.files("refdesk.indexing") / "reconcile.sql")
+
+    async def run(self) -> None:
+        """Until cancelled. The absence of any part ends no more than one pass."""
+        while True:
+            try:
+                await self.pass_when_due()
+            except Unavailable as error:
+                logger.warning("cannot compare the index with the documents yet: %s", error)
+            except Exception:
+                logger.exception("comparing the index with the documents failed; trying again later")
+            await asyncio.sleep(max(LOOK_S_MIN, min(self._interval_s, LOOK_S_MAX)))
+
+    async def pass_when_due(self) -> Report | None:
+        """One pass, if ``interval_s`` have gone by since the last one began anywhere."""
+        if not await self._claim():
+            return None
+        report = await self._reconciler.reconcile()
+        for kind, count in report.found.items():
+            telemetry.index_drift.labels(kind).set(count)
+        level = logging.WARNING if any(report.found.values()) else logging.INFO
+        logger.log(level, "compared %d documents with the index: %s", report.checked, report.found)
+        return report
+
+    async def _claim(self) -> bool:
+        async with transaction(self._pool) as connection:
+            cursor = await connection.execute(self._queries.claim_pass, {"interval_s": self._interval_s})
+            return await cursor.fetchone() is not None
