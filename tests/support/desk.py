@@ -23,9 +23,6 @@ import psycopg
 import pytest
 from psycopg import sql
 from redis.asyncio import Redis
-from tests.integration.documents_desk import Desk as Documents
-from tests.integration.documents_desk import authenticate, key, open_desk, running, serving
-from tests.support.scripted_llm import ScriptedLlm
 
 from refdesk.app.keys import ApiKeys
 from refdesk.app.services import assistant
@@ -39,6 +36,9 @@ from refdesk.index.pgvector import PgvectorIndex
 from refdesk.outside.embedding import Embedder, open_packaged_embedder
 from refdesk.outside.http import create_app
 from refdesk.outside.postgres import open_pool
+from tests.integration.documents_desk import Desk as Documents
+from tests.integration.documents_desk import authenticate, key, open_desk, running, serving
+from tests.support.scripted_llm import ScriptedLlm
 
 ASKER = Principal(id="asker")
 OPERATOR_KEY = "operator administrators"
@@ -175,15 +175,15 @@ class AnswerDesk:
     async def assistant_here(self, **changes: Any) -> AsyncIterator["Here"]:
         """An assistant in this process; whoever asks says who they are."""
         async with assistant.open_service(self.with_settings(**changes)) as service:
-            app = create_app(service.endpoints, authenticate=authenticate)
+            app = create_app([*service.endpoints, *service.sockets], authenticate=authenticate)
             async with running(*service.background), serving(app) as url:
                 yield Here(url, self.session, service.close)
 
     @contextlib.asynccontextmanager
     async def assistants(self, count: int = 1, **changes: Any) -> AsyncIterator[list["Process"]]:
         """So many assistant processes, ready."""
-        settings = self.with_settings(host="127.0.0.1", port=0, **changes)
-        started = [Process(self, settings, name=f"assistant{number}") for number in range(count)]
+        settings = self.with_settings(host="127.0.0.1", **changes)
+        started = [Process(self, msgspec.structs.replace(settings, port=port)) for port in _free_ports(count)]
         try:
             await asyncio.gather(*(process.start() for process in started))
             yield started
@@ -212,21 +212,18 @@ class Process:
 
     process: asyncio.subprocess.Process
 
-    def __init__(self, desk: AnswerDesk, settings: Settings, *, name: str) -> None:
+    def __init__(self, desk: AnswerDesk, settings: Settings) -> None:
         self._desk = desk
         self._settings = settings
-        self.url = ""
-        self.log = desk.logs / f"{name}-{id(self):x}.log"
+        self.url = f"http://127.0.0.1:{settings.port}"
+        self.log = desk.logs / f"assistant-{settings.port}.log"
 
     async def start(self) -> None:
-        port = _free_port()
-        self.url = f"http://127.0.0.1:{port}"
-        settings = msgspec.structs.replace(self._settings, port=port)
         kept = {name: value for name, value in os.environ.items() if not name.startswith("REFDESK_")}
         with self.log.open("wb") as log:
             self.process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "refdesk", "assistant"),
-                env=kept | to_environment(settings),
+                env=kept | to_environment(self._settings),
                 stderr=log,
                 stdout=log,
             )
@@ -320,10 +317,13 @@ async def wait(seconds: float) -> None:
         await asyncio.wait_for(asyncio.Event().wait(), seconds)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _free_ports(count: int) -> list[int]:
+    """Ports that are free now, no two the same."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 async def fresh_valkey(url: str, *, number: int) -> str:
