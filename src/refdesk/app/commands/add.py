@@ -20,6 +20,7 @@ from refdesk.app.commands.client import (
     connect,
     console,
     json_option,
+    patiently,
     print_json,
     progress_console,
     run,
@@ -31,9 +32,9 @@ from refdesk.contracts.errors import InvalidRequest
 UPLOADS_AT_ONCE = 4
 LOOK_AGAIN_S = 2.0
 """How often documents still pending are looked up, beside the events."""
+LOOKUPS_MAX = 64
+"""How many of them, the oldest: looking must not cost the service more than indexing does."""
 LOOKUPS_AT_ONCE = 8
-RETRY_DELAYS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0)
-"""Between attempts at an upload while the service has a part that is just restarting."""
 
 
 class Upload(msgspec.Struct):
@@ -134,16 +135,10 @@ async def _add(files: Sequence[Path], *, fields: dict[str, str], wait: bool, url
 
 async def _upload(client: Client, path: Path, fields: dict[str, str]) -> Upload:
     """Tried again while the refusal is a passing one: what is put by its external id may be put twice."""
-    delays_s = iter(RETRY_DELAYS_S)
-    while True:
-        try:
-            return await _put(client, path, fields)
-        except (CallFailed, OSError) as error:
-            passing = isinstance(error, CallFailed) and error.passing
-            delay_s = next(delays_s, None) if passing else None
-            if delay_s is None:
-                return Upload(path, reason=str(error))
-        await asyncio.sleep(delay_s)
+    try:
+        return await patiently(lambda: _put(client, path, fields))
+    except (CallFailed, OSError) as error:
+        return Upload(path, reason=str(error))
 
 
 async def _put(client: Client, path: Path, fields: dict[str, str]) -> Upload:
@@ -173,7 +168,7 @@ async def _wait(client: Client, uploads: Sequence[Upload], on_progress: Any) -> 
     try:
         while pending := [upload for upload in by_id.values() if not upload.settled]:
             on_progress(len(uploads) - len(pending))
-            await _look(client, pending)
+            await _look(client, pending[:LOOKUPS_MAX])
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_AGAIN_S):
                     await _settled(pending)
