@@ -1,7 +1,11 @@
 """Who may have the model now: bounded concurrency, fair between principals, a bounded line that tells its length.
 
 Each principal has a line of their own; free slots go round the principals in turn, so a noisy one delays only themselves.
-The bounds are per process. A place is taken before any work is done for the question, so a refusal is early and cheap.
+The bounds are per process.
+
+A line absorbs a burst; under lasting overload it only makes everybody wait, and serves nobody sooner. So a line that has not
+been empty for a while (``STANDING_S``) is kept as short as doubles, at most, the time to the first word: what cannot be
+served soon is refused at once. This is CoDel's insight (Nichols & Jacobson, ACM Queue 2012) with the model as the link.
 """
 
 import asyncio
@@ -17,6 +21,10 @@ SMOOTHING = 0.2
 """Weight of the newest answer in the running mean of how long one takes."""
 FIRST_GUESS_S = 5.0
 """How long an answer takes, before the first one has ended."""
+FIRST_TOKEN_GUESS_S = 1.0
+"""How long it takes from a turn to the first word, before the first one was said."""
+STANDING_S = 2.0
+"""How long a line may last before it counts as standing rather than as a burst."""
 TELL_AGAIN_S = 2.0
 """How often somebody in line is told their position, when it has not changed."""
 
@@ -59,6 +67,11 @@ class Ticket:
             if not changed.done():
                 told = 0
 
+    def began(self) -> None:
+        """The first word is said."""
+        if self._called_at is not None:
+            self._admission.began(asyncio.get_running_loop().time() - self._called_at)
+
     def leave(self, *, wrote: bool = False) -> None:
         """``wrote``: an answer was written in this place, and how long that took tells others how long they wait."""
         if self._left:
@@ -76,6 +89,8 @@ class Admission:
         self._writing = 0
         self._waiting = 0
         self._mean_s = FIRST_GUESS_S
+        self._first_token_mean_s = FIRST_TOKEN_GUESS_S
+        self._line_since: float | None = None
         self._changed: asyncio.Future[None] | None = None
 
     @property
@@ -88,10 +103,14 @@ class Admission:
 
     def enter(self, principal_id: str) -> Ticket:
         """Takes a place at once; raises Overloaded or TooManyRequests when the line is full."""
-        if self._writing >= self._limits.concurrent_max:
-            self._refuse_if_full(principal_id)
+        self.check(principal_id)
         telemetry.admission.labels("admitted", "").inc()
         return self.enter_late(principal_id)
+
+    def check(self, principal_id: str) -> None:
+        """Raises what ``enter`` would raise now, without entering."""
+        if self._writing >= self._limits.concurrent_max:
+            self._refuse_if_full(principal_id)
 
     def enter_late(self, principal_id: str) -> Ticket:
         """Takes a place even when the line is full: for an answer that people are reading already."""
@@ -130,6 +149,10 @@ class Admission:
         """One more answer has taken so long."""
         self._mean_s += SMOOTHING * (seconds - self._mean_s)
 
+    def began(self, seconds: float) -> None:
+        """One more answer has begun so long after its turn came."""
+        self._first_token_mean_s += SMOOTHING * (seconds - self._first_token_mean_s)
+
     def left(self, ticket: Ticket) -> None:
         if ticket.admitted:
             self._writing -= 1
@@ -153,7 +176,19 @@ class Admission:
             self._writing += 1
             ticket.call()
 
+    def _places(self) -> int:
+        """How long the line may be now."""
+        now = asyncio.get_running_loop().time()
+        if self._line_since is None or now - self._line_since < STANDING_S:
+            return self._limits.waiting_max
+        soon = int(self._limits.concurrent_max * self._first_token_mean_s / self._mean_s)
+        return min(self._limits.waiting_max, max(1, soon))
+
     def _tell(self) -> None:
+        if not self._waiting:
+            self._line_since = None
+        elif self._line_since is None:
+            self._line_since = asyncio.get_running_loop().time()
         telemetry.inflight.labels("writing").set(self._writing)
         telemetry.inflight.labels("waiting").set(self._waiting)
         if self._changed is not None and not self._changed.done():
@@ -172,13 +207,14 @@ class Admission:
                 limit=limits.waiting_per_principal_max,
                 actual=own,
             )
-        if self._waiting >= limits.waiting_max:
+        places = self._places()
+        if self._waiting >= places:
             telemetry.admission.labels("refused", "capacity").inc()
             raise Overloaded(
-                f"{self._waiting} questions are waiting already; the limit is {limits.waiting_max} (REFDESK_WAITING_MAX). "
-                "Ask again after Retry-After.",
+                f"{self._waiting} questions are waiting already; at present {places} may (at most {limits.waiting_max}, "
+                "REFDESK_WAITING_MAX). Ask again after Retry-After.",
                 retry_after_s=self._retry_after_s(),
-                limit=limits.waiting_max,
+                limit=places,
                 actual=self._waiting,
             )
 

@@ -3,9 +3,9 @@
 ``ask`` takes a question to the point where its log exists and somebody is writing it; ``read`` follows the log. Every
 transport (SSE, WebSocket, JSON, the command line) is an encoding of the two.
 
-    ask ─ limits ─ budget ─ a place in line ─ replay? ─ evidence ─ join? ─ write ─┐
-                                  │              │           │                  │
-                                refused        the log of an earlier question   a new log ──▶ read
+    ask ─ limits ─ replay? ─ evidence ─ join? ─ a place in line, budget ─ write ─┐
+             │        │                   │               │                      │
+          refused    the log of an earlier question     refused              a new log ──▶ read
 """
 
 import asyncio
@@ -37,8 +37,6 @@ from refdesk.outside.valkey import Valkey, ValkeyError
 
 logger = logging.getLogger(__name__)
 
-JOIN_ATTEMPTS = 3
-"""How often a place that turns out to be abandoned is claimed again."""
 WATCH_INTERVAL_S = 0.1
 STOP_CHANNEL = "refdesk:stop"
 ID_TIME_DIGITS = 12
@@ -52,14 +50,12 @@ class Stop(msgspec.Struct, frozen=True):
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """A question inside its limits, with what an answer to it holds until it is settled."""
+    """A question inside its limits, with the conversation it belongs to."""
 
     question: Question
     principal: Principal
     output_tokens_max: int
     turns: tuple[Turn, ...]
-    reservation: Reservation
-    ticket: Ticket
     span: tracing.Span
 
 
@@ -104,15 +100,11 @@ class Assistant:
         """Begins an answer; follow it with ``read``. Raises the refusal when there will be none."""
         asked = await self._admit(question, principal)
         with tracing.current(asked.span):
-            return await self._ask(asked)
-
-    async def _ask(self, asked: Asked) -> AnswerRecord:
-        try:
-            epoch = await self._retrieval.epoch()
-            return await self._replay(asked, epoch) or await self._answer(asked, epoch)
-        except BaseException:
-            await self._let_go(asked)
-            raise
+            try:
+                return await self._replay(asked) or await self._answer(asked)
+            except BaseException as error:
+                tracing.end(asked.span, error=error)
+                raise
 
     async def search(self, question: Question, principal: Principal, *, limit: int) -> Evidence:
         """The passages that match, without an answer."""
@@ -123,81 +115,62 @@ class Assistant:
         )
 
     async def _admit(self, question: Question, principal: Principal) -> Asked:
-        """Everything that can refuse a question, before any work is done for it."""
+        """What can refuse a question before any work is done for it."""
         self._limits.check_question(question.question)
         output_tokens_max = self._limits.output_tokens(question)
         await self._wait_until_fresh(question)
-        ticket = self._admission.enter(principal.id)
-        try:
-            reservation = await self._budget.reserve(principal.id, self._limits.tokens_at_most(question))
-        except BaseException:
-            ticket.leave()
-            raise
-        asked = Asked(question, principal, output_tokens_max, (), reservation, ticket, tracing.start(tracing.ANSWER))
-        try:
-            turns = await self._conversations.turns(question.conversation_id, principal)
-        except BaseException:
-            await self._let_go(asked)
-            raise
-        return msgspec.structs.replace(asked, turns=turns)
+        await self._budget.count_request(principal.id)
+        turns = await self._conversations.turns(question.conversation_id, principal)
+        return Asked(question, principal, output_tokens_max, turns, tracing.start(tracing.ANSWER))
 
     async def _wait_until_fresh(self, question: Question) -> None:
         tokens = [FreshnessToken.parse(text) for text in question.after]
         await self._retrieval.wait_until_searchable(tokens, wait_seconds=self._limits.wait_seconds(question))
 
-    async def _replay(self, asked: Asked, epoch: str | None) -> AnswerRecord | None:
-        """The fast path: the same question was answered, and nothing at all has changed since."""
-        if asked.question.cache == "bypass" or asked.turns or epoch is None:
+    async def _replay(self, asked: Asked) -> AnswerRecord | None:
+        """The fast path: the same question was answered, and nothing at all has changed since.
+
+        A question that nobody has asked lately will need the model: it is refused here when there is no room.
+        """
+        exact = None
+        if asked.question.cache == "use" and not asked.turns:
+            exact = await self._cache.exact(self._exact_key(asked))
+        if exact is None:
+            self._admission.check(asked.principal.id)
             return None
-        exact = await self._cache.exact(self._exact_key(asked))
-        if exact is None or exact.epoch != epoch:
-            telemetry.cache_requests.labels("exact", "miss").inc()
-            return None
-        log = await self._joinable(exact.log_id)
+        log = await self._joinable(exact.log_id) if exact.epoch == await self._retrieval.epoch() else None
         if log is None or not log.reusable:
+            telemetry.cache_requests.labels("exact", "miss").inc()
             return None
         return await self._share(asked, log, "hit", layer="exact")
 
-    async def _answer(self, asked: Asked, epoch: str | None) -> AnswerRecord:
+    async def _answer(self, asked: Asked) -> AnswerRecord:
         """Evidence first; then the log that stands on it: somebody's, or a new one."""
-        question = asked.question
+        epoch = await self._retrieval.epoch()
         evidence = await self._retrieval.gather(
-            standalone(question.question, asked.turns),
+            standalone(asked.question.question, asked.turns),
             scope=asked.principal.scope,
-            filters=question.filters,
+            filters=asked.question.filters,
             limit=self._writer.passages_read,
         )
         telemetry.retrieval_results.observe(len(evidence.passages))
-        mine = self._new_log()
-        try:
-            return await self._share_or_write(asked, evidence, mine, epoch)
-        except BaseException:
-            self._journal.forget(mine.id)
-            raise
-
-    async def _share_or_write(
-        self, asked: Asked, evidence: Evidence, mine: AnswerLog, epoch: str | None
-    ) -> AnswerRecord:
-        question, bypass = asked.question, asked.question.cache == "bypass"
-        if bypass or not evidence.vouched:
-            return await self._write(asked, evidence, mine, "bypass" if bypass else "miss", flight=None)
+        if asked.question.cache == "bypass":
+            return await self._write(asked, evidence, "bypass")
+        if not evidence.vouched:
+            return await self._write(asked, evidence, "miss")
         keys = flight(
-            question, evidence, turns=asked.turns, model=self._writer.model, output_tokens_max=asked.output_tokens_max
+            asked.question,
+            evidence,
+            turns=asked.turns,
+            model=self._writer.model,
+            output_tokens_max=asked.output_tokens_max,
         )
-        if (record := await self._reuse_similar(asked, evidence, keys)) is not None:
-            self._journal.forget(mine.id)
-            return record
-        log = await self._join(keys.own, mine)
-        if log is None:
-            telemetry.cache_requests.labels("fingerprint", "miss").inc()
-            record = await self._write(asked, evidence, mine, "miss", flight=keys.own)
-            if self._similar is not None:
-                await self._similar.remember(question.question, evidence.vector, key=keys.shared, log_id=mine.id)
-        else:
-            self._journal.forget(mine.id)
-            outcome: CacheOutcome = "hit" if log.finished else "coalesced"
-            record = await self._share(asked, log, outcome, layer="fingerprint")
-        if epoch is not None and not asked.turns:
+        record = (
+            await self._reuse_similar(asked, evidence, keys)
+            or await self._join(asked, keys.own)
+            or await self._write(asked, evidence, "miss", keys=keys)
+        )
+        if epoch is not None and not asked.turns and record.accepted.cache != "semantic":
             await self._cache.keep_exact(self._exact_key(asked), Exact(record.log_id, epoch))
         return record
 
@@ -212,41 +185,81 @@ class Assistant:
             return None
         return await self._share(asked, log, "semantic", layer="semantic")
 
-    async def _join(self, flight: str, mine: AnswerLog) -> AnswerLog | None:
-        """The log to share for this fingerprint; None when ``mine`` is now the one to be written."""
-        for _ in range(JOIN_ATTEMPTS):
-            holder = await self._cache.claim(flight, mine.id, lease=self._journal.lease(mine.id))
-            if holder == mine.id:
-                return None
-            log = await self._joinable(holder)
-            if log is not None and (not log.finished or log.reusable):
-                await self._journal.joining(log)
-                return log
-            await self._cache.release(flight, holder)
+    async def _join(self, asked: Asked, key: str) -> AnswerRecord | None:
+        """The log that holds this place, finished or running; None when it is free, or held by one that is of no use."""
+        holder = await self._cache.holder(key)
+        log = None if holder is None else await self._joinable(holder)
+        if log is not None and (not log.finished or log.reusable):
+            await self._journal.joining(log)
+            return await self._share(asked, log, "hit" if log.finished else "coalesced", layer="fingerprint")
+        if holder is not None:
+            await self._cache.release(key, holder)
         return None
+
+    async def _share(self, asked: Asked, log: AnswerLog, outcome: CacheOutcome, *, layer: str) -> AnswerRecord:
+        """Points the asker at a log that exists."""
+        telemetry.cache_requests.labels(layer, "wait" if outcome == "coalesced" else "hit").inc()
+        record = self._record(asked, log.id, outcome)
+        await asyncio.gather(self._journal.save(record), self._converse(asked, log))
+        tracing.end(asked.span)
+        return record
+
+    async def _write(
+        self, asked: Asked, evidence: Evidence, outcome: CacheOutcome, *, keys: Flight | None = None
+    ) -> AnswerRecord:
+        """A new log, once there is room and budget for it; with ``keys``, one that others may join."""
+        ticket, reservation = await self._take_place(asked)
+        log = self._new_log()
+        try:
+            if keys is not None and not await self._claim(keys.own, log):
+                self._journal.forget(log.id)
+                ticket.leave()
+                await self._budget.settle(reservation, used=0)
+                return await self._join(asked, keys.own) or await self._write(asked, evidence, outcome)
+            job = self._job(asked, evidence, fingerprint=None if keys is None else keys.own)
+            record = self._record(asked, log.id, outcome)
+            await asyncio.gather(self._journal.save(record, job=msgspec.json.encode(job)), self._converse(asked, log))
+        except BaseException:
+            self._journal.forget(log.id)
+            ticket.leave()
+            await self._budget.settle(reservation, used=0)
+            raise
+        self._begin(log, job, ticket=ticket, reservation=reservation, span=asked.span)
+        if keys is not None:
+            telemetry.cache_requests.labels("fingerprint", "miss").inc()
+            await self._remember(asked, evidence, keys, log)
+        return record
+
+    async def _take_place(self, asked: Asked) -> tuple[Ticket, Reservation]:
+        ticket = self._admission.enter(asked.principal.id)
+        try:
+            tokens = self._limits.tokens_at_most(asked.question)
+            return ticket, await self._budget.reserve(asked.principal.id, tokens)
+        except BaseException:
+            ticket.leave()
+            raise
+
+    async def _claim(self, key: str, log: AnswerLog) -> bool:
+        """Whether the place is now the log's; False when somebody was faster."""
+        return await self._cache.claim(key, log.id, lease=self._journal.lease(log.id)) == log.id
+
+    async def _remember(self, asked: Asked, evidence: Evidence, keys: Flight, log: AnswerLog) -> None:
+        if self._similar is not None:
+            await self._similar.remember(asked.question.question, evidence.vector, key=keys.shared, log_id=log.id)
 
     def _new_log(self) -> AnswerLog:
         log_id = _new_id()
         return self._journal.start(log_id, on_superseded=lambda: self._cancel(log_id, as_error=ShuttingDown))
 
-    async def _share(self, asked: Asked, log: AnswerLog, outcome: CacheOutcome, *, layer: str) -> AnswerRecord:
-        """Points the asker at a log that exists; nothing is held for them any more."""
-        telemetry.cache_requests.labels(layer, "wait" if outcome == "coalesced" else "hit").inc()
-        record = self._record(asked, log.id, outcome)
-        await asyncio.gather(self._journal.save(record), self._converse(asked, log), self._let_go(asked))
-        return record
-
-    async def _write(
-        self, asked: Asked, evidence: Evidence, log: AnswerLog, outcome: CacheOutcome, *, flight: str | None
-    ) -> AnswerRecord:
-        job = Job(
+    def _job(self, asked: Asked, evidence: Evidence, *, fingerprint: str | None) -> Job:
+        return Job(
             assignment=Assignment(
                 question=standalone(asked.question.question, asked.turns),
                 sources=evidence.sources(),
                 history=as_messages(asked.turns),
                 output_tokens_max=asked.output_tokens_max,
             ),
-            fingerprint=flight,
+            fingerprint=fingerprint,
             principal_id=asked.principal.id,
             vouched=evidence.vouched,
             as_of=evidence.as_of,
@@ -254,10 +267,6 @@ class Assistant:
             embed_s=evidence.embed_s,
             retrieve_s=evidence.retrieve_s,
         )
-        record = self._record(asked, log.id, outcome)
-        await asyncio.gather(self._journal.save(record, job=msgspec.json.encode(job)), self._converse(asked, log))
-        self._begin(log, job, ticket=asked.ticket, reservation=asked.reservation, span=asked.span)
-        return record
 
     def _begin(
         self, log: AnswerLog, job: Job, *, ticket: Ticket, reservation: Reservation | None, span: tracing.Span
@@ -421,11 +430,6 @@ class Assistant:
         await self._conversations.add(
             question.conversation_id, asked.principal, question=question.question, log_id=log.id
         )
-
-    async def _let_go(self, asked: Asked) -> None:
-        asked.ticket.leave()
-        tracing.end(asked.span)
-        await self._budget.settle(asked.reservation, used=0)
 
     def _exact_key(self, asked: Asked) -> str:
         return exact_key(

@@ -1,6 +1,6 @@
 """Requests and tokens per principal: reserved before the work, settled after it, atomically across replicas.
 
-A question reserves what it may use at most (estimated input plus allowed output) in every window at once, or nothing at all;
+An answer reserves what it may use at most (estimated input plus allowed output) in every window at once, or nothing at all;
 settling gives back what was not used. A reservation lives on a lease, which ``run`` renews: it returns when its process dies.
 Windows are fixed: a minute and a (UTC) day. All of it is one Lua script each way, so two askers can never both take the last
 token.
@@ -22,35 +22,41 @@ from refdesk.outside.valkey import Valkey, ValkeyError
 
 logger = logging.getLogger(__name__)
 
+MINUTE_S, DAY_S = 60, 86400
 LEASE_S = 120
 """How long a reservation lives without being settled or renewed."""
 RENEW_INTERVAL_S = 30
 
-# KEYS: requests/minute, tokens/minute, tokens/day, reservations (zset by expiry), reserved amounts (hash)
-# ARGV: now, reservation id, tokens, limits (requests/minute, tokens/minute, tokens/day, concurrent), lease, left of minute, day
+_COUNT = """
+local requests = tonumber(redis.call('GET', KEYS[1]) or '0')
+if requests >= tonumber(ARGV[1]) then return requests end
+redis.call('INCR', KEYS[1])
+redis.call('EXPIRE', KEYS[1], 120)
+return -1
+"""
+"""Counts one question unless the limit is reached; then says how many there were. KEYS: requests; ARGV: limit."""
+
+# KEYS: tokens/minute, tokens/day, reservations (zset by expiry), reserved amounts (hash)
+# ARGV: now, reservation id, tokens, limits (tokens/minute, tokens/day, concurrent), lease, left of minute, day
 _RESERVE = """
 local now = tonumber(ARGV[1])
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now)) do
-  redis.call('ZREM', KEYS[4], id)
-  redis.call('HDEL', KEYS[5], id)
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now)) do
+  redis.call('ZREM', KEYS[3], id)
+  redis.call('HDEL', KEYS[4], id)
 end
 local tokens = tonumber(ARGV[3])
 local held = 0
-for _, amount in ipairs(redis.call('HVALS', KEYS[5])) do held = held + tonumber(amount) end
-local open = redis.call('ZCARD', KEYS[4])
-if open >= tonumber(ARGV[7]) then return {'concurrent', open, 1} end
-local requests = tonumber(redis.call('GET', KEYS[1]) or '0')
-if requests >= tonumber(ARGV[4]) then return {'requests_per_minute', requests, ARGV[9]} end
-local minute = tonumber(redis.call('GET', KEYS[2]) or '0') + held
-if minute + tokens > tonumber(ARGV[5]) then return {'tokens_per_minute', minute, ARGV[9]} end
-local day = tonumber(redis.call('GET', KEYS[3]) or '0') + held
-if day + tokens > tonumber(ARGV[6]) then return {'tokens_per_day', day, ARGV[10]} end
-redis.call('INCR', KEYS[1])
-redis.call('EXPIRE', KEYS[1], 120)
-redis.call('ZADD', KEYS[4], now + tonumber(ARGV[8]), ARGV[2])
-redis.call('HSET', KEYS[5], ARGV[2], tokens)
+for _, amount in ipairs(redis.call('HVALS', KEYS[4])) do held = held + tonumber(amount) end
+local open = redis.call('ZCARD', KEYS[3])
+if open >= tonumber(ARGV[6]) then return {'concurrent', open, 1} end
+local minute = tonumber(redis.call('GET', KEYS[1]) or '0') + held
+if minute + tokens > tonumber(ARGV[4]) then return {'tokens_per_minute', minute, ARGV[8]} end
+local day = tonumber(redis.call('GET', KEYS[2]) or '0') + held
+if day + tokens > tonumber(ARGV[5]) then return {'tokens_per_day', day, ARGV[9]} end
+redis.call('ZADD', KEYS[3], now + tonumber(ARGV[7]), ARGV[2])
+redis.call('HSET', KEYS[4], ARGV[2], tokens)
+redis.call('EXPIRE', KEYS[3], 172800)
 redis.call('EXPIRE', KEYS[4], 172800)
-redis.call('EXPIRE', KEYS[5], 172800)
 return {'ok', 0, 0}
 """
 
@@ -98,8 +104,21 @@ class Budget:
         self._clock = clock
         self._valkey = valkey
         self._open: dict[str, Reservation] = {}
+        self._count = valkey.register_script(_COUNT)
         self._reserve = valkey.register_script(_RESERVE)
         self._settle = valkey.register_script(_SETTLE)
+
+    async def count_request(self, principal_id: str) -> None:
+        """Counts one question; raises TooManyRequests when there were enough of them this minute."""
+        now, limit = self._clock(), self._limits.requests_per_minute
+        try:
+            actual = await self._count([f"{_hash_tag(principal_id)}:requests:{int(now) // MINUTE_S}"], [limit])
+        except ValkeyError as error:
+            telemetry.budget_unchecked.inc()
+            logger.warning("a question could not be counted: %s", error)
+            return
+        if int(actual) >= 0:
+            raise self._refusal("requests_per_minute", int(actual), 0, MINUTE_S - int(now) % MINUTE_S)
 
     async def reserve(self, principal_id: str, tokens: int) -> Reservation:
         """Sets ``tokens`` aside; raises TooManyRequests naming the limit that is reached."""
@@ -108,16 +127,15 @@ class Budget:
             now,
             reservation_id,
             tokens,
-            limits.requests_per_minute,
             limits.tokens_per_minute,
             limits.tokens_per_day,
             limits.concurrent,
             LEASE_S,
-            60 - int(now) % 60,
-            86400 - int(now) % 86400,
+            MINUTE_S - int(now) % MINUTE_S,
+            DAY_S - int(now) % DAY_S,
         ]
         try:
-            outcome, actual, retry_after = await self._reserve(_reserve_keys(principal_id, now), values)
+            outcome, actual, retry_after = await self._reserve(_token_keys(principal_id, now), values)
         except ValkeyError as error:
             telemetry.budget_unchecked.inc()
             logger.warning("a budget could not be checked: %s", error)
@@ -134,7 +152,7 @@ class Budget:
             return
         telemetry.budget_reserved.dec(reservation.tokens)
         try:
-            keys = _settle_keys(reservation.principal_id, self._clock())
+            keys = _token_keys(reservation.principal_id, self._clock())
             await self._settle(keys, [reservation.id, min(used, reservation.tokens)])
         except ValkeyError as error:
             logger.warning("a reservation is left to its lease: %s", error)
@@ -169,20 +187,14 @@ class Budget:
         )
 
 
-def _reserve_keys(principal_id: str, now: float) -> list[str]:
-    minute, day = int(now) // 60, int(now) // 86400
+def _token_keys(principal_id: str, now: float) -> list[str]:
     name = _hash_tag(principal_id)
     return [
-        f"{name}:requests:{minute}",
-        f"{name}:tokens:m{minute}",
-        f"{name}:tokens:d{day}",
+        f"{name}:tokens:m{int(now) // MINUTE_S}",
+        f"{name}:tokens:d{int(now) // DAY_S}",
         f"{name}:open",
         f"{name}:held",
     ]
-
-
-def _settle_keys(principal_id: str, now: float) -> list[str]:
-    return _reserve_keys(principal_id, now)[1:]
 
 
 def _hash_tag(principal_id: str) -> str:

@@ -14,6 +14,7 @@ themselves.
 import hashlib
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -68,6 +69,15 @@ class Cache:
             await self._valkey.set(key, msgspec.json.encode(exact), ex=self._retention_s)
         except ValkeyError as error:
             logger.warning("an answer is not cached: %s", error)
+
+    async def holder(self, key: str) -> str | None:
+        """The log that holds a place now, if any."""
+        try:
+            stored: Any = await self._valkey.get(key)
+        except ValkeyError as error:
+            logger.warning("a question is not coalesced: %s", error)
+            return None
+        return None if stored is None else stored.decode()
 
     async def claim(self, fingerprint: str, log_id: str, *, lease: Lease) -> str:
         """The log that answers this fingerprint: somebody's, or ``log_id``, which is then ours to write."""

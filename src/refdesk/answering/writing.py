@@ -138,6 +138,7 @@ class Writing:
     def _say(self, text: str) -> None:
         if self._first_token_s is None:
             self._first_token_s = time.monotonic() - self._started
+            self._ticket.began()
         fresh = self._new_part(text)
         if fresh:
             self._append(Delta(fresh))

@@ -132,13 +132,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The longest `wait_seconds` a question may ask for."""
     concurrent_answers_max: Count = 16
     """Answers one process lets the model write at a time."""
-    waiting_max: Whole = 64
+    waiting_max: Whole = 16
     """Questions in line for the model, per process."""
     waiting_per_principal_max: Whole = 16
     """Of these, questions of one principal."""
     concurrent_per_principal_max: Count = 64
     """Answers one principal may have under way."""
-    requests_per_minute_max: Count = 600
+    requests_per_minute_max: Count = 3000
     """Questions one principal may ask in a minute."""
     tokens_per_minute_max: Count = 2_000_000
     """Tokens, in and out, one principal may use in a minute."""
