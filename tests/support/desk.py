@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -328,7 +328,7 @@ def _free_ports(count: int) -> list[int]:
 
 async def fresh_valkey(url: str, *, number: int) -> str:
     """The URL of an emptied database of the session's Valkey."""
-    fresh = urlunsplit(urlsplit(url)._replace(query=f"db={number % VALKEY_DATABASES}"))
+    fresh = f"{url.partition('?')[0]}?db={number % VALKEY_DATABASES}"
     async with Redis.from_url(fresh) as valkey:
         await valkey.flushdb()
     return fresh

@@ -6,7 +6,7 @@ Whoever uses it decides what its absence means and says so there; ``ValkeyError`
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError as ValkeyError
@@ -18,13 +18,15 @@ Valkey = Redis
 CONNECT_TIMEOUT_S = 1.0
 COMMAND_TIMEOUT_S = 2.0
 CONNECTIONS_MAX = 64
+"""Whoever finds them all busy waits for one: an error would let a burst of questions past the budgets."""
 
 
 @asynccontextmanager
 async def open_valkey(url: str, *, name: str) -> AsyncIterator[Valkey]:
     """A client that connects on use. ``url``: ``redis://``, ``rediss://`` or ``unix://``; commands time out after 2 s."""
-    client: Valkey = Redis.from_url(
+    pool = BlockingConnectionPool.from_url(
         url,
+        timeout=COMMAND_TIMEOUT_S,
         client_name=name,
         socket_connect_timeout=CONNECT_TIMEOUT_S,
         socket_timeout=COMMAND_TIMEOUT_S,
@@ -32,6 +34,7 @@ async def open_valkey(url: str, *, name: str) -> AsyncIterator[Valkey]:
         max_connections=CONNECTIONS_MAX,
         retry=Retry(NoBackoff(), 1),
     )
+    client: Valkey = Redis.from_pool(pool)
     try:
         yield client
     finally:
