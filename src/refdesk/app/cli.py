@@ -16,6 +16,7 @@ COMMANDS: Mapping[str, str] = {
     "assistant": "refdesk.app.commands.services:assistant",
     "desk": "refdesk.app.commands.services:desk",
     "add": "refdesk.app.commands.add:command",
+    "sync": "refdesk.app.commands.sync:command",
     "ask": "refdesk.app.commands.ask:command",
     "search": "refdesk.app.commands.search:command",
     "status": "refdesk.app.commands.status:command",

@@ -27,6 +27,7 @@ from refdesk.outside.sse import EventStream, message
 
 PAGE_DEFAULT, PAGE_MAX = 50, 200
 MANIFEST_PAGE_DEFAULT, MANIFEST_PAGE_MAX = 500, 1000
+EXTERNAL_PAGE_MAX = 1000
 SEND_S_MAX = 60.0
 """How long a reader of content may take for one piece."""
 SHOWN_INLINE = frozenset({TEXT, MARKDOWN})
@@ -78,6 +79,9 @@ def endpoints(service: DocumentService, *, feed: DocumentFeed) -> list[Endpoint]
         _endpoint("GET", _ROOT, routes.page, "List documents, newest first", None, Page),
         _endpoint("GET", _ROOT + "/events", routes.events, "Watch documents change (server-sent events)"),
         *_operations(routes),
+        _endpoint(
+            "GET", _ROOT + "/by-external-id", routes.external, "List what stands under a prefix of names", None, Page
+        ),
         _endpoint("PUT", by_external_id, routes.put_external, "Create or replace a document", TextDocument, Document),
         _endpoint("GET", one, routes.read, "A document's metadata and state", None, Document),
         _endpoint("PUT", one, routes.replace, "Replace content or metadata", TextDocument, Document),
@@ -185,6 +189,15 @@ class _Routes:
             traceparent=_traceparent(request),
         )
         return _created(document) if created else _shown(document)
+
+    async def external(self, request: Request, principal: Principal) -> ASGIApp:
+        page = await self._service.external(
+            principal,
+            prefix=request.query_params.get("prefix", ""),
+            after=request.query_params.get("cursor") or None,
+            limit=query_int(request, "limit", default=PAGE_DEFAULT, low=1, high=EXTERNAL_PAGE_MAX),
+        )
+        return Json(page)
 
     async def delete(self, request: Request, principal: Principal) -> ASGIApp:
         await self._service.delete(

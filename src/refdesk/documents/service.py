@@ -8,6 +8,7 @@ import asyncio
 import base64
 import binascii
 import logging
+import sys
 from typing import Any, BinaryIO
 
 import msgspec
@@ -24,7 +25,7 @@ from refdesk.contracts.errors import (
     UnsupportedMediaType,
     VersionMismatch,
 )
-from refdesk.documents.changes import Change, Content, Limits, is_id, search_text
+from refdesk.documents.changes import Change, Content, Limits, external_id, is_id, search_text
 from refdesk.documents.store import Backlog, DocumentStore, Row, Selection, Standings, Writing
 from refdesk.outside.blobs import BlobMissing, Blobs, OpenBlob
 from refdesk.outside.media_types import HEAD_BYTES, SUPPORTED, detect_media_type
@@ -206,6 +207,23 @@ class DocumentService:
         more = len(documents) > limit
         return Page(documents=documents[:limit], next_cursor=_write_cursor(documents[limit - 1].id) if more else None)
 
+    async def external(self, principal: Principal, *, prefix: str, after: str | None, limit: int) -> Page:
+        """What stands under the external ids that begin with ``prefix``: of each, the document a write would replace.
+
+        In the order of their external ids; the cursor is the last one. Raises InvalidRequest.
+        """
+        prefix = external_id(prefix, self.limits)
+        documents = await self._store.external(
+            after=max(prefix, after or ""),
+            below=prefix + chr(sys.maxunicode),
+            owner=principal.id,
+            editor=_edits(principal),
+            scope=principal.scope,
+            count=limit + 1,
+        )
+        more = len(documents) > limit
+        return Page(documents=documents[:limit], next_cursor=documents[limit - 1].external_id if more else None)
+
     async def versions(self, document_id: str, *, scope: Scope) -> list[DocumentVersion]:
         """The newest ``limits.versions_shown_max``, newest first. Raises NotFound."""
         count = self.limits.versions_shown_max
@@ -278,8 +296,7 @@ class DocumentService:
         return await writing.read(row["id"])
 
     async def _find(self, writing: Writing, principal: Principal, key: str) -> str | None:
-        editor = principal.administrator or EDITORS in principal.groups
-        return await writing.find_external_id(key, owner=principal.id, editor=editor, scope=principal.scope)
+        return await writing.find_external_id(key, owner=principal.id, editor=_edits(principal), scope=principal.scope)
 
     async def _lock_for_change(
         self, writing: Writing, principal: Principal, document_id: str, if_match: frozenset[int] | None
@@ -303,6 +320,10 @@ def too_large(actual: int, limit: int) -> BodyTooLarge:
         limit=limit,
         actual=actual,
     )
+
+
+def _edits(principal: Principal) -> bool:
+    return principal.administrator or EDITORS in principal.groups
 
 
 def _require_may_change(principal: Principal, owner: str) -> None:

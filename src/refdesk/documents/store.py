@@ -177,6 +177,13 @@ class DocumentStore:
         rows = await self._fetch(self._sql.list_documents, {**msgspec.structs.asdict(selection), **_within(scope)})
         return [document_of(row) for row in rows]
 
+    async def external(
+        self, *, after: str, below: str, owner: str, editor: bool, scope: Scope, count: int
+    ) -> list[Document]:
+        """The document that a write under each external id between the two would mean, in their order."""
+        parameters = {"after": after, "below": below, "owner": owner, "editor": editor, "count": count}
+        return [document_of(row) for row in await self._fetch(self._sql.list_external, parameters | _within(scope))]
+
     async def versions(self, document_id: str, scope: Scope, *, count: int) -> list[DocumentVersion]:
         """Newest first; empty when the scope has no such document."""
         rows = await self._fetch(self._sql.list_versions, {"id": document_id, "count": count, **_within(scope)})

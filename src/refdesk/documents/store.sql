@@ -101,6 +101,16 @@ WHERE (%(everything)s OR audience && %(readers)s)
 ORDER BY id DESC
 LIMIT %(count)s;
 
+-- name: list_external
+-- What a write under each external id of a prefix would mean (see find_external_id), in the order of code points.
+-- Index: documents_external_id_order.
+SELECT DISTINCT ON (external_id COLLATE "C") * FROM current_documents
+WHERE external_id COLLATE "C" > %(after)s AND external_id COLLATE "C" < %(below)s
+  AND (owner = %(owner)s OR %(editor)s)
+  AND (%(everything)s OR audience && %(readers)s)
+ORDER BY external_id COLLATE "C", owner = %(owner)s DESC, id
+LIMIT %(count)s;
+
 -- name: list_versions
 -- Newest first. Index: document_versions_pkey.
 SELECT v.* FROM document_versions v JOIN current_documents d ON d.id = v.document_id

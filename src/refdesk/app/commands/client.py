@@ -1,7 +1,7 @@
 """The command line's side of the HTTP API."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,6 +38,8 @@ class CallFailed(RefdeskError):
 
 
 PASSING_STATUSES = frozenset({429, 503})
+RETRY_DELAYS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0)
+"""Between attempts while the service has a part that is just restarting."""
 
 
 class ServerSentEvent(msgspec.Struct, frozen=True):
@@ -118,6 +120,18 @@ def unless_passing() -> Iterator[None]:
     except CallFailed as error:
         if not error.passing:
             raise
+
+
+async def patiently(operation: Callable[[], Awaitable[T]]) -> T:
+    """The operation's result, tried again while its refusal is a passing one: for what may be done twice."""
+    for delay_s in RETRY_DELAYS_S:
+        try:
+            return await operation()
+        except CallFailed as error:
+            if not error.passing:
+                raise
+        await asyncio.sleep(delay_s)
+    return await operation()
 
 
 @asynccontextmanager

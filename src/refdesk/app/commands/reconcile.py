@@ -34,7 +34,7 @@ async def _reconcile(*, dry_run: bool, url: str | None) -> dict[str, Any]:
     checked = repaired = 0
     columns = (TextColumn("{task.description}"), TextColumn("{task.completed}"), TimeElapsedColumn())
     async with connect(url=url) as client:
-        with Progress(*columns, console=progress_console) as progress:
+        with Progress(*columns, console=progress_console, disable=not progress_console.is_terminal) as progress:
             comparing = progress.add_task("compared", total=None)
             cursor: str | None = None
             while True:

@@ -1,0 +1,254 @@
+"""`refdesk sync`: a folder mirrored into a real Document Service; exactly what changed there changes here."""
+
+import asyncio
+import contextlib
+import json
+import shutil
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import fsspec
+import pytest
+from tests.integration.documents_desk import ALICE, EDITOR, HR, STRANGER, Desk, eventually, key, open_desk
+from tests.support.running import REFDESK, Said, command, environment
+
+from refdesk.app.commands.client import Client
+from refdesk.app.mirror import AT_ONCE, Mirror, Report, Source
+from refdesk.contracts.access import Principal
+from refdesk.contracts.errors import InvalidRequest
+
+HANDBOOK = Path(__file__).parents[3] / "shared/data/handbook/18f"
+
+
+@pytest.fixture
+async def desk(fresh_database: str, tmp_path: Path) -> AsyncIterator[Desk]:
+    async with open_desk(fresh_database, tmp_path / "blobs") as desk:
+        yield desk
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Four files to mirror and one to leave."""
+    folder = tmp_path / "source"
+    for path, text in {
+        "leave.md": "# Leave\n\nThirty days.",
+        "benefits/pension.md": "# Pension\n\nYes.",
+        "benefits/Küche & Co.md": "# Kitchen\n\nOpen.",
+        "travel/rail 100%.txt": "Second class.",
+        ".git/config": "hidden",
+    }.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+    return folder
+
+
+async def sync(desk: Desk, source: Path | str, *options: str, by: Principal = ALICE) -> Said:
+    return await command(
+        "sync",
+        str(source),
+        "--json",
+        *options,
+        home=desk.directory.parent,
+        within_s=120.0,
+        REFDESK_URL=desk.url,
+        REFDESK_API_KEY=" ".join([by.id, *by.groups]),
+    )
+
+
+async def counts(desk: Desk, source: Path | str, *options: str) -> tuple[int, int, int, int]:
+    """Added, updated, deleted, unchanged, of a sync without failures."""
+    said = await sync(desk, source, *options)
+    assert (said.code, said.last["failed"]) == (0, []), said.err
+    return said.last["added"], said.last["updated"], said.last["deleted"], said.last["unchanged"]
+
+
+async def documents(desk: Desk, *, by: Principal = ALICE, prefix: str = "file://") -> dict[str, Any]:
+    """By external id."""
+    found: dict[str, Any] = {}
+    parameters = {"prefix": prefix, "limit": "3"}
+    while True:
+        page = (await desk.call("GET", "/by-external-id", by=by, params=parameters)).json
+        found |= {document["external_id"]: document for document in page["documents"]}
+        if page["next_cursor"] is None:
+            return found
+        parameters["cursor"] = page["next_cursor"]
+
+
+@contextlib.asynccontextmanager
+async def client(desk: Desk) -> AsyncIterator[Client]:
+    async with aiohttp.ClientSession(headers=key(ALICE)) as session:
+        yield Client(session, url=desk.url)
+
+
+async def mirror(desk: Desk, source: Source, *, interrupted_after: int | None = None) -> Report:
+    done = 0
+
+    def on_done() -> None:
+        nonlocal done
+        done += 1
+        if done == interrupted_after:
+            raise KeyboardInterruptStandIn
+
+    async with client(desk) as caller:
+        return await Mirror(caller, source, fields={}).run(on_listed=lambda _: None, on_done=on_done)
+
+
+class KeyboardInterruptStandIn(Exception):
+    """Ends a pass in the middle."""
+
+
+async def test_a_folder_becomes_documents_and_a_second_sync_changes_nothing(desk: Desk, folder: Path) -> None:
+    """Below folders too, whatever their names; hidden files stay where they are."""
+    assert await counts(desk, folder) == (4, 0, 0, 0)
+    before = await documents(desk)
+    assert len(before) == 4
+    assert all(external_id.endswith(f"{folder}/{document['filename']}") or "/benefits/" in external_id
+               or "/travel/" in external_id for external_id, document in before.items())  # fmt: skip
+    assert {document["title"] for document in before.values()} == {"leave", "pension", "Küche & Co", "rail 100%"}
+    assert await counts(desk, folder) == (0, 0, 0, 4)
+    assert await documents(desk) == {
+        name: {**document, "lag_seconds": pytest.approx(document["lag_seconds"], abs=60)}
+        for name, document in before.items()
+    }
+
+
+async def test_what_changed_in_the_source_changes_here_and_nothing_else(desk: Desk, folder: Path) -> None:
+    """Added, replaced, deleted; a dry run says the same and does nothing."""
+    assert await counts(desk, folder) == (4, 0, 0, 0)
+    mine = await desk.add("Mine", external_id=f"{folder}-2/leave.md")
+    (folder / "leave.md").write_text("# Leave\n\nThirty-one days.")
+    (folder / "new.md").write_text("# New\n\nText.")
+    shutil.rmtree(folder / "travel")
+    before = await documents(desk)
+    assert await counts(desk, folder, "--dry-run") == (1, 1, 1, 2)
+    assert {name: document["version"] for name, document in (await documents(desk)).items()} == {
+        name: document["version"] for name, document in before.items()
+    }
+    assert await counts(desk, folder) == (1, 1, 1, 2)
+    versions = {name.rpartition("/")[2]: document["version"] for name, document in (await documents(desk)).items()}
+    assert versions == {"leave.md": 2, "new.md": 1, "pension.md": 1, "Küche & Co.md": 1}
+    assert (await desk.call("GET", f"/{mine['id']}")).status == 200
+    assert await counts(desk, folder) == (0, 0, 0, 4)
+
+
+async def test_a_name_keeps_the_documents_when_the_source_moves(desk: Desk, folder: Path, tmp_path: Path) -> None:
+    """And readers and tags, given anew, make new versions."""
+    assert await counts(desk, folder, "--name", "handbook") == (4, 0, 0, 0)
+    moved = folder.rename(tmp_path / "moved")
+    assert await counts(desk, moved, "--name", "handbook/") == (0, 0, 0, 4)
+    assert await counts(desk, moved, "--name", "handbook", "--readers", "hr, legal", "--tags", "a") == (0, 4, 0, 0)
+    assert await counts(desk, moved, "--name", "handbook", "--readers", "legal,hr", "--tags", "a") == (0, 0, 0, 4)
+    found = await documents(desk, prefix="handbook/")
+    assert {tuple(document["readers"]) for document in found.values()} == {("hr", "legal")}
+
+
+async def test_an_interrupted_sync_goes_on(desk: Desk) -> None:
+    """From a URL that is no folder here; nothing is sent twice."""
+    files = fsspec.filesystem("memory")
+    files.pipe({f"/wiki/page-{number:02}.md": b"# Page\n\nText %d." % number for number in range(20)})
+    source = Source("memory://wiki")
+    assert source.prefix == "memory://wiki/"
+    with pytest.raises(ExceptionGroup):
+        await mirror(desk, source, interrupted_after=7)
+    done = len(await documents(desk, prefix="memory://wiki/"))
+    assert 7 <= done <= 7 + AT_ONCE
+    report = await mirror(desk, source)
+    assert (report.added, report.updated, report.unchanged, report.failed) == (20 - done, 0, done, [])
+    files.rm("/wiki/page-03.md")
+    report = await mirror(desk, source)
+    assert (report.deleted, report.unchanged) == (1, 19)
+
+
+async def test_what_is_refused_is_reported_and_stops_nothing(desk: Desk, folder: Path) -> None:
+    """Exit code 1; a file that cannot be read counts as there."""
+    await counts(desk, folder)
+    (folder / "image.bin").write_bytes(bytes(range(256)) * 8)
+    (folder / "empty.md").touch()
+    (folder / "leave.md").unlink()
+    (folder / "leave.md").symlink_to(folder / "nowhere")
+    said = await sync(desk, folder)
+    assert said.code == 1
+    assert {failure["path"] for failure in said.last["failed"]} == {"image.bin", "empty.md", "leave.md"}
+    assert said.last["unchanged"] == 3
+    assert "failed empty.md: " in said.out
+
+
+async def test_an_empty_or_missing_source_deletes_nothing_by_mistake(desk: Desk, folder: Path) -> None:
+    """A disk that is not mounted looks just like that."""
+    await counts(desk, folder)
+    emptied = folder.rename(folder.with_name("away"))
+    missing = await sync(desk, folder)
+    assert (missing.code, missing.out) == (1, "")
+    assert missing.err.endswith(f"There is no folder {folder}. Nothing was changed.\n")
+    folder.mkdir()
+    empty = await sync(desk, folder)
+    assert empty.code == 1 and "--allow-empty" in empty.err
+    assert len(await documents(desk)) == 4
+    assert await counts(desk, folder, "--allow-empty") == (0, 0, 4, 0)
+    assert emptied.is_dir()
+
+
+def test_a_source_of_an_unknown_kind_is_refused_in_one_sentence() -> None:
+    """Naming what is missing."""
+    with pytest.raises(InvalidRequest, match="nonsense"):
+        Source("nonsense://place")
+
+
+async def test_a_watched_source_is_followed_until_interrupted(desk: Desk, folder: Path) -> None:
+    """A pass after every interval."""
+    process = await asyncio.create_subprocess_exec(
+        *REFDESK, "sync", str(folder), "--watch", "--interval-s", "0.1",
+        env=environment(desk.directory.parent, REFDESK_URL=desk.url, REFDESK_API_KEY="alice"),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        assert b"4 added" in await process.stdout.readline()
+        (folder / "later.md").write_text("# Later\n\nText.")
+
+        async def followed() -> bool:
+            return len(await documents(desk)) == 5
+
+        await eventually(followed, within_s=60.0)
+    finally:
+        process.send_signal(signal.SIGINT)
+        await process.stdout.read()
+        await process.wait()
+    assert process.returncode == 130
+
+
+async def test_a_prefix_lists_what_a_write_would_replace(desk: Desk) -> None:
+    """One's own under each name; editors also see what others put there, once, and nobody sees what they may not."""
+    for by in (ALICE, STRANGER):
+        await desk.add(f"Of {by.id}", by=by, external_id="wiki/a", readers=["everyone"])
+    await desk.add("Hidden", by=HR, external_id="wiki/hr", readers=["hr"])
+    await desk.add("Beside", external_id="wikis/b")
+    assert {d["owner"] for d in (await documents(desk, prefix="wiki/")).values()} == {"alice"}
+    assert set(await documents(desk, by=HR, prefix="wiki/")) == {"wiki/hr"}
+    assert set(await documents(desk, by=EDITOR, prefix="wiki/")) == {"wiki/a"}
+    assert (await desk.call("GET", "/by-external-id")).status == 422
+
+
+async def test_a_real_handbook_changes_exactly_as_it_did(desk: Desk, tmp_path: Path) -> None:
+    """18F's handbook of 2024, then of 2025: the files of changes.json, and no other, change; then nothing does."""
+    if not HANDBOOK.is_dir():
+        pytest.skip(f"NO HANDBOOK: {HANDBOOK} is not there, so sync was tried on the small folder only.")
+    changes = json.loads((HANDBOOK / "changes.json").read_text())
+    source = tmp_path / "handbook"
+    shutil.copytree(HANDBOOK / "v1_2024-01-01", source)
+    total = len(changes["modified"]) + len(changes["deleted"]) + len(changes["unchanged"])
+    assert await counts(desk, source) == (total, 0, 0, 0)
+    first = {name.partition(f"{source}/")[2]: d["version"] for name, d in (await documents(desk)).items()}
+    assert len(first) == total and set(first.values()) == {1}
+    shutil.rmtree(source)
+    shutil.copytree(HANDBOOK / "v2_2025-02-27", source)
+    expected = (len(changes["added"]), len(changes["modified"]), len(changes["deleted"]), len(changes["unchanged"]))
+    assert await counts(desk, source) == expected
+    second = {name.partition(f"{source}/")[2]: d["version"] for name, d in (await documents(desk)).items()}
+    assert second.keys() - first.keys() == set(changes["added"])
+    assert first.keys() - second.keys() == set(changes["deleted"])
+    assert {path for path, version in second.items() if version == 2} == set(changes["modified"])
+    assert await counts(desk, source) == (0, 0, 0, sum(expected) - expected[2])
