@@ -18,9 +18,9 @@ import psutil
 
 from measuring import machine
 from refdesk.app import samples
-from refdesk.app.embedded_nats import free_port
-from refdesk.app.stack import Stack, StackOptions, running_stack
-from refdesk.app.supervisor import Service
+from refdesk.app.embedded.nats import free_port
+from refdesk.app.embedded.stack import Stack, StackOptions, running_stack
+from refdesk.app.embedded.supervisor import Service
 from refdesk.contracts.errors import Unavailable
 
 TARGET_CORE, LOAD_CORE = 0, 1

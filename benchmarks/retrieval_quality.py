@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from psycopg_pool import AsyncConnectionPool
 
-from refdesk.app.stack import StackOptions, running_stack
+from refdesk.app.embedded.stack import StackOptions, running_stack
 from refdesk.contracts.access import EVERYONE, Scope
 from refdesk.index import pgvector
 from refdesk.index.chunks import Chunk, IndexedDocument, embedded_text

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from refdesk.app.stack import StackOptions, StackUrls, running_stack, with_database
+from refdesk.app.embedded.stack import StackOptions, StackUrls, running_stack, with_database
 
 
 @pytest.fixture(scope="session")

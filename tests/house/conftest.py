@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from refdesk.app import server
+from refdesk.app.embedded.stack import StackUrls
 from refdesk.app.services import common, desk
 from refdesk.app.settings import load
-from refdesk.app.stack import StackUrls
 from refdesk.outside.http import Endpoint, SocketEndpoint
 
 ROOT = Path(__file__).parents[2]

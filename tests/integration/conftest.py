@@ -8,7 +8,7 @@ from tests.integration.nats_server import NatsServer
 from tests.support.desk import own_database
 from tests.support.pipeline import Pipeline, open_pipeline
 
-from refdesk.app.stack import StackUrls
+from refdesk.app.embedded.stack import StackUrls
 from refdesk.outside.embedding import PackagedEmbedder, open_packaged_embedder
 
 

@@ -15,9 +15,9 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from refdesk.app.children import ChildEvent
-from refdesk.app.stack import StackOptions, StackUrls
-from refdesk.app.supervisor import Service, supervise
+from refdesk.app.embedded.children import ChildEvent
+from refdesk.app.embedded.stack import StackOptions, StackUrls
+from refdesk.app.embedded.supervisor import Service, supervise
 from refdesk.contracts.errors import ConfigurationError
 
 

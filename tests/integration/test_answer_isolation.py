@@ -12,8 +12,8 @@ from tests.support.constant_embedder import constant_embedder
 from tests.support.desk import AnswerDesk, Here, own_desk, text_of
 from tests.support.scripted_llm import say
 
+from refdesk.app.embedded.stack import StackUrls
 from refdesk.app.services.models import open_embedder, open_index
-from refdesk.app.stack import StackUrls
 from refdesk.contracts.access import Principal
 from refdesk.outside.postgres import open_pool
 

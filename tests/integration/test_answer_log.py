@@ -26,7 +26,7 @@ from tests.support.desk import (
 )
 from tests.support.scripted_llm import ANSWER, Behaviour, refuse, say
 
-from refdesk.app.stack import StackUrls
+from refdesk.app.embedded.stack import StackUrls
 from refdesk.contracts.access import Principal
 
 QUESTION = "How many days of paid leave do employees have?"

@@ -8,7 +8,7 @@ import pytest
 from tests.support.desk import ASKER, LEAVE, AnswerDesk, Client, Here, events, own_desk, text_of
 from tests.support.scripted_llm import ANSWER, say
 
-from refdesk.app.stack import StackUrls
+from refdesk.app.embedded.stack import StackUrls
 from refdesk.contracts.access import Principal
 
 QUESTION = "How many days of paid leave do employees have?"

@@ -15,7 +15,7 @@ from tests.support.scripted_llm import ANSWER, say
 
 from refdesk.answering import budget as budgets
 from refdesk.answering.budget import Budget, BudgetLimits, Reservation
-from refdesk.app.stack import StackUrls
+from refdesk.app.embedded.stack import StackUrls
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import TooManyRequests
 from refdesk.outside.valkey import Valkey, open_valkey

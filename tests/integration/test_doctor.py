@@ -11,9 +11,9 @@ from tests.integration.documents_desk import serving
 
 from refdesk.app.commands import checks
 from refdesk.app.commands.checks import CHECKS, Finding, examine
+from refdesk.app.embedded.stack import StackUrls
 from refdesk.app.http import health_endpoints
 from refdesk.app.settings import load
-from refdesk.app.stack import StackUrls
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import Unavailable
 from refdesk.outside import embedding_graph

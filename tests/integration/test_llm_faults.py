@@ -15,7 +15,7 @@ import pytest
 from tests.support.desk import LEAVE, AnswerDesk, Event, Here, own_desk, text_of
 from tests.support.scripted_llm import ANSWER, CONTEXT_LENGTH, Behaviour, ScriptedLlm, refuse, say, scripted_llm
 
-from refdesk.app.stack import StackUrls
+from refdesk.app.embedded.stack import StackUrls
 from refdesk.contracts.errors import ModelFailed
 from refdesk.outside.llm import Clocks, Llm, LlmTimeout, Message
 

@@ -17,11 +17,12 @@ import psycopg
 import pytest
 import redis.asyncio
 
-from refdesk.app import embedded_nats, embedded_postgres
-from refdesk.app import stack as stack_module
-from refdesk.app.accounts import CAP_DAC_READ_SEARCH
-from refdesk.app.children import ChildEvent, StartFailed, restart_delay_s
-from refdesk.app.stack import (
+from refdesk.app.embedded import nats as embedded_nats
+from refdesk.app.embedded import postgres as embedded_postgres
+from refdesk.app.embedded import stack as stack_module
+from refdesk.app.embedded.accounts import CAP_DAC_READ_SEARCH
+from refdesk.app.embedded.children import ChildEvent, StartFailed, restart_delay_s
+from refdesk.app.embedded.stack import (
     DataDirectoryInUse,
     DataDirectoryUnusable,
     StackOptions,

@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from tests.support.desk import LEAVE, AnswerDesk, Client, Here, own_desk, until
 
-from refdesk.app.stack import StackUrls
+from refdesk.app.embedded.stack import StackUrls
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 QUESTION = "How many days of paid leave do employees have?"

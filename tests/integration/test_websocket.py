@@ -10,7 +10,7 @@ import pytest
 from tests.support.desk import ASKER, LEAVE, AnswerDesk, Here, own_desk, until
 from tests.support.scripted_llm import ANSWER, say
 
-from refdesk.app.stack import StackUrls
+from refdesk.app.embedded.stack import StackUrls
 from refdesk.contracts.access import Principal
 
 QUESTION = "How many days of paid leave do employees have?"

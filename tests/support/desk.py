@@ -24,12 +24,12 @@ import pytest
 from psycopg import sql
 from redis.asyncio import Redis
 
+from refdesk.app.embedded.stack import StackUrls, with_database
 from refdesk.app.keys import ApiKeys
 from refdesk.app.services import assistant
 from refdesk.app.services.common import open_keys
 from refdesk.app.services.models import open_index
 from refdesk.app.settings import Settings, to_environment
-from refdesk.app.stack import StackUrls, with_database
 from refdesk.contracts.access import Principal
 from refdesk.index.chunks import Chunk, IndexedDocument, embedded_text
 from refdesk.index.pgvector import PgvectorIndex

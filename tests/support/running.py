@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 import psutil
 
-from refdesk.app.embedded_nats import free_port
+from refdesk.app.embedded.nats import free_port
 
 REFDESK = (sys.executable, "-m", "refdesk")
 READY_S_MAX = 90.0

@@ -9,7 +9,7 @@ import pytest
 from fpdf import FPDF
 from tests.support.running import Refdesk, cited, command, start
 
-from refdesk.app.embedded_nats import free_port
+from refdesk.app.embedded.nats import free_port
 
 MANUAL = (
     "The wind tunnel of the Halvorsen laboratory opens at seven in the morning.",

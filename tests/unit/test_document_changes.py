@@ -2,8 +2,7 @@
 
 import pytest
 
-from refdesk.contracts.documents import Document
-from refdesk.contracts.documents import title_of
+from refdesk.contracts.documents import Document, title_of
 from refdesk.documents.changes import Change, Limits, filename, is_id, new_id, traceparent
 
 LIMITS = Limits()

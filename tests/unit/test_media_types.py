@@ -63,7 +63,10 @@ def test_a_kind_is_known_by_its_content(head: bytes, filename: str | None, decla
         (b"\x7fELF\x02\x01\x01\x00", "is a program"),
         (b"\x00\x00\x00\x20ftypisom", "is a recording .*transcript"),
         (ole_of("Something else"), "is an OLE file"),
-        (b"\x01" + os.urandom(4096), "is neither text nor a known document format; convert it to one of these: Markdown"),
+        (
+            b"\x01" + os.urandom(4096),
+            "is neither text nor a known document format; convert it to one of these: Markdown",
+        ),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_advice(head: bytes, advice: str) -> None:

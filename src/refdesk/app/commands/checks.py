@@ -22,9 +22,9 @@ import nats.errors
 import psycopg
 
 from refdesk.app.commands.client import operator_key_of
+from refdesk.app.embedded.stack import installed_binary
 from refdesk.app.server import bind
 from refdesk.app.settings import PREFIX, Loaded, Settings
-from refdesk.app.stack import installed_binary
 from refdesk.contracts.errors import ConfigurationError
 from refdesk.outside.valkey import ValkeyError, open_valkey
 

@@ -13,13 +13,13 @@ import msgspec
 
 from refdesk.app import samples, server, tiny_llm
 from refdesk.app import settings as app_settings
-from refdesk.app.children import ChildEvent
 from refdesk.app.commands.client import operator_key_path, run
 from refdesk.app.commands.reachable import require_servers
-from refdesk.app.embedded_nats import free_port
+from refdesk.app.embedded.children import ChildEvent
+from refdesk.app.embedded.nats import free_port
+from refdesk.app.embedded.stack import StackOptions, StackUrls, make_folder, writing
+from refdesk.app.embedded.supervisor import Service, supervise
 from refdesk.app.settings import Settings
-from refdesk.app.stack import StackOptions, StackUrls, make_folder, writing
-from refdesk.app.supervisor import Service, supervise
 from refdesk.contracts.errors import RefdeskError
 
 START_TIMEOUT_S = 90.0

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from refdesk.app.children import Child
-from refdesk.app.processes import Program
+from refdesk.app.embedded.children import Child
+from refdesk.app.embedded.processes import Program
 
 PROBE_TIMEOUT_S = 2.0
 START_TIMEOUT_S = 120.0

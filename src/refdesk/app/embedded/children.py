@@ -21,8 +21,8 @@ from typing import Literal
 
 import psutil
 
-from refdesk.app import processes
-from refdesk.app.processes import Guardian, Program
+from refdesk.app.embedded import processes
+from refdesk.app.embedded.processes import Guardian, Program
 from refdesk.contracts.errors import ConfigurationError, RefdeskError
 
 RESTART_DELAY_MIN_S = 0.1

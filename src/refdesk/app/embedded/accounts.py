@@ -10,7 +10,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from refdesk.app.processes import Account
+from refdesk.app.embedded.processes import Account
 from refdesk.contracts.errors import ConfigurationError
 
 CAP_DAC_OVERRIDE = 1  # linux/capability.h

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from refdesk.app.children import Child, ChildEvent, OnEvent, ignore
-from refdesk.app.processes import Program
-from refdesk.app.stack import StackOptions, StackUrls, running_stack
+from refdesk.app.embedded.children import Child, ChildEvent, OnEvent, ignore
+from refdesk.app.embedded.processes import Program
+from refdesk.app.embedded.stack import StackOptions, StackUrls, running_stack
 
 PROBE_TIMEOUT_S = 2.0
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

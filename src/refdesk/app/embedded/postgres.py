@@ -25,10 +25,10 @@ import psutil
 import psycopg
 from psycopg import sql
 
-from refdesk.app import processes
-from refdesk.app.accounts import account_for
-from refdesk.app.children import Child, StartFailed
-from refdesk.app.processes import Account, Program
+from refdesk.app.embedded import processes
+from refdesk.app.embedded.accounts import account_for
+from refdesk.app.embedded.children import Child, StartFailed
+from refdesk.app.embedded.processes import Account, Program
 
 USER = "refdesk"
 SOCKET_NAME = ".s.PGSQL.5432"

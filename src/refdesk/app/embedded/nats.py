@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from refdesk.app.children import Child, StartFailed
-from refdesk.app.processes import Program
+from refdesk.app.embedded.children import Child, StartFailed
+from refdesk.app.embedded.processes import Program
 
 PORTS = range(20_000, 32_768)
 """Below Linux's ephemeral ports. A client that tries again and again to reach a dead server on an ephemeral port will one

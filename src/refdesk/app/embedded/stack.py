@@ -26,16 +26,16 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 
-from refdesk.app.children import Child, Children, Folders, OnEvent, children, ignore
-from refdesk.app.embedded_nats import NatsPlace, free_port, nats_child
-from refdesk.app.embedded_postgres import (
+from refdesk.app.embedded.children import Child, Children, Folders, OnEvent, children, ignore
+from refdesk.app.embedded.nats import NatsPlace, free_port, nats_child
+from refdesk.app.embedded.postgres import (
     SOCKET_NAME,
     PostgresPlace,
     create_databases,
     create_vector_extension,
     postgres_child,
 )
-from refdesk.app.embedded_valkey import ValkeyPlace, valkey_child
+from refdesk.app.embedded.valkey import ValkeyPlace, valkey_child
 from refdesk.contracts.errors import ConfigurationError
 
 DATABASES = ("documents", "index", "access")
