@@ -18,7 +18,7 @@ from refdesk.outside.http import Endpoint, Policy, SocketEndpoint
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
 READS_THE_ENVIRONMENT = {"refdesk/app/settings.py"}
-HANDS_THE_ENVIRONMENT_ON = {"refdesk/app/processes.py"}
+HANDS_THE_ENVIRONMENT_ON = {"refdesk/app/embedded/processes.py"}
 """Children get ours as it is; nothing is read out of it."""
 
 AI_SIDE = (
