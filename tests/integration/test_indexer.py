@@ -18,7 +18,7 @@ from tests.integration.indexing_desk import QUICK, IndexingDesk, ScriptedDocumen
 from tests.integration.nats_server import NatsServer
 
 from refdesk.contracts.errors import DocumentRejected, ModelFailed, Unavailable
-from refdesk.contracts.events import INDEX_STREAM, DocumentDeleted, IndexApplied, IndexFailed, decode
+from refdesk.contracts.events import INDEX_STREAM, DocumentDeleted, IndexApplied, IndexFailed, decode, encode
 from refdesk.index.chunks import content_hash
 from refdesk.indexing.batching import EmbeddingBatcher
 from refdesk.indexing.content import Contents, Superseded
@@ -184,7 +184,19 @@ async def test_what_the_index_has_already_costs_no_fetch(desk: IndexingDesk) -> 
         await drained(desk)
     assert (desk.documents.calls, desk.embedder.texts) == (calls, texts)
     assert desk.worker.outcomes["unchanged"] == 20
-    assert len(await facts(desk)) == 1, "repetitions carry the same message id"
+    assert len(await facts(desk)) == 21, "whoever tells again is answered again"
+
+
+async def test_an_event_delivered_again_is_answered_once(desk: IndexingDesk) -> None:
+    """Its fact carries the event's id: the broker drops the repetition."""
+    event = desk.change("a", 1, POLICY)
+    payload = encode(event, event_id="the-same", source="/test")
+    async with working(desk):
+        for number in range(3):
+            await desk.broker.publish(event.subject, payload, message_id=f"delivery-{number}")
+        await drained(desk)
+    assert desk.worker.outcomes["unchanged"] == 2
+    assert len(await facts(desk)) == 1
 
 
 async def test_unchanged_chunks_keep_their_vectors(desk: IndexingDesk) -> None:

@@ -7,7 +7,8 @@ Every event ends in exactly one of these, and only then is it acknowledged:
     given up                      a dead letter is stored, IndexFailed(final) is published
 
 Until then it comes back: at once when a process dies, after a pause when an attempt failed. What is published carries a
-deterministic message id, so that a repetition within the broker's window is dropped; later ones are harmless.
+deterministic message id, so that a repetition of the same event within the broker's window is dropped; later ones are
+harmless. A document that is told again, under another event, is answered again: its state waits for that.
 
 An attempt counts only when the document may be at fault. When a part that Refdesk depends on is away (``Unavailable``,
 ``Overloaded``), the event waits and is tried for as long as that lasts: an outage must not fail documents. ``deliveries_max``
