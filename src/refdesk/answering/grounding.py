@@ -19,6 +19,8 @@ SUPPORT_SHARE_MIN = 0.6
 """Share of a sentence's content words that must stand in the cited passages."""
 
 _STOP = re.compile(r"""[.!?…]+["'”’)\]]*(?:\s*\[\d{1,3}(?:\s*,\s*\d{1,3})*\])*\s+(?=[^\s\[])|\s*\n+\s*""")
+_STOP_MARK = re.compile(r"[.!?…\n]")
+"""Without one there is no stop: most deltas need no closer look."""
 _OPEN_END = re.compile(r"(?:\s|\[[\d,\s]*(?:\]|$))*$")
 """White space, citations and what may become one: until more has come, nobody knows which sentence they belong to."""
 _CITATION = re.compile(r"\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
@@ -77,6 +79,8 @@ class SentenceSplitter:
 
     def feed(self, text: str) -> list[str]:
         self._rest += text
+        if _STOP_MARK.search(self._rest) is None:
+            return []
         sentences, start, search = [], 0, 0
         decided = _OPEN_END.search(self._rest)
         while (stop := _STOP.search(self._rest, search, decided.start() if decided else len(self._rest))) is not None:
@@ -118,17 +122,13 @@ class Grounding:
     """Checks sentences against the sources of one answer."""
 
     def __init__(self, sources: Iterable[Source]) -> None:
-        self._grounds = {
-            source.n: _Ground(
-                words=frozenset(content_words(f"{source.title} {source.heading or ''} {source.passage}")),
-                numbers=frozenset(numbers(f"{source.title} {source.heading or ''} {source.passage}")),
-            )
-            for source in sources
-        }
+        self._sources = {source.n: source for source in sources}
+        self._grounds: dict[int, _Ground] = {}
+        """Made when a source is first looked at: most answers cite one or two of theirs."""
 
     def check(self, text: str) -> Sentence:
         """The sentence as an event. Citations of sources that do not exist are not counted."""
-        cited = tuple(n for n in citations(text) if n in self._grounds)
+        cited = tuple(n for n in citations(text) if n in self._sources)
         if not cited:
             best = self._best(text)
             return Sentence(text=text, citations=best, supported=bool(best))
@@ -136,13 +136,20 @@ class Grounding:
 
     def _supports(self, text: str, cited: Sequence[int]) -> bool:
         words, figures = content_words(text) - numbers(text), numbers(text)
-        known = frozenset().union(*(self._grounds[n].words for n in cited))
-        known_figures = frozenset().union(*(self._grounds[n].numbers for n in cited))
+        known = frozenset().union(*(self._ground(n).words for n in cited))
+        known_figures = frozenset().union(*(self._ground(n).numbers for n in cited))
         if not figures <= known_figures:
             return False
         return not words or len(words & known) / len(words) >= SUPPORT_SHARE_MIN
 
     def _best(self, text: str) -> tuple[int, ...]:
         words = content_words(text)
-        ranked = sorted(self._grounds, key=lambda n: (-len(words & self._grounds[n].words), n))
+        ranked = sorted(self._sources, key=lambda n: (-len(words & self._ground(n).words), n))
         return next(((n,) for n in ranked if words and self._supports(text, (n,))), ())
+
+    def _ground(self, n: int) -> _Ground:
+        if n not in self._grounds:
+            source = self._sources[n]
+            text = f"{source.title} {source.heading or ''} {source.passage}"
+            self._grounds[n] = _Ground(words=frozenset(content_words(text)), numbers=frozenset(numbers(text)))
+        return self._grounds[n]

@@ -60,7 +60,8 @@ class AnswerLog:
         """When the last reader left or was about to come (loop time); meaningless while ``readers`` is not empty."""
         self._stopped: dict[str, float] = {}
         """When the readings of a stopped answer end at the latest (loop time)."""
-        self._changed: asyncio.Future[None] | None = None
+        self._waiting: list[asyncio.Future[None]] = []
+        """Readers that have read everything there is."""
 
     @property
     def finished(self) -> bool:
@@ -95,7 +96,9 @@ class AnswerLog:
 
     def stop(self, answer_id: str) -> None:
         """This answer is read no more: its readings end with the log if it ends now, and shortly without it if others read on."""
-        self._stopped[answer_id] = asyncio.get_running_loop().time() + STOPPED_READS_S
+        loop = asyncio.get_running_loop()
+        self._stopped[answer_id] = loop.time() + STOPPED_READS_S
+        loop.call_later(STOPPED_READS_S, self._wake)
         self.readers.pop(answer_id, None)
         self.touch()
         self._wake()
@@ -117,28 +120,30 @@ class AnswerLog:
                     batch = self.entries[position:]
                     position += len(batch)
                     yield batch
-                elif self.finished or not wait or not await self._change(self._stopped.get(answer_id)):
+                elif self.finished or not wait or self._is_over(answer_id):
                     return
+                else:
+                    await self._change()
         finally:
             self.readers[answer_id] -= 1
             self.readers = +self.readers
             self.touch()
 
-    async def _change(self, deadline: float | None) -> bool:
-        """Whether something has changed before the deadline (loop time)."""
-        if self._changed is None:
-            self._changed = asyncio.get_running_loop().create_future()
-        try:
-            async with asyncio.timeout_at(deadline):
-                await asyncio.shield(self._changed)
-        except TimeoutError:
-            return False
-        return True
+    def _is_over(self, answer_id: str) -> bool:
+        """Whether this answer was stopped, and the log has had its time to end."""
+        ends_at = self._stopped.get(answer_id)
+        return ends_at is not None and asyncio.get_running_loop().time() >= ends_at
+
+    async def _change(self) -> None:
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        await waiter
 
     def _wake(self) -> None:
-        if self._changed is not None and not self._changed.done():
-            self._changed.set_result(None)
-        self._changed = None
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(None)
 
 
 class AnswerRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,8 +8,8 @@ arrives in one network read is handed on as one ``Piece``.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Literal
 
 import aiohttp
@@ -159,50 +159,95 @@ class Llm:
     async def _pieces(self, response: aiohttp.ClientResponse, started: float) -> AsyncIterator[Piece]:
         """Cut the byte stream at line ends and merge what one read brought."""
         clocks, rest, finished = self._clocks, b"", False
-        deadline, waiting_for = started + clocks.first_token_s, "send its first token"
-        while True:
-            try:
-                data = await self._read(response, min(deadline, started + clocks.total_s), waiting_for=waiting_for)
-            except ModelFailed:
-                if finished:
-                    return
-                raise
-            if not data:
-                break
-            head, separator, rest = (rest + data).rpartition(b"\n")
-            if len(rest) > LINE_BYTES_MAX:
-                raise ModelFailed("The model sent something that is not an OpenAI stream: a line without an end.")
-            if not separator:
-                continue
-            piece, closed = _merge(head)
-            if piece.alive:
-                deadline, waiting_for = time.monotonic() + clocks.between_tokens_s, "go on"
-            if piece.finish_reason:
-                finished, deadline = True, time.monotonic() + LAST_WORDS_S
-            if piece.texts or piece.usage or piece.finish_reason:
-                yield piece
-            if closed:
-                break
+        with _deadline_of(response, latest=started + clocks.total_s) as deadline:
+            deadline.move(started + clocks.first_token_s, waiting_for="send its first token")
+            while True:
+                try:
+                    data = await self._read(response, deadline)
+                except ModelFailed:
+                    if finished:
+                        return
+                    raise
+                if not data:
+                    break
+                head, separator, rest = (rest + data).rpartition(b"\n")
+                if len(rest) > LINE_BYTES_MAX:
+                    raise ModelFailed("The model sent something that is not an OpenAI stream: a line without an end.")
+                if not separator:
+                    continue
+                piece, closed = _merge(head)
+                if piece.alive:
+                    deadline.move(time.monotonic() + clocks.between_tokens_s, waiting_for="go on")
+                if piece.finish_reason:
+                    finished = True
+                    deadline.move(time.monotonic() + LAST_WORDS_S, waiting_for="end")
+                if piece.texts or piece.usage or piece.finish_reason:
+                    yield piece
+                if closed:
+                    break
         if not finished:
             raise ModelFailed("The model's stream ended before its answer did.")
 
-    async def _read(self, response: aiohttp.ClientResponse, deadline: float, *, waiting_for: str) -> bytes:
-        seconds = max(deadline - time.monotonic(), 0)
+    async def _read(self, response: aiohttp.ClientResponse, deadline: "_Deadline") -> bytes:
         try:
-            async with asyncio.timeout(seconds):
-                return await response.content.readany()
+            return await response.content.readany()
         except TimeoutError as error:
-            raise LlmTimeout(f"The model {self.model} did not {waiting_for} in time.") from error
+            raise LlmTimeout(f"The model {self.model} did not {deadline.waiting_for} in time.") from error
         except (aiohttp.ClientError, OSError) as error:
             raise ModelFailed(f"The connection to the model broke: {error}.") from error
 
     async def _refusal(self, response: aiohttp.ClientResponse, started: float) -> ModelFailed:
-        body = await self._read(response, started + self._clocks.first_token_s, waiting_for="say why it refused")
+        with _deadline_of(response, latest=started + self._clocks.total_s) as deadline:
+            deadline.move(started + self._clocks.first_token_s, waiting_for="say why it refused")
+            body = await self._read(response, deadline)
         text = body[:ERROR_BODY_BYTES_MAX].decode(errors="replace")
         message = f"The model answered {response.status}: {text}"
         if response.status in (408, 409, 429) or response.status >= 500:
             return ModelFailed(message, retry_after_s=_retry_after(response))
         return LlmRefused(message)
+
+
+class _Deadline:
+    """Until when a response may be read; then its reads raise TimeoutError.
+
+    It moves with every token, so moving it costs nothing: the timer looks at it only when it goes off.
+    """
+
+    def __init__(self, response: aiohttp.ClientResponse, *, latest: float) -> None:
+        self.waiting_for = ""
+        self._content = response.content
+        self._latest = latest
+        self._at = self._timer_at = latest
+        self._timer = self._set_timer()
+
+    def move(self, at: float, *, waiting_for: str) -> None:
+        self._at, self.waiting_for = min(at, self._latest), waiting_for
+        if self._at < self._timer_at:
+            self._timer.cancel()
+            self._timer = self._set_timer()
+
+    def cancel(self) -> None:
+        self._timer.cancel()
+
+    def _set_timer(self) -> asyncio.TimerHandle:
+        self._timer_at = self._at
+        return asyncio.get_running_loop().call_later(max(self._at - time.monotonic(), 0), self._look)
+
+    def _look(self) -> None:
+        if time.monotonic() < self._at:
+            self._timer = self._set_timer()
+        else:
+            self._content.set_exception(TimeoutError())
+
+
+@contextmanager
+def _deadline_of(response: aiohttp.ClientResponse, *, latest: float) -> Iterator[_Deadline]:
+    """Times are those of ``time.monotonic``."""
+    deadline = _Deadline(response, latest=latest)
+    try:
+        yield deadline
+    finally:
+        deadline.cancel()
 
 
 def _merge(lines: bytes) -> tuple[Piece, bool]:
