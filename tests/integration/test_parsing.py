@@ -101,6 +101,12 @@ async def test_markdown_keeps_headings_lists_tables_and_code(pool: ParserPool) -
     ]
 
 
+async def test_a_page_of_front_matter_alone_is_its_title(pool: ParserPool) -> None:
+    """Handbooks keep such pages as signposts; who looks for them should find them."""
+    parsed = await pool.parse(b"---\ntitle: Billing policy\nredirect_to: /tock/\n---\n", kinds.MARKDOWN, "billing.md")
+    assert (parsed.title, parsed.text) == ("Billing policy", "Billing policy")
+
+
 async def test_html_reads_data_tables_as_rows_and_layout_tables_as_text(pool: ParserPool) -> None:
     """A table that only lays out the page becomes paragraphs; scripts and styles are no text."""
     source = (

@@ -53,12 +53,6 @@ def tell(line: str) -> None:
     sys.stdout.write(f"{line}\n")
 
 
-def prose(page: Path) -> str:
-    """What a Markdown page says after its front matter."""
-    text = page.read_text("utf-8")
-    return text.split("---", 2)[2].strip() if text.startswith("---") else text.strip()
-
-
 def check(chosen: list[dict[str, Any]], failed: dict[str, str]) -> None:
     """Files that are in order are indexed; whatever failed has a reason that says something."""
     in_order = {str(FORMATS / row["file"]) for row in chosen if row["class"] == "ok"}
@@ -90,9 +84,9 @@ async def test_every_file_is_indexed_or_fails_with_a_reason(empty_desk: Refdesk)
 @pytest.mark.long
 @pytest.mark.timeout(900)
 async def test_a_whole_handbook_is_indexed(empty_desk: Refdesk) -> None:
-    """All its pages but those that have only a front matter; its speed is printed."""
+    """All its pages, those included that have only a front matter; its speed is printed."""
     pages = sorted(path for path in HANDBOOK.rglob("*") if path.is_file())
     characters = sum(len(path.read_text("utf-8")) for path in pages)
     failed, took_s = await add(empty_desk, pages, within_s=800)
     tell(f"{len(pages)} pages in {took_s:.1f} s: {characters / took_s / 1000:.1f} kchar/s")
-    assert all(not prose(Path(path)) and "no text" in reason for path, reason in failed.items()), failed
+    assert not failed

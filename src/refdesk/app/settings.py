@@ -78,6 +78,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Pages one document may have."""
     parse_characters_max: Count = 20_000_000
     """Characters of text one document may have."""
+    parse_blocks_max: Count = 500_000
+    """Paragraphs, list items and table rows of one document together."""
+    parse_archive_members_max: Count = 10_000
+    """Files inside a DOCX, XLSX, ODT, EPUB and the like."""
+    parse_archive_bytes_max: Count = 256 * 1024 * 1024
+    """What those files may unpack to, all together."""
+    parse_archive_ratio_max: Count = 200
+    """How many times its size one of them may unpack to."""
     chunks_max: Count = 20_000
     """Chunks one document may have."""
     index_concurrency: Count = 4

@@ -28,12 +28,14 @@ _INLINE_SPACE = re.compile(r"[ \t\n\r\f]+")
 
 
 def read_markdown(text: str, writer: DocumentWriter) -> None:
-    """Writes a Markdown document. Front matter gives the title and is not text."""
+    """Writes a Markdown document. Front matter gives the title and is not text; a page that has nothing else is its title."""
     text = text.lstrip("\ufeff").replace("\r\n", "\n")
     if match := _FRONT_MATTER.match(text):
         title = _FRONT_TITLE.search(match[1])
         writer.title = title[1] if title else None
         text = text[match.end() :]
+        if writer.title and not text.strip():
+            writer.add("heading", writer.title, level=1)
     _MarkdownReader(writer).read(text)
 
 

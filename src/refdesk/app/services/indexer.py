@@ -80,4 +80,8 @@ def _parsing_limits(settings: Settings) -> ParsingLimits:
         memory_bytes_max=settings.parse_memory_bytes_max,
         pages_max=settings.parse_pages_max,
         characters_max=settings.parse_characters_max,
+        blocks_max=settings.parse_blocks_max,
+        archive_members_max=settings.parse_archive_members_max,
+        archive_bytes_max=settings.parse_archive_bytes_max,
+        archive_ratio_max=settings.parse_archive_ratio_max,
     )
