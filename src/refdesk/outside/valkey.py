@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as ConnectionBroken
 from redis.exceptions import RedisError as ValkeyError
 
 __all__ = ["Valkey", "ValkeyError", "open_valkey"]
@@ -23,7 +24,10 @@ CONNECTIONS_MAX = 64
 
 @asynccontextmanager
 async def open_valkey(url: str, *, name: str) -> AsyncIterator[Valkey]:
-    """A client that connects on use. ``url``: ``redis://``, ``rediss://`` or ``unix://``; commands time out after 2 s."""
+    """A client that connects on use. ``url``: ``redis://``, ``rediss://`` or ``unix://``; commands time out after 2 s.
+
+    A connection that broke is opened anew for the command; one that timed out is not waited for again.
+    """
     pool = BlockingConnectionPool.from_url(
         url,
         timeout=COMMAND_TIMEOUT_S,
@@ -32,7 +36,7 @@ async def open_valkey(url: str, *, name: str) -> AsyncIterator[Valkey]:
         socket_timeout=COMMAND_TIMEOUT_S,
         health_check_interval=15,
         max_connections=CONNECTIONS_MAX,
-        retry=Retry(NoBackoff(), 1),
+        retry=Retry(NoBackoff(), 1, supported_errors=(ConnectionBroken,)),
     )
     client: Valkey = Redis.from_pool(pool)
     try:
