@@ -7,6 +7,7 @@ stub has said: one that is lost, doubled or in the wrong place makes the stream 
 import asyncio
 import itertools
 import re
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -69,12 +70,13 @@ def _dechunked(body: bytes) -> bytes:
     return b"".join(parts)
 
 
-class _Asker(asyncio.Protocol):
+class Asker(asyncio.Protocol):
     """One connection. A stream is over when its last chunk has come, or the connection is lost."""
 
     transport: asyncio.Transport
     stream: Stream
     ended: asyncio.Future[None]
+    """Done when the last chunk has come, or all of a body with a Content-Length."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         self.transport = transport
@@ -87,14 +89,23 @@ class _Asker(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         now, stream = perf_counter(), self.stream
-        if not stream.reads and not data.startswith(b"HTTP/1.1 200"):
-            self.transport.abort()
+        if not stream.reads:
+            self._expect(data)
         stream.reads.append((now, data))
         if stream.first_at is None and stub_llm.FIRST in data:
             stream.first_at = now
         self._tail = (self._tail + data)[-len(END) :]
-        if self._tail == END and not self.ended.done():
+        self._left -= len(data)
+        if (self._tail == END or self._left <= 0) and not self.ended.done():
             self.ended.set_result(None)
+
+    def _expect(self, data: bytes) -> None:
+        """How many bytes a reply with a Content-Length has; one that is refused is not waited for."""
+        if not data.startswith(b"HTTP/1.1 200"):
+            self.transport.abort()
+        head, _, _ = data.partition(b"\r\n\r\n")
+        length = stub_llm.LENGTH.search(head)
+        self._left = len(head) + 4 + int(length[1]) if length else sys.maxsize
 
     def connection_lost(self, error: Exception | None) -> None:
         if not self.ended.done():
@@ -131,7 +142,7 @@ async def _ask_on(target: Target, running: Load, pieces: int, pace_s: float, *, 
     loop, asker = asyncio.get_running_loop(), None
     while not running.stopping:
         if asker is None or asker.transport.is_closing():
-            _, asker = await loop.create_connection(_Asker, "127.0.0.1", target.port)
+            _, asker = await loop.create_connection(Asker, "127.0.0.1", target.port)
         stream = asker.begin(target.request(next(_numbers), pieces))
         try:
             async with asyncio.timeout(ANSWER_S_MAX):
