@@ -277,6 +277,33 @@ async def vanish(here: Here, desk: AnswerDesk, point: str, number: int) -> None:
     assert desk.llm.open_calls == 0
 
 
+async def vanish_from_socket(here: Here, desk: AnswerDesk, number: int) -> None:
+    """The same on a WebSocket, in the middle of the stream."""
+    desk.llm.reset()
+    desk.llm.default = say(gate=asyncio.Event(), gate_at=4)
+    client = here.client()
+    socket = await client.session.ws_connect(f"{client.url}/api/answers/ws", headers=client.headers)
+    await socket.send_json({"type": "ask", "question": f"How many days, socket {number}?", "cache": "bypass"})
+    while (await socket.receive_json())["data"] != {"text": " leave"}:
+        pass
+    if number % 2:
+        socket._response.close()  # no closing handshake
+    else:
+        await socket.close()
+    left_at = asyncio.get_running_loop().time()
+    await asyncio.wait_for(desk.llm.calls[0].closed.wait(), STOP_S * 2)
+    assert desk.llm.calls[0].closed_at is not None
+    assert desk.llm.calls[0].closed_at - left_at <= STOP_S
+
+
+async def test_a_reader_who_vanishes_from_a_socket_stops_the_model(here: Here, desk: AnswerDesk) -> None:
+    """Within a second, whether they say goodbye or not."""
+    before = await settled_tasks()
+    for number in range(4):
+        await vanish_from_socket(here, desk, number)
+    await until(lambda: len(asyncio.all_tasks()) <= before, within_s=5)
+
+
 POINTS = ["before-retrieval", "before-first-token", "mid-stream", "json"]
 
 
