@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refdesk.answering.admission import Admission, AdmissionLimits, Ticket
+from refdesk.answering.admission import RECOVERY_S, STANDING_S, Admission, AdmissionLimits, Ticket
 from refdesk.contracts.errors import Overloaded, TooManyRequests
 
 PRINCIPALS = ("ann", "ben", "cyd")
@@ -147,3 +147,23 @@ async def test_places_are_neither_lost_nor_given_twice(steps: list[tuple[str, in
         assert (door.writing, door.waiting) == (at_the_model, len(here) - at_the_model)
         assert at_the_model == min(concurrent, len(here))
         assert sorted(door.position(ticket) for ticket in here if not ticket.admitted) == [*range(1, door.waiting + 1)]
+
+
+async def test_a_standing_line_is_kept_short_until_nobody_is_refused() -> None:
+    """A burst may wait; after a second of it, only who is served soon may."""
+    clock = [100.0]
+    limits = AdmissionLimits(concurrent_max=2, waiting_max=4, waiting_per_principal_max=4)
+    door = Admission(limits, clock=lambda: clock[0])
+    writing = [door.enter("ann"), door.enter("ben")]
+    line = [door.enter("cyd"), door.enter("dan")]
+    clock[0] += STANDING_S
+    with pytest.raises(Overloaded):
+        door.enter("eve")
+    for ticket in (*line, *writing):
+        ticket.leave()
+    writing = [door.enter("ann"), door.enter("ben")]
+    with pytest.raises(Overloaded):
+        door.enter("eve")
+    clock[0] += RECOVERY_S
+    door.enter("eve")
+    assert door.waiting == 1

@@ -3,14 +3,16 @@
 Each principal has a line of their own; free slots go round the principals in turn, so a noisy one delays only themselves.
 The bounds are per process.
 
-A line absorbs a burst; under lasting overload it only makes everybody wait, and serves nobody sooner. So a line that has not
-been empty for a while (``STANDING_S``) is kept as short as doubles, at most, the time to the first word: what cannot be
-served soon is refused at once. This is CoDel's insight (Nichols & Jacobson, ACM Queue 2012) with the model as the link.
+A line absorbs a burst; under lasting overload it only makes everybody wait, and serves nobody sooner. So once a line has not
+been empty for ``STANDING_S``, it is kept as short as doubles, at most, the time to the first word, until nobody had to be
+refused for ``RECOVERY_S``: what cannot be served soon is refused at once. This is CoDel's insight (Nichols & Jacobson, ACM
+Queue 2012) with the model as the link.
 """
 
 import asyncio
+import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 import msgspec
 
@@ -23,8 +25,10 @@ FIRST_GUESS_S = 5.0
 """How long an answer takes, before the first one has ended."""
 FIRST_TOKEN_GUESS_S = 1.0
 """How long it takes from a turn to the first word, before the first one was said."""
-STANDING_S = 2.0
+STANDING_S = 1.0
 """How long a line may last before it counts as standing rather than as a burst."""
+RECOVERY_S = 5.0
+"""How long after the last refusal a line may be long again."""
 TELL_AGAIN_S = 2.0
 """How often somebody in line is told their position, when it has not changed."""
 
@@ -52,7 +56,7 @@ class Ticket:
         return self._called.done()
 
     def call(self) -> None:
-        self._called_at = asyncio.get_running_loop().time()
+        self._called_at = self._admission.clock()
         self._called.set_result(None)
 
     async def positions(self) -> AsyncGenerator[tuple[int, float], None]:
@@ -70,7 +74,7 @@ class Ticket:
     def began(self) -> None:
         """The first word is said."""
         if self._called_at is not None:
-            self._admission.began(asyncio.get_running_loop().time() - self._called_at)
+            self._admission.began(self._admission.clock() - self._called_at)
 
     def leave(self, *, wrote: bool = False) -> None:
         """``wrote``: an answer was written in this place, and how long that took tells others how long they wait."""
@@ -78,12 +82,13 @@ class Ticket:
             return
         self._left = True
         if wrote and self._called_at is not None:
-            self._admission.took(asyncio.get_running_loop().time() - self._called_at)
+            self._admission.took(self._admission.clock() - self._called_at)
         self._admission.left(self)
 
 
 class Admission:
-    def __init__(self, limits: AdmissionLimits) -> None:
+    def __init__(self, limits: AdmissionLimits, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
         self._limits = limits
         self._lines: OrderedDict[str, deque[Ticket]] = OrderedDict()
         self._writing = 0
@@ -91,6 +96,7 @@ class Admission:
         self._mean_s = FIRST_GUESS_S
         self._first_token_mean_s = FIRST_TOKEN_GUESS_S
         self._line_since: float | None = None
+        self._short_until = 0.0
         self._changed: asyncio.Future[None] | None = None
 
     @property
@@ -178,17 +184,18 @@ class Admission:
 
     def _places(self) -> int:
         """How long the line may be now."""
-        now = asyncio.get_running_loop().time()
-        if self._line_since is None or now - self._line_since < STANDING_S:
+        now = self.clock()
+        standing = self._line_since is not None and now - self._line_since >= STANDING_S
+        if not standing and now >= self._short_until:
             return self._limits.waiting_max
         soon = int(self._limits.concurrent_max * self._first_token_mean_s / self._mean_s)
-        return min(self._limits.waiting_max, max(1, soon))
+        return min(self._limits.waiting_max, soon)
 
     def _tell(self) -> None:
         if not self._waiting:
             self._line_since = None
         elif self._line_since is None:
-            self._line_since = asyncio.get_running_loop().time()
+            self._line_since = self.clock()
         telemetry.inflight.labels("writing").set(self._writing)
         telemetry.inflight.labels("waiting").set(self._waiting)
         if self._changed is not None and not self._changed.done():
@@ -209,6 +216,8 @@ class Admission:
             )
         places = self._places()
         if self._waiting >= places:
+            if places < limits.waiting_max:
+                self._short_until = self.clock() + RECOVERY_S
             telemetry.admission.labels("refused", "capacity").inc()
             raise Overloaded(
                 f"{self._waiting} questions are waiting already; at present {places} may (at most {limits.waiting_max}, "
