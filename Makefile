@@ -32,6 +32,7 @@ test: setup-dev browser  ## Run every test on real servers (ARGS="-k something";
 bench: setup-dev  ## Run the benchmarks (minutes each; on a quiet machine)
 	$(BIN)/python benchmarks/streaming.py
 	$(BIN)/python benchmarks/cache.py
+	$(BIN)/python benchmarks/overload.py
 
 check: setup-dev  ## Lint, format check, types, import rules
 	$(BIN)/ruff check src tests samples benchmarks

@@ -49,6 +49,8 @@ class Desk:
     assistant_port: int
     key: str
     """An API key of a principal who may read the handbook."""
+    settings: dict[str, str]
+    """What the services were started with."""
 
     async def start(
         self,
@@ -111,7 +113,7 @@ async def running_desk(*, pace_s: float) -> AsyncIterator[Desk]:
             with _on_target_core():
                 await stack.children.start(assistant.child(stack.urls))
             key = await _make_key(f"http://127.0.0.1:{assistant_port}")
-            yield Desk(stack, folder, stub_port, assistant_port, key)
+            yield Desk(stack, folder, stub_port, assistant_port, key, settings)
 
 
 @contextmanager
