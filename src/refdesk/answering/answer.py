@@ -271,6 +271,8 @@ class Assistant:
     def _begin(
         self, log: AnswerLog, job: Job, *, ticket: Ticket, reservation: Reservation | None, span: tracing.Span
     ) -> None:
+        log.touch()
+
         async def on_end(writing: Writing) -> None:
             self._writings.pop(log.id, None)
             tracing.end(span)

@@ -152,7 +152,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Tokens, in and out, one principal may use in a minute."""
     tokens_per_day_max: Count = 100_000_000
     """Tokens, in and out, one principal may use in a day (UTC)."""
-    disconnect_grace_s: Seconds = 0.6
+    disconnect_grace_s: Seconds = 0.5
     """How long an answer whose readers have all left goes on, in case one comes back."""
     similarity_min: Annotated[float, Meta(ge=0, le=1)] | None = None
     """Set it (0.95, say) to reuse answers to similar questions on the same passages. Unset: only to the same question."""

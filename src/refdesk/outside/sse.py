@@ -17,6 +17,7 @@ T = TypeVar("T")
 
 HEARTBEAT_S = 10.0
 SEND_TIMEOUT_S = 10.0
+LOOKS_PER_TIMEOUT = 8
 
 _HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -47,16 +48,17 @@ class EventStream:
         self._heartbeat_s = heartbeat_s
         self._send_timeout_s = send_timeout_s
         self._sent_at = 0.0
+        self._is_sending = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
                 pump = tasks.create_task(self._pump(send))
                 watch = tasks.create_task(_cancel_on_disconnect(receive, pump))
-                heartbeat = tasks.create_task(self._heartbeat(send))
-                await asyncio.wait([pump])
-                watch.cancel()
-                heartbeat.cancel()
+                keeper = tasks.create_task(self._keep(send))
+                await asyncio.wait([pump, keeper], return_when=asyncio.FIRST_COMPLETED)
+                for task in (pump, watch, keeper):
+                    task.cancel()
         except* TimeoutError:
             logger.info("cut a stream whose reader took more than %s s for one write", self._send_timeout_s)
         finally:
@@ -69,17 +71,27 @@ class EventStream:
         await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send(self, send: Send, message: Message) -> None:
-        self._sent_at = asyncio.get_running_loop().time()
-        async with asyncio.timeout(self._send_timeout_s):
-            await send(message)
+        self._sent_at, self._is_sending = asyncio.get_running_loop().time(), True
+        await send(message)
+        self._is_sending = False
 
-    async def _heartbeat(self, send: Send) -> None:
+    async def _keep(self, send: Send) -> None:
+        """Heartbeats while there is nothing to say; TimeoutError when a write takes too long.
+
+        One look now and then costs less than a timer for every write.
+        """
         clock = asyncio.get_running_loop().time
         self._sent_at = clock()
         while True:
-            await asyncio.sleep(self._sent_at + self._heartbeat_s - clock())
-            if clock() - self._sent_at >= self._heartbeat_s:
-                await self._send(send, _piece(b": still here\n\n"))
+            allowed_s = self._send_timeout_s if self._is_sending else self._heartbeat_s
+            left_s = self._sent_at + allowed_s - clock()
+            if left_s > 0:
+                await asyncio.sleep(min(left_s, self._send_timeout_s / LOOKS_PER_TIMEOUT))
+            elif self._is_sending:
+                raise TimeoutError
+            else:
+                async with asyncio.timeout(self._send_timeout_s):
+                    await self._send(send, _piece(b": still here\n\n"))
 
 
 def _piece(body: bytes) -> Message:
