@@ -156,7 +156,7 @@ class Mirror:
                 elif self._dry_run:
                     report.count("added" if document is None else "updated")
                 else:
-                    report.count(await patiently(lambda: self._put(path, Path(copy.name))))
+                    report.count(await patiently(lambda: self._put(path, Path(copy.name), document)))
             except (CallFailed, OSError) as error:
                 report.failed.append(Failed(path, str(error)))
 
@@ -167,14 +167,23 @@ class Mirror:
             set(document[name]) == given for name, given in wanted
         )
 
-    async def _put(self, path: str, content: Path) -> Outcome:
+    async def _put(self, path: str, content: Path, document: Any) -> Outcome:
+        """Store a file over the document that was listed, if there was one; what that came to since the listing.
+
+        A document that was not listed and is at its first version may have come from the end of a pass that was
+        interrupted, or from a write of ours whose reply was lost: it is added, not updated.
+        """
         address = "/api/documents/by-external-id/" + quote(self._source.prefix + path, safe="")
         form = aiohttp.FormData(self._fields, quote_fields=False)
         with content.open("rb") as file:
             form.add_field("file", file, filename=PurePosixPath(path).name)
             async with self._client.open("PUT", address, data=form) as response:
-                await response.read()
-                return "added" if response.status == 201 else "updated"
+                stored = await response.json()
+        if response.status == 201:
+            return "added"
+        if document is None:
+            return "added" if stored["version"] == 1 else "updated"
+        return "unchanged" if stored["version"] == document["version"] else "updated"
 
     async def _delete(self, document: Any, report: Report) -> None:
         try:
