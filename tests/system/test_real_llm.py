@@ -12,6 +12,8 @@ from tests.support.running import Refdesk, running, until
 
 FACT = "The Ravensbourne turbine is inspected every 14 months by an engineer from Aldgate."
 QUESTION = "How often is the Ravensbourne turbine inspected, and by whom? Explain in detail."
+TOKENS_MAX = 96
+"""A busy machine writes a few tokens a second: enough to see them stream, few enough to wait for."""
 SPREAD_S_MIN = 0.2
 CANCEL_S_MAX = 5.0
 
@@ -37,7 +39,7 @@ async def tiny(desk: Refdesk, tmp_path_factory: pytest.TempPathFactory) -> Async
 
 async def test_tokens_of_a_real_model_arrive_one_after_another(tiny: Refdesk) -> None:
     """Spread over time, not in one lump; the usage is the model's own, and the end is an honest one."""
-    events = [event async for event in tiny.stream(QUESTION)]
+    events = [event async for event in tiny.stream(QUESTION, max_output_tokens=TOKENS_MAX)]
     deltas = [event for event in events if event.name == "delta"]
     assert len(deltas) >= 10
     assert deltas[-1].at_s - deltas[0].at_s >= SPREAD_S_MIN
