@@ -92,6 +92,8 @@ class Call:
     body: dict[str, Any]
     opened_at: float
     words_sent: int = 0
+    reported: dict[str, int] | None = None
+    """The usage the model has told."""
     completed: bool = False
     """The whole script was played."""
     closed_at: float | None = None
@@ -245,7 +247,8 @@ class _Connection(asyncio.Protocol):
         message = {"role": "assistant", "content": text}
         choice = {"index": 0, "message": message, "finish_reason": behaviour.finish_reason}
         whole = {"object": "chat.completion", "model": call.body["model"], "choices": [choice]}
-        whole |= {"usage": _usage(call, behaviour)} if behaviour.usage else {}
+        if behaviour.usage:
+            whole["usage"] = call.reported = _usage(call, behaviour)
         self._write_response(200, JSON_HEADERS, msgspec.json.encode(whole))
 
     async def _stream(self, call: Call, behaviour: Behaviour) -> None:
@@ -309,7 +312,8 @@ class _Connection(asyncio.Protocol):
             self._write(b"0\r\n\r\n")
             return
         if behaviour.usage is not None:
-            self._event({"object": "chat.completion.chunk", "choices": [], "usage": _usage(call, behaviour)})
+            call.reported = _usage(call, behaviour)
+            self._event({"object": "chat.completion.chunk", "choices": [], "usage": call.reported})
         self._write_event(b"[DONE]")
         self._write(b"0\r\n\r\n")
 

@@ -56,7 +56,7 @@ class Asked(msgspec.Struct, frozen=True):
     principal: Principal
     output_tokens_max: int
     turns: tuple[Turn, ...]
-    span: tracing.Span
+    workflow: telemetry.Workflow
 
 
 class Assistant:
@@ -99,11 +99,11 @@ class Assistant:
     async def ask(self, question: Question, principal: Principal) -> AnswerRecord:
         """Begins an answer; follow it with ``read``. Raises the refusal when there will be none."""
         asked = await self._admit(question, principal)
-        with tracing.current(asked.span):
+        with tracing.current(asked.workflow.span):
             try:
                 return await self._replay(asked) or await self._answer(asked)
             except BaseException as error:
-                tracing.end(asked.span, error=error)
+                asked.workflow.end(error=error)
                 raise
 
     async def search(self, question: Question, principal: Principal, *, limit: int) -> Evidence:
@@ -121,7 +121,7 @@ class Assistant:
         await self._wait_until_fresh(question)
         await self._budget.count_request(principal.id)
         turns = await self._conversations.turns(question.conversation_id, principal)
-        return Asked(question, principal, output_tokens_max, turns, tracing.start(tracing.ANSWER))
+        return Asked(question, principal, output_tokens_max, turns, telemetry.Workflow(question.conversation_id))
 
     async def _wait_until_fresh(self, question: Question) -> None:
         tokens = [FreshnessToken.parse(text) for text in question.after]
@@ -132,17 +132,17 @@ class Assistant:
 
         A question that nobody has asked lately will need the model: it is refused here when there is no room.
         """
-        exact = None
+        exact, outcome = None, "bypass"
         if asked.question.cache == "use" and not asked.turns:
-            exact = await self._cache.exact(self._exact_key(asked))
+            exact, outcome = await self._cache.exact(self._exact_key(asked)), "miss"
+        if exact is not None and exact.epoch == await self._retrieval.epoch():
+            log = await self._joinable(exact.log_id)
+            if log is not None and log.reusable:
+                return await self._share(asked, log, "hit", layer="exact")
+        telemetry.cache_requests.labels("exact", outcome).inc()
         if exact is None:
             self._admission.check(asked.principal.id)
-            return None
-        log = await self._joinable(exact.log_id) if exact.epoch == await self._retrieval.epoch() else None
-        if log is None or not log.reusable:
-            telemetry.cache_requests.labels("exact", "miss").inc()
-            return None
-        return await self._share(asked, log, "hit", layer="exact")
+        return None
 
     async def _answer(self, asked: Asked) -> AnswerRecord:
         """Evidence first; then the log that stands on it: somebody's, or a new one."""
@@ -179,7 +179,9 @@ class Assistant:
         if self._similar is None:
             return None
         log_id = await self._similar.find(asked.question.question, evidence.vector, key=keys.shared)
-        log = None if log_id is None else await self._joinable(log_id)
+        if log_id is None:
+            return None
+        log = await self._joinable(log_id)
         if log is None or not log.reusable:
             telemetry.cache_requests.labels("semantic", "miss").inc()
             return None
@@ -201,7 +203,7 @@ class Assistant:
         telemetry.cache_requests.labels(layer, "wait" if outcome == "coalesced" else "hit").inc()
         record = self._record(asked, log.id, outcome)
         await asyncio.gather(self._journal.save(record), self._converse(asked, log))
-        tracing.end(asked.span)
+        asked.workflow.end()
         return record
 
     async def _write(
@@ -224,9 +226,9 @@ class Assistant:
             ticket.leave()
             await self._budget.settle(reservation, used=0)
             raise
-        self._begin(log, job, ticket=ticket, reservation=reservation, span=asked.span)
+        self._begin(log, job, ticket=ticket, reservation=reservation, workflow=asked.workflow)
+        telemetry.cache_requests.labels("fingerprint", outcome).inc()
         if keys is not None:
-            telemetry.cache_requests.labels("fingerprint", "miss").inc()
             await self._remember(asked, evidence, keys, log)
         return record
 
@@ -234,10 +236,12 @@ class Assistant:
         ticket = self._admission.enter(asked.principal.id)
         try:
             tokens = self._limits.tokens_at_most(asked.question)
-            return ticket, await self._budget.reserve(asked.principal.id, tokens)
+            reservation = await self._budget.reserve(asked.principal.id, tokens)
         except BaseException:
             ticket.leave()
             raise
+        telemetry.admission.labels("admitted", "").inc()
+        return ticket, reservation
 
     async def _claim(self, key: str, log: AnswerLog) -> bool:
         """Whether the place is now the log's; False when somebody was faster."""
@@ -269,13 +273,19 @@ class Assistant:
         )
 
     def _begin(
-        self, log: AnswerLog, job: Job, *, ticket: Ticket, reservation: Reservation | None, span: tracing.Span
+        self,
+        log: AnswerLog,
+        job: Job,
+        *,
+        ticket: Ticket,
+        reservation: Reservation | None,
+        workflow: telemetry.Workflow,
     ) -> None:
         log.touch()
 
         async def on_end(writing: Writing) -> None:
             self._writings.pop(log.id, None)
-            tracing.end(span)
+            workflow.end(error=writing.failure)
             if reservation is not None:
                 used = writing.usage.input_tokens + writing.usage.output_tokens
                 await self._budget.settle(reservation, used=used)
@@ -297,9 +307,9 @@ class Assistant:
         """Goes on with the log of a process that died. Its budget was reserved there and returns by its lease."""
         job = msgspec.json.decode(payload, type=Job)
         self._journal.superseded_by(log, lambda: self._cancel(log.id, as_error=ShuttingDown))
-        span = tracing.start(tracing.ANSWER)
-        with tracing.current(span):
-            self._begin(log, job, ticket=self._admission.enter_late(job.principal_id), reservation=None, span=span)
+        workflow, ticket = telemetry.Workflow(), self._admission.enter_late(job.principal_id)
+        with tracing.current(workflow.span):
+            self._begin(log, job, ticket=ticket, reservation=None, workflow=workflow)
 
     # reading
 
@@ -313,7 +323,10 @@ class Assistant:
             ) from error
         if record is None and self._has_expired(answer_id):
             raise Expired
-        if record is None or record.principal_id != principal.id:
+        if record is None:
+            raise NotFound
+        if record.principal_id != principal.id:
+            telemetry.acl_denied.inc()
             raise NotFound
         if await self._open(record.log_id) is None:
             raise Expired

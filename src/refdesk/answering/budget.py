@@ -175,6 +175,7 @@ class Budget:
             logger.warning("%d reservations are not renewed: %s", len(self._open), error)
 
     def _refusal(self, outcome: str, actual: int, tokens: int, retry_after: int) -> TooManyRequests:
+        telemetry.admission.labels("refused", outcome).inc()
         what, setting = _NAMES[outcome]
         limit = getattr(self._limits, outcome)
         wanted = f", this question needs up to {tokens}" if outcome.startswith("tokens") else ""

@@ -95,4 +95,4 @@ class Circuit:
     def _set(self, state: State) -> None:
         self._era += state is not self._state
         self._state = state
-        telemetry.llm_circuit_state.labels(self._model).set(state)
+        telemetry.llm_circuit_state.labels(telemetry.PROVIDER, self._model).set(state)

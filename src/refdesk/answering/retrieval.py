@@ -20,7 +20,7 @@ from refdesk.contracts.documents import FreshnessToken
 from refdesk.contracts.errors import NotYetSearchable
 from refdesk.index.chunks import Passage
 from refdesk.index.pgvector import PgvectorIndex
-from refdesk.outside import tracing
+from refdesk.outside import telemetry, tracing
 from refdesk.outside.embedding import Embedder, Vectors
 
 logger = logging.getLogger(__name__)
@@ -132,12 +132,17 @@ class Retrieval:
 
     async def gather(self, text: str, *, scope: Scope, filters: Filters, limit: int) -> Evidence:
         """The best ``limit`` passages that this scope may read, best first."""
-        with tracing.span(tracing.RETRIEVAL, kind=tracing.SpanKind.CLIENT, attributes={"gen_ai.request.top_k": limit}):
+        attributes: tracing.Attributes = {
+            "gen_ai.operation.name": "retrieval",
+            "gen_ai.data_source.id": tracing.DATA_SOURCE,
+            "gen_ai.request.top_k": limit,
+        }
+        with tracing.span(tracing.RETRIEVAL, kind=tracing.SpanKind.CLIENT, attributes=attributes):
             return await self._gather(text, scope=scope, filters=filters, limit=limit)
 
     async def _gather(self, text: str, *, scope: Scope, filters: Filters, limit: int) -> Evidence:
         started = time.monotonic()
-        with tracing.span(f"{tracing.EMBEDDINGS} {self._embedder.name}", kind=tracing.SpanKind.CLIENT):
+        with telemetry.embedding(self._embedder.name, provider=self._embedder.provider):
             vector = (await self._embedder.embed([text]))[0]
         embedded = time.monotonic()
         found = await self._index.search(text, vector, scope=scope, filters=filters, limit=limit)
@@ -153,8 +158,10 @@ class Retrieval:
             return Evidence(
                 passages=tuple(found), stale=frozenset(), vouched=False, as_of=as_of, index_lag_seconds=lag, **measured
             )
+        passages = tuple(passage for passage in found if passage.document_id in truth.versions)
+        telemetry.acl_denied.inc(len(found) - len(passages))
         return Evidence(
-            passages=tuple(passage for passage in found if passage.document_id in truth.versions),
+            passages=passages,
             stale=frozenset(p.document_id for p in found if truth.versions.get(p.document_id, 0) > p.version),
             vouched=True,
             as_of=truth.as_of,

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdesk.answering.grounding import STOP_WORDS, stem
+from refdesk.outside import telemetry
 from refdesk.outside.valkey import Valkey, ValkeyError
 
 logger = logging.getLogger(__name__)
@@ -94,11 +95,17 @@ class SimilarQuestions:
         except ValkeyError as error:
             logger.warning("similar questions cannot be looked up: %s", error)
             return None
-        best, best_similarity = None, self._similarity_min
+        best, best_similarity, outcome = None, self._similarity_min, "miss"
         for remembered in (msgspec.msgpack.decode(item, type=Remembered) for item in stored):
             similarity = float(np.frombuffer(remembered.vector, np.float32) @ vector)
-            if similarity >= best_similarity and same_matter(remembered.question, question):
+            if similarity < best_similarity:
+                continue
+            if same_matter(remembered.question, question):
                 best, best_similarity = remembered.log_id, similarity
+            else:
+                outcome = "reject"
+        if best is None:
+            telemetry.cache_requests.labels("semantic", outcome).inc()
         return best
 
     async def remember(self, question: str, vector: NDArray[np.float32], *, key: str, log_id: str) -> None:

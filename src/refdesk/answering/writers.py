@@ -97,25 +97,28 @@ class Generating:
 
     async def write(self, assignment: Assignment) -> AsyncGenerator[Piece, None]:
         messages = self._messages(assignment)
-        meter, call = Meter(assignment.output_tokens_max), telemetry.Call(self.model)
-        text, finish, usage = "", None, None
+        meter = Meter(assignment.output_tokens_max)
         yield _estimate(messages, meter)
+        text, finish, usage, served_by = "", None, None, None
         stream = self._llm.stream(messages, output_tokens_max=assignment.output_tokens_max)
+        call = telemetry.Call(self.model, output_tokens_max=assignment.output_tokens_max)
         with call.measured():
-            async with aclosing(stream):
-                async for piece in stream:
-                    allowed = meter.allow(piece.texts)
-                    if allowed:
-                        call.said(len(piece.texts))
-                        text += allowed
-                        yield allowed
-                    finish, usage = piece.finish_reason or finish, piece.usage or usage
-                    if meter.spent:
-                        break
-            if not meter.spent:
-                _check_ending(text, finish)
-            if usage is not None:
-                call.used(usage.input_tokens, usage.output_tokens)
+            try:
+                async with aclosing(stream):
+                    async for piece in stream:
+                        allowed = meter.allow(piece.texts)
+                        if allowed:
+                            call.said(len(piece.texts))
+                            text += allowed
+                            yield allowed
+                        finish, usage = piece.finish_reason or finish, piece.usage or usage
+                        served_by = piece.model or served_by
+                        if meter.spent:
+                            break
+                if not meter.spent:
+                    _check_ending(text, finish)
+            finally:
+                call.ended(usage, finish_reason=finish, model=served_by)
         yield Verdict(_finish_reason(text, finish, cut=meter.spent), usage or _estimate(messages, meter))
 
     def _messages(self, assignment: Assignment) -> list[Message]:

@@ -63,6 +63,8 @@ class Writing:
         self.log = log
         self.job = job
         self.usage = Usage()
+        self.failure: RefdeskError | None = None
+        """Why the log ended with an error, if it did."""
         self.stop_as: type[RefdeskError] | None = None
         """When set before cancelling: end with this error instead of ``cancelled``."""
         self._journal = journal
@@ -199,6 +201,7 @@ class Writing:
 
     def _fail(self, error: RefdeskError) -> None:
         self._count_unfinished()
+        self.failure = error
         telemetry.stream_aborts.labels(error.code).inc()
         partial = self._first_token_s is not None or self.log.count(Delta.name) > 0
         self._append(Failed(problem(error) | {"partial": partial}))

@@ -60,6 +60,11 @@ class Embedder(Protocol):
     @property
     def tokens_max(self) -> int: ...
 
+    @property
+    def provider(self) -> str:
+        """Who computes, as telemetry names it."""
+        ...
+
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """Vectors: (n, dimensions) float32, L2-normalised; n = len(texts), same order. Any text will do, even "".
 
@@ -85,6 +90,7 @@ class PackagedEmbedder:
     name = "all-MiniLM-L6-v2-int8"
     dimensions = 384
     tokens_max = WINDOW_TOKENS - 2
+    provider = "refdesk"
 
     def __init__(self, graph: Path, tokenizer: Path, *, executor: ThreadPoolExecutor, threads: int) -> None:
         self._tokenizer = _load_tokenizer(tokenizer)

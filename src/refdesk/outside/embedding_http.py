@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdesk.contracts.errors import ConfigurationError, Unavailable
+from refdesk.outside import telemetry
 
 Vectors = NDArray[np.float32]
 
@@ -30,6 +31,8 @@ _PIECE = re.compile(r"\w{1,4}|[^\w\s]")
 
 class HttpEmbedder:
     """Any server with OpenAI's ``/v1/embeddings``. Tokens are estimated on the safe side: four letters make one."""
+
+    provider = telemetry.PROVIDER
 
     def __init__(self, session: aiohttp.ClientSession, url: str, *, model: str, dimensions: int, window: int) -> None:
         self._session = session

@@ -9,17 +9,28 @@ from contextlib import contextmanager
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from refdesk.contracts.answers import Usage
 from refdesk.outside import tracing
 
 OPERATION_BUCKETS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 """Seconds; the buckets the conventions ask for."""
 TOKEN_BUCKETS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576)
 
-_MODEL = ("gen_ai_operation_name", "gen_ai_request_model")
+PROVIDER = "openai"
+"""What speaks OpenAI's wire format, whoever runs it: the conventions name the format."""
+WORKFLOW = "refdesk.answer"
 
+_MODEL = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
+
+workflow_duration = Histogram(
+    "gen_ai_workflow_duration_seconds",
+    "From a question to the end of its answer, or to the answer it shares, or to its refusal",
+    ("gen_ai_workflow_name", "error_type"),
+    buckets=OPERATION_BUCKETS,
+)
 operation_duration = Histogram(
     "gen_ai_client_operation_duration_seconds",
-    "Duration of a call to the language model",
+    "Duration of a call to a model: one that answers, or one that embeds a question",
     (*_MODEL, "error_type"),
     buckets=OPERATION_BUCKETS,
 )
@@ -45,10 +56,21 @@ cache_requests = Counter(
     "refdesk_cache_requests_total", "Questions by what the cache made of them", ("layer", "outcome")
 )
 singleflight_waiters = Gauge("refdesk_singleflight_waiters", "Askers that follow an answer somebody else started")
-llm_attempts = Counter("refdesk_llm_attempts_total", "Calls to a model by how they ended", ("model", "outcome"))
-llm_circuit_state = Gauge("refdesk_llm_circuit_state", "0 closed, 1 half open, 2 open", ("model",))
-stream_aborts = Counter("refdesk_stream_aborts_total", "Answers that ended before they were complete", ("reason",))
-admission = Counter("refdesk_admission_total", "Questions admitted or refused", ("decision", "reason"))
+llm_attempts = Counter(
+    "refdesk_llm_attempts_total", "Calls to a model by how they ended", ("provider", "model", "outcome")
+)
+llm_circuit_state = Gauge("refdesk_llm_circuit_state", "0 closed, 1 half open, 2 open", ("provider", "model"))
+stream_aborts = Counter(
+    "refdesk_stream_aborts_total", "Answers that ended before they were complete, and readers cut off", ("reason",)
+)
+admission = Counter(
+    "refdesk_admission_total",
+    "Questions given a place at the model, or refused for want of room",
+    ("decision", "reason"),
+)
+acl_denied = Counter(
+    "refdesk_acl_denied_total", "Passages and answers withheld from somebody who may not read them, or not any more"
+)
 inflight = Gauge("refdesk_inflight", "Answers waiting for the model or being written", ("kind",))
 queue_wait = Histogram(
     "refdesk_queue_wait_seconds", "From the question to its turn at the model", buckets=OPERATION_BUCKETS
@@ -63,11 +85,55 @@ retrieval_results = Histogram(
 )
 
 
+class Workflow:
+    """One question on its way to its answer: a span and its duration."""
+
+    def __init__(self, conversation_id: str | None = None) -> None:
+        self.span = tracing.start(
+            tracing.ANSWER,
+            attributes={
+                "gen_ai.operation.name": "invoke_workflow",
+                "gen_ai.workflow.name": WORKFLOW,
+                **({} if conversation_id is None else {"gen_ai.conversation.id": conversation_id}),
+            },
+        )
+        self._started = time.monotonic()
+        self._ended = False
+
+    def end(self, *, error: BaseException | None = None) -> None:
+        """Ending twice is harmless."""
+        if self._ended:
+            return
+        self._ended = True
+        tracing.end(self.span, error=error)
+        workflow_duration.labels(WORKFLOW, _error_type(error)).observe(time.monotonic() - self._started)
+
+
+@contextmanager
+def embedding(model: str, *, provider: str) -> Iterator[None]:
+    """Measures the embedding of a question."""
+    attributes = {
+        "gen_ai.operation.name": "embeddings",
+        "gen_ai.provider.name": provider,
+        "gen_ai.request.model": model,
+    }
+    started, failure = time.monotonic(), None
+    try:
+        with tracing.span(f"{tracing.EMBEDDINGS} {model}", kind=tracing.SpanKind.CLIENT, attributes=attributes):
+            yield
+    except BaseException as error:
+        failure = error
+        raise
+    finally:
+        labels = operation_duration.labels("embeddings", provider, model, _error_type(failure))
+        labels.observe(time.monotonic() - started)
+
+
 class Call:
     """One call to a model, measured after the fact: nothing here costs anything per token."""
 
-    def __init__(self, model: str) -> None:
-        self._labels = ("chat", model)
+    def __init__(self, model: str, *, output_tokens_max: int) -> None:
+        self._labels = ("chat", PROVIDER, model)
         self._model = model
         self._started = time.monotonic()
         self._first: float | None = None
@@ -78,8 +144,10 @@ class Call:
             kind=tracing.SpanKind.CLIENT,
             attributes={
                 "gen_ai.operation.name": "chat",
+                "gen_ai.provider.name": PROVIDER,
                 "gen_ai.request.model": model,
                 "gen_ai.request.stream": True,
+                "gen_ai.request.max_tokens": output_tokens_max,
             },
         )
 
@@ -89,12 +157,17 @@ class Call:
             self._first = self._last
         self._chunks += chunks
 
-    def used(self, input_tokens: int, output_tokens: int) -> None:
-        """As the provider counted."""
-        token_usage.labels(*self._labels, "input").observe(input_tokens)
-        token_usage.labels(*self._labels, "output").observe(output_tokens)
-        self._span.set_attribute("gen_ai.usage.input_tokens", input_tokens)
-        self._span.set_attribute("gen_ai.usage.output_tokens", output_tokens)
+    def ended(self, usage: Usage | None, *, finish_reason: str | None, model: str | None) -> None:
+        """What the provider said of it, as far as it did: what is unknown is not recorded."""
+        if usage is not None:
+            token_usage.labels(*self._labels, "input").observe(usage.input_tokens)
+            token_usage.labels(*self._labels, "output").observe(usage.output_tokens)
+            self._span.set_attribute("gen_ai.usage.input_tokens", usage.input_tokens)
+            self._span.set_attribute("gen_ai.usage.output_tokens", usage.output_tokens)
+        if model is not None:
+            self._span.set_attribute("gen_ai.response.model", model)
+        if finish_reason is not None:
+            self._span.set_attribute("gen_ai.response.finish_reasons", (finish_reason,))
 
     @contextmanager
     def measured(self) -> Iterator[None]:
@@ -110,7 +183,7 @@ class Call:
             tracing.end(self._span, error=failure)
 
     def _record(self, outcome: str) -> None:
-        llm_attempts.labels(self._model, outcome).inc()
+        llm_attempts.labels(PROVIDER, self._model, outcome).inc()
         error_type = "" if outcome in ("ok", "cancelled") else outcome
         operation_duration.labels(*self._labels, error_type).observe(time.monotonic() - self._started)
         if self._first is not None:
@@ -119,3 +192,7 @@ class Call:
             if self._chunks > 1:
                 gap = (self._last - self._first) / (self._chunks - 1)
                 time_per_output_chunk.labels(*self._labels).observe(gap)
+
+
+def _error_type(error: BaseException | None) -> str:
+    return "" if error is None else getattr(error, "code", type(error).__name__)

@@ -16,7 +16,8 @@ from refdesk.contracts.errors import ConfigurationError
 __all__ = ["Span", "SpanKind", "configure", "continued", "current_traceparent", "end", "span", "start"]
 
 ANSWER = "invoke_workflow refdesk.answer"
-RETRIEVAL = "retrieval refdesk.index"
+DATA_SOURCE = "refdesk.index"
+RETRIEVAL = f"retrieval {DATA_SOURCE}"
 EMBEDDINGS = "embeddings"
 CHAT = "chat"
 INDEX_DOCUMENT = "process documents"
