@@ -10,13 +10,13 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-import aiohttp
 import pytest
 from tests.support.desk import LEAVE, AnswerDesk, Event, Here, own_desk, text_of
 from tests.support.scripted_llm import ANSWER, CONTEXT_LENGTH, Behaviour, ScriptedLlm, refuse, say, scripted_llm
 
 from refdesk.app.embedded.stack import StackUrls
 from refdesk.contracts.errors import ModelFailed
+from refdesk.outside.http_client import open_http_client
 from refdesk.outside.llm import Clocks, Llm, LlmTimeout, Message
 
 QUESTION = "How many days of paid leave do employees have?"
@@ -229,9 +229,9 @@ async def llm() -> AsyncIterator[ScriptedLlm]:
 async def timed(url: str, clocks: Clocks = QUICK) -> tuple[float, Exception | None, str]:
     """Seconds until the call ended, its error, its text."""
     started, text, error = time.monotonic(), "", None
-    async with aiohttp.ClientSession() as session:
+    async with open_http_client(url) as client:
         try:
-            async for piece in Llm(session, url=url, model="m", clocks=clocks).stream(
+            async for piece in Llm(client, model="m", clocks=clocks).stream(
                 [Message("user", "Q?")], output_tokens_max=50
             ):
                 text += "".join(piece.texts)

@@ -8,18 +8,19 @@ arrives in one network read is handed on as one ``Piece``.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import Literal
 
-import aiohttp
 import msgspec
 
 from refdesk.contracts.answers import Usage
 from refdesk.contracts.errors import ModelFailed
+from refdesk.outside.http_client import HttpClient, Reply
 
 Role = Literal["system", "user", "assistant"]
 
+PATH = "/chat/completions"
 ERROR_BODY_BYTES_MAX = 2000
 LINE_BYTES_MAX = 1 << 20
 LAST_WORDS_S = 1.0
@@ -105,18 +106,18 @@ class Llm:
 
     def __init__(
         self,
-        session: aiohttp.ClientSession,
+        client: HttpClient,
         *,
-        url: str,
         model: str,
         api_key: str | None = None,
         temperature: float = 0.0,
         clocks: Clocks | None = None,
     ) -> None:
         self.model = model
-        self._session = session
-        self._url = url.rstrip("/") + "/chat/completions"
-        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._client = client
+        self._headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+        if api_key:
+            self._headers["Authorization"] = f"Bearer {api_key}"
         self._temperature = temperature
         self._clocks = clocks or Clocks()
 
@@ -135,87 +136,74 @@ class Llm:
             "stream_options": {"include_usage": True},
         }
         started = time.monotonic()
-        async with self._open(msgspec.json.encode(body), started) as response:
-            async for piece in self._pieces(response, started):
-                yield piece
-
-    @asynccontextmanager
-    async def _open(self, body: bytes, started: float) -> AsyncIterator[aiohttp.ClientResponse]:
-        clocks = self._clocks
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=clocks.connect_s, connect=clocks.connect_s)
-        headers = {"Content-Type": "application/json", "Accept": "text/event-stream", **self._headers}
-        try:
-            async with asyncio.timeout(min(clocks.first_token_s, clocks.total_s)):
-                response = await self._session.post(self._url, data=body, headers=headers, timeout=timeout)
-        except TimeoutError as error:
-            raise LlmTimeout(f"The model at {self._url} did not begin to answer in time.") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise ModelFailed(f"The model at {self._url} cannot be reached: {error}.") from error
-        async with response:
-            if response.status != 200:
-                raise await self._refusal(response, started)
-            yield response
-
-    async def _pieces(self, response: aiohttp.ClientResponse, started: float) -> AsyncIterator[Piece]:
-        """Cut the byte stream at line ends and merge what one read brought."""
-        clocks, rest, finished = self._clocks, b"", False
-        with _deadline_of(response, latest=started + clocks.total_s) as deadline:
-            deadline.move(started + clocks.first_token_s, waiting_for="send its first token")
-            while True:
-                try:
-                    data = await self._read(response, deadline)
-                except ModelFailed:
-                    if finished:
-                        return
-                    raise
-                if not data:
-                    break
-                head, separator, rest = (rest + data).rpartition(b"\n")
+        with (
+            closing(await self._open(msgspec.json.encode(body))) as reply,
+            _deadline_of(reply, latest=started + self._clocks.total_s) as deadline,
+        ):
+            deadline.move(started + self._clocks.first_token_s, waiting_for="send its first token")
+            if reply.status != 200:
+                raise await self._refusal(reply, deadline)
+            finished, rest = False, b""
+            while data := await self._read(reply, deadline, finished=finished):
+                lines, _, rest = (rest + data).rpartition(b"\n")
                 if len(rest) > LINE_BYTES_MAX:
                     raise ModelFailed("The model sent something that is not an OpenAI stream: a line without an end.")
-                if not separator:
-                    continue
-                piece, closed = _merge(head)
-                if piece.alive:
-                    deadline.move(time.monotonic() + clocks.between_tokens_s, waiting_for="go on")
-                if piece.finish_reason:
-                    finished = True
-                    deadline.move(time.monotonic() + LAST_WORDS_S, waiting_for="end")
+                piece, closed = _merge(lines)
+                finished = finished or piece.finish_reason is not None
+                self._move(deadline, piece)
                 if piece.texts or piece.usage or piece.finish_reason:
                     yield piece
                 if closed:
                     break
-        if not finished:
-            raise ModelFailed("The model's stream ended before its answer did.")
+            if not finished:
+                raise ModelFailed("The model's stream ended before its answer did.")
 
-    async def _read(self, response: aiohttp.ClientResponse, deadline: "_Deadline") -> bytes:
+    async def _open(self, body: bytes) -> Reply:
+        clocks, url = self._clocks, self._client.url
         try:
-            return await response.content.readany()
+            async with asyncio.timeout(min(clocks.first_token_s, clocks.total_s)):
+                return await self._client.post(PATH, body, headers=self._headers, connect_s=clocks.connect_s)
         except TimeoutError as error:
-            raise LlmTimeout(f"The model {self.model} did not {deadline.waiting_for} in time.") from error
-        except (aiohttp.ClientError, OSError) as error:
+            raise LlmTimeout(f"The model at {url} did not begin to answer in time.") from error
+        except OSError as error:
+            raise ModelFailed(f"The model at {url} cannot be reached: {error}.") from error
+
+    async def _read(self, reply: Reply, deadline: "_Deadline", *, finished: bool = False) -> bytes:
+        """What one network read brought; nothing at the end, and once the model has ``finished`` also at a failure."""
+        try:
+            return await reply.read()
+        except OSError as error:
+            if finished:
+                return b""
+            if isinstance(error, TimeoutError):
+                raise LlmTimeout(f"The model {self.model} did not {deadline.waiting_for} in time.") from error
             raise ModelFailed(f"The connection to the model broke: {error}.") from error
 
-    async def _refusal(self, response: aiohttp.ClientResponse, started: float) -> ModelFailed:
-        with _deadline_of(response, latest=started + self._clocks.total_s) as deadline:
-            deadline.move(started + self._clocks.first_token_s, waiting_for="say why it refused")
-            body = await self._read(response, deadline)
+    def _move(self, deadline: "_Deadline", piece: Piece) -> None:
+        now = time.monotonic()
+        if piece.finish_reason:
+            deadline.move(now + LAST_WORDS_S, waiting_for="end")
+        elif piece.alive:
+            deadline.move(now + self._clocks.between_tokens_s, waiting_for="go on")
+
+    async def _refusal(self, reply: Reply, deadline: "_Deadline") -> ModelFailed:
+        body = await self._read(reply, deadline)
         text = body[:ERROR_BODY_BYTES_MAX].decode(errors="replace")
-        message = f"The model answered {response.status}: {text}"
-        if response.status in (408, 409, 429) or response.status >= 500:
-            return ModelFailed(message, retry_after_s=_retry_after(response))
+        message = f"The model answered {reply.status}: {text}"
+        if reply.status in (408, 409, 429) or reply.status >= 500:
+            return ModelFailed(message, retry_after_s=_retry_after(reply))
         return LlmRefused(message)
 
 
 class _Deadline:
-    """Until when a response may be read; then its reads raise TimeoutError.
+    """Until when a reply may be read; then its reads raise TimeoutError.
 
     It moves with every token, so moving it costs nothing: the timer looks at it only when it goes off.
     """
 
-    def __init__(self, response: aiohttp.ClientResponse, *, latest: float) -> None:
+    def __init__(self, reply: Reply, *, latest: float) -> None:
         self.waiting_for = ""
-        self._content = response.content
+        self._reply = reply
         self._latest = latest
         self._at = self._timer_at = latest
         self._timer = self._set_timer()
@@ -237,13 +225,13 @@ class _Deadline:
         if time.monotonic() < self._at:
             self._timer = self._set_timer()
         else:
-            self._content.set_exception(TimeoutError())
+            self._reply.fail(TimeoutError())
 
 
 @contextmanager
-def _deadline_of(response: aiohttp.ClientResponse, *, latest: float) -> Iterator[_Deadline]:
+def _deadline_of(reply: Reply, *, latest: float) -> Iterator[_Deadline]:
     """Times are those of ``time.monotonic``."""
-    deadline = _Deadline(response, latest=latest)
+    deadline = _Deadline(reply, latest=latest)
     try:
         yield deadline
     finally:
@@ -284,6 +272,6 @@ def _decode(data: bytes) -> _Chunk:
     return chunk
 
 
-def _retry_after(response: aiohttp.ClientResponse) -> int | None:
-    text = response.headers.get("Retry-After", "")
+def _retry_after(reply: Reply) -> int | None:
+    text = reply.headers.get("retry-after", "")
     return int(text) if text.isascii() and text.isdigit() else None

@@ -19,7 +19,7 @@ from refdesk.answering.similar import SimilarQuestions
 from refdesk.answering.writers import Quoting
 from refdesk.app import http, samples
 from refdesk.app.services.common import Service, open_keys, ping, required, serve_door
-from refdesk.app.services.models import language_models, open_embedder, open_index
+from refdesk.app.services.models import open_embedder, open_index, open_language_models
 from refdesk.app.settings import Settings
 from refdesk.index.manifest import IndexManifest
 from refdesk.index.pgvector import Generation, PgvectorIndex
@@ -33,7 +33,6 @@ from refdesk.outside.postgres import migrate, open_pool
 from refdesk.outside.valkey import Valkey, open_valkey
 
 CONNECTIONS_MAX = 10
-MODEL_READ_BYTES = 1 << 16
 
 
 @asynccontextmanager
@@ -47,9 +46,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         await migrate(pool, DEAD_LETTER_MIGRATIONS)
         embedder = await enter(open_embedder(settings, threads=1))
         valkey = await enter(open_valkey(required(settings, "valkey_url"), name="assistant"))
-        session = await enter(
-            aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), read_bufsize=MODEL_READ_BYTES)
-        )
+        session = await enter(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
         index, generation = await open_index(pool, embedder)
         truth = SourceOfTruth(
             session,
@@ -60,7 +57,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         quoting = Quoting(Extractor(embedder))
         assistant = Assistant(
             retrieval=Retrieval(index=index, embedder=embedder, truth=truth),
-            writer=language_models(settings, session, otherwise=quoting),
+            writer=await enter(open_language_models(settings, otherwise=quoting)),
             fallback=quoting,
             valkey=valkey,
             budget=Budget(valkey, _budget_limits(settings)),

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import aiohttp
 from psycopg_pool import AsyncConnectionPool
 
 from refdesk.answering.circuit import Circuit
@@ -13,6 +12,7 @@ from refdesk.app.settings import Settings
 from refdesk.index.pgvector import MIGRATIONS, Generation, PgvectorIndex, open_generation
 from refdesk.outside.embedding import Embedder, open_packaged_embedder
 from refdesk.outside.embedding_http import open_http_embedder
+from refdesk.outside.http_client import HttpClient, open_http_client
 from refdesk.outside.llm import Clocks, Llm
 from refdesk.outside.postgres import migrate
 
@@ -33,10 +33,17 @@ async def open_embedder(settings: Settings, *, threads: int) -> AsyncIterator[Em
             yield served
 
 
-def language_models(settings: Settings, session: aiohttp.ClientSession, *, otherwise: Quoting) -> Writer:
+@asynccontextmanager
+async def open_language_models(settings: Settings, *, otherwise: Quoting) -> AsyncIterator[Writer]:
     """REFDESK_LLM_MODEL may list several models in order of preference; without REFDESK_LLM_URL the quotes answer."""
     if settings.llm_url is None:
-        return otherwise
+        yield otherwise
+    else:
+        async with open_http_client(settings.llm_url) as client:
+            yield _models(settings, client)
+
+
+def _models(settings: Settings, client: HttpClient) -> Models:
     names = [name.strip() for name in required(settings, "llm_model").split(",")]
     clocks = Clocks(
         connect_s=settings.llm_connect_timeout_s,
@@ -46,8 +53,7 @@ def language_models(settings: Settings, session: aiohttp.ClientSession, *, other
     )
     models = [
         Llm(
-            session,
-            url=settings.llm_url,
+            client,
             model=name,
             api_key=settings.llm_api_key,
             temperature=settings.llm_temperature,

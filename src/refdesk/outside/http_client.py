@@ -1,0 +1,241 @@
+"""HTTP/1.1 to one address, for the calls that every answer makes: what one network read brings is handed on at once.
+
+A general client costs more per read than all that is then done with it (docs/adr/0009). This one keeps connections alive,
+checks certificates, and takes bodies in chunks, by length or up to the end of the connection; llhttp parses.
+
+What it does not do: redirects, cookies, compression, proxies, credentials in the address, HTTP/2.
+"""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import cast
+from urllib.parse import urlsplit
+
+import httptools
+
+from refdesk.contracts.errors import ConfigurationError
+
+KEEP_ALIVE_S = 15.0
+"""How long a connection that nobody uses is kept; common servers keep it for 20 s or more."""
+READ_AHEAD_BYTES_MAX = 1 << 18
+"""What may wait of a reply that is not read; beyond it the server has to."""
+PORTS = {"http": 80, "https": 443}
+
+
+class Unanswered(ConnectionError):
+    """The connection was closed before anything of the reply had come."""
+
+
+class Reply:
+    """One reply as it comes in. Waiting raises OSError when the connection breaks, or what ``fail`` was given."""
+
+    def __init__(self, connection: "Connection") -> None:
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        """By lower-case name."""
+        self.complete = False
+        self._began = False
+        self._connection = connection
+        self._parser = httptools.HttpResponseParser(self)
+        self._has_head = False
+        self._keeps_alive = False
+        self._body: list[bytes] = []
+        self._waiting_bytes = 0
+        self._error: Exception | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def head(self) -> None:
+        """Returns once the status and the headers are there."""
+        while not self._has_head:
+            await self._more()
+
+    async def read(self) -> bytes:
+        """What of the body has come since the last read, as soon as there is something; empty at the end."""
+        while not self._body and not self.complete:
+            await self._more()
+        data, self._body = b"".join(self._body), []
+        if self._waiting_bytes > READ_AHEAD_BYTES_MAX and not self._connection.transport.is_closing():
+            self._connection.transport.resume_reading()
+        self._waiting_bytes = 0
+        return data
+
+    def fail(self, error: Exception) -> None:
+        """Whoever waits for more of this reply waits no longer."""
+        self._error = self._error or error
+        self._wake()
+
+    def close(self) -> None:
+        """Keeps the connection for the next exchange; before the reply is complete, closes it: the other side stops."""
+        if self._keeps_alive and self._error is None and not self._connection.transport.is_closing():
+            self._connection.rest()
+        else:
+            self._connection.transport.abort()
+
+    async def _more(self) -> None:
+        if self._error is not None:
+            raise self._error
+        self._waiter = asyncio.get_running_loop().create_future()
+        await self._waiter
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # what the connection tells
+
+    def feed(self, data: bytes) -> None:
+        self._began = True
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self.fail(ConnectionError(f"what came is not HTTP: {error}"))
+        if self._waiting_bytes > READ_AHEAD_BYTES_MAX:
+            self._connection.transport.pause_reading()
+        self._wake()
+
+    def end(self, error: Exception | None) -> None:
+        """The connection is gone. That ends a body of which neither the length nor the chunks were announced."""
+        open_end = self._has_head and not self.headers.keys() & {"content-length", "transfer-encoding"}
+        if error is None and open_end:
+            self.complete = True
+            self._wake()
+        elif not self._began:
+            self.fail(Unanswered("the connection was closed without an answer"))
+        elif not self.complete:
+            self.fail(error or ConnectionResetError("the connection was closed before the reply was complete"))
+
+    # what the parser tells
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        self.status = self._parser.get_status_code()
+        self._has_head = self.status >= 200
+        if not self._has_head:  # 103 Early Hints and the like; the reply proper follows
+            self.headers.clear()
+
+    def on_body(self, data: bytes) -> None:
+        self._body.append(data)
+        self._waiting_bytes += len(data)
+
+    def on_message_complete(self) -> None:
+        self.complete = self._has_head
+        self._keeps_alive = self.complete and self._parser.should_keep_alive()
+
+
+class Connection(asyncio.Protocol):
+    """One connection, for one exchange after another; among the ``idle`` ones while it is not in use."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, idle: dict["Connection", None]) -> None:
+        self._idle = idle
+        self._reply: Reply | None = None
+        self._expiry: asyncio.TimerHandle | None = None
+
+    async def exchange(self, request: bytes) -> Reply:
+        """The reply, once its head is there. Failing that, the connection is closed."""
+        self._stop_expiry()
+        reply = self._reply = Reply(self)
+        self.transport.write(request)
+        try:
+            await reply.head()
+        except BaseException:
+            self.transport.abort()
+            raise
+        return reply
+
+    def rest(self) -> None:
+        """Not in use for now; it closes unless that changes soon."""
+        self._idle[self] = None
+        self._expiry = asyncio.get_running_loop().call_later(KEEP_ALIVE_S, self.transport.close)
+
+    def _stop_expiry(self) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+
+    # what asyncio tells
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self._reply is None or self._reply.complete:
+            self.transport.abort()  # nobody has asked for anything
+        else:
+            self._reply.feed(data)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._stop_expiry()
+        self._idle.pop(self, None)
+        if self._reply is not None:
+            self._reply.end(error)
+
+
+class HttpClient:
+    """Calls to one address (``https://models.example:8443/v1``), each on a connection of its own while it lasts."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in PORTS or parts.hostname is None:
+            raise ConfigurationError(
+                f"{url!r} is not the address of a service: it must begin with http:// or https://."
+            )
+        self.url = url.rstrip("/")
+        self._path = parts.path.rstrip("/")
+        self._host, self._port = parts.hostname, parts.port or PORTS[parts.scheme]
+        self._authority = parts.netloc.rpartition("@")[2]
+        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._idle: dict[Connection, None] = {}
+        """In the order in which they came to rest."""
+
+    async def post(self, path: str, body: bytes, *, headers: Mapping[str, str], connect_s: float) -> Reply:
+        """The reply, once its head is there; to be closed. ``path`` continues the client's address.
+
+        Raises TimeoutError when no connection is made within ``connect_s``, and other kinds of OSError when it cannot be
+        made or breaks. A kept connection that the server has closed meanwhile, as servers do, is replaced by a new one.
+        """
+        request = self._request(path, body, headers)
+        if self._idle:
+            connection, _ = self._idle.popitem()
+            with suppress(Unanswered):
+                return await connection.exchange(request)
+        connection = await self._connect(connect_s)
+        return await connection.exchange(request)
+
+    def close(self) -> None:
+        """Closes the connections that are not in use."""
+        for connection in self._idle:
+            connection.transport.close()
+
+    async def _connect(self, connect_s: float) -> Connection:
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(connect_s):
+            _, connection = await loop.create_connection(
+                lambda: Connection(self._idle), self._host, self._port, ssl=self._tls
+            )
+        return connection
+
+    def _request(self, path: str, body: bytes, headers: Mapping[str, str]) -> bytes:
+        lines = [
+            f"POST {self._path}{path} HTTP/1.1",
+            f"Host: {self._authority}",
+            *(f"{name}: {value}" for name, value in headers.items()),
+            f"Content-Length: {len(body)}",
+        ]
+        return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+@asynccontextmanager
+async def open_http_client(url: str) -> AsyncIterator[HttpClient]:
+    """Raises ConfigurationError when that is not an address."""
+    client = HttpClient(url)
+    try:
+        yield client
+    finally:
+        client.close()
+        await asyncio.sleep(0)  # the event loop closes them when its turn comes
