@@ -92,6 +92,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Documents one indexer works on at a time."""
     index_attempts_max: Count = 5
     """How often a document is tried before it is given up as failed."""
+    event_lease_s: Annotated[float, Meta(ge=1)] = 30.0
+    """How long an event stays with a process that gives no sign of life before another gets it: what a crash costs it."""
+    relay_lease_s: Annotated[float, Meta(ge=1)] = 15.0
+    """The same for changes on their way to NATS; must outlast the publishing of a hundred."""
+    outage_pause_s_max: Seconds = 15.0
+    """The longest pause between two tries of a document while a part that indexing needs is away."""
     reconcile_interval_s: Seconds = 3600.0
     """How often the index is compared with the documents, and mended where they differ."""
     embedding_threads: Count = 1

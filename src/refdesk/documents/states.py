@@ -22,16 +22,20 @@ CONSUMER = ConsumerSettings(stream=INDEX_STREAM, durable="documents", filter_sub
 
 
 class StateConsumer:
-    """Keeps the documents' states. Run one per process; they share the work."""
+    """Keeps the documents' states. Run one per process; they share the work.
 
-    def __init__(self, store: DocumentStore, *, broker: Broker, concurrency: int = 4) -> None:
+    An event in the hands of a process that died is given to another after ``lease_s``.
+    """
+
+    def __init__(self, store: DocumentStore, *, broker: Broker, concurrency: int = 4, lease_s: float = 30.0) -> None:
         self._store = store
         self._broker = broker
         self._concurrency = concurrency
+        self._consumer = msgspec.structs.replace(CONSUMER, ack_wait_s=lease_s)
 
     async def run(self) -> None:
         """Consume until cancelled. Neither the broker's nor the database's absence ends it."""
-        await self._broker.consumer(CONSUMER).consume(self.handle, concurrency=self._concurrency)
+        await self._broker.consumer(self._consumer).consume(self.handle, concurrency=self._concurrency)
 
     async def handle(self, message: Message) -> None:
         """Apply one event and settle its message."""

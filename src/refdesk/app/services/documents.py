@@ -8,7 +8,7 @@ from refdesk.app.settings import Settings
 from refdesk.documents.changes import Limits
 from refdesk.documents.feed import DocumentFeed
 from refdesk.documents.outbox import Outbox
-from refdesk.documents.relay import Relay
+from refdesk.documents.relay import Relay, RelaySettings
 from refdesk.documents.routes import endpoints
 from refdesk.documents.service import DocumentService
 from refdesk.documents.states import StateConsumer
@@ -32,8 +32,8 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             store, blobs=Blobs(settings.content_path), limits=Limits(upload_bytes_max=settings.upload_bytes_max)
         )
         feed = DocumentFeed(store, database_url=url)
-        relay = Relay(outbox, broker=broker, database_url=url)
-        states = StateConsumer(store, broker=broker)
+        relay = Relay(outbox, broker=broker, database_url=url, settings=RelaySettings(lease_s=settings.relay_lease_s))
+        states = StateConsumer(store, broker=broker, lease_s=settings.event_lease_s)
         yield Service(
             endpoints=endpoints(service, feed=feed),
             background=[feed.run, relay.run, states.run, service.keep_tidy],

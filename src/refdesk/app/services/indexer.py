@@ -59,7 +59,7 @@ async def serve(settings: Settings) -> None:
             indexing=indexing,
             embeddings=embeddings,
             dead_letters=DeadLetters(pool),
-            settings=WorkerSettings(concurrency=settings.index_concurrency, attempts_max=settings.index_attempts_max),
+            settings=_worker_settings(settings),
         )
         manifests = Manifests(
             session, documents_url=required(settings, "documents_url"), operator_key=required(settings, "operator_key")
@@ -71,6 +71,15 @@ async def serve(settings: Settings) -> None:
         await server.serve(
             app, sockets=[server.bind(settings.host, settings.port)], background=[worker.run, schedule.run]
         )
+
+
+def _worker_settings(settings: Settings) -> WorkerSettings:
+    return WorkerSettings(
+        concurrency=settings.index_concurrency,
+        attempts_max=settings.index_attempts_max,
+        ack_wait_s=settings.event_lease_s,
+        outage_pause_s_max=settings.outage_pause_s_max,
+    )
 
 
 def _parsing_limits(settings: Settings) -> ParsingLimits:
