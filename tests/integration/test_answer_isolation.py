@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 import pytest
-from tests.support.constant_embedder import constant_embedder
 from tests.support.desk import AnswerDesk, Here, own_desk, text_of
+from tests.support.embedding_server import alike, embedding_server
 from tests.support.scripted_llm import say
 
 from refdesk.app.embedded.stack import StackUrls
@@ -34,7 +34,7 @@ CANARY = re.compile(r"canary-(\d\d)-\d")
 async def here(servers: StackUrls, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Here]:
     """Disjoint documents with overlapping text; a constant embedder; a similarity threshold of nothing; an echoing model."""
     async with AsyncExitStack() as stack:
-        url = await stack.enter_async_context(constant_embedder())
+        url = await stack.enter_async_context(embedding_server(alike))
         settings = {"embedding_url": url, "embedding_model": "constant", "similarity_min": 0.0}
         desk = await stack.enter_async_context(own_desk(servers, tmp_path_factory, valkey_number=10, **settings))
         embedder = await stack.enter_async_context(open_embedder(desk.settings, threads=1))

@@ -109,17 +109,17 @@ async def running_stack(
         make_folder(data_dir)
     with locked(data_dir):
         with writing(data_dir):
-            folders, server_url, urls, servers = _plan(options, data_dir=data_dir)
+            folders, server_url, urls, servers = plan(options, data_dir=data_dir)
         try:
             async with children(folders=folders, on_event=on_event, hurry=hurry) as running:
                 await running.start(*servers)
-                await _prepare_databases(server_url, urls=urls)
+                await prepare_databases(server_url, urls=urls)
                 yield Stack(urls=urls, children=running)
         finally:
             _remove_temporary_sockets(data_dir)
 
 
-def _plan(options: StackOptions, *, data_dir: Path) -> tuple[Folders, str, StackUrls, list[Child]]:
+def plan(options: StackOptions, *, data_dir: Path) -> tuple[Folders, str, StackUrls, list[Child]]:
     """Make the folders; decide what is started and where everything will be."""
     for name in ("logs", "content", "models"):
         make_folder(data_dir / name, private=True)
@@ -196,7 +196,8 @@ def with_database(url: str, *, name: str) -> str:
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
 
 
-async def _prepare_databases(server_url: str, *, urls: StackUrls) -> None:
+async def prepare_databases(server_url: str, *, urls: StackUrls) -> None:
+    """Create what is missing on a running server. Raises ConfigurationError."""
     try:
         await create_databases(server_url, names=DATABASES)
         await create_vector_extension(urls.index_database_url)

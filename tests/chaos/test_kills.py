@@ -1,0 +1,120 @@
+"""Processes die, freeze and lose each other while four writers work; afterwards nothing is lost and nothing is left over."""
+
+import asyncio
+import os
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.chaos.cluster import Cluster, open_cluster
+from tests.chaos.nursery import Nursery
+from tests.chaos.oracle import judge
+from tests.chaos.quiet import settled
+from tests.chaos.schedule import Killer, schedule
+from tests.chaos.writers import WORDS, Record, Writer
+
+Tell = Callable[[str], None]
+
+WRITERS = 4
+SEED = os.environ.get("REFDESK_CHAOS_SEED", "")
+"""To run a schedule again that a failure has printed."""
+
+
+@dataclass(frozen=True)
+class Storm:
+    """How much of it."""
+
+    kills: Mapping[str, int]
+    others: int
+    changes_mean: int
+    documents_per_writer: int
+    settle_s_max: float
+
+
+SHORT = Storm(
+    kills={"documents": 6, "indexer-1": 6, "indexer-2": 6, "nats": 5, "postgres": 3},
+    others=10,
+    changes_mean=6,
+    documents_per_writer=12,
+    settle_s_max=60.0,
+)
+LONG = Storm(
+    kills={
+        "documents": 90,
+        "indexer-1": 90,
+        "indexer-2": 90,
+        "nats": 90,
+        "postgres": 60,
+        "valkey": 40,
+        "assistant": 40,
+    },
+    others=150,
+    changes_mean=33,
+    documents_per_writer=250,
+    settle_s_max=300.0,
+)
+
+
+@pytest.mark.timeout(180)
+async def test_26_kills_lose_nothing(nursery: Nursery, tmp_path: Path, tell: Tell) -> None:
+    """Every kind of process that documents pass through, with freezes and cut links in between."""
+    async with open_cluster(tmp_path, nursery) as cluster:
+        await survive(cluster, SHORT, tell)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+async def test_500_kills_and_20000_changes_lose_nothing(nursery: Nursery, tmp_path: Path, tell: Tell) -> None:
+    """The same with Valkey, and with an assistant that is asked all the while."""
+    async with open_cluster(tmp_path, nursery, with_assistant=True) as cluster:
+        record = await survive(cluster, LONG, tell)
+    assert record.changes >= 20_000
+    assert record.counts["answered"] > 0
+
+
+async def survive(cluster: Cluster, storm: Storm, tell: Tell) -> Record:
+    """Work, kill, settle, judge; the figures are printed, whatever the verdict."""
+    seed = SEED or f"{random.SystemRandom().getrandbits(32):08x}"
+    record = Record()
+    killer = Killer(cluster, record)
+    tell(f"seed {seed}")
+    try:
+        await _work_and_kill(cluster, killer, record, storm=storm, seed=seed)
+    finally:
+        tell(f"{killer.kills} kills of {dict(killer.done)}; {record.changes} changes of {dict(record.counts)}")
+    await settled(cluster, within_s=storm.settle_s_max)
+    tell("settled")
+    verdict = await judge(cluster, record=record)
+    tell(f"{verdict.documents} documents and tombstones, {verdict.chunks} chunks, {len(verdict.wrong)} wrong")
+    assert not verdict.wrong, f"seed {seed}: {verdict}"
+    assert killer.kills == sum(storm.kills.values())
+    return record
+
+
+async def _work_and_kill(cluster: Cluster, killer: Killer, record: Record, *, storm: Storm, seed: str) -> None:
+    stop = asyncio.Event()
+    faults = schedule(seed, kills=storm.kills, others=storm.others, changes_mean=storm.changes_mean)
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(WRITERS):
+            writer = Writer(cluster, record, name=f"writer-{number}", documents=storm.documents_per_writer, seed=seed)
+            tasks.create_task(writer.run(stop))
+        if "assistant" in cluster.members:
+            tasks.create_task(ask(cluster, record, stop))
+        await killer.run(faults)
+        stop.set()
+
+
+async def ask(cluster: Cluster, record: Record, stop: asyncio.Event) -> None:
+    """An answer that comes is a whole one, whoever dies meanwhile."""
+    while not stop.is_set():
+        question = {"question": f"What does revision {record.changes} say of the {random.choice(WORDS)}?"}
+        status, body = await cluster.call("POST", "/api/answers", of="assistant", json=question)
+        if status == 200:
+            record.counts["answered"] += 1
+            if body["finish_reason"] not in ("stop", "length", "not_found"):
+                record.violations.append(f"half an answer: {body}")
+        elif 0 < status < 500 and status != 429:
+            record.violations.append(f"asked, and refused: {status} {body}")
+        await asyncio.sleep(0.2)
