@@ -113,7 +113,8 @@ def _rows(source: Source, lines: list[str], *, lead: str) -> Iterator[Candidate]
 
 
 def _candidate(source: Source, text: str, context: str = "") -> Iterator[Candidate]:
-    if len(content_words(text)) > 1:
+    """A single word, be it numbered, is a heading that the parser did not tell from text: it answers nothing."""
+    if len(content_words(_ITEM.sub("", text, count=1))) > 1:
         yield Candidate(source, text, context)
 
 
