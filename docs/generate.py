@@ -20,6 +20,7 @@ from refdesk.outside import telemetry
 
 MARK = "<!-- Everything below is written by `python docs/generate.py` from the code. -->\n"
 REFERENCE = Path(__file__).parent / "reference"
+SUFFIXES = {"counter": "_total", "info": "_info"}
 WIDTH: dict[str, Any] = {"terminal_width": 100, "max_content_width": 100}
 
 
@@ -111,7 +112,7 @@ def metrics_page() -> str:
 
 def _metric(metric: Any) -> tuple[str, str, str, str]:
     (family,) = metric.describe()
-    name = family.name + ("_total" if family.type == "counter" else "")
+    name = family.name + SUFFIXES.get(family.type, "")
     return f"`{name}`", family.type, ", ".join(f"`{label}`" for label in metric._labelnames), family.documentation
 
 

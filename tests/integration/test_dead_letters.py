@@ -8,7 +8,7 @@ from tests.support.pipeline import Pipeline
 
 from refdesk.contracts.access import Principal
 from refdesk.contracts.documents import FreshnessToken
-from refdesk.indexing.dead_letters import Work
+from refdesk.indexing.dead_letters import LOG_CHARS_MAX, Fault, Work
 
 EDITOR = Principal(id="edgar", groups=("editors",))
 BLANK = "&nbsp;"
@@ -50,10 +50,26 @@ async def test_a_dead_letter_says_what_failed_and_why(pipeline: Pipeline) -> Non
     assert (letter["code"], letter["attempts"]) == ("document-rejected", 1)
     assert "no text" in letter["reason"]
     assert letter["first_failed_at"] <= letter["last_failed_at"]
-    assert "event" not in letter
+    assert "event" not in letter and "log" not in letter
     shown = await pipeline.call("GET", f"/api/dead-letters/{letter['id']}")
     assert shown["event"]["data"]["document_id"] == document["id"]
     assert shown["event"]["id"] == shown["event_id"] == letter["event_id"]
+    assert shown["log"].startswith("1. Traceback") and shown["reason"] in shown["log"]
+
+
+async def test_the_log_of_every_attempt_is_kept_and_bounded(pipeline: Pipeline) -> None:
+    """In their order; a new series begins a new one; of a long one the end stays."""
+    work = Work(event_id="e", subject="documents.x.changed", payload=b"{", document_id="x", version=1)
+    for attempt in (1, 2):
+        await pipeline.letters.record(work, Fault(reason="No.", code="late", log=f"said {attempt}"), attempts_max=2)
+    [letter] = await pipeline.letters.list()
+    assert letter.log == "1. said 1\n2. said 2"
+    await pipeline.letters.mark_replayed(letter)
+    long = "x" * (2 * LOG_CHARS_MAX) + "the end"
+    for _ in range(2):
+        await pipeline.letters.record(work, Fault(reason="No.", code="late", log=long), attempts_max=2)
+    [letter] = await pipeline.letters.list()
+    assert len(letter.log) == LOG_CHARS_MAX and letter.log.endswith("the end")
 
 
 async def test_a_retry_really_queues(pipeline: Pipeline) -> None:
@@ -101,7 +117,7 @@ async def test_a_letter_about_an_older_version_is_settled_by_the_newer_one(pipel
             document_id=letter["document_id"],
             version=letter["version"],
         )
-        await pipeline.letters.record(work, reason="late", code="late", attempts_max=1)
+        await pipeline.letters.record(work, Fault(reason="late", code="late"), attempts_max=1)
     report = await pipeline.call("POST", "/api/dead-letters/retry", json={"code": "late"})
     assert report == {"queued": 0, "superseded": 2, "unreadable": 0}
     assert await listed(pipeline) == []
@@ -114,9 +130,11 @@ async def test_many_are_retried_by_code_or_by_a_part_of_the_reason(pipeline: Pip
         work = Work(
             event_id=f"e{number}", subject="documents.x.changed", payload=b"{", document_id="x", version=number + 1
         )
-        await pipeline.letters.record(work, reason=f"Reason {number}.", code=f"code-{number % 2}", attempts_max=1)
+        await pipeline.letters.record(
+            work, Fault(reason=f"Reason {number}.", code=f"code-{number % 2}"), attempts_max=1
+        )
     nonsense = Work(event_id=None, subject="documents.x.changed", payload=b"\xff", document_id=None, version=None)
-    await pipeline.letters.record(nonsense, reason="Nonsense.", code="unreadable-event", attempts_max=1)
+    await pipeline.letters.record(nonsense, Fault(reason="Nonsense.", code="unreadable-event"), attempts_max=1)
     assert [letter["code"] for letter in await listed(pipeline, code="code-0")] == ["code-0"] * 2
     by_reason = await pipeline.call("POST", "/api/dead-letters/retry", json={"reason": "reason 1"})
     assert by_reason == {"queued": 0, "superseded": 1, "unreadable": 0}
@@ -149,7 +167,7 @@ async def test_the_list_comes_in_pages(pipeline: Pipeline) -> None:
     """Newest first, every letter once."""
     for number in range(5):
         work = Work(event_id=None, subject="s", payload=b"", document_id="x", version=number + 1)
-        await pipeline.letters.record(work, reason="No.", code="late", attempts_max=1)
+        await pipeline.letters.record(work, Fault(reason="No.", code="late"), attempts_max=1)
     seen: list[int] = []
     cursor: dict[str, str] = {}
     while True:
@@ -172,7 +190,7 @@ async def test_dead_letters_are_for_administrators(pipeline: Pipeline) -> None:
 async def test_a_retry_without_the_document_service_settles_nothing(pipeline: Pipeline) -> None:
     """The letter is as it was, and the refusal says who is away."""
     work = Work(event_id=None, subject="s", payload=b"", document_id="x", version=1)
-    await pipeline.letters.record(work, reason="No.", code="late", attempts_max=1)
+    await pipeline.letters.record(work, Fault(reason="No.", code="late"), attempts_max=1)
     [letter] = await listed(pipeline)
     await pipeline.documents.query("ALTER TABLE documents RENAME TO elsewhere")
     refused = await pipeline.call("POST", f"/api/dead-letters/{letter['id']}/retry", expect=503)

@@ -12,7 +12,7 @@ from tests.integration.documents_desk import ADMINISTRATOR, ALICE, EDITOR, HR, S
 DOCUMENT_FIELDS = {
     "id", "version", "title", "media_type", "content_sha256", "content_bytes", "readers", "tags", "external_id",
     "filename", "url", "owner", "created_at", "updated_at", "state", "indexed_version", "attempts", "failure",
-    "lag_seconds", "freshness_token",
+    "lag_seconds", "freshness_token", "own_title", "waiting",
 }  # fmt: skip
 
 

@@ -18,7 +18,15 @@ from tests.integration.indexing_desk import QUICK, IndexingDesk, ScriptedDocumen
 from tests.integration.nats_server import NatsServer
 
 from refdesk.contracts.errors import DocumentRejected, ModelFailed, Unavailable
-from refdesk.contracts.events import INDEX_STREAM, DocumentDeleted, IndexApplied, IndexFailed, decode, encode
+from refdesk.contracts.events import (
+    INDEX_STREAM,
+    DocumentDeleted,
+    IndexApplied,
+    IndexFailed,
+    IndexStarted,
+    decode,
+    encode,
+)
 from refdesk.index.chunks import content_hash
 from refdesk.indexing.batching import EmbeddingBatcher
 from refdesk.indexing.content import Contents, Superseded
@@ -91,13 +99,18 @@ async def drained(desk: IndexingDesk, *, within_s: float = 30.0) -> None:
 
 
 async def facts(desk: IndexingDesk) -> list[IndexApplied | IndexFailed]:
+    """What is on the stream INDEX, in order; who is at work apart."""
+    return [fact for fact in await news(desk) if not isinstance(fact, IndexStarted)]
+
+
+async def news(desk: IndexingDesk) -> list[IndexApplied | IndexFailed | IndexStarted]:
     """Everything on the stream INDEX, in order."""
     count = (await desk.broker.stream_state(INDEX_STREAM)).messages
-    seen: dict[int, IndexApplied | IndexFailed] = {}
+    seen: dict[int, IndexApplied | IndexFailed | IndexStarted] = {}
 
     async def handle(message: Message) -> None:
         event = decode(message.payload).event
-        assert isinstance(event, IndexApplied | IndexFailed)
+        assert isinstance(event, IndexApplied | IndexFailed | IndexStarted)
         seen[message.stream_sequence] = event
         await message.ack()
 
@@ -327,7 +340,28 @@ async def test_an_outage_fails_no_document(desk: IndexingDesk) -> None:
         await drained(desk)
     assert await version_of(desk, "a") == 1
     assert await desk.dead_letters.count() == 0
-    assert not [fact for fact in await facts(desk) if isinstance(fact, IndexFailed)]
+    *told, applied = await facts(desk)
+    assert isinstance(applied, IndexApplied)
+    outages = [fact for fact in told if isinstance(fact, IndexFailed)]
+    assert outages and len(outages) == len(told)
+    assert {(fact.attempts, fact.final) for fact in outages} == {(0, False)}, "news of it, and no failure"
+    assert all(fact.next_try_s for fact in outages)
+
+
+async def test_long_work_is_announced(desk: IndexingDesk) -> None:
+    """While the model takes its time, whoever waits is told that an indexer is at work."""
+    async with working(desk):
+        desk.embedder.gate.clear()
+        await desk.tell(desk.change("long", 1, POLICY))
+
+        async def announced() -> bool:
+            return any(isinstance(fact, IndexStarted) for fact in await news(desk))
+
+        await until(announced)
+        desk.embedder.gate.set()
+        await drained(desk)
+    [applied] = await facts(desk)
+    assert (applied.document_id, applied.version) == ("long", 1)
 
 
 async def test_a_fact_that_cannot_be_published_is_published_later(nats: NatsServer, desk: IndexingDesk) -> None:

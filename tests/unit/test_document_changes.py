@@ -3,7 +3,7 @@
 import pytest
 
 from refdesk.contracts.documents import Document, title_of
-from refdesk.documents.changes import Change, Limits, filename, is_id, new_id, traceparent
+from refdesk.documents.changes import Change, Limits, filename, is_id, new_id
 
 LIMITS = Limits()
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -57,16 +57,6 @@ def test_readers_and_tags_have_one_form() -> None:
     change = Change(readers=("hr", "everyone", "hr"), tags=(" b ", "a", "b")).checked(LIMITS)
     assert (change.readers, change.tags) == (("everyone", "hr"), ("a", "b"))
     assert Change(readers=()).checked(LIMITS).readers == ()
-
-
-@pytest.mark.parametrize(
-    "header",
-    [None, "", "junk", TRACE.upper(), TRACE + "-x", TRACE.replace("00-0af", "ff-0af"), "00-" + "0" * 32 + TRACE[35:]],
-)
-def test_only_a_well_formed_traceparent_travels(header: str | None) -> None:
-    """W3C Trace Context; anything else is dropped, not refused."""
-    assert traceparent(header) is None
-    assert traceparent(TRACE) == TRACE
 
 
 def test_the_fields_of_a_document_are_the_contract() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import mimetypes
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any
@@ -24,6 +24,7 @@ from refdesk.outside.valkey import ValkeyError
 PROBE_TIMEOUT_S = 2.0
 
 Probe = Callable[[], Awaitable[Any]]
+Measure = Callable[[], Awaitable[None]]
 
 _PAGE_HEADERS = {
     "Content-Security-Policy": (
@@ -75,8 +76,11 @@ async def _probe(probe: Probe) -> str:
     return "ok"
 
 
-def metrics_endpoint() -> Endpoint:
+def metrics_endpoint(measures: Sequence[Measure] = ()) -> Endpoint:
+    """``measures`` look up what is not counted in this process; each sets its own gauges, to NaN when it cannot."""
+
     async def metrics(request: Request, principal: Principal) -> ASGIApp:
+        await asyncio.gather(*(_probe(measure) for measure in measures))
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
     return Endpoint(method="GET", path="/metrics", policy="public", handler=metrics, summary="Prometheus metrics")

@@ -86,6 +86,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What those files may unpack to, all together."""
     parse_archive_ratio_max: Count = 200
     """How many times its size one of them may unpack to."""
+    queue_counted_max: Count = 1000
+    """How many changes ahead of a waiting document are counted; more are told as "at least"."""
     chunks_max: Count = 20_000
     """Chunks one document may have."""
     index_concurrency: Count = 4

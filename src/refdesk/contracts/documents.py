@@ -9,6 +9,7 @@ import msgspec
 from refdesk.contracts.errors import InvalidRequest
 
 State = Literal["pending", "indexed", "failed"]
+WaitingReason = Literal["queued", "indexing", "retrying", "part_away", "broker_away", "indexer_away"]
 
 
 class FreshnessToken(msgspec.Struct, frozen=True):
@@ -36,13 +37,32 @@ def title_of(filename: str | None) -> str:
     return "" if filename is None else PurePosixPath(filename).stem.strip() or filename
 
 
+class Waiting(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a pending change is not searchable yet.
+
+    ``queued``: its turn will come. ``indexing``: an indexer is at work on it. ``retrying``: ``attempts`` have failed, the
+    next comes at ``next_try_at``. ``part_away``: something that the indexer needs does not answer. ``broker_away``: NATS has
+    not taken the event. ``indexer_away``: no indexer has been heard of.
+
+    ``ahead`` changes have waited longer; with ``ahead_at_least`` that many or more. ``since`` is when it began to wait.
+    """
+
+    reason: WaitingReason
+    since: datetime
+    ahead: int
+    ahead_at_least: bool
+    attempts: int
+    next_try_at: datetime | None
+
+
 class Document(msgspec.Struct, frozen=True, omit_defaults=False):
     """The current version of a document and how far the index has come with it.
 
     ``version`` counts 1, 2, 3 … per document, bumped by every change of content or metadata and by deletion.
     ``state`` is ``indexed`` when ``indexed_version == version``, ``failed`` when indexing this version gave up
     (``failure`` says why, ``attempts`` how often it was tried), else ``pending``; ``lag_seconds`` is the age of a
-    pending change.
+    pending change and ``waiting`` says why it waits (absent from the reply to a write). ``own_title`` is the title that a
+    document which nobody named gives itself: answers cite it by that.
     """
 
     id: str
@@ -65,6 +85,8 @@ class Document(msgspec.Struct, frozen=True, omit_defaults=False):
     failure: str | None
     lag_seconds: float | None
     freshness_token: str
+    own_title: str | None = None
+    waiting: Waiting | None = None
 
 
 class DocumentVersion(msgspec.Struct, frozen=True):

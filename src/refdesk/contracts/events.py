@@ -1,7 +1,7 @@
 """What the two services say to each other: CloudEvents 1.0, structured JSON, on NATS JetStream.
 
 Stream ``DOCUMENTS`` carries ``documents.<id>.changed`` and ``documents.<id>.deleted`` from the Document Service;
-stream ``INDEX`` carries ``index.<id>.applied`` and ``index.<id>.failed`` back. Duplicates and reordering are normal:
+stream ``INDEX`` carries ``index.<id>.started``, ``applied`` and ``failed`` back. Duplicates and reordering are normal:
 ``version`` decides, never arrival.
 """
 
@@ -14,6 +14,8 @@ SPEC_VERSION = "1.0"
 CONTENT_TYPE = "application/cloudevents+json"
 DOCUMENTS_STREAM = "DOCUMENTS"
 INDEX_STREAM = "INDEX"
+NEWS_S = 5.0
+"""An indexer that works on something says so at least this often."""
 
 
 class DocumentChanged(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +53,20 @@ class DocumentDeleted(msgspec.Struct, frozen=True, kw_only=True):
         return f"documents.{self.document_id}.deleted"
 
 
+class IndexStarted(msgspec.Struct, frozen=True, kw_only=True):
+    """An indexer is at work on this version, and has been for a while; said again every ``NEWS_S`` until it ends."""
+
+    type: ClassVar[str] = "index.started"
+
+    document_id: str
+    version: int
+    occurred_at: datetime
+
+    @property
+    def subject(self) -> str:
+        return f"index.{self.document_id}.started"
+
+
 class IndexApplied(msgspec.Struct, frozen=True, kw_only=True):
     """The index now shows exactly this version (or, after a deletion, nothing of the document)."""
 
@@ -62,6 +78,8 @@ class IndexApplied(msgspec.Struct, frozen=True, kw_only=True):
     generation: str
     seconds: dict[str, float]
     """Seconds by step: ``fetch``, ``parse``, ``chunk``, ``embed``, ``store``."""
+    title: str | None = None
+    """The title by which it is cited; None when that is not known anew."""
     occurred_at: datetime
 
     @property
@@ -70,7 +88,10 @@ class IndexApplied(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class IndexFailed(msgspec.Struct, frozen=True, kw_only=True):
-    """Indexing this version failed; ``final`` when it was given up, else it will be tried again."""
+    """Indexing this version failed; ``final`` when it was given up, else it will be tried again in ``next_try_s``.
+
+    With 0 ``attempts`` the document is not at fault: a part that the indexer needs is away.
+    """
 
     type: ClassVar[str] = "index.failed"
 
@@ -80,6 +101,7 @@ class IndexFailed(msgspec.Struct, frozen=True, kw_only=True):
     code: str
     attempts: int
     final: bool
+    next_try_s: float | None = None
     occurred_at: datetime
 
     @property
@@ -87,10 +109,10 @@ class IndexFailed(msgspec.Struct, frozen=True, kw_only=True):
         return f"index.{self.document_id}.failed"
 
 
-Event = DocumentChanged | DocumentDeleted | IndexApplied | IndexFailed
+Event = DocumentChanged | DocumentDeleted | IndexStarted | IndexApplied | IndexFailed
 
 _BY_TYPE: dict[str, type[Event]] = {
-    kind.type: kind for kind in (DocumentChanged, DocumentDeleted, IndexApplied, IndexFailed)
+    kind.type: kind for kind in (DocumentChanged, DocumentDeleted, IndexStarted, IndexApplied, IndexFailed)
 }
 
 

@@ -16,7 +16,6 @@ from refdesk.contracts.errors import InvalidRequest
 DEFAULT_READERS = ("everyone",)
 
 _ID = re.compile(r"[0-9a-f]{32}")
-_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,11 +110,6 @@ def new_id() -> str:
 
 def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
-
-
-def traceparent(header: str | None) -> str | None:
-    """The header when it is well-formed (W3C Trace Context, version 00), else None."""
-    return header if header and _TRACEPARENT.fullmatch(header) else None
 
 
 def filename(given: str | None, limits: Limits) -> str | None:

@@ -20,6 +20,7 @@ class OutboxEvent(msgspec.Struct, frozen=True):
     version: int
     subject: str
     payload: bytes
+    traceparent: str | None
 
 
 class StreamMemory(msgspec.Struct, frozen=True):
@@ -81,6 +82,7 @@ class Outbox:
         async with transaction(self._pool) as connection:
             rows = await fetch(connection, self._sql.documents_to_retell, parameters)
             async with connection.cursor() as cursor:
-                await cursor.executemany(self._sql.post_event, [outbox_row(row, traceparent=None) for row in rows])
+                events = [outbox_row(row, traceparent=row["traceparent"]) for row in rows]
+                await cursor.executemany(self._sql.post_event, events)
             await connection.execute(self._sql.wake_relays)
         return [row["id"] for row in rows]

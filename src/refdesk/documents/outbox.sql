@@ -29,7 +29,7 @@ WITH claimable AS (
 )
 UPDATE outbox SET claimed_until = clock_timestamp() + make_interval(secs => %(lease_s)s)
 FROM claimable WHERE outbox.id = claimable.id
-RETURNING outbox.id, outbox.document_id, outbox.version, outbox.subject, outbox.payload;
+RETURNING outbox.id, outbox.document_id, outbox.version, outbox.subject, outbox.payload, outbox.traceparent;
 
 -- name: mark_published
 -- Index: outbox_pkey.
@@ -40,8 +40,12 @@ UPDATE outbox SET published_at = clock_timestamp(), claimed_until = NULL WHERE i
 UPDATE outbox SET claimed_until = NULL WHERE id = ANY(%(ids)s) AND published_at IS NULL;
 
 -- name: documents_to_retell
--- Current versions and tombstones, oldest first, a batch at a time. Index: documents_pkey.
-SELECT * FROM documents
+-- Current versions and tombstones, oldest first, a batch at a time, in the trace of the change.
+-- Index: documents_pkey, outbox_document.
+SELECT d.*, (
+    SELECT o.traceparent FROM outbox o WHERE o.document_id = d.id AND o.version = d.version ORDER BY o.id DESC LIMIT 1
+) AS traceparent
+FROM documents d
 WHERE id > %(after)s AND (NOT %(pending_only)s OR state = 'pending')
 ORDER BY id
 LIMIT %(count)s

@@ -23,6 +23,7 @@ import msgspec
 from refdesk.contracts.errors import RefdeskError, Unavailable
 from refdesk.contracts.events import DOCUMENTS_STREAM, INDEX_STREAM
 from refdesk.documents.outbox import Outbox, OutboxEvent, StreamMemory
+from refdesk.outside import tracing
 from refdesk.outside.jetstream import Broker, Published
 from refdesk.outside.postgres import listen
 
@@ -179,7 +180,8 @@ class _Batch:
     async def _publish_in_order(self, events: list[OutboxEvent]) -> None:
         try:
             for event in events:
-                reply = await self._broker.publish(event.subject, event.payload, message_id=event.id)
+                with tracing.sending(tracing.SEND_DOCUMENTS, event.traceparent, stream=DOCUMENTS_STREAM):
+                    reply = await self._broker.publish(event.subject, event.payload, message_id=event.id)
                 self.acknowledged[event.id] = reply
         except RefdeskError as error:
             self.error = self.error or error

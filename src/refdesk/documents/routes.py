@@ -15,11 +15,12 @@ from starlette.types import Scope as ASGIScope
 from refdesk.contracts.access import Principal, Scope
 from refdesk.contracts.documents import Document, DocumentVersion, FreshnessToken, Manifest, Page, State
 from refdesk.contracts.errors import InvalidRequest
-from refdesk.documents.changes import Change, external_id, traceparent
+from refdesk.documents.changes import Change, external_id
 from refdesk.documents.feed import DocumentFeed, Gone
 from refdesk.documents.service import DocumentService
 from refdesk.documents.store import Backlog, Standings
 from refdesk.documents.uploads import TextDocument, read_change
+from refdesk.outside import tracing
 from refdesk.outside.blobs import OpenBlob
 from refdesk.outside.http import Endpoint, Handler, Json, query_int, read_json
 from refdesk.outside.media_types import MARKDOWN, TEXT
@@ -137,7 +138,7 @@ def _endpoint(
         method=method,
         path=path,
         policy="principal",
-        handler=handler,
+        handler=handler if method == "GET" else _traced(handler),
         summary=summary,
         request=request,
         response=response,
@@ -152,7 +153,7 @@ class _Routes:
 
     async def create(self, request: Request, principal: Principal) -> ASGIApp:
         change = await read_change(request, self._service)
-        return _created(await self._service.create(principal, change, traceparent=_traceparent(request)))
+        return _created(await self._service.create(principal, change, traceparent=tracing.current_traceparent()))
 
     async def page(self, request: Request, principal: Principal) -> ASGIApp:
         page = await self._service.page(
@@ -175,7 +176,7 @@ class _Routes:
             _id(request),
             await read_change(request, self._service),
             if_match=_if_match(request),
-            traceparent=_traceparent(request),
+            traceparent=tracing.current_traceparent(),
         )
         return _shown(document)
 
@@ -186,7 +187,7 @@ class _Routes:
             key,
             _agreeing(await read_change(request, self._service), key),
             if_match=_if_match(request),
-            traceparent=_traceparent(request),
+            traceparent=tracing.current_traceparent(),
         )
         return _created(document) if created else _shown(document)
 
@@ -201,12 +202,12 @@ class _Routes:
 
     async def delete(self, request: Request, principal: Principal) -> ASGIApp:
         await self._service.delete(
-            principal, _id(request), if_match=_if_match(request), traceparent=_traceparent(request)
+            principal, _id(request), if_match=_if_match(request), traceparent=tracing.current_traceparent()
         )
         return Response(status_code=204)
 
     async def retry(self, request: Request, principal: Principal) -> ASGIApp:
-        document = await self._service.retry(principal, _id(request), traceparent=_traceparent(request))
+        document = await self._service.retry(principal, _id(request), traceparent=tracing.current_traceparent())
         return _shown(document, status=202)
 
     async def versions(self, request: Request, principal: Principal) -> ASGIApp:
@@ -311,8 +312,14 @@ def _id(request: Request) -> str:
     return cast(str, request.path_params["id"])
 
 
-def _traceparent(request: Request) -> str | None:
-    return traceparent(request.headers.get("traceparent"))
+def _traced(handler: Handler) -> Handler:
+    """The span that a change's event goes on in, through the outbox and the broker to the index."""
+
+    async def traced(request: Request, principal: Principal) -> ASGIApp:
+        with tracing.span(tracing.CHANGE_DOCUMENT, kind=tracing.SpanKind.SERVER):
+            return await handler(request, principal)
+
+    return traced
 
 
 def _state(request: Request) -> State | None:

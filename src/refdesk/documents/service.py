@@ -27,6 +27,7 @@ from refdesk.contracts.errors import (
 )
 from refdesk.documents.changes import Change, Content, Limits, external_id, is_id, search_text
 from refdesk.documents.store import Backlog, DocumentStore, Row, Selection, Standings, Writing
+from refdesk.outside import telemetry
 from refdesk.outside.blobs import BlobMissing, Blobs, OpenBlob
 from refdesk.outside.media_types import HEAD_BYTES, SUPPORTED, detect_media_type
 
@@ -168,7 +169,7 @@ class DocumentService:
         async with self._store.writing() as writing:
             rows = await writing.retell(known)
             for row in rows:
-                await writing.post(row, traceparent=None)
+                await writing.post(row, traceparent=row["traceparent"])
         return [FreshnessToken(document_id=row["id"], version=row["version"]) for row in rows]
 
     async def check_may_change(self, principal: Principal, document_id: str) -> None:
@@ -249,8 +250,16 @@ class DocumentService:
         return Manifest(entries=await self._store.manifest_of(sorted({text for text in document_ids if is_id(text)})))
 
     async def backlog(self) -> Backlog:
-        """What is on its way; for metrics and health."""
+        """What is on its way; for people."""
         return await self._store.backlog()
+
+    async def measure(self) -> None:
+        """Set the metrics that the tables tell. Raises Unavailable; what is not known is NaN then, never an old value."""
+        with telemetry.known_or_nan(telemetry.outbox_pending, telemetry.outbox_oldest_age, telemetry.index_lag):
+            now = await self._store.measures()
+        telemetry.outbox_pending.set(now.outbox_pending)
+        telemetry.outbox_oldest_age.set(now.outbox_oldest_age_seconds)
+        telemetry.index_lag.set(now.index_lag_seconds)
 
     # -- tidying
 

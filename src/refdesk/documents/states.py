@@ -1,4 +1,4 @@
-"""From the AI side's events to each document's state: applied, failed, or still on its way.
+"""From the AI side's events to each document's state: applied, failed, or still on its way, and why.
 
 Duplicates and reordering are normal input; the statements apply only what is newer. A reply that cannot be read is
 given up, since no redelivery would make it readable.
@@ -9,8 +9,9 @@ import logging
 import msgspec
 
 from refdesk.contracts.errors import Unavailable
-from refdesk.contracts.events import INDEX_STREAM, IndexApplied, IndexFailed, decode
+from refdesk.contracts.events import INDEX_STREAM, IndexApplied, IndexFailed, IndexStarted, Received, decode
 from refdesk.documents.store import DocumentStore
+from refdesk.outside import telemetry, tracing
 from refdesk.outside.jetstream import Broker, ConsumerSettings, Message
 
 logger = logging.getLogger(__name__)
@@ -40,7 +41,11 @@ class StateConsumer:
     async def handle(self, message: Message) -> None:
         """Apply one event and settle its message."""
         try:
-            await self._apply(message.payload)
+            received = decode(message.payload)
+            with tracing.processing(
+                tracing.PROCESS_INDEX, received.traceparent, stream=INDEX_STREAM, deliveries=message.deliveries
+            ):
+                await self._apply(received)
         except msgspec.MsgspecError as error:
             logger.error("gave up a message on %s that is no event of ours: %s", message.subject, error)
             await message.term()
@@ -50,10 +55,14 @@ class StateConsumer:
         else:
             await message.ack()
 
-    async def _apply(self, payload: bytes) -> None:
-        match decode(payload).event:
+    async def _apply(self, received: Received) -> None:
+        match received.event:
+            case IndexStarted() as event:
+                await self._store.apply_started(event)
             case IndexApplied() as event:
-                await self._store.apply_indexed(event)
+                waited_s = await self._store.apply_indexed(event)
+                if waited_s is not None:
+                    telemetry.time_to_search.observe(waited_s)
             case IndexFailed() as event:
                 await self._store.apply_failed(event)
             case event:

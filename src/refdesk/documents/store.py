@@ -20,8 +20,16 @@ from psycopg_pool import AsyncConnectionPool
 from refdesk.contracts.access import EVERYONE, PRINCIPAL_PREFIX, Scope
 from refdesk.contracts.documents import Document, DocumentVersion, FreshnessToken, ManifestEntry
 from refdesk.contracts.errors import Conflict
-from refdesk.contracts.events import DocumentChanged, DocumentDeleted, IndexApplied, IndexFailed, encode
+from refdesk.contracts.events import (
+    DocumentChanged,
+    DocumentDeleted,
+    IndexApplied,
+    IndexFailed,
+    IndexStarted,
+    encode,
+)
 from refdesk.documents.changes import new_id
+from refdesk.documents.waiting import SILENCE_S_MAX, Queue
 from refdesk.outside.postgres import Queries, load_queries, transaction
 
 SOURCE = "refdesk/documents"
@@ -40,6 +48,14 @@ class Backlog(msgspec.Struct, frozen=True):
     documents_indexed: int
     documents_pending: int
     documents_failed: int
+    index_lag_seconds: float
+
+
+class Measures(msgspec.Struct, frozen=True):
+    """What metrics show of it: cheap to ask, however many documents there are."""
+
+    outbox_pending: int
+    outbox_oldest_age_seconds: float
     index_lag_seconds: float
 
 
@@ -159,8 +175,9 @@ class Writing:
 class DocumentStore:
     """Reads, and transactions for writing. Every read takes the scope it is made for; deleted documents are in none."""
 
-    def __init__(self, pool: AsyncConnectionPool) -> None:
+    def __init__(self, pool: AsyncConnectionPool, *, queue_counted_max: int = 1000) -> None:
         self._pool = pool
+        self._queue = Queue(counted_max=queue_counted_max)
         self._sql = load_queries(files("refdesk.documents") / "store.sql")
         self._outbox_sql = load_queries(files("refdesk.documents") / "outbox.sql")
 
@@ -170,19 +187,18 @@ class DocumentStore:
             yield Writing(connection, self._sql, outbox_sql=self._outbox_sql)
 
     async def read(self, document_id: str, scope: Scope) -> Document | None:
-        rows = await self._fetch(self._sql.read_document, {"id": document_id, **_within(scope)})
-        return document_of(rows[0]) if rows else None
+        documents = await self._documents(self._sql.read_document, {"id": document_id, **_within(scope)})
+        return documents[0] if documents else None
 
     async def page(self, selection: Selection, scope: Scope) -> list[Document]:
-        rows = await self._fetch(self._sql.list_documents, {**msgspec.structs.asdict(selection), **_within(scope)})
-        return [document_of(row) for row in rows]
+        return await self._documents(self._sql.list_documents, {**msgspec.structs.asdict(selection), **_within(scope)})
 
     async def external(
         self, *, after: str, below: str, owner: str, editor: bool, scope: Scope, count: int
     ) -> list[Document]:
         """The document that a write under each external id between the two would mean, in their order."""
         parameters = {"after": after, "below": below, "owner": owner, "editor": editor, "count": count}
-        return [document_of(row) for row in await self._fetch(self._sql.list_external, parameters | _within(scope))]
+        return await self._documents(self._sql.list_external, parameters | _within(scope))
 
     async def versions(self, document_id: str, scope: Scope, *, count: int) -> list[DocumentVersion]:
         """Newest first; empty when the scope has no such document."""
@@ -215,11 +231,15 @@ class DocumentStore:
 
     async def changed(self, document_ids: list[str]) -> list[Changed]:
         """For the event streams, which filter by scope themselves."""
-        rows = await self._fetch(self._sql.changed_documents, {"ids": document_ids, "count": len(document_ids)})
+        parameters = {"ids": document_ids, "count": len(document_ids)}
+        async with transaction(self._pool) as connection:
+            rows = await fetch(connection, self._sql.changed_documents, parameters)
+            alive = [document_of(row) for row in rows if row["id"] is not None]
+            documents = {document.id: document for document in await self._queue.explain(connection, alive)}
         return [
             Changed(
                 document_id=row["changed_id"],
-                document=document_of(row) if row["id"] is not None else None,
+                document=documents.get(row["changed_id"]),
                 audience=row["audience_now"],
                 readers_before=row["readers_before"],
             )
@@ -233,13 +253,39 @@ class DocumentStore:
     async def backlog(self) -> Backlog:
         return msgspec.convert((await self._fetch(self._sql.backlog, {}))[0], Backlog)
 
-    async def apply_indexed(self, event: IndexApplied) -> None:
-        """Apply-if-newer: duplicates and older versions change nothing."""
-        await self._fetch(self._sql.apply_indexed, {"document_id": event.document_id, "version": event.version})
+    async def measures(self) -> Measures:
+        return msgspec.convert((await self._fetch(self._sql.measures, {}))[0], Measures)
+
+    async def apply_started(self, event: IndexStarted) -> None:
+        """About the current version only, for as long as it is said again in time."""
+        await self._hear(self._sql.apply_started, {**msgspec.structs.asdict(event), "lease_s": SILENCE_S_MAX})
+
+    async def apply_indexed(self, event: IndexApplied) -> float | None:
+        """Apply-if-newer: duplicates and older versions change nothing.
+
+        Returns how many seconds the oldest change that is searchable now has waited; None when nothing was applied, or
+        nothing waited.
+        """
+        parameters = {"document_id": event.document_id, "version": event.version, "title": event.title}
+        rows = await self._hear(self._sql.apply_indexed, parameters)
+        return rows[0]["waited_s"] if rows else None
 
     async def apply_failed(self, event: IndexFailed) -> None:
         """About the current version only; never after it was applied."""
-        await self._fetch(self._sql.apply_failed, msgspec.structs.asdict(event))
+        await self._hear(self._sql.apply_failed, msgspec.structs.asdict(event))
+
+    async def _hear(self, query: bytes, parameters: Mapping[str, Any]) -> list[Row]:
+        """Apply what an indexer says; that it says something is news in itself."""
+        async with transaction(self._pool) as connection:
+            rows = await fetch(connection, query, parameters)
+            await connection.execute(self._sql.hear_of_indexer)
+        return rows
+
+    async def _documents(self, query: bytes, parameters: Mapping[str, Any]) -> list[Document]:
+        """The documents of the rows; those that are pending say why."""
+        async with transaction(self._pool) as connection:
+            documents = [document_of(row) for row in await fetch(connection, query, parameters)]
+            return await self._queue.explain(connection, documents)
 
     async def _fetch(self, query: bytes, parameters: Mapping[str, Any]) -> list[Row]:
         async with transaction(self._pool) as connection:

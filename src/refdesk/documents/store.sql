@@ -18,7 +18,8 @@ UPDATE documents
 SET version = version + 1, title = %(title)s, media_type = %(media_type)s, content_sha256 = %(content_sha256)s,
     content_bytes = %(content_bytes)s, readers = %(readers)s, tags = %(tags)s, external_id = %(external_id)s,
     filename = %(filename)s, url = %(url)s, updated_at = clock_timestamp(),
-    failed = false, attempts = 0, failure = NULL,
+    failed = false, attempts = 0, failure = NULL, next_try_at = NULL, indexing_until = NULL,
+    own_title = CASE WHEN title = %(title)s THEN own_title END,
     pending_since = CASE WHEN state = 'pending' THEN pending_since ELSE clock_timestamp() END
 WHERE id = %(id)s
 RETURNING *;
@@ -28,7 +29,7 @@ RETURNING *;
 UPDATE documents
 SET version = version + 1, title = '', content_sha256 = NULL, content_bytes = 0, tags = '{}', external_id = NULL,
     filename = NULL, url = NULL, updated_at = clock_timestamp(), deleted_at = clock_timestamp(),
-    failed = false, attempts = 0, failure = NULL,
+    failed = false, attempts = 0, failure = NULL, next_try_at = NULL, indexing_until = NULL, own_title = NULL,
     pending_since = CASE WHEN state = 'pending' THEN pending_since ELSE clock_timestamp() END
 WHERE id = %(id)s
 RETURNING *;
@@ -39,14 +40,14 @@ DELETE FROM document_versions WHERE document_id = %(id)s;
 
 -- name: retry_document
 UPDATE documents
-SET failed = false, attempts = 0, failure = NULL,
+SET failed = false, attempts = 0, failure = NULL, next_try_at = NULL,
     pending_since = CASE WHEN state = 'failed' THEN clock_timestamp() ELSE pending_since END
 WHERE id = %(id)s
 RETURNING *;
 
 -- name: retell_documents
--- Those that still are at the version given, tombstones too: on their way into the index again. Locked in the order of
--- their ids, so that two callers cannot wait for each other. Index: documents_pkey.
+-- Those that still are at the version given, tombstones too: on their way into the index again, in the trace of the change.
+-- Locked in the order of their ids, so that two callers cannot wait for each other. Index: documents_pkey, outbox_document.
 WITH told AS (
     SELECT d.id FROM documents d
     JOIN unnest(%(ids)s::text[], %(versions)s::bigint[]) AS given (id, version) USING (id, version)
@@ -55,10 +56,12 @@ WITH told AS (
     FOR UPDATE OF d
 )
 UPDATE documents d
-SET indexed_version = NULL, failed = false, attempts = 0, failure = NULL,
+SET indexed_version = NULL, failed = false, attempts = 0, failure = NULL, next_try_at = NULL,
     pending_since = coalesce(pending_since, clock_timestamp())
 FROM told WHERE d.id = told.id
-RETURNING d.*;
+RETURNING d.*, (
+    SELECT o.traceparent FROM outbox o WHERE o.document_id = d.id AND o.version = d.version ORDER BY o.id DESC LIMIT 1
+) AS traceparent;
 
 -- name: record_version
 INSERT INTO document_versions (document_id, version, change, title, media_type, content_sha256, content_bytes, readers,
@@ -97,7 +100,8 @@ WHERE (%(everything)s OR audience && %(readers)s)
   AND (%(before)s::text IS NULL OR id < %(before)s)
   AND (%(state)s::text IS NULL OR state = %(state)s)
   AND (%(tag)s::text IS NULL OR tags @> ARRAY[%(tag)s::text])
-  AND (%(title_part)s::text IS NULL OR position(lower(%(title_part)s) IN lower(title)) > 0)
+  AND (%(title_part)s::text IS NULL OR position(lower(%(title_part)s) IN lower(title)) > 0
+       OR position(lower(%(title_part)s) IN lower(own_title)) > 0)
 ORDER BY id DESC
 LIMIT %(count)s;
 
@@ -162,6 +166,14 @@ SELECT (SELECT count(*) FROM outbox WHERE published_at IS NULL) AS outbox_pendin
        (SELECT coalesce(greatest(0, extract(epoch FROM clock_timestamp() - min(pending_since))), 0)::float8
           FROM documents WHERE state = 'pending') AS index_lag_seconds;
 
+-- name: measures
+-- Index: outbox_pending (ids sort by time), documents_pending.
+SELECT (SELECT count(*) FROM outbox WHERE published_at IS NULL) AS outbox_pending,
+       coalesce((SELECT greatest(0, extract(epoch FROM clock_timestamp() - created_at))::float8
+          FROM outbox WHERE published_at IS NULL ORDER BY id LIMIT 1), 0) AS outbox_oldest_age_seconds,
+       (SELECT coalesce(greatest(0, extract(epoch FROM clock_timestamp() - min(pending_since))), 0)::float8
+          FROM documents WHERE state = 'pending') AS index_lag_seconds;
+
 -- name: changed_documents
 -- For event streams: what became of these documents, deleted ones included, and who could read the version before.
 -- The streams filter by scope. Index: documents_pkey, document_versions_pkey.
@@ -178,28 +190,52 @@ SELECT name FROM unnest(%(names)s::text[]) AS name
 WHERE NOT EXISTS (SELECT 1 FROM documents WHERE content_sha256 = name)
 LIMIT %(count)s;
 
+-- name: hear_of_indexer
+-- An indexer lives. Written once a second at most, so that events do not queue up for one row. Index: indexer_news_pkey.
+UPDATE indexer_news SET heard_at = clock_timestamp() WHERE heard_at < clock_timestamp() - interval '1 second';
+
+-- name: apply_started
+-- About the current version only, and only for so long as it is said again. Index: documents_pkey.
+WITH applied AS (
+    UPDATE documents
+    SET indexing_until = clock_timestamp() + make_interval(secs => %(lease_s)s), next_try_at = NULL
+    WHERE id = %(document_id)s AND version = %(version)s AND state = 'pending'
+    RETURNING id, deleted_at
+)
+SELECT pg_notify('refdesk_documents', id) FROM applied WHERE deleted_at IS NULL;
+
 -- name: apply_indexed
 -- Apply-if-newer. What is still pending after an older version was applied is pending since the change after it.
--- Index: documents_pkey, document_versions_pkey.
-WITH applied AS (
+-- Gives how long the oldest change that is searchable now has waited. Index: documents_pkey, document_versions_pkey.
+WITH before AS (
+    SELECT id, pending_since FROM documents WHERE id = %(document_id)s FOR UPDATE
+), applied AS (
     UPDATE documents d
     SET indexed_version = %(version)s,
         failed = failed AND %(version)s < d.version,
         failure = CASE WHEN %(version)s < d.version THEN failure END,
+        next_try_at = CASE WHEN %(version)s < d.version THEN next_try_at END,
+        indexing_until = CASE WHEN %(version)s < d.version THEN indexing_until END,
+        own_title = CASE WHEN %(version)s < d.version THEN own_title
+                         ELSE nullif(coalesce(%(title)s, own_title), d.title) END,
         pending_since = CASE WHEN %(version)s < d.version THEN coalesce(
             (SELECT v.occurred_at FROM document_versions v
               WHERE v.document_id = d.id AND v.version = %(version)s + 1), d.updated_at) END
-    WHERE id = %(document_id)s AND %(version)s <= d.version
+    FROM before
+    WHERE d.id = before.id AND %(version)s <= d.version
       AND (indexed_version IS NULL OR indexed_version < %(version)s)
-    RETURNING id, deleted_at
+    RETURNING d.id, d.deleted_at,
+              greatest(0, extract(epoch FROM clock_timestamp() - before.pending_since))::float8 AS waited_s
 )
-SELECT pg_notify('refdesk_documents', id) FROM applied WHERE deleted_at IS NULL;
+SELECT waited_s, CASE WHEN deleted_at IS NULL THEN pg_notify('refdesk_documents', id) END FROM applied;
 
 -- name: apply_failed
 -- About the current version only, and never after it was applied. Index: documents_pkey.
 WITH applied AS (
     UPDATE documents
     SET attempts = greatest(attempts, %(attempts)s), failure = %(reason)s, failed = failed OR %(final)s,
+        indexing_until = NULL,
+        next_try_at = CASE WHEN NOT (failed OR %(final)s) THEN clock_timestamp() + make_interval(secs => %(next_try_s)s) END,
         pending_since = CASE WHEN failed OR %(final)s THEN NULL ELSE pending_since END
     WHERE id = %(document_id)s AND version = %(version)s
       AND (indexed_version IS NULL OR indexed_version < %(version)s)

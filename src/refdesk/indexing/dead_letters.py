@@ -14,11 +14,16 @@ import msgspec
 from psycopg.rows import class_row
 from psycopg_pool import AsyncConnectionPool
 
+from refdesk.outside import telemetry
 from refdesk.outside.postgres import load_queries, transaction
 
 MIGRATIONS = resources.files("refdesk.indexing") / "migrations"
 
 LETTERS_PER_PAGE_MAX = 200
+LOG_CHARS_MAX = 10_000
+"""Of the log that is kept with a dead letter; the end is what tells."""
+REASONS_MAX = 50
+"""Reasons that are told apart when letters are grouped."""
 _LAST_ID = (1 << 63) - 1
 
 
@@ -37,6 +42,15 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
         if self.document_id is not None and self.version is not None:
             return f"{self.document_id}@{self.version}"
         return f"payload:{hashlib.sha256(self.subject.encode() + self.payload).hexdigest()}"
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """What went wrong in one attempt. ``final``: another would not help. ``log`` is what the indexer's log says of it."""
+
+    reason: str
+    code: str
+    final: bool = False
+    log: str = ""
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -58,6 +72,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     code: str
     attempts: int
+    log: str
     first_failed_at: datetime
     last_failed_at: datetime
     replayed_at: datetime | None
@@ -71,16 +86,21 @@ class DeadLetters:
         self._pool = pool
         self._queries = load_queries(resources.files("refdesk.indexing") / "dead_letters.sql")
 
-    async def record(self, work: Work, *, reason: str, code: str, attempts_max: int, final: bool = False) -> Failure:
-        """Count a failed attempt; it is the last one when ``final``, or when ``attempts_max`` is reached."""
+    async def record(self, work: Work, fault: Fault, *, attempts_max: int) -> Failure:
+        """Count a failed attempt; it is the last one when the fault is final, or when ``attempts_max`` is reached.
+
+        Of the logs of all attempts in a row the end is kept, at most ``LOG_CHARS_MAX``.
+        """
         parameters = {
             "letter_key": work.key,
             **msgspec.structs.asdict(work),
             "event_id": work.event_id and work.event_id.replace("\x00", ""),
-            "reason": reason.replace("\x00", ""),
-            "code": code,
+            "reason": fault.reason.replace("\x00", ""),
+            "code": fault.code,
+            "log": fault.log.replace("\x00", "")[-LOG_CHARS_MAX:],
+            "log_chars_max": LOG_CHARS_MAX,
             "attempts_max": attempts_max,
-            "final": final,
+            "final": fault.final,
         }
         async with transaction(self._pool) as connection, connection.cursor(row_factory=class_row(Failure)) as cursor:
             await cursor.execute(self._queries.record_failure, parameters)
@@ -120,6 +140,11 @@ class DeadLetters:
             row = await cursor.fetchone()
         assert row is not None
         return int(row[0])
+
+    async def measure(self) -> None:
+        """Set the metric. Raises Unavailable; it is NaN then, never an old value."""
+        with telemetry.known_or_nan(telemetry.dlq_size):
+            telemetry.dlq_size.set(await self.count())
 
     async def get(self, letter_id: int) -> DeadLetter | None:
         async with (

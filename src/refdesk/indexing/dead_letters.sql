@@ -2,9 +2,9 @@
 -- By letter_key. Counts one more attempt; final when the caller says so or the attempts are used up.
 -- A row that was replayed or discarded, or was given up for another event, begins a new series.
 INSERT INTO dead_letters AS letter
-    (letter_key, event_id, subject, payload, document_id, version, reason, code, attempts, final)
+    (letter_key, event_id, subject, payload, document_id, version, reason, code, log, attempts, final)
 VALUES (%(letter_key)s, %(event_id)s, %(subject)s, %(payload)s, %(document_id)s, %(version)s, %(reason)s, %(code)s,
-        1, %(final)s OR %(attempts_max)s <= 1)
+        '1. ' || %(log)s, 1, %(final)s OR %(attempts_max)s <= 1)
 ON CONFLICT (letter_key) DO UPDATE SET
     event_id = EXCLUDED.event_id, subject = EXCLUDED.subject, payload = EXCLUDED.payload,
     reason = EXCLUDED.reason, code = EXCLUDED.code,
@@ -15,6 +15,10 @@ ON CONFLICT (letter_key) DO UPDATE SET
             CASE WHEN letter.replayed_at IS NOT NULL OR letter.discarded_at IS NOT NULL
                    OR (letter.final AND letter.event_id IS DISTINCT FROM EXCLUDED.event_id)
                  THEN 1 ELSE letter.attempts + 1 END,
+    log = CASE WHEN letter.replayed_at IS NOT NULL OR letter.discarded_at IS NOT NULL
+                 OR (letter.final AND letter.event_id IS DISTINCT FROM EXCLUDED.event_id)
+               THEN EXCLUDED.log
+               ELSE right(letter.log || E'\n' || (letter.attempts + 1)::text || '. ' || %(log)s, %(log_chars_max)s) END,
     first_failed_at = CASE WHEN letter.replayed_at IS NOT NULL OR letter.discarded_at IS NOT NULL
                              OR (letter.final AND letter.event_id IS DISTINCT FROM EXCLUDED.event_id)
                            THEN now() ELSE letter.first_failed_at END,
@@ -27,7 +31,7 @@ DELETE FROM dead_letters WHERE document_id = %(document_id)s AND version <= %(ve
 
 -- name: list_letters
 -- Open dead letters, newest first, below the cursor. Index: dead_letters_open.
-SELECT id, event_id, subject, payload, document_id, version, reason, code, attempts,
+SELECT id, event_id, subject, payload, document_id, version, reason, code, attempts, log,
        first_failed_at, last_failed_at, replayed_at, discarded_at
 FROM dead_letters
 WHERE final AND replayed_at IS NULL AND discarded_at IS NULL AND id < %(before)s
@@ -42,7 +46,7 @@ SELECT count(*) FROM dead_letters WHERE final AND replayed_at IS NULL AND discar
 
 -- name: get_letter
 -- By primary key.
-SELECT id, event_id, subject, payload, document_id, version, reason, code, attempts,
+SELECT id, event_id, subject, payload, document_id, version, reason, code, attempts, log,
        first_failed_at, last_failed_at, replayed_at, discarded_at
 FROM dead_letters
 WHERE id = %(id)s AND final;

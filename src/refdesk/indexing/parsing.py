@@ -14,6 +14,8 @@ from refdesk.contracts.errors import DocumentRejected, Overloaded
 from refdesk.indexing.frames import Reply, Request
 from refdesk.indexing.parsed import Block, ParsedDocument, ParsingLimits, rejected
 from refdesk.indexing.sandbox import Sandbox, SandboxCrashed
+from refdesk.outside import telemetry
+from refdesk.outside.media_types import SUPPORTED
 
 __all__ = ["Block", "ParsedDocument", "ParserPool", "ParsingLimits", "PoolSizes"]
 
@@ -74,7 +76,8 @@ class ParserPool:
         finally:
             self._waiting -= 1
         try:
-            return self._verdict(await self._ask(Request(media_type=media_type, filename=filename), content))
+            with telemetry.parse_seconds.labels(media_type if media_type in SUPPORTED else "other").time():
+                return self._verdict(await self._ask(Request(media_type=media_type, filename=filename), content))
         finally:
             self._free.release()
 
@@ -98,7 +101,12 @@ class ParserPool:
                 reply = await sandbox.ask(request, content)
             healthy = not self._is_worn(sandbox)
             return reply
+        except SandboxCrashed as crash:
+            reason = "memory" if crash.out_of_memory else "cpu" if crash.out_of_cpu else "crash"
+            telemetry.parse_killed.labels(reason).inc()
+            raise
         except TimeoutError as error:
+            telemetry.parse_killed.labels("time").inc()
             raise rejected(
                 f"{_name(request.filename)} could not be read within {self.limits.wall_s:g} s",
                 "split it, or raise REFDESK_PARSE_SECONDS_MAX",

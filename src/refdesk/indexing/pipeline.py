@@ -26,6 +26,7 @@ from refdesk.indexing.batching import EmbeddingBatcher
 from refdesk.indexing.content import Contents, Superseded
 from refdesk.indexing.parsed import ParsedDocument
 from refdesk.indexing.parsing import ParserPool
+from refdesk.outside import tracing
 from refdesk.outside.embedding import Vectors
 
 Chunker = Callable[[ParsedDocument], Sequence[Chunk]]
@@ -103,7 +104,10 @@ class Indexing:
             vectors = await self._vectors(event, chunks)
         async with clock.step("store"):
             replaced = await self._index.replace(_facts(event), chunks, vectors)
-        return await self._outcome(event, applied=replaced, chunks=len(chunks), seconds=clock.seconds)
+        outcome = await self._outcome(event, applied=replaced, chunks=len(chunks), seconds=clock.seconds)
+        if outcome.kind == "applied" and outcome.fact is not None:
+            return Outcome("applied", msgspec.structs.replace(outcome.fact, title=event.title))
+        return outcome
 
     def _cut(self, parsed: ParsedDocument, event: DocumentChanged) -> Sequence[Chunk]:
         chunks = self._chunker(parsed)
@@ -175,5 +179,6 @@ class _Clock:
     @asynccontextmanager
     async def step(self, name: str) -> AsyncIterator[None]:
         begin = time.perf_counter()
-        yield
+        with tracing.span(f"{name} {tracing.STEP}"):
+            yield
         self.seconds[name] = round(time.perf_counter() - begin, 6)

@@ -23,7 +23,11 @@ _LETTERS = "/api/dead-letters"
 
 
 class Letter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A dead letter as people see it. ``event`` is what was to be done, where it can be read; else ``payload`` shows it."""
+    """A dead letter as people see it.
+
+    Shown alone it has ``event``, what was to be done, or ``payload`` where that cannot be read; and ``log``, the end of what
+    the indexer's log says of its attempts.
+    """
 
     id: int
     document_id: str | None
@@ -39,6 +43,7 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     discarded_at: datetime | None = None
     event: Any = None
     payload: str | None = None
+    log: str = ""
 
 
 class Letters(msgspec.Struct, frozen=True):
@@ -113,7 +118,7 @@ class OperationRoutes:
         letter = await self._letters.get(_id(request))
         if letter is None:
             raise NotFound
-        return Json(msgspec.structs.replace(_shown(letter), **_contents(letter.payload)))
+        return Json(msgspec.structs.replace(_shown(letter), log=letter.log, **_contents(letter.payload)))
 
     async def retry(self, request: Request, _: Principal) -> ASGIApp:
         return Json(Retried(outcome=await self._replays.one(_id(request))), status_code=202)
@@ -148,7 +153,7 @@ def _id(request: Request) -> int:
 
 def _shown(letter: DeadLetter) -> Letter:
     fields = msgspec.structs.asdict(letter)
-    return Letter(**{name: value for name, value in fields.items() if name != "payload"})
+    return Letter(**{name: value for name, value in fields.items() if name not in ("payload", "log")})
 
 
 def _contents(payload: bytes) -> dict[str, Any]:

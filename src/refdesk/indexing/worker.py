@@ -17,9 +17,10 @@ ends even that, for a document that takes the process down each time.
 
 import asyncio
 import logging
+import traceback
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 
 import msgspec
@@ -27,16 +28,19 @@ import msgspec
 from refdesk.contracts.errors import Overloaded, RefdeskError, Unavailable
 from refdesk.contracts.events import (
     DOCUMENTS_STREAM,
+    NEWS_S,
     DocumentChanged,
     DocumentDeleted,
     IndexFailed,
+    IndexStarted,
     Received,
     decode,
     encode,
 )
 from refdesk.indexing.batching import EmbeddingBatcher
-from refdesk.indexing.dead_letters import DeadLetters, Failure, Work
+from refdesk.indexing.dead_letters import DeadLetters, Fault, Work
 from refdesk.indexing.pipeline import Indexing, Outcome
+from refdesk.outside import telemetry, tracing
 from refdesk.outside.jetstream import Broker, Consumer, ConsumerSettings, Message
 
 logger = logging.getLogger(__name__)
@@ -44,6 +48,8 @@ logger = logging.getLogger(__name__)
 SOURCE = "/indexer"
 UNREADABLE = "unreadable-event"
 VERSION_MAX = (1 << 63) - 1  # a bigint
+QUIET_S = 1.0
+"""Work that ends sooner is not announced: whoever waits hardly sees it, and each announcement costs a write."""
 
 
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,7 +126,13 @@ class Worker:
             await self._give_up_unreadable(message, reason="The event names no possible document version.")
             return
         async with self._documents.turn(event.document_id):
-            await self._attempt(message, received, event)
+            with tracing.processing(
+                tracing.PROCESS_DOCUMENTS,
+                received.traceparent,
+                stream=DOCUMENTS_STREAM,
+                deliveries=message.deliveries,
+            ):
+                await self._attempt(message, received, event)
 
     async def _attempt(self, message: Message, received: Received, event: DocumentChanged | DocumentDeleted) -> None:
         work = Work(
@@ -131,23 +143,26 @@ class Worker:
             version=event.version,
         )
         try:
-            outcome = await self._indexing.handle(event)
+            async with self._announced(event):
+                outcome = await self._indexing.handle(event)
             await self._conclude(message, work, outcome, received)
         except (Unavailable, Overloaded) as error:
             await self._wait(message, work, error)
         except RefdeskError as error:
-            await self._fail(message, work, error.message, code=error.code, final=not error.retryable)
+            await self._fail(message, work, _fault(error))
         except Exception as error:
             logger.exception("indexing %s failed", work.key)
-            reason = f"Something unexpected went wrong ({type(error).__name__}); the indexer's log says more."
-            await self._fail(message, work, reason, code=RefdeskError.code, final=False)
+            reason = (
+                f"Something unexpected went wrong ({type(error).__name__}); its dead letter, or the log, says more."
+            )
+            await self._fail(message, work, _fault(error, reason=reason))
 
     async def _conclude(self, message: Message, work: Work, outcome: Outcome, received: Received) -> None:
         """Publish the fact, then acknowledge: whoever dies in between leaves the event to be delivered again."""
         fact = outcome.fact
         if fact is not None:
             event_id = f"{work.key}:applied:{fact.generation}:{work.event_id}"
-            payload = encode(fact, event_id=event_id, source=SOURCE, traceparent=received.traceparent)
+            payload = encode(fact, event_id=event_id, source=SOURCE, traceparent=tracing.current_traceparent())
             await self._broker.publish(fact.subject, payload, message_id=event_id)
         if outcome.kind != "unchanged" or message.deliveries > 1:  # else the first success has forgotten them
             await self._dead_letters.forget(received.event.document_id, received.event.version)
@@ -157,45 +172,73 @@ class Worker:
     async def _wait(self, message: Message, work: Work, error: RefdeskError) -> None:
         """A part is away: nobody's fault. Try again later, and later again."""
         if message.deliveries >= self._settings.deliveries_max:
-            await self._fail(message, work, error.message, code=error.code, final=True)
+            await self._fail(message, work, msgspec.structs.replace(_fault(error), final=True))
             return
+        pause_s = self._outage_pause_s(message)
+        with suppress(Unavailable):  # only news: the document waits, whether that is known or not
+            await self._tell(work, _fault(error), attempts=0, next_try_s=pause_s, turn=f"waiting:{message.deliveries}")
+        await message.nak(pause_s)
         self._count("waiting", work, reason=error.message)
-        await message.nak(self._outage_pause_s(message))
 
-    async def _fail(self, message: Message, work: Work, reason: str, *, code: str, final: bool) -> None:
+    async def _fail(self, message: Message, work: Work, fault: Fault) -> None:
         try:
-            failure = await self._dead_letters.record(
-                work, reason=reason, code=code, attempts_max=self._settings.attempts_max, final=final
-            )
+            failure = await self._dead_letters.record(work, fault, attempts_max=self._settings.attempts_max)
         except Unavailable as error:
-            self._count("waiting", work, reason=error.message)
             await message.nak(self._outage_pause_s(message))
+            self._count("waiting", work, reason=error.message)
             return
-        await self._tell(work, reason, code, failure)
+        fault = msgspec.structs.replace(fault, final=failure.final)
+        pause_s = self._pause_s(failure.attempts)
+        await self._tell(work, fault, attempts=failure.attempts, next_try_s=pause_s, turn=f"failed:{failure.attempts}")
         if failure.final:
             await message.term()
         else:
-            await message.nak(self._pause_s(failure.attempts))
-        self._count("given_up" if failure.final else "retried", work, reason=reason)
+            await message.nak(pause_s)
+        self._count("given_up" if failure.final else "retried", work, reason=fault.reason)
 
-    async def _tell(self, work: Work, reason: str, code: str, failure: Failure) -> None:
+    async def _tell(self, work: Work, fault: Fault, *, attempts: int, next_try_s: float, turn: str) -> None:
+        """``turn`` tells one such fact about an event from the next, and a repetition from both."""
         if work.document_id is None or work.version is None:
             return
         fact = IndexFailed(
             document_id=work.document_id,
             version=work.version,
-            reason=reason,
-            code=code,
-            attempts=failure.attempts,
-            final=failure.final,
+            reason=fault.reason,
+            code=fault.code,
+            attempts=attempts,
+            final=fault.final,
+            next_try_s=None if fault.final else next_try_s,
             occurred_at=datetime.now(UTC),
         )
-        event_id = f"{work.key}:failed:{work.event_id}:{failure.attempts}"
-        await self._broker.publish(fact.subject, encode(fact, event_id=event_id, source=SOURCE), message_id=event_id)
+        event_id = f"{work.key}:{work.event_id}:{turn}"
+        payload = encode(fact, event_id=event_id, source=SOURCE, traceparent=tracing.current_traceparent())
+        await self._broker.publish(fact.subject, payload, message_id=event_id)
+
+    @asynccontextmanager
+    async def _announced(self, event: DocumentChanged | DocumentDeleted) -> AsyncIterator[None]:
+        """Say that an indexer is at work on this, once it has been for a while and until it ends."""
+        announcing = asyncio.create_task(self._announce(event))
+        try:
+            yield
+        finally:
+            announcing.cancel()
+            await asyncio.wait([announcing])
+
+    async def _announce(self, event: DocumentChanged | DocumentDeleted) -> None:
+        pause_s = QUIET_S
+        while True:
+            await asyncio.sleep(pause_s)
+            now = datetime.now(UTC)
+            fact = IndexStarted(document_id=event.document_id, version=event.version, occurred_at=now)
+            event_id = f"{event.document_id}@{event.version}:started:{now.timestamp()}"
+            with suppress(RefdeskError):  # only news: the work goes on without it
+                payload = encode(fact, event_id=event_id, source=SOURCE)
+                await self._broker.publish(fact.subject, payload, message_id=event_id)
+            pause_s = NEWS_S
 
     async def _give_up_unreadable(self, message: Message, *, reason: str) -> None:
         work = Work(event_id=None, subject=message.subject, payload=message.payload, document_id=None, version=None)
-        await self._fail(message, work, reason, code=UNREADABLE, final=True)
+        await self._fail(message, work, Fault(reason=reason, code=UNREADABLE, final=True))
 
     def _pause_s(self, failures: int) -> float:
         pauses = self._settings.backoff_s
@@ -209,6 +252,8 @@ class Worker:
     ) -> None:
         """The one place where an event's end is counted and logged. Never the document's text."""
         self.outcomes[outcome] += 1
+        telemetry.events_processed.labels(_kind(work), outcome).inc()
+        tracing.note("refdesk.outcome", outcome)
         match outcome:
             case "applied":
                 steps = ", ".join(f"{step} {spent:.3f} s" for step, spent in (seconds or {}).items())
@@ -219,6 +264,24 @@ class Worker:
                 logger.warning("will try %s again: %s", work.key, reason)
             case _:
                 logger.debug("%s %s", outcome, work.key)
+
+
+def _fault(error: Exception, *, reason: str | None = None) -> Fault:
+    """What a dead letter keeps of an error; the log excerpt is its traceback, with what caused it."""
+    known = error if isinstance(error, RefdeskError) else RefdeskError(reason)
+    return Fault(
+        reason=reason or known.message,
+        code=known.code,
+        final=isinstance(error, RefdeskError) and not error.retryable,
+        log="".join(traceback.format_exception(error)),
+    )
+
+
+def _kind(work: Work) -> str:
+    """The event's type as a label: one of three, whatever arrives."""
+    if work.document_id is None:
+        return "unreadable"
+    return DocumentDeleted.type if work.subject.endswith(".deleted") else DocumentChanged.type
 
 
 class _OneAtATime:

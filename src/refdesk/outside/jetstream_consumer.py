@@ -22,6 +22,7 @@ import msgspec
 from nats.aio.msg import Msg
 
 from refdesk.contracts.errors import ConfigurationError, RefdeskError, Unavailable
+from refdesk.outside import telemetry
 from refdesk.outside.nats_connection import API, Connection, Refused, error_code
 
 logger = logging.getLogger(__name__)
@@ -236,6 +237,8 @@ class Consumer:
                 return
 
     async def _work(self, handle: Handle, message: Message) -> None:
+        if message.deliveries > 1:
+            telemetry.redeliveries.labels(self.settings.stream).inc()
         try:
             async with message.working():
                 await handle(message)

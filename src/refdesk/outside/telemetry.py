@@ -3,12 +3,15 @@
 The ``gen_ai`` names are OpenTelemetry's semantic conventions for generative AI (status: development) in Prometheus spelling.
 """
 
+import math
+import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram, Info
 
+from refdesk import __version__
 from refdesk.contracts.answers import Usage
 from refdesk.outside import tracing
 
@@ -77,6 +80,29 @@ queue_wait = Histogram(
 )
 budget_reserved = Gauge("refdesk_budget_reserved_tokens", "Tokens set aside by this process and not settled yet")
 budget_unchecked = Counter("refdesk_budget_unchecked_total", "Questions let through because Valkey did not answer")
+outbox_pending = Gauge("refdesk_outbox_pending", "Events that wait to be published, by the table")
+outbox_oldest_age = Gauge("refdesk_outbox_oldest_age_seconds", "Age of the oldest of them, by the table")
+index_lag = Gauge(
+    "refdesk_index_lag_seconds", "Age of the oldest change that is committed and not searchable, by the table"
+)
+time_to_search = Histogram(
+    "refdesk_time_to_search_seconds",
+    "From a change to its being searchable, as the Document Service hears of it",
+    buckets=(0.05, 0.1, 0.15, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800, 7200),
+)
+events_processed = Counter(
+    "refdesk_events_processed_total", "Events by how the indexer ended them", ("type", "outcome")
+)
+redeliveries = Counter("refdesk_redeliveries_total", "Messages that were delivered before", ("stream",))
+dlq_size = Gauge("refdesk_dlq_size", "Open dead letters, by the table")
+parse_seconds = Histogram(
+    "refdesk_parse_seconds",
+    "Reading one document, the wait for a parser apart",
+    ("type",),
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+parse_killed = Counter("refdesk_parse_killed_total", "Parser processes that ended on a document", ("reason",))
+build = Info("build", "Version, Python and service of this process")
 index_drift = Gauge(
     "refdesk_index_drift_documents", "Documents that differed when index and documents were last compared", ("kind",)
 )
@@ -127,6 +153,21 @@ def embedding(model: str, *, provider: str) -> Iterator[None]:
     finally:
         labels = operation_duration.labels("embeddings", provider, model, _error_type(failure))
         labels.observe(time.monotonic() - started)
+
+
+@contextmanager
+def known_or_nan(*gauges: Gauge) -> Iterator[None]:
+    """Looks up what the gauges shall show; when that fails they show nothing, rather than what was true once."""
+    try:
+        yield
+    except BaseException:
+        for gauge in gauges:
+            gauge.set(math.nan)
+        raise
+
+
+def describe_build(service: str) -> None:
+    build.info({"version": __version__, "python": platform.python_version(), "service": service})
 
 
 class Call:

@@ -3,24 +3,41 @@
 Without a configured exporter every span is a no-op. The text of questions, passages and answers is never recorded.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 
 from opentelemetry import context, propagate, trace
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 
 from refdesk.contracts.errors import ConfigurationError
 
-__all__ = ["Span", "SpanKind", "configure", "continued", "current_traceparent", "end", "span", "start"]
+__all__ = [
+    "Span",
+    "SpanKind",
+    "configure",
+    "continued",
+    "current_traceparent",
+    "end",
+    "note",
+    "processing",
+    "sending",
+    "span",
+    "start",
+]
 
 ANSWER = "invoke_workflow refdesk.answer"
 DATA_SOURCE = "refdesk.index"
 RETRIEVAL = f"retrieval {DATA_SOURCE}"
 EMBEDDINGS = "embeddings"
 CHAT = "chat"
-INDEX_DOCUMENT = "process documents"
+CHANGE_DOCUMENT = "change refdesk.document"
+SEND_DOCUMENTS = "send documents"
+PROCESS_DOCUMENTS = "process documents"
+PROCESS_INDEX = "process index"
+STEP = "document"
+"""After the name of a step of indexing: `parse document`."""
 
 _INSTRUMENTATION = "refdesk"
 
@@ -48,9 +65,15 @@ def configure(otlp_url: str | None, *, service: str) -> None:
     trace.set_tracer_provider(provider)
 
 
-def start(name: str, *, kind: SpanKind = SpanKind.INTERNAL, attributes: Attributes | None = None) -> Span:
+def start(
+    name: str,
+    *,
+    kind: SpanKind = SpanKind.INTERNAL,
+    attributes: Attributes | None = None,
+    links: Sequence[Link] = (),
+) -> Span:
     """A span that is ended by ``end``; a child of the current one."""
-    return trace.get_tracer(_INSTRUMENTATION).start_span(name, kind=kind, attributes=attributes)
+    return trace.get_tracer(_INSTRUMENTATION).start_span(name, kind=kind, attributes=attributes, links=links)
 
 
 def end(span: Span, *, error: BaseException | None = None) -> None:
@@ -69,9 +92,15 @@ def current(span: Span) -> Iterator[None]:
 
 
 @contextmanager
-def span(name: str, *, kind: SpanKind = SpanKind.INTERNAL, attributes: Attributes | None = None) -> Iterator[Span]:
+def span(
+    name: str,
+    *,
+    kind: SpanKind = SpanKind.INTERNAL,
+    attributes: Attributes | None = None,
+    links: Sequence[Link] = (),
+) -> Iterator[Span]:
     """A span around a block; an exception becomes its ``error.type``, its message stays out."""
-    opened = start(name, kind=kind, attributes=attributes)
+    opened = start(name, kind=kind, attributes=attributes, links=links)
     try:
         with current(opened):
             yield opened
@@ -92,6 +121,40 @@ def continued(traceparent: str | None) -> Iterator[None]:
         yield
     finally:
         context.detach(token)
+
+
+@contextmanager
+def sending(name: str, traceparent: str | None, *, stream: str) -> Iterator[None]:
+    """A span around handing an event to the broker, in the event's trace; none where the event has no trace."""
+    if traceparent is None:
+        yield
+        return
+    with continued(traceparent), span(name, kind=SpanKind.PRODUCER, attributes=_messaging(stream, "send")):
+        yield
+
+
+@contextmanager
+def processing(name: str, traceparent: str | None, *, stream: str, deliveries: int) -> Iterator[None]:
+    """A span around one delivery of an event, in the event's trace; a repeated delivery also links to where it began."""
+    attributes = {**_messaging(stream, "process"), "messaging.message.delivery_count": deliveries}
+    with continued(traceparent):
+        origin = trace.get_current_span().get_span_context()
+        links = [Link(origin)] if deliveries > 1 and origin.is_valid else []
+        with span(name, kind=SpanKind.CONSUMER, attributes=attributes, links=links):
+            yield
+
+
+def note(name: str, value: str | int | float | bool) -> None:
+    """Adds an attribute to the current span."""
+    trace.get_current_span().set_attribute(name, value)
+
+
+def _messaging(stream: str, operation: str) -> dict[str, str | int]:
+    return {
+        "messaging.system": "nats",
+        "messaging.operation.type": operation,
+        "messaging.destination.name": stream,
+    }
 
 
 def current_traceparent() -> str | None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from refdesk.app.commands.client import (
     unless_passing,
     url_option,
 )
+from refdesk.app.commands.waiting import why
 from refdesk.contracts.errors import InvalidRequest
 
 UPLOADS_AT_ONCE = 4
@@ -46,6 +47,8 @@ class Upload(msgspec.Struct):
     state: str = "refused"
     reason: str | None = None
     status: str = "added"
+    waits: str = ""
+    """Why it is not searchable yet."""
 
     @property
     def settled(self) -> bool:
@@ -129,7 +132,12 @@ async def _add(files: Sequence[Path], *, fields: dict[str, str], wait: bool, url
             uploads = await asyncio.gather(*(one(path) for path in files))
             if wait:
                 searchable = progress.add_task("searchable", total=len(files))
-                await _wait(client, uploads, lambda count: progress.update(searchable, completed=count))
+
+                def show(count: int, waits: str) -> None:
+                    description = f"searchable ({escape(waits)})" if waits else "searchable"
+                    progress.update(searchable, completed=count, description=description)
+
+                await _wait(client, uploads, show)
     return _report(uploads)
 
 
@@ -159,20 +167,24 @@ async def _put(client: Client, path: Path, fields: dict[str, str]) -> Upload:
 def _take(upload: Upload, document: Any) -> None:
     if document["version"] >= upload.version:
         upload.state, upload.reason = document["state"], document["failure"]
+        upload.waits = why(document) if document["state"] == "pending" and document["waiting"] else ""
 
 
-async def _wait(client: Client, uploads: Sequence[Upload], on_progress: Any) -> None:
-    """Until every upload has settled: by the service's events, and by looking every two seconds."""
+async def _wait(client: Client, uploads: Sequence[Upload], on_progress: Callable[[int, str], None]) -> None:
+    """Until every upload has settled: by the service's events, and by looking every two seconds.
+
+    ``on_progress`` is told how many have, and why the first of the others waits.
+    """
     by_id = {upload.document_id: upload for upload in uploads if upload.document_id}
     following = asyncio.create_task(_follow(client, by_id))
     try:
         while pending := [upload for upload in by_id.values() if not upload.settled]:
-            on_progress(len(uploads) - len(pending))
+            on_progress(len(uploads) - len(pending), pending[0].waits)
             await _look(client, pending[:LOOKUPS_MAX])
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_AGAIN_S):
                     await _settled(pending)
-        on_progress(len(uploads))
+        on_progress(len(uploads), "")
     finally:
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)

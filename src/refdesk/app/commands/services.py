@@ -8,7 +8,7 @@ import uvloop
 
 from refdesk.app import server
 from refdesk.app import settings as app_settings
-from refdesk.outside import tracing
+from refdesk.outside import telemetry, tracing
 
 
 def _service(name: str, summary: str, *, module: str, hidden: bool = False) -> click.Command:
@@ -20,6 +20,7 @@ def _service(name: str, summary: str, *, module: str, hidden: bool = False) -> c
     def command(host: str | None, port: int | None) -> None:
         settings = app_settings.load({"host": host, "port": port}).settings
         server.configure_logging()
+        telemetry.describe_build(name)
         tracing.configure(settings.otlp_url, service=name)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(import_module(module).serve(settings))

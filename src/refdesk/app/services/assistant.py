@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import aiohttp
-from psycopg_pool import AsyncConnectionPool
 
 from refdesk.answering.admission import Admission, AdmissionLimits
 from refdesk.answering.answer import Assistant
@@ -22,7 +21,7 @@ from refdesk.app.services.common import Service, open_keys, ping, required, serv
 from refdesk.app.services.models import open_embedder, open_index, open_language_models
 from refdesk.app.settings import Settings
 from refdesk.index.manifest import IndexManifest
-from refdesk.index.pgvector import Generation, PgvectorIndex
+from refdesk.index.pgvector import PgvectorIndex
 from refdesk.indexing.dead_letters import MIGRATIONS as DEAD_LETTER_MIGRATIONS
 from refdesk.indexing.dead_letters import DeadLetters
 from refdesk.indexing.manifests import Manifests
@@ -68,7 +67,8 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             grace_s=settings.disconnect_grace_s,
         )
         routes = AnswerRoutes(assistant=assistant, index=index, feedback=FeedbackStore(pool))
-        operations = _operations(settings, pool, session, index, generation)
+        letters = DeadLetters(pool)
+        operations = _operations(settings, letters, session, index, IndexManifest(pool, generation))
         yield Service(
             endpoints=[
                 *routes.endpoints(),
@@ -78,6 +78,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             sockets=[routes.socket()],
             background=[assistant.run],
             probes={"index database": lambda: ping(pool)},  # without Valkey answers still flow
+            measures=[letters.measure],
             close=assistant.close,
         )
 
@@ -96,16 +97,15 @@ def _similar_questions(settings: Settings, valkey: Valkey) -> SimilarQuestions |
 
 def _operations(
     settings: Settings,
-    pool: AsyncConnectionPool,
+    letters: DeadLetters,
     session: aiohttp.ClientSession,
     index: PgvectorIndex,
-    generation: Generation,
+    holdings: IndexManifest,
 ) -> OperationRoutes:
-    letters = DeadLetters(pool)
     manifests = Manifests(
         session, documents_url=required(settings, "documents_url"), operator_key=required(settings, "operator_key")
     )
-    reconciler = Reconciler(index=index, holdings=IndexManifest(pool, generation), manifests=manifests)
+    reconciler = Reconciler(index=index, holdings=holdings, manifests=manifests)
     return OperationRoutes(letters=letters, replays=Replays(letters, manifests=manifests), reconciler=reconciler)
 
 

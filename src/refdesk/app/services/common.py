@@ -9,7 +9,7 @@ from starlette.requests import HTTPConnection
 
 from refdesk.app import http, server
 from refdesk.app.auth import Authentication
-from refdesk.app.http import Probe
+from refdesk.app.http import Measure, Probe
 from refdesk.app.keys import MIGRATIONS, ApiKeys
 from refdesk.app.settings import PREFIX, Settings
 from refdesk.contracts.errors import ConfigurationError, Unavailable
@@ -59,12 +59,13 @@ async def nothing_to_close() -> None:
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True):
-    """A service put together: its addresses, its background work, its health, and what ends it when time is short."""
+    """A service put together: its addresses, its background work, its health and measures, and what ends it in a hurry."""
 
     endpoints: list[Endpoint]
     sockets: list[SocketEndpoint] = []
     background: list[server.Background]
     probes: dict[str, Probe]
+    measures: list[Measure] = []
     close: server.Background = nothing_to_close
 
 
@@ -73,7 +74,8 @@ async def serve_door(settings: Settings, keys: ApiKeys, services: list[Service])
     await server.refuse_open_door(keys, host=settings.host)
     own = [endpoint for service in services for endpoint in service.endpoints]
     probes = {name: probe for service in services for name, probe in service.probes.items()}
-    listed = [*own, *http.key_endpoints(keys), *http.health_endpoints(probes), http.metrics_endpoint()]
+    measures = [measure for service in services for measure in service.measures]
+    listed = [*own, *http.key_endpoints(keys), *http.health_endpoints(probes), http.metrics_endpoint(measures)]
     app = create_app(
         [*listed, http.openapi_endpoint(listed), *(socket for service in services for socket in service.sockets)],
         authenticate=Authentication(keys, operator_key=required(settings, "operator_key")),

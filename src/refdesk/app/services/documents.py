@@ -27,7 +27,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         pool = await stack.enter_async_context(open_pool(url, name="refdesk documents", size_max=CONNECTIONS_MAX))
         await migrate(pool, MIGRATIONS)
         broker = await stack.enter_async_context(Broker.connect(required(settings, "nats_url"), name="documents"))
-        store, outbox = DocumentStore(pool), Outbox(pool)
+        store, outbox = DocumentStore(pool, queue_counted_max=settings.queue_counted_max), Outbox(pool)
         service = DocumentService(
             store, blobs=Blobs(settings.content_path), limits=Limits(upload_bytes_max=settings.upload_bytes_max)
         )
@@ -38,6 +38,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             endpoints=endpoints(service, feed=feed),
             background=[feed.run, relay.run, states.run, service.keep_tidy],
             probes={"documents database": lambda: ping(pool)},
+            measures=[service.measure],
         )
 
 

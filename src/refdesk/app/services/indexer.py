@@ -54,11 +54,12 @@ async def serve(settings: Settings) -> None:
             chunker=partial(chunk, token_spans=embedder.token_spans, chunks_max=settings.chunks_max),
             embeddings=embeddings,
         )
+        letters = DeadLetters(pool)
         worker = Worker(
             broker=broker,
             indexing=indexing,
             embeddings=embeddings,
-            dead_letters=DeadLetters(pool),
+            dead_letters=letters,
             settings=_worker_settings(settings),
         )
         manifests = Manifests(
@@ -67,7 +68,9 @@ async def serve(settings: Settings) -> None:
         reconciler = Reconciler(index=index, holdings=IndexManifest(pool, generation), manifests=manifests)
         schedule = Schedule(pool, reconciler, interval_s=settings.reconcile_interval_s)
         probes: dict[str, http.Probe] = {"index database": lambda: ping(pool), "NATS": lambda: connected(broker)}
-        app = create_app([*http.health_endpoints(probes), http.metrics_endpoint()], authenticate=nobody)
+        app = create_app(
+            [*http.health_endpoints(probes), http.metrics_endpoint([letters.measure])], authenticate=nobody
+        )
         await server.serve(
             app, sockets=[server.bind(settings.host, settings.port)], background=[worker.run, schedule.run]
         )

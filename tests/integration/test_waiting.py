@@ -1,0 +1,157 @@
+"""Why documents wait and how many are ahead, from the tables alone: nothing here remembers anything."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.integration.documents_desk import ADMINISTRATOR, Desk, open_desk
+
+from refdesk.contracts.access import Scope
+from refdesk.contracts.events import IndexApplied, IndexFailed, IndexStarted
+from refdesk.documents.store import DocumentStore
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+ALL = Scope(readers=(), everything=True)
+
+
+@pytest.fixture
+async def desk(fresh_database: str, tmp_path: Path) -> AsyncIterator[Desk]:
+    async with open_desk(fresh_database, tmp_path / "blobs") as desk:
+        yield desk
+
+
+def started(document: Any) -> IndexStarted:
+    return IndexStarted(document_id=document["id"], version=document["version"], occurred_at=NOW)
+
+
+def applied(document: Any, *, title: str | None = None) -> IndexApplied:
+    return IndexApplied(
+        document_id=document["id"],
+        version=document["version"],
+        chunks=1,
+        generation="g",
+        seconds={},
+        title=title,
+        occurred_at=NOW,
+    )
+
+
+def failed(document: Any, *, attempts: int, final: bool = False) -> IndexFailed:
+    return IndexFailed(
+        document_id=document["id"],
+        version=document["version"],
+        reason="The file is locked.",
+        code="late",
+        attempts=attempts,
+        final=final,
+        next_try_s=None if final else 60.0,
+        occurred_at=NOW,
+    )
+
+
+async def waiting(desk: Desk, document: Any) -> Any:
+    return (await desk.call("GET", f"/{document['id']}", by=ADMINISTRATOR)).json["waiting"]
+
+
+async def published(desk: Desk, *, seconds_ago: float = 0) -> None:
+    """The relay has handed every event to the broker, so long ago."""
+    await desk.query(
+        "UPDATE outbox SET created_at = clock_timestamp() - make_interval(secs => %s), "
+        "published_at = clock_timestamp() - make_interval(secs => %s)",
+        seconds_ago,
+        seconds_ago,
+    )
+
+
+async def test_a_waiting_document_says_how_many_are_ahead(desk: Desk) -> None:
+    """The one that waits longest is next; the list says the same as the document; the searchable one says nothing."""
+    first, second, third = [await desk.add(f"Number {number}") for number in range(3)]
+    places = [(await waiting(desk, document))["ahead"] for document in (first, second, third)]
+    assert places == [0, 1, 2]
+    listed = {one["id"]: one["waiting"] for one in (await desk.call("GET", "")).json["documents"]}
+    assert [listed[document["id"]]["ahead"] for document in (first, second, third)] == places
+    assert listed[first["id"]]["since"] >= first["created_at"]
+    await desk.store.apply_indexed(applied(first))
+    assert await waiting(desk, first) is None
+    assert (await waiting(desk, third))["ahead"] == 1
+
+
+async def test_a_long_queue_is_counted_so_far_and_no_further(desk: Desk) -> None:
+    """Beyond that it is "at least": looking costs the same, however many wait."""
+    documents = [await desk.add(f"Number {number}") for number in range(4)]
+    store = DocumentStore(desk.pool, queue_counted_max=2)
+    shown = [await store.read(document["id"], ALL) for document in documents]
+    told = [(one.waiting.ahead, one.waiting.ahead_at_least) for one in shown if one and one.waiting]
+    assert told == [(0, False), (1, False), (2, True), (2, True)]
+
+
+async def test_a_document_being_indexed_says_so_while_that_is_said_again(desk: Desk) -> None:
+    """An indexer that died stops saying it."""
+    before, document = await desk.add("Before"), await desk.add("Long")
+    await desk.store.apply_started(started(document))
+    shown = await waiting(desk, document)
+    assert (shown["reason"], shown["ahead"]) == ("indexing", 0)
+    assert (await waiting(desk, before))["reason"] == "queued"
+    await desk.query("UPDATE documents SET indexing_until = clock_timestamp() - interval '1 ms'")
+    assert (await waiting(desk, document))["reason"] == "queued"
+    await desk.store.apply_indexed(applied(document))
+    await desk.store.apply_started(started(document))
+    assert await waiting(desk, document) is None, "news that come late change nothing"
+
+
+async def test_a_failed_attempt_says_when_the_next_one_comes(desk: Desk) -> None:
+    """Who waits for that is ahead of nobody; given up, it does not wait; an outage is told from a fault."""
+    faulty, next_one = await desk.add("Faulty"), await desk.add("Next")
+    await desk.store.apply_failed(failed(faulty, attempts=2))
+    shown = await waiting(desk, faulty)
+    assert (shown["reason"], shown["attempts"]) == ("retrying", 2)
+    [(left_s,)] = await desk.query(
+        "SELECT extract(epoch FROM %s::timestamptz - clock_timestamp())::float8", shown["next_try_at"]
+    )
+    assert 0 < left_s <= 60
+    assert (await waiting(desk, next_one))["ahead"] == 0
+    await desk.store.apply_failed(failed(next_one, attempts=0))
+    assert (await waiting(desk, next_one))["reason"] == "part_away"
+    await desk.query("UPDATE documents SET next_try_at = clock_timestamp()")
+    assert (await waiting(desk, next_one))["reason"] == "queued"
+    await desk.store.apply_failed(failed(faulty, attempts=3, final=True))
+    assert await waiting(desk, faulty) is None
+
+
+async def test_what_the_broker_has_not_taken_says_so(desk: Desk) -> None:
+    """After the moment that publishing takes."""
+    document = await desk.add()
+    assert (await waiting(desk, document))["reason"] == "queued"
+    await desk.query("UPDATE outbox SET created_at = clock_timestamp() - interval '10 s'")
+    assert (await waiting(desk, document))["reason"] == "broker_away"
+    await published(desk)
+    assert (await waiting(desk, document))["reason"] == "queued"
+
+
+async def test_silence_in_spite_of_work_means_that_no_indexer_is_there(desk: Desk) -> None:
+    """Whatever an indexer says of any document ends that."""
+    document, other = await desk.add(), await desk.add("Other")
+    await published(desk, seconds_ago=60)
+    assert (await waiting(desk, document))["reason"] == "indexer_away"
+    await desk.store.apply_failed(failed(other, attempts=1))
+    assert (await waiting(desk, document))["reason"] == "queued"
+    await desk.query("UPDATE indexer_news SET heard_at = clock_timestamp() - interval '1 minute'")
+    assert (await waiting(desk, document))["reason"] == "indexer_away"
+
+
+async def test_a_document_that_nobody_named_shows_the_title_it_is_cited_by(desk: Desk) -> None:
+    """It can be found by it; a given title ends it."""
+    document = await desk.add("scan-0815")
+    await desk.store.apply_indexed(applied(document, title="Parental leave"))
+    [found] = (await desk.call("GET", "?q=parental")).json["documents"]
+    assert (found["title"], found["own_title"]) == ("scan-0815", "Parental leave")
+    await desk.store.apply_indexed(applied(document))
+    replaced = (await desk.call("PUT", f"/{document['id']}", json={"text": "# Parental leave\n\nLonger."})).json
+    assert replaced["own_title"] == "Parental leave"
+    await desk.store.apply_indexed(applied(replaced, title="scan-0815"))
+    assert (await desk.call("GET", f"/{document['id']}")).json["own_title"] is None
+    await desk.store.apply_indexed(applied(document, title="Late"))
+    named = (await desk.call("PUT", f"/{document['id']}", json={"title": "Leave"})).json
+    assert named["own_title"] is None
