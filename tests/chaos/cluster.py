@@ -22,6 +22,7 @@ import psutil
 from psycopg.conninfo import conninfo_to_dict
 from tests.chaos.links import Dial, Link
 from tests.chaos.nursery import Nursery
+from tests.chaos.sabotage import NOTES
 from tests.support.embedding_server import by_hash, embedding_server
 from tests.support.running import environment, until
 
@@ -108,7 +109,10 @@ class Member:
         try:
             yield
         finally:
-            processes.signal_group(self.pid, signal.SIGCONT)
+            self.thaw()
+
+    def thaw(self) -> None:
+        processes.signal_group(self.pid, signal.SIGCONT)
 
 
 @dataclass
@@ -125,6 +129,11 @@ class Cluster:
     ports: dict[str, int] = field(default_factory=dict)
     sabotage: dict[str, Sequence[str]] = field(default_factory=dict)
     """By member: what its next life is started with."""
+
+    @property
+    def notes(self) -> Path:
+        """Where a fail-point that was reached leaves its name."""
+        return self.folder / "notes"
 
     @property
     def indexers(self) -> list[Member]:
@@ -194,6 +203,7 @@ class Cluster:
     def _settings(self, service: str) -> dict[str, str]:
         nats, token = self.links[f"{service} nats"].port, urlsplit(self.urls.nats_url).username
         return QUICK | {
+            NOTES: str(self.notes),
             "REFDESK_DATA_DIR": str(self.folder / "data"),
             "REFDESK_OPERATOR_KEY": OPERATOR_KEY,
             "REFDESK_DOCUMENTS_DATABASE_URL": self._database_url(service, "documents"),
@@ -229,6 +239,7 @@ async def open_cluster(
     folder.chmod(0o711)  # PostgreSQL, run by root, works as another user and must pass through
     data_dir = folder / "data"
     data_dir.mkdir(mode=0o711)
+    (folder / "notes").mkdir()
     _, server_url, urls, servers = plan(StackOptions(data_dir=data_dir), data_dir=data_dir)
     async with contextlib.AsyncExitStack() as stack:
         enter = stack.enter_async_context

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +13,7 @@ from tests.chaos.nursery import Nursery
 from tests.chaos.oracle import judge
 from tests.chaos.quiet import settled
 from tests.chaos.schedule import Killer, schedule
-from tests.chaos.writers import WORDS, Record, Writer
-
-Tell = Callable[[str], None]
+from tests.chaos.writers import WORDS, Record, Tell, Writer
 
 WRITERS = 4
 SEED = os.environ.get("REFDESK_CHAOS_SEED", "")

@@ -10,10 +10,14 @@ import asyncio
 import hashlib
 import random
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from tests.chaos.cluster import Cluster
+
+Tell = Callable[[str], None]
+"""The fixture that prints a figure."""
 
 RETRY_S = 0.05
 CHANGES = ("created", "replaced", "shared", "deleted")
