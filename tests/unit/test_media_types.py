@@ -46,6 +46,9 @@ def ole_of(stream: str) -> bytes:
         (b"MZ is a country code", "a.txt", None, kinds.TEXT),
         (b"text with a stray \x00 byte or two", "a.txt", None, kinds.TEXT),
         (b"", "empty.pdf", None, kinds.PDF),
+        (b"\x89PNG\r\n\x1a\n\x00\x00", "scan.txt", "text/plain", kinds.PNG),
+        (b"\xff\xd8\xff\xe0\x00\x10JFIF", None, None, kinds.JPEG),
+        (b"no picture", "notes.png", None, kinds.TEXT),
         ("é".encode() * 40_000, "cut.txt", None, kinds.TEXT),
     ],
 )
@@ -57,7 +60,7 @@ def test_a_kind_is_known_by_its_content(head: bytes, filename: str | None, decla
 @pytest.mark.parametrize(
     ("head", "advice"),
     [
-        (b"\x89PNG\r\n\x1a\n\x00\x00", r"x\.txt is a picture \(PNG\); run text recognition"),
+        (b"II*\x00\x08\x00", r"x\.txt is a picture \(TIFF\); upload it as PNG"),
         (zip_of(("notes/a.txt", "x")), r"x\.txt is an archive \(ZIP\); unpack it"),
         (b"\x1f\x8b\x08\x00", "is an archive .*unpack it"),
         (b"\x7fELF\x02\x01\x01\x00", "is a program"),

@@ -86,6 +86,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What those files may unpack to, all together."""
     parse_archive_ratio_max: Count = 200
     """How many times its size one of them may unpack to."""
+    ocr_data_dir: Path | None = None
+    """The folder of tesseract's `*.traineddata`. Unset: the usual ones are looked at. Where it is found, scans are read."""
+    ocr_languages: Annotated[str, Meta(pattern=r"^\w+(\+\w+)*$")] = "eng"
+    """The languages of scans, as tesseract writes them: `deu+eng`. Each needs its data."""
+    ocr_pages_max: Whole = 100
+    """Scanned pages of one document that are read. 0 switches text recognition off."""
+    ocr_page_seconds_max: Seconds = 20.0
+    """How long reading one scanned page may take."""
+    ocr_seconds_max: Seconds = 300.0
+    """How long reading all scanned pages of one document may take."""
     queue_counted_max: Count = 1000
     """How many changes ahead of a waiting document are counted; more are told as "at least"."""
     chunks_max: Count = 20_000

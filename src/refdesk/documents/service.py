@@ -29,7 +29,7 @@ from refdesk.documents.changes import Change, Content, Limits, external_id, is_i
 from refdesk.documents.store import Backlog, DocumentStore, Row, Selection, Standings, Writing
 from refdesk.outside import telemetry
 from refdesk.outside.blobs import BlobMissing, Blobs, OpenBlob
-from refdesk.outside.media_types import HEAD_BYTES, SUPPORTED, detect_media_type
+from refdesk.outside.media_types import HEAD_BYTES, PICTURES, SUPPORTED, detect_media_type
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class DocumentService:
 
     async def store_text(self, file: BinaryIO, *, bytes_count: int, media_type: str) -> Content:
         """Keep a text that came inside a request. Raises UnsupportedMediaType for a type that no text has."""
-        if media_type not in SUPPORTED:
+        if media_type not in SUPPORTED or media_type in PICTURES:
             raise UnsupportedMediaType(f"media_type={media_type[:100]!r} cannot be read. Leave it out for Markdown.")
         return await self.store_content(file, bytes_count=bytes_count, filename=None, declared=media_type)
 

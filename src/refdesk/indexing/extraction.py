@@ -17,10 +17,11 @@ from typing import Any
 import kreuzberg
 
 from refdesk.indexing.archives import check_archive, damaged, encrypted
+from refdesk.indexing.frames import Request
 from refdesk.indexing.markup import read_html, read_markdown
 from refdesk.indexing.paragraphs import split_paragraphs
 from refdesk.indexing.parsed import DocumentWriter, ParsedDocument, ParsingLimits, rejected, row_text
-from refdesk.indexing.pdf_pages import read_pages
+from refdesk.indexing.pdf_pages import mend_hyphens, read_pages
 from refdesk.outside import media_types as kinds
 
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
@@ -32,9 +33,12 @@ _PLACEHOLDERS = frozenset({"untitled", "untitled document", "powerpoint presenta
 _CSV_FIELD_CHARACTERS_MAX = 1_000_000
 
 
-def extract(content: bytes, media_type: str, *, filename: str | None, limits: ParsingLimits) -> ParsedDocument:
-    """Parses a document, or raises `DocumentRejected` with what is the matter and what to do."""
-    name = filename or "The document"
+def extract(content: bytes, request: Request, *, limits: ParsingLimits) -> ParsedDocument:
+    """Parses a document, or raises `DocumentRejected` with what is the matter and what to do.
+
+    Without any text it returns only when there are pages whose text may be recognised, or has been.
+    """
+    media_type, name = request.media_type, request.filename or "The document"
     if media_type not in kinds.SUPPORTED:
         raise rejected(f"{name} is of a kind that cannot be read ({media_type})", "convert it to PDF, DOCX or Markdown")
     if not content:
@@ -44,8 +48,11 @@ def extract(content: bytes, media_type: str, *, filename: str | None, limits: Pa
     if content.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         check_archive(content, name=name, limits=limits)
     writer = DocumentWriter(name=name, limits=limits)
+    scanned: tuple[int, ...] = ()
     if media_type == kinds.PDF:
-        pages = _read_pdf(content, writer, name=name, limits=limits)
+        pages, scanned = _read_pdf(content, writer, request.recognised, limits=limits)
+    elif media_type in kinds.PICTURES:
+        pages, scanned = None, _read_picture(request.recognised, writer)
     elif reader := _TEXT_READERS.get(media_type):
         pages = None
         reader(_decode(content), writer)
@@ -53,16 +60,10 @@ def extract(content: bytes, media_type: str, *, filename: str | None, limits: Pa
         pages = _read_tree(content, media_type, writer, name=name)
     if (writer.title or "").strip().lower() in _PLACEHOLDERS:
         writer.title = None
-    document = writer.finish(pages=pages)
-    if not document.blocks:
-        raise _no_text(name, media_type)
+    document = writer.finish(pages=pages, scanned=scanned)
+    if not document.blocks and not document.scanned and not request.recognised:
+        raise rejected(f"{name} contains no text", "upload a file that has some")
     return document
-
-
-def _no_text(name: str, media_type: str) -> Exception:
-    if media_type == kinds.PDF:
-        return rejected(f"{name} has no text layer", "run text recognition (OCR) over it first and upload the result")
-    return rejected(f"{name} contains no text", "upload a file that has some")
 
 
 # Plain text and its relatives
@@ -151,20 +152,35 @@ _TEXT_READERS: dict[str, Callable[[str, DocumentWriter], None]] = {
 }
 
 
-# PDF
+# PDF and pictures
 
 
-def _read_pdf(content: bytes, writer: DocumentWriter, *, name: str, limits: ParsingLimits) -> int:
+def _read_picture(recognised: dict[int, str], writer: DocumentWriter) -> tuple[int, ...]:
+    for text in recognised.values():
+        _read_text(mend_hyphens(text), writer)
+    return () if recognised else (1,)
+
+
+def _read_pdf(
+    content: bytes, writer: DocumentWriter, recognised: dict[int, str], *, limits: ParsingLimits
+) -> tuple[int, tuple[int, ...]]:
+    """How many pages there are, and which of them hold no text and have not been recognised."""
+    name = writer.name
     _check_pages(_count_pages(content), name=name, limits=limits)
     result = _kreuzberg(content, kinds.PDF, name=name, tree=False)
     pages = result.pages or []
     _check_pages(len(pages), name=name, limits=limits)
     writer.title = result.metadata.get("title")
+    scanned = []
     for page, paragraphs in zip(pages, read_pages([page["content"] for page in pages]), strict=True):
         writer.page = page["page_number"]
+        if text := recognised.get(page["page_number"]):
+            _read_text(mend_hyphens(text), writer)
+        elif not page["content"].strip() and page["page_number"] not in recognised:
+            scanned.append(page["page_number"])
         for paragraph in paragraphs:
             writer.add("paragraph", paragraph)
-    return len(pages)
+    return len(pages), tuple(scanned)
 
 
 def _count_pages(content: bytes) -> int:

@@ -10,16 +10,23 @@ LENGTH_BYTES = 8
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """What to parse; the document itself is the next frame."""
+    """What to parse; the document itself is the next frame.
+
+    With ``recognise_page`` only the text of that page is asked for; with ``recognised`` the texts of pages asked for before
+    stand in for those that hold none.
+    """
 
     media_type: str
     filename: str | None
+    recognise_page: int | None = None
+    recognised: dict[int, str] = {}
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """One of document, rejection and out-of-memory, or nothing for "ready"; with the memory the process holds by now."""
+    """One of document, page text, rejection and out-of-memory, or nothing for "ready"; with the memory held by now."""
 
     document: ParsedDocument | None = None
+    page_text: str | None = None
     rejection: str | None = None
     details: dict[str, int | str] = {}
     out_of_memory: bool = False

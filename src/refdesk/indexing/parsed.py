@@ -15,6 +15,7 @@ import msgspec
 
 from refdesk.contracts.errors import DocumentRejected
 from refdesk.indexing.hygiene import clean
+from refdesk.indexing.recognition import RecognitionLimits
 
 Kind = Literal["heading", "paragraph", "item", "head", "row", "code"]
 """``head`` is the header row of a table, ``row`` any other row; the rows of a table follow each other."""
@@ -43,6 +44,8 @@ class ParsingLimits:
     file_bytes_max: int = 64 * 1024 * 1024
     """The largest temporary file a parser may write."""
     open_files_max: int = 64
+    recognition: RecognitionLimits | None = None
+    """None: there is no text recognition, and a scan is refused."""
 
 
 class Block(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -56,12 +59,16 @@ class Block(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class ParsedDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """The text of a document and its blocks. ``pages`` counts pages or slides, where the format has them."""
+    """The text of a document and its blocks. ``pages`` counts pages or slides, where the format has them.
+
+    ``scanned`` are the pages that show something but hold no text: their text is still to be recognised.
+    """
 
     text: str
     blocks: tuple[Block, ...]
     title: str | None = None
     pages: int | None = None
+    scanned: tuple[int, ...] = ()
 
     def own_title(self) -> str | None:
         """What the document calls itself: its metadata's title, or the top heading it begins with."""
@@ -84,7 +91,7 @@ class DocumentWriter:
         self.page: int | None = None
         """The page on which the blocks to come stand."""
         self.title: str | None = None
-        self._name = name
+        self.name = name
         self._limits = limits
         self._parts: list[str] = []
         self._blocks: list[Block] = []
@@ -102,9 +109,11 @@ class DocumentWriter:
         self._blocks.append(Block(kind, self._length - len(text), self._length, level, self.page))
         self._check_limits()
 
-    def finish(self, *, pages: int | None = None) -> ParsedDocument:
+    def finish(self, *, pages: int | None = None, scanned: tuple[int, ...] = ()) -> ParsedDocument:
         title = " ".join(clean(self.title or "").split())[:HEADING_CHARACTERS_MAX] or self._first_heading()
-        return ParsedDocument(text="".join(self._parts), blocks=tuple(self._blocks), title=title, pages=pages)
+        return ParsedDocument(
+            text="".join(self._parts), blocks=tuple(self._blocks), title=title, pages=pages, scanned=scanned
+        )
 
     def _append(self, *parts: str) -> None:
         self._parts.extend(parts)
@@ -125,13 +134,13 @@ class DocumentWriter:
     def _check_limits(self) -> None:
         if self._length > self._limits.characters_max:
             raise rejected(
-                f"{self._name} has more than {self._limits.characters_max:,} characters of text",
+                f"{self.name} has more than {self._limits.characters_max:,} characters of text",
                 "split it, or raise REFDESK_PARSE_CHARACTERS_MAX",
                 limit=self._limits.characters_max,
             )
         if len(self._blocks) > self._limits.blocks_max:
             raise rejected(
-                f"{self._name} has more than {self._limits.blocks_max:,} paragraphs and table rows",
+                f"{self.name} has more than {self._limits.blocks_max:,} paragraphs and table rows",
                 "split it, or raise REFDESK_PARSE_BLOCKS_MAX",
                 limit=self._limits.blocks_max,
             )

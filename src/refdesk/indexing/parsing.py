@@ -6,16 +6,22 @@ while, so an idle system holds none.
 """
 
 import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+import msgspec
+
 from refdesk.contracts.errors import DocumentRejected, Overloaded
 from refdesk.indexing.frames import Reply, Request
 from refdesk.indexing.parsed import Block, ParsedDocument, ParsingLimits, rejected
+from refdesk.indexing.recognition import RecognitionLimits
 from refdesk.indexing.sandbox import Sandbox, SandboxCrashed
+from refdesk.outside import media_types as kinds
 from refdesk.outside import telemetry
-from refdesk.outside.media_types import SUPPORTED
 
 __all__ = ["Block", "ParsedDocument", "ParserPool", "ParsingLimits", "PoolSizes"]
 
@@ -70,34 +76,96 @@ class ParserPool:
         """
         if self._waiting >= self._sizes.queue_max:
             raise Overloaded(f"{self._waiting} documents already wait to be parsed. Try again later.", retry_after_s=5)
+        request = Request(media_type=media_type, filename=filename)
+        parsed = _document(await self._in_turn(request, content))
+        if not parsed.scanned:
+            return parsed
+        texts = await self._recognise(parsed, request, content)
+        if texts:
+            parsed = _document(await self._in_turn(msgspec.structs.replace(request, recognised=texts), content))
+        if not parsed.blocks:
+            raise rejected(
+                f"No text could be recognised in {_name(filename)}", "upload a clearer scan, or one that has some"
+            )
+        return parsed
+
+    async def _recognise(self, parsed: ParsedDocument, request: Request, content: bytes) -> dict[int, str]:
+        """The texts of the scanned pages. Raises DocumentRejected.
+
+        Each page takes its turn like a document, so that a long scan delays nobody by more than a page. Where other pages
+        do have text, these are worth having: what goes wrong with the scanned ones is then passed over.
+        """
+        texts: dict[int, str] = {}
+        spent_s = 0.0
+        try:
+            limits = self._recognition_limits(parsed, request)
+            for page in parsed.scanned:
+                page_request = msgspec.structs.replace(request, recognise_page=page)
+                wall_s = min(limits.page_s, limits.total_s - spent_s)
+                if wall_s <= 0:
+                    raise _too_slow(f"All of {_name(request.filename)}", limits.total_s, "REFDESK_OCR_SECONDS_MAX")
+                async with self._turn(page_request):
+                    began_s = time.monotonic()
+                    texts[page] = _page_text(await self._ask(page_request, content, wall_s=wall_s))
+                    spent_s += time.monotonic() - began_s
+        except DocumentRejected:
+            if not parsed.blocks:
+                raise
+        return texts
+
+    def _recognition_limits(self, parsed: ParsedDocument, request: Request) -> RecognitionLimits:
+        limits, name = self.limits.recognition, _name(request.filename)
+        what = f"{name} is a picture" if request.media_type in kinds.PICTURES else f"{name} has no text layer"
+        if limits is None:
+            raise rejected(
+                f"{what}, and there is no text recognition (OCR) here",
+                "install tesseract's data for the languages of REFDESK_OCR_LANGUAGES where the indexer runs (on Debian: "
+                "apt-get install tesseract-ocr-eng), restart it and retry, or upload a searchable PDF",
+            )
+        if len(parsed.scanned) > limits.pages_max:
+            raise rejected(
+                f"{what}, and {len(parsed.scanned):,} pages are to be recognised; the limit is {limits.pages_max:,}",
+                "split it, upload a searchable PDF, or raise REFDESK_OCR_PAGES_MAX",
+                limit=limits.pages_max,
+                actual=len(parsed.scanned),
+            )
+        return limits
+
+    async def _in_turn(self, request: Request, content: bytes) -> Reply:
+        async with self._turn(request):
+            return await self._ask(request, content, wall_s=self.limits.wall_s)
+
+    @asynccontextmanager
+    async def _turn(self, request: Request) -> AsyncIterator[None]:
         self._waiting += 1
         try:
             await self._free.acquire()
         finally:
             self._waiting -= 1
         try:
-            with telemetry.parse_seconds.labels(media_type if media_type in SUPPORTED else "other").time():
-                return self._verdict(await self._ask(Request(media_type=media_type, filename=filename), content))
+            media_type = request.media_type if request.media_type in kinds.SUPPORTED else "other"
+            with telemetry.parse_seconds.labels(media_type).time():
+                yield
         finally:
             self._free.release()
 
-    async def _ask(self, request: Request, content: bytes) -> Reply:
+    async def _ask(self, request: Request, content: bytes, *, wall_s: float) -> Reply:
         """Asks once more in a fresh process after a crash: what came before may have been at fault."""
         try:
-            return await self._ask_once(request, content)
+            return await self._ask_once(request, content, wall_s=wall_s)
         except SandboxCrashed as crash:
             if crash.out_of_cpu or (crash.out_of_memory and crash.answered == 0):
-                raise self._blame(crash, request.filename) from crash
+                raise self._blame(crash, request) from crash
         try:
-            return await self._ask_once(request, content, fresh=True)
+            return await self._ask_once(request, content, wall_s=wall_s, fresh=True)
         except SandboxCrashed as crash:
-            raise self._blame(crash, request.filename) from crash
+            raise self._blame(crash, request) from crash
 
-    async def _ask_once(self, request: Request, content: bytes, *, fresh: bool = False) -> Reply:
+    async def _ask_once(self, request: Request, content: bytes, *, wall_s: float, fresh: bool = False) -> Reply:
         sandbox = await self._take(fresh=fresh)
         healthy = False
         try:
-            async with asyncio.timeout(self.limits.wall_s):
+            async with asyncio.timeout(wall_s):
                 reply = await sandbox.ask(request, content)
             healthy = not self._is_worn(sandbox)
             return reply
@@ -107,11 +175,7 @@ class ParserPool:
             raise
         except TimeoutError as error:
             telemetry.parse_killed.labels("time").inc()
-            raise rejected(
-                f"{_name(request.filename)} could not be read within {self.limits.wall_s:g} s",
-                "split it, or raise REFDESK_PARSE_SECONDS_MAX",
-                limit=str(self.limits.wall_s),
-            ) from error
+            raise _too_slow(_part(request), wall_s, _seconds_setting(request)) from error
         finally:
             if healthy:
                 self._park(sandbox)
@@ -142,15 +206,8 @@ class ParserPool:
             or sandbox.resident_bytes > self._sizes.resident_bytes_max
         )
 
-    def _verdict(self, reply: Reply) -> ParsedDocument:
-        if reply.document is not None:
-            return reply.document
-        rejection = DocumentRejected(reply.rejection)
-        rejection.details.update(reply.details)
-        raise rejection
-
-    def _blame(self, crash: SandboxCrashed, filename: str | None) -> DocumentRejected:
-        name, limits = _name(filename), self.limits
+    def _blame(self, crash: SandboxCrashed, request: Request) -> DocumentRejected:
+        name, limits = _part(request), self.limits
         if crash.out_of_memory:
             return rejected(
                 f"{name} needs more than {limits.memory_bytes_max // 2**20} MiB of memory to read",
@@ -158,15 +215,44 @@ class ParserPool:
                 limit=limits.memory_bytes_max,
             )
         if crash.out_of_cpu:
-            return rejected(
-                f"{name} needs more than {limits.cpu_s} s of computing to read",
-                "split it, or raise REFDESK_PARSE_SECONDS_MAX",
-                limit=limits.cpu_s,
-            )
+            return _too_slow(name, limits.cpu_s, _seconds_setting(request))
         return rejected(
             f"{name} crashed the parser twice",
             "save it anew in its program, or convert it to PDF, and upload the new copy",
         )
+
+
+def _document(reply: Reply) -> ParsedDocument:
+    if reply.document is None:
+        raise _rejection(reply)
+    return reply.document
+
+
+def _page_text(reply: Reply) -> str:
+    if reply.page_text is None:
+        raise _rejection(reply)
+    return reply.page_text
+
+
+def _rejection(reply: Reply) -> DocumentRejected:
+    rejection = DocumentRejected(reply.rejection)
+    rejection.details.update(reply.details)
+    return rejection
+
+
+def _too_slow(what: str, seconds: float, setting: str) -> DocumentRejected:
+    return rejected(
+        f"{what} could not be read within {seconds:g} s", f"split it, or raise {setting}", limit=str(seconds)
+    )
+
+
+def _seconds_setting(request: Request) -> str:
+    return "REFDESK_PARSE_SECONDS_MAX" if request.recognise_page is None else "REFDESK_OCR_PAGE_SECONDS_MAX"
+
+
+def _part(request: Request) -> str:
+    name = _name(request.filename)
+    return name if request.recognise_page is None else f"Page {request.recognise_page} of {name}"
 
 
 def _name(filename: str | None) -> str:

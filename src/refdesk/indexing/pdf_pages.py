@@ -34,6 +34,11 @@ def read_pages(pages: list[str]) -> Iterator[list[str]]:
         yield list(join_lines(mended, width=typical_width(mended)))
 
 
+def mend_hyphens(text: str) -> str:
+    """Words that were broken at line ends made whole, in a text that stands alone."""
+    return _Hyphens([text]).mend(text)
+
+
 def _plain(page: str) -> str:
     """Ligatures as letters; the dots that lead from a title to its page number as one ellipsis."""
     text = page.replace("\r\n", "\n").replace("\r", "\n").translate(_LIGATURES)

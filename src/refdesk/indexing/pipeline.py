@@ -113,8 +113,7 @@ class Indexing:
         chunks = self._chunker(parsed)
         if not chunks:
             raise DocumentRejected(
-                f"{event.filename or 'The document'} has no text that can be read. If it is a scan, run it through text "
-                "recognition (OCR) and upload the result."
+                f"{event.filename or 'The document'} has no text that can be read. Upload one that has some."
             )
         return chunks
 

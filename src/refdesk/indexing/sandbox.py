@@ -62,7 +62,7 @@ class Sandbox:
         """A process that is ready to parse. Raises `Unavailable` when none can be had."""
         directory = tempfile.TemporaryDirectory(prefix="refdesk-parser-", ignore_cleanup_errors=True)
         try:
-            sandbox = cls(await _spawn(Path(directory.name)), directory, limits)
+            sandbox = cls(await _spawn(Path(directory.name), limits), directory, limits)
         except OSError as error:
             directory.cleanup()
             raise Unavailable(f"A parser process cannot be started: {error}.") from error
@@ -123,7 +123,7 @@ class Sandbox:
         return SandboxCrashed(status, stderr=stderr, answered=self.answered)
 
 
-async def _spawn(directory: Path) -> asyncio.subprocess.Process:
+async def _spawn(directory: Path, limits: ParsingLimits) -> asyncio.subprocess.Process:
     with (directory / "stderr").open("wb") as stderr:
         return await asyncio.create_subprocess_exec(
             sys.executable,
@@ -133,21 +133,23 @@ async def _spawn(directory: Path) -> asyncio.subprocess.Process:
             stdout=asyncio.subprocess.PIPE,
             stderr=stderr,
             cwd=directory,
-            env=_environment(directory),
+            env=_environment(directory, limits),
             start_new_session=True,
             limit=_PIPE_BUFFER_BYTES,
         )
 
 
-def _environment(directory: Path) -> dict[str, str]:
+def _environment(directory: Path, limits: ParsingLimits) -> dict[str, str]:
     """All that a parser may know: no keys, no addresses. One malloc arena, so that threads do not reserve memory."""
-    return {
+    recognition = {"TESSDATA_PREFIX": limits.recognition.data_dir} if limits.recognition else {}
+    return recognition | {
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         "LC_ALL": "C.UTF-8",
         "HOME": str(directory),
         "TMPDIR": str(directory),
         "MALLOC_ARENA_MAX": "1",
         "RAYON_NUM_THREADS": "1",
+        "OMP_THREAD_LIMIT": "1",
     }
 
 

@@ -24,6 +24,7 @@ from refdesk.contracts.errors import DocumentRejected
 from refdesk.indexing.extraction import extract
 from refdesk.indexing.frames import Reply, Request, frame, read_frame
 from refdesk.indexing.parsed import ParsingLimits
+from refdesk.indexing.scans import recognise
 
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38  # linux/prctl.h
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000  # linux/sched.h
@@ -40,7 +41,7 @@ def main() -> None:
         content = read_frame(requests)
         if content is None:
             return
-        _allow_cpu(limits.cpu_s)
+        _allow_cpu(_cpu_s(request, limits))
         _send(replies, _answer(request, content, limits))
 
 
@@ -51,13 +52,32 @@ def _send(replies: BinaryIO, payload: bytes) -> None:
 
 def _answer(request: Request, content: bytes, limits: ParsingLimits) -> bytes:
     try:
-        document = extract(content, request.media_type, filename=request.filename, limits=limits)
-        return msgspec.json.encode(Reply(document=document, resident_bytes=_memory_bytes()[1]))
+        reply = _read(request, content, limits)
+        reply = msgspec.structs.replace(reply, resident_bytes=_memory_bytes()[1])
     except DocumentRejected as rejection:
         reply = Reply(rejection=rejection.message, details=rejection.details, resident_bytes=_memory_bytes()[1])
     except (MemoryError, RecursionError):
         reply = Reply(out_of_memory=True, resident_bytes=_memory_bytes()[1])
     return msgspec.json.encode(reply)
+
+
+def _read(request: Request, content: bytes, limits: ParsingLimits) -> Reply:
+    if request.recognise_page is not None and limits.recognition is not None:
+        text = recognise(
+            content,
+            request.media_type,
+            page=request.recognise_page,
+            languages=limits.recognition.languages,
+            name=request.filename or "the document",
+        )
+        return Reply(page_text=text[: limits.characters_max])
+    return Reply(document=extract(content, request, limits=limits))
+
+
+def _cpu_s(request: Request, limits: ParsingLimits) -> int:
+    if request.recognise_page is not None and limits.recognition is not None:
+        return max(1, round(limits.recognition.page_s))
+    return limits.cpu_s
 
 
 def _fence(limits: ParsingLimits) -> None:

@@ -29,6 +29,7 @@ MARKDOWN, TEXT, HTML, XHTML = "text/markdown", "text/plain", "text/html", "appli
 CSV, TSV = "text/csv", "text/tab-separated-values"
 XML, JSON, JSON_LINES = "application/xml", "application/json", "application/x-ndjson"
 NOTEBOOK, YAML, TOML = "application/x-ipynb+json", "application/x-yaml", "application/toml"
+PNG, JPEG = "image/png", "image/jpeg"
 ORG, RST, LATEX = "text/x-org", "text/x-rst", "application/x-latex"
 
 
@@ -70,7 +71,12 @@ SUPPORTED: dict[str, MediaKind] = {
     ORG: MediaKind("Org mode", ("org",)),
     RST: MediaKind("reStructuredText", ("rst",)),
     LATEX: MediaKind("LaTeX", ("tex", "latex")),
+    PNG: MediaKind("PNG picture of text", ("png",)),
+    JPEG: MediaKind("JPEG picture of text", ("jpg", "jpeg")),
 }
+
+PICTURES = frozenset({PNG, JPEG})
+"""Text recognition alone can read these. A PNG or JPEG has one page; a TIFF may have many, so it has to come as a PDF."""
 
 _ALIASES = {
     "text/x-markdown": MARKDOWN,
@@ -92,15 +98,15 @@ _TEXT_TYPES = frozenset(
     {MARKDOWN, TEXT, HTML, XHTML, EML, CSV, TSV, NOTEBOOK, XML, JSON, JSON_LINES, YAML, TOML, ORG, RST, LATEX}
 )
 
-_PICTURE = "is a picture ({}); run text recognition (OCR) over it and upload the text or a searchable PDF"
-_ARCHIVE = "is an archive ({}); unpack it and upload the documents inside"
+_PICTURE = "is a picture ({}); upload it as PNG or JPEG, or as a PDF"
+_ARCHIVE = (
+    "is an archive ({}); unpack it and upload the documents inside, or mirror the folder with `refdesk sync FOLDER`"
+)
 _RECORDING = "is a recording ({}); upload a transcript instead"
 _PROGRAM = "is a program ({}); upload the document itself"
 
 # First bytes of kinds that are common and cannot be indexed: https://www.garykessler.net/library/file_sigs.html
 _REFUSED: tuple[tuple[bytes, str, str], ...] = (
-    (b"\x89PNG\r\n\x1a\n", _PICTURE, "PNG"),
-    (b"\xff\xd8\xff", _PICTURE, "JPEG"),
     (b"GIF8", _PICTURE, "GIF"),
     (b"BM", _PICTURE, "BMP"),
     (b"II*\x00", _PICTURE, "TIFF"),
@@ -210,6 +216,10 @@ def _by_signature(head: bytes, filename: str | None, named: str | None) -> str |
         return _zip_kind(head, filename, named)
     if head.startswith(_OLE):
         return _ole_kind(head, filename, named)
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return PNG
+    if head.startswith(b"\xff\xd8\xff"):
+        return JPEG
     _refuse_known_binaries(head, filename)
     return None
 

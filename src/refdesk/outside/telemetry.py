@@ -97,7 +97,7 @@ redeliveries = Counter("refdesk_redeliveries_total", "Messages that were deliver
 dlq_size = Gauge("refdesk_dlq_size", "Open dead letters, by the table")
 parse_seconds = Histogram(
     "refdesk_parse_seconds",
-    "Reading one document, the wait for a parser apart",
+    "Reading one document or one scanned page, the wait for a parser apart",
     ("type",),
     buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )

@@ -26,6 +26,7 @@ from refdesk.app.embedded.stack import installed_binary
 from refdesk.app.server import bind
 from refdesk.app.settings import PREFIX, Loaded, Settings
 from refdesk.contracts.errors import ConfigurationError
+from refdesk.indexing.recognition import find_data
 from refdesk.outside.valkey import ValkeyError, open_valkey
 
 CHECK_TIMEOUT_S = 10.0
@@ -105,6 +106,20 @@ async def check_weights(loaded: Loaded) -> Findings:
         yield Finding("FAIL", "embedding model", f"its weights have sha256 {digest}", mend)
     else:
         yield Finding("ok", "embedding model", "all-MiniLM-L6-v2, its weights are the original's")
+
+
+async def check_text_recognition(loaded: Loaded) -> Findings:
+    """It is optional; what is set by hand has to be right."""
+    settings = loaded.settings
+    found = find_data(settings.ocr_languages, data_dir=settings.ocr_data_dir)
+    if found is not None and settings.ocr_pages_max:
+        yield Finding("ok", "text recognition", f"{settings.ocr_languages}, with the data in {found}")
+    elif found is None and (settings.ocr_data_dir is not None or loaded.origins["ocr_languages"] != "default"):
+        where = f" in {settings.ocr_data_dir}" if settings.ocr_data_dir else ""
+        mend = "Install tesseract's data for each language, or mend REFDESK_OCR_LANGUAGES and REFDESK_OCR_DATA_DIR."
+        yield Finding("FAIL", "text recognition", f"no data for {settings.ocr_languages}{where}", mend)
+    else:
+        yield Finding("ok", "text recognition", "none: scans are refused, with the reason")
 
 
 def _sha256(file: Path) -> str:
@@ -341,6 +356,7 @@ CHECKS: Mapping[str, Check] = {
     "Python": check_python,
     "programs": check_programs,
     "embedding model": check_weights,
+    "text recognition": check_text_recognition,
     "data directory": check_data_directory,
     "port": check_port,
     "databases": check_databases,

@@ -19,6 +19,7 @@ from refdesk.indexing.manifests import Manifests
 from refdesk.indexing.parsed import ParsingLimits
 from refdesk.indexing.parsing import ParserPool
 from refdesk.indexing.pipeline import Indexing
+from refdesk.indexing.recognition import RecognitionLimits, find_data
 from refdesk.indexing.reconcile import Reconciler, Schedule
 from refdesk.indexing.worker import Worker, WorkerSettings
 from refdesk.outside.http import create_app
@@ -96,4 +97,19 @@ def _parsing_limits(settings: Settings) -> ParsingLimits:
         archive_members_max=settings.parse_archive_members_max,
         archive_bytes_max=settings.parse_archive_bytes_max,
         archive_ratio_max=settings.parse_archive_ratio_max,
+        recognition=_recognition(settings),
+    )
+
+
+def _recognition(settings: Settings) -> RecognitionLimits | None:
+    """None where the languages' data is not installed."""
+    data_dir = find_data(settings.ocr_languages, data_dir=settings.ocr_data_dir)
+    if data_dir is None:
+        return None
+    return RecognitionLimits(
+        data_dir=str(data_dir),
+        languages=settings.ocr_languages,
+        pages_max=settings.ocr_pages_max,
+        page_s=settings.ocr_page_seconds_max,
+        total_s=settings.ocr_seconds_max,
     )
