@@ -3,12 +3,11 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from typing import Any
 
 import psutil
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 from tests.support.desk import ASKER, LEAVE, AnswerDesk, Client, Process, events, own_desk, text_of, until
+from tests.support.metrics import Samples, of, scraped
 from tests.support.scripted_llm import ANSWER, CONTEXT_LENGTH, refuse, say
 
 from refdesk.app.embedded.stack import StackUrls
@@ -17,8 +16,6 @@ from refdesk.contracts.access import Principal
 QUESTION = "How many days of paid leave do employees have?"
 OTHER = Principal(id="other")
 FAILURES_MAX = 5
-
-Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 @pytest.fixture(scope="module")
@@ -34,26 +31,6 @@ async def process(desk: AnswerDesk) -> AsyncIterator[Process]:
     desk.llm.reset()
     async with desk.assistants(1, tokens_per_minute_max=10**6) as (process,):
         yield process
-
-
-async def scraped(process: Process, desk: AnswerDesk) -> Samples:
-    async with desk.session.get(f"{process.url}/metrics") as response:
-        text = await response.text()
-    return {
-        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
-
-
-def of(samples: Samples, name: str, *labels: str) -> dict[Any, float]:
-    """The values of a metric by those labels (by one label: its bare value), zeros left out."""
-    found: Counter[Any] = Counter()
-    for (sample, pairs), value in samples.items():
-        if sample == name:
-            key = tuple(dict(pairs)[label] for label in labels)
-            found[key[0] if len(key) == 1 else key] += value
-    return {key: value for key, value in found.items() if value}
 
 
 class Workload:

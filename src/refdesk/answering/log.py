@@ -23,6 +23,9 @@ FIRST_LOG_ID = 2
 STOPPED_READS_S = 1.0
 """How long a stopped reading waits for the log's own ending before it ends without one."""
 
+BATCH_MAX = 256
+"""Entries read at a time: a reader who has fallen behind holds a place in the log, not a copy of its rest."""
+
 ENDINGS = frozenset({Done.name, Failed.name})
 
 
@@ -117,7 +120,7 @@ class AnswerLog:
         try:
             while True:
                 if position < len(self.entries):
-                    batch = self.entries[position:]
+                    batch = self.entries[position : position + BATCH_MAX]
                     position += len(batch)
                     yield batch
                 elif self.finished or not wait or self._is_over(answer_id):

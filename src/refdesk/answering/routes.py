@@ -94,10 +94,13 @@ class FinishedAnswer(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class AnswerRoutes:
-    def __init__(self, *, assistant: Assistant, index: PgvectorIndex, feedback: FeedbackStore) -> None:
+    def __init__(
+        self, *, assistant: Assistant, index: PgvectorIndex, feedback: FeedbackStore, send_timeout_s: float
+    ) -> None:
         self._assistant = assistant
         self._index = index
         self._feedback = feedback
+        self._send_timeout_s = send_timeout_s
 
     def socket(self) -> SocketEndpoint:
         return SocketEndpoint(
@@ -108,7 +111,8 @@ class AnswerRoutes:
         )
 
     async def converse(self, websocket: WebSocket, principal: Principal) -> None:
-        await AnswerSocket(websocket, principal, assistant=self._assistant).run()
+        socket = AnswerSocket(websocket, principal, assistant=self._assistant, send_timeout_s=self._send_timeout_s)
+        await socket.run()
 
     def endpoints(self) -> list[Endpoint]:
         one = "/api/answers/{answer_id}"
@@ -172,7 +176,7 @@ class AnswerRoutes:
         question = await read_json(request, Question)
         record = await self._assistant.ask(question, principal)
         if "text/event-stream" in request.headers.get("accept", ""):
-            return EventStream(self._frames(record, granularity=question.granularity))
+            return self._stream(self._frames(record, granularity=question.granularity))
         return Json(await while_connected(request.receive, self._finished(record)))
 
     async def show(self, request: Request, principal: Principal) -> ASGIApp:
@@ -182,7 +186,7 @@ class AnswerRoutes:
     async def resume(self, request: Request, principal: Principal) -> ASGIApp:
         record = await self._assistant.find(request.path_params["answer_id"], principal)
         granularity: Granularity = "sentence" if request.query_params.get("granularity") == "sentence" else "token"
-        return EventStream(self._frames(record, after=_last_event_id(request), granularity=granularity))
+        return self._stream(self._frames(record, after=_last_event_id(request), granularity=granularity))
 
     async def stop(self, request: Request, principal: Principal) -> ASGIApp:
         await self._assistant.stop(await self._assistant.find(request.path_params["answer_id"], principal))
@@ -228,6 +232,9 @@ class AnswerRoutes:
                 passages=[PassageView(chunk.ordinal, chunk.text, chunk.heading, chunk.page) for chunk in chunks],
             )
         )
+
+    def _stream(self, frames: AsyncGenerator[bytes, None]) -> EventStream:
+        return EventStream(frames, send_timeout_s=self._send_timeout_s)
 
     async def _frames(
         self, record: AnswerRecord, *, after: int = 0, granularity: Granularity = "token"

@@ -7,7 +7,7 @@ each event; what refuses a request comes as event ``error`` without an id, with 
 
 import asyncio
 import logging
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Any, Literal
 
 import msgspec
@@ -18,8 +18,8 @@ from refdesk.answering.log import AnswerRecord
 from refdesk.contracts.access import Principal
 from refdesk.contracts.answers import Delta, Granularity, Question
 from refdesk.contracts.errors import InvalidRequest, RefdeskError, TooManyRequests, problem
+from refdesk.outside import telemetry
 from refdesk.outside.http import decode_json
-from refdesk.outside.sse import SEND_TIMEOUT_S
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ STREAMS_MAX = 16
 """Answers one connection may follow at a time."""
 HEARTBEAT_S = 10.0
 
-POLICY, GOING_AWAY, TOO_BIG, TOO_SLOW = 1008, 1001, 1009, 1013
+POLICY, GOING_AWAY, TOO_BIG = 1008, 1001, 1009
 
 
 class _Head(msgspec.Struct, frozen=True):
@@ -49,28 +49,41 @@ class _Stop(msgspec.Struct, frozen=True):
 class AnswerSocket:
     """One connection. Every stream on it belongs to the principal that opened it."""
 
-    def __init__(self, websocket: WebSocket, principal: Principal, *, assistant: Assistant) -> None:
+    def __init__(
+        self, websocket: WebSocket, principal: Principal, *, assistant: Assistant, send_timeout_s: float
+    ) -> None:
         self._websocket = websocket
         self._principal = principal
         self._assistant = assistant
+        self._send_timeout_s = send_timeout_s
+        self._tasks = asyncio.TaskGroup()
         self._streams: set[asyncio.Task[None]] = set()
         self._sending = asyncio.Lock()
 
     async def run(self) -> None:
         """Until the client leaves, reads too slowly, or sends something that is no message."""
         await self._websocket.accept()
-        heartbeat = asyncio.create_task(self._heartbeat())
         try:
-            while True:
-                text = await self._websocket.receive_text()
-                if len(text) > MESSAGE_CHARACTERS_MAX:
-                    await self._websocket.close(TOO_BIG, f"A message may have {MESSAGE_CHARACTERS_MAX} characters.")
-                    return
-                await self._take(text)
-        except (WebSocketDisconnect, TimeoutError, KeyError):
-            return
-        finally:
-            await _end({heartbeat, *self._streams})
+            async with self._tasks:
+                self._tasks.create_task(self._heartbeat())
+                await self._listen()
+        except* WebSocketDisconnect:
+            pass
+        except* TimeoutError:
+            telemetry.stream_aborts.labels(telemetry.SLOW_READER).inc()
+            logger.info("cut a connection whose reader took more than %s s for one message", self._send_timeout_s)
+
+    async def _listen(self) -> None:
+        """Takes messages until there can be no more; then raises WebSocketDisconnect."""
+        while True:
+            message = await self._websocket.receive()
+            text = message.get("text")
+            if text is None:
+                raise WebSocketDisconnect(message.get("code", POLICY))
+            if len(text) > MESSAGE_CHARACTERS_MAX:
+                await self._websocket.close(TOO_BIG, f"A message may have {MESSAGE_CHARACTERS_MAX} characters.")
+                raise WebSocketDisconnect(TOO_BIG)
+            await self._take(text)
 
     async def _take(self, text: str) -> None:
         request_id = None
@@ -101,7 +114,7 @@ class AnswerSocket:
                 await self._assistant.stop(await self._assistant.find(stop.answer_id, self._principal))
 
     def _start(self, stream: Any) -> None:
-        task = asyncio.create_task(stream)
+        task = self._tasks.create_task(stream)
         self._streams.add(task)
         task.add_done_callback(self._streams.discard)
 
@@ -138,23 +151,18 @@ class AnswerSocket:
             await self._send({"answer_id": record.answer_id, "event": "error", "data": problem(error)})
 
     async def _send(self, message: dict[str, Any]) -> None:
-        """One message at a time; a reader that takes none within ten seconds is cut."""
+        """One message at a time; TimeoutError for a reader that does not take it in time. No farewell would reach them."""
         text = msgspec.json.encode(message).decode()
         try:
-            async with self._sending, asyncio.timeout(SEND_TIMEOUT_S):
+            async with self._sending, asyncio.timeout(self._send_timeout_s):
                 await self._websocket.send_text(text)
-        except TimeoutError:
-            with suppress(RuntimeError):
-                await self._websocket.close(TOO_SLOW, "You read too slowly. Connect again and resume.")
-            raise
         except (WebSocketDisconnect, RuntimeError):
             raise WebSocketDisconnect(GOING_AWAY) from None
 
     async def _heartbeat(self) -> None:
         while self._websocket.client_state is WebSocketState.CONNECTED:
             await asyncio.sleep(HEARTBEAT_S)
-            with suppress(WebSocketDisconnect, TimeoutError):
-                await self._send({"event": "heartbeat"})
+            await self._send({"event": "heartbeat"})
 
 
 def _question(text: str) -> Question:
@@ -164,9 +172,3 @@ def _question(text: str) -> Question:
         return msgspec.convert({k: v for k, v in fields.items() if k not in ("type", "request_id")}, Question)
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"The request is not valid: {error}.") from error
-
-
-async def _end(tasks: set[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -24,6 +24,8 @@ HURRY_S = 4
 HEADER_BYTES_MAX = 32 * 1024
 KEEP_ALIVE_S = 30
 BACKLOG = 2048
+UNSENT_BYTES_MAX = 128 * 1024
+"""What the kernel keeps for a reader beyond what is on its way to them: whoever reads slowly costs no more."""
 
 Background = Callable[[], Awaitable[None]]
 
@@ -97,11 +99,16 @@ def stop_signals() -> Iterator[asyncio.Event]:
             loop.remove_signal_handler(number)
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket; raises ConfigurationError saying what to do when the address is taken."""
+def bind(host: str, port: int, *, send_timeout_s: float | None = None) -> socket.socket:
+    """A listening socket; raises ConfigurationError saying what to do when the address is taken.
+
+    A connection that takes no byte for ``send_timeout_s`` is reset by the kernel, whatever waits to be sent on it.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if send_timeout_s is not None:
+        _bound_sending(listener, send_timeout_s)
     try:
         listener.bind((host, port))
     except OSError as error:
@@ -111,6 +118,14 @@ def bind(host: str, port: int) -> socket.socket:
         ) from error
     listener.listen(BACKLOG)
     return listener
+
+
+def _bound_sending(listener: socket.socket, timeout_s: float) -> None:
+    """For every connection that the listener accepts. A server can close a connection only after all it has written."""
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; elsewhere the network's own patience decides
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(timeout_s * 1000))
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES_MAX)
 
 
 async def refuse_open_door(keys: ApiKeys, *, host: str) -> None:

@@ -40,6 +40,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Address to listen on. Anything but loopback needs an API key to exist."""
     port: Port = 8080
     """Port to listen on."""
+    send_timeout_s: Seconds = 10.0
+    """How long a reader may take nothing of what is sent before their connection is cut."""
     database_url: str | None = None
     """A PostgreSQL (with pgvector) for `refdesk up` to use instead of its own."""
     documents_database_url: str | None = None

@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
+from refdesk.outside import telemetry
+
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -60,6 +62,7 @@ class EventStream:
                 for task in (pump, watch, keeper):
                     task.cancel()
         except* TimeoutError:
+            telemetry.stream_aborts.labels(telemetry.SLOW_READER).inc()
             logger.info("cut a stream whose reader took more than %s s for one write", self._send_timeout_s)
         finally:
             await _close(self._body)

@@ -22,6 +22,7 @@ TOKEN_BUCKETS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576)
 PROVIDER = "openai"
 """What speaks OpenAI's wire format, whoever runs it: the conventions name the format."""
 WORKFLOW = "refdesk.answer"
+SLOW_READER = "slow-reader"
 
 _MODEL = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
 

@@ -66,7 +66,12 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             retention_s=settings.answer_retention_s,
             grace_s=settings.disconnect_grace_s,
         )
-        routes = AnswerRoutes(assistant=assistant, index=index, feedback=FeedbackStore(pool))
+        routes = AnswerRoutes(
+            assistant=assistant,
+            index=index,
+            feedback=FeedbackStore(pool),
+            send_timeout_s=settings.send_timeout_s,
+        )
         letters = DeadLetters(pool)
         operations = _operations(settings, letters, session, index, IndexManifest(pool, generation))
         yield Service(

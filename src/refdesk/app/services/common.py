@@ -82,7 +82,7 @@ async def serve_door(settings: Settings, keys: ApiKeys, services: list[Service])
     )
     await server.serve(
         app,
-        sockets=[server.bind(settings.host, settings.port)],
+        sockets=[server.bind(settings.host, settings.port, send_timeout_s=settings.send_timeout_s)],
         background=[work for service in services for work in service.background],
         on_hurry=[service.close for service in services],
     )
