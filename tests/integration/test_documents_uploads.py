@@ -2,8 +2,12 @@
 
 import asyncio
 import io
+import json
+import re
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -44,30 +48,82 @@ async def test_a_larger_upload_is_refused_with_limit_and_actual(desk: Desk, over
     assert not list(desk.directory.glob("*/*/*"))
 
 
+FILE_PART = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.md"\r\n\r\n'
+
+
 async def test_an_endless_upload_is_cut_off(desk: Desk) -> None:
     """A chunked body without a length is refused at the first piece too many, not read to its end."""
+    async with chunked_upload(desk) as (reader, writer):
+        writer.write(chunk(FILE_PART))
+        status, problem = await send_until_refused(writer, reader, b"x" * 65536)
+    assert (status, problem["limit"]) == (413, LIMIT)
+    assert LIMIT < problem["actual"] <= LIMIT + (1 << 20)
+
+
+async def test_a_form_of_countless_parts_is_refused_at_one_too_many(desk: Desk) -> None:
+    """Long before its 100,000 parts have been read."""
+    part = b'--b\r\nContent-Disposition: form-data; name="tags"\r\n\r\nx\r\n'
+    async with chunked_upload(desk) as (reader, writer):
+        status, problem = await send_until_refused(writer, reader, part * 100_000, pieces_max=1)
+    assert status == 422
+    assert "Too many fields" in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "setting"),
+    [
+        (Limits(upload_pause_s_max=0.3), "REFDESK_UPLOAD_PAUSE_SECONDS_MAX"),
+        (Limits(upload_s_max=0.3), "REFDESK_UPLOAD_SECONDS_MAX"),
+    ],
+)
+async def test_an_upload_that_drips_is_ended(fresh_database: str, tmp_path: Path, limits: Limits, setting: str) -> None:
+    """408, whether it stands still or goes on for ever; nothing is left of it."""
+    async with open_desk(fresh_database, tmp_path / "slow", limits=limits) as desk:
+        async with chunked_upload(desk) as (reader, writer):
+            writer.write(chunk(FILE_PART))
+            drop = b"" if limits.upload_pause_s_max < 1 else b"x"
+            status, problem = await send_until_refused(writer, reader, drop)
+        assert (status, problem["type"]) == (408, "upload-too-slow")
+        assert setting in problem["detail"]
+        assert (await desk.call("GET")).json["documents"] == []
+
+
+@asynccontextmanager
+async def chunked_upload(desk: Desk) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection on which a form without a length has begun."""
     place = urlsplit(desk.url)
     reader, writer = await asyncio.open_connection(place.hostname, place.port)
     head = (
         f"POST /api/documents HTTP/1.1\r\nHost: x\r\nAuthorization: {key(ALICE)['Authorization']}\r\n"
         "Content-Type: multipart/form-data; boundary=b\r\nTransfer-Encoding: chunked\r\n\r\n"
     )
-    writer.write(head.encode() + chunk(b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.md"\r\n\r\n'))
-    sent = await asyncio.gather(_send_until_refused(writer, reader))
-    assert sent[0] < 8 << 20
-    writer.close()
+    writer.write(head.encode())
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
 
 
-async def _send_until_refused(writer: asyncio.StreamWriter, reader: asyncio.StreamReader) -> int:
-    answer, sent = asyncio.create_task(reader.readline()), 0
+async def send_until_refused(
+    writer: asyncio.StreamWriter, reader: asyncio.StreamReader, piece: bytes, *, pieces_max: int = 1_000_000
+) -> tuple[int, dict[str, Any]]:
+    """Send the piece over and over (an empty one: nothing) until there is an answer: its status and body."""
+    answer = asyncio.create_task(_answer(reader))
     async with asyncio.timeout(20):
-        while not answer.done():
-            writer.write(chunk(b"x" * 65536))
-            sent += 65536
+        for _ in range(pieces_max if piece else 0):
+            if answer.done():
+                break
+            writer.write(chunk(piece))
             await asyncio.wait([answer, asyncio.ensure_future(writer.drain())], return_when=asyncio.FIRST_COMPLETED)
             await asyncio.sleep(0)
-    assert b"413" in answer.result()
-    return sent
+        return await answer
+
+
+async def _answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, Any]]:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    length = re.search(r"content-length: (\d+)", head, re.IGNORECASE)
+    assert length is not None
+    return int(head.split()[1]), json.loads(await reader.readexactly(int(length[1])))
 
 
 def chunk(data: bytes) -> bytes:

@@ -72,6 +72,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # documents
     upload_bytes_max: Count = 50 * 1024 * 1024
     """The largest file that is taken."""
+    upload_seconds_max: Seconds = 900.0
+    """How long an upload may take."""
+    upload_pause_seconds_max: Seconds = 30.0
+    """How long an upload may stand still."""
     parse_seconds_max: Seconds = 30.0
     """How long reading one document may take."""
     parse_memory_bytes_max: Count = 512 * 1024 * 1024

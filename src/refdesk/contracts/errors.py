@@ -131,6 +131,14 @@ class BodyTooLarge(RefdeskError):
     status = 413
 
 
+class UploadTooSlow(RefdeskError):
+    """The upload took too long or stopped. Send it again, over a faster connection."""
+
+    code = "upload-too-slow"
+    title = "Upload too slow"
+    status = 408
+
+
 class UnsupportedMediaType(RefdeskError):
     """This kind of file cannot be read. Convert it to PDF, DOCX, HTML or Markdown."""
 

@@ -24,6 +24,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     upload_bytes_max: int = 50 * 1024 * 1024
     text_bytes_max: int = 8 * 1024 * 1024
     """Of a JSON body, which is held in memory whole."""
+    upload_s_max: float = 900.0
+    """How long a form may take to arrive: 50 MiB in it are half a megabit a second."""
+    upload_pause_s_max: float = 30.0
+    """How long it may stand still."""
     title_chars_max: int = 300
     filename_chars_max: int = 200
     external_id_chars_max: int = 512

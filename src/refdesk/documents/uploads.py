@@ -13,8 +13,8 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from refdesk.contracts.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
-from refdesk.documents.changes import Change, filename
+from refdesk.contracts.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType, UploadTooSlow
+from refdesk.documents.changes import Change, Limits, filename
 from refdesk.documents.service import DocumentService, too_large
 from refdesk.outside.http import read_json
 
@@ -23,8 +23,6 @@ FIELDS_MAX = 128
 FIELD_BYTES_MAX = 8 * 1024
 FORM_BYTES = 256 * 1024
 """What a form may need beside its file: part headers, boundaries and the small fields."""
-STALL_S_MAX = 30.0
-"""How long an upload may pause."""
 TEXT_MEDIA_TYPE = "text/markdown"
 
 
@@ -48,7 +46,7 @@ async def read_change(request: Request, service: DocumentService) -> Change:
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
-        async with _form(request, service.limits.upload_bytes_max) as form:
+        async with _form(request, service.limits) as form:
             return await _change_of_form(form, service)
     if media_type == "application/json":
         return await _change_of_json(request, service)
@@ -146,10 +144,10 @@ class _FormParser(MultiPartParser):
 
 
 @asynccontextmanager
-async def _form(request: Request, upload_bytes_max: int) -> AsyncIterator[FormData]:
+async def _form(request: Request, limits: Limits) -> AsyncIterator[FormData]:
     """The parsed form; its temporary file is closed on leaving."""
-    _refuse_announced(request, upload_bytes_max + FORM_BYTES, limit=upload_bytes_max)
-    pieces = _pieces(request, upload_bytes_max)
+    _refuse_announced(request, limits.upload_bytes_max + FORM_BYTES, limit=limits.upload_bytes_max)
+    pieces = _pieces(request, limits)
     parser = _FormParser(request.headers, pieces, max_files=1, max_fields=FIELDS_MAX, max_part_size=FIELD_BYTES_MAX)
     try:
         form = await parser.parse()
@@ -163,21 +161,37 @@ async def _form(request: Request, upload_bytes_max: int) -> AsyncIterator[FormDa
         await form.close()
 
 
-async def _pieces(request: Request, upload_bytes_max: int) -> AsyncGenerator[bytes, None]:
-    """The body as it arrives. Raises BodyTooLarge at the first piece too many, InvalidRequest when it stalls."""
+async def _pieces(request: Request, limits: Limits) -> AsyncGenerator[bytes, None]:
+    """The body as it arrives. Raises BodyTooLarge at the first piece too many, UploadTooSlow when it stalls or drips."""
     stream, total = request.stream(), 0
+    loop = asyncio.get_running_loop()
+    end_s = loop.time() + limits.upload_s_max
     while True:
+        pause_end_s = loop.time() + limits.upload_pause_s_max
         try:
-            async with asyncio.timeout(STALL_S_MAX):
+            async with asyncio.timeout_at(min(pause_end_s, end_s)):
                 piece = await anext(stream, None)
         except TimeoutError:
-            raise InvalidRequest(f"The upload paused for more than {STALL_S_MAX:.0f} s. Send it again.") from None
+            raise _too_slow(total, limits, paused=pause_end_s < end_s) from None
         if piece is None:
             return
         total += len(piece)
-        if total > upload_bytes_max + FORM_BYTES:
-            raise too_large(total, upload_bytes_max)
+        if total > limits.upload_bytes_max + FORM_BYTES:
+            raise too_large(total, limits.upload_bytes_max)
         yield piece
+
+
+def _too_slow(total: int, limits: Limits, *, paused: bool) -> UploadTooSlow:
+    if paused:
+        what, seconds, setting = "paused for more than", limits.upload_pause_s_max, "REFDESK_UPLOAD_PAUSE_SECONDS_MAX"
+    else:
+        what, seconds, setting = "was not complete after", limits.upload_s_max, "REFDESK_UPLOAD_SECONDS_MAX"
+    return UploadTooSlow(
+        f"The upload {what} {seconds:g} s, with {total:,} bytes here. Send it again over a faster connection, or raise "
+        f"{setting}.",
+        limit=str(seconds),
+        actual=total,
+    )
 
 
 def _refuse_announced(request: Request, bytes_max: int, *, limit: int | None = None) -> None:

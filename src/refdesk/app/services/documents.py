@@ -29,7 +29,13 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         broker = await stack.enter_async_context(Broker.connect(required(settings, "nats_url"), name="documents"))
         store, outbox = DocumentStore(pool, queue_counted_max=settings.queue_counted_max), Outbox(pool)
         service = DocumentService(
-            store, blobs=Blobs(settings.content_path), limits=Limits(upload_bytes_max=settings.upload_bytes_max)
+            store,
+            blobs=Blobs(settings.content_path),
+            limits=Limits(
+                upload_bytes_max=settings.upload_bytes_max,
+                upload_s_max=settings.upload_seconds_max,
+                upload_pause_s_max=settings.upload_pause_seconds_max,
+            ),
         )
         feed = DocumentFeed(store, database_url=url)
         relay = Relay(outbox, broker=broker, database_url=url, settings=RelaySettings(lease_s=settings.relay_lease_s))
