@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import logging
 import re
+import select
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from importlib.resources.abc import Traversable
@@ -67,10 +68,22 @@ async def open_pool(
         open=False,
         name=name,
         timeout=POOL_WAIT_S,
-        check=AsyncConnectionPool.check_connection,
+        check=_check,
     )
     async with pool:
         yield pool
+
+
+async def _check(connection: AsyncConnection) -> None:
+    """Close the connection and raise `OperationalError` when the server has left: there is something to be read then.
+
+    Asking the server would tell no more, and cost a round trip for every transaction.
+    """
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    if poll.poll(0):
+        await connection.close()  # the pool keeps what is open
+        raise OperationalError("the server has closed the connection")
 
 
 @asynccontextmanager
