@@ -8,10 +8,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
 
-import aiohttp
 import msgspec
 
 from refdesk.contracts.access import Scope
@@ -22,10 +22,12 @@ from refdesk.index.chunks import Passage
 from refdesk.index.pgvector import PgvectorIndex
 from refdesk.outside import telemetry, tracing
 from refdesk.outside.embedding import Embedder, Vectors
+from refdesk.outside.http_client import HttpClient
 
 logger = logging.getLogger(__name__)
 
 NOTHING = Scope(readers=())
+PATH = "/api/documents/standing"
 WAIT_POLL_S = 0.05
 """How often a waiting question looks whether its document has become searchable."""
 
@@ -54,11 +56,8 @@ class _StandingReply(msgspec.Struct, frozen=True):
 class SourceOfTruth:
     """Asks the Document Service, over HTTP, what a scope may still read."""
 
-    def __init__(
-        self, session: aiohttp.ClientSession, *, documents_url: str, operator_key: str, timeout_s: float
-    ) -> None:
-        self._session = session
-        self._url = documents_url.rstrip("/") + "/api/documents/standing"
+    def __init__(self, client: HttpClient, *, operator_key: str, timeout_s: float) -> None:
+        self._client = client
         self._headers = {"Authorization": f"Bearer {operator_key}", "Content-Type": "application/json"}
         self._timeout_s = timeout_s
         self._last_as_of = datetime.fromtimestamp(0, UTC)
@@ -70,12 +69,8 @@ class SourceOfTruth:
         )
         try:
             async with asyncio.timeout(self._timeout_s):
-                async with self._session.post(self._url, data=body, headers=self._headers) as response:
-                    payload = await response.read()
-            if response.status != 200:
-                raise aiohttp.ClientError(f"status {response.status}")
-            reply = msgspec.json.decode(payload, type=_StandingReply)
-        except (TimeoutError, aiohttp.ClientError, msgspec.MsgspecError) as error:
+                reply = await self._ask(body)
+        except (OSError, msgspec.MsgspecError) as error:
             logger.warning("the Document Service does not vouch for the passages, the index decides: %r", error)
             return None
         self._last_as_of = max(self._last_as_of, reply.as_of)
@@ -85,6 +80,14 @@ class SourceOfTruth:
             epoch=reply.epoch,
             versions={standing.document_id: standing.version for standing in reply.standings},
         )
+
+    async def _ask(self, body: bytes) -> _StandingReply:
+        response = await self._client.post(PATH, body, headers=self._headers, connect_s=self._timeout_s)
+        with closing(response):
+            payload = await response.read_all()
+        if response.status != 200:
+            raise ConnectionError(f"status {response.status}")
+        return msgspec.json.decode(payload, type=_StandingReply)
 
     @property
     def last_as_of(self) -> datetime:

@@ -28,6 +28,7 @@ from refdesk.indexing.manifests import Manifests
 from refdesk.indexing.reconcile import Reconciler
 from refdesk.indexing.replays import Replays
 from refdesk.indexing.routes import OperationRoutes
+from refdesk.outside.http_client import open_http_client
 from refdesk.outside.postgres import migrate, open_pool
 from refdesk.outside.valkey import Valkey, open_valkey
 
@@ -48,8 +49,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         session = await enter(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
         index, generation = await open_index(pool, embedder)
         truth = SourceOfTruth(
-            session,
-            documents_url=required(settings, "documents_url"),
+            await enter(open_http_client(required(settings, "documents_url"))),
             operator_key=required(settings, "operator_key"),
             timeout_s=settings.truth_timeout_s,
         )
