@@ -29,9 +29,10 @@ def test_a_packed_prompt_fits(passages: list[str], question: str, tokens_max: in
     """Whatever the passages are, and however many; the best come first."""
     sources = [source(n, passage) for n, passage in enumerate(passages, 1)]
     packed = prompting.pack(sources, question=question, tokens_max=tokens_max)
-    assert list(packed) == sources[: len(packed)]
-    if packed:
-        assert sum(prompting.cost(message) for message in prompting.messages(question, packed)) <= tokens_max
+    assert list(packed.sources) == sources[: len(packed.sources)]
+    if packed.sources:
+        whole = sum(prompting.cost(message) for message in prompting.messages(question, packed.sources))
+        assert whole <= packed.tokens <= tokens_max
 
 
 @given(st.lists(st.tuples(st.text(max_size=60), st.text(max_size=200)), max_size=6), st.integers(0, 400))

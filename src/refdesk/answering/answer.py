@@ -146,7 +146,8 @@ class Assistant:
 
     async def _answer(self, asked: Asked) -> AnswerRecord:
         """Evidence first; then the log that stands on it: somebody's, or a new one."""
-        epoch = await self._retrieval.epoch()
+        is_kept = asked.question.cache == "use" and not asked.turns
+        epoch = await self._retrieval.epoch() if is_kept else None
         evidence = await self._retrieval.gather(
             standalone(asked.question.question, asked.turns),
             scope=asked.principal.scope,
@@ -170,7 +171,7 @@ class Assistant:
             or await self._join(asked, keys.own)
             or await self._write(asked, evidence, "miss", keys=keys)
         )
-        if epoch is not None and not asked.turns and record.accepted.cache != "semantic":
+        if epoch is not None and record.accepted.cache != "semantic":
             await self._cache.keep_exact(self._exact_key(asked), Exact(record.log_id, epoch))
         return record
 

@@ -53,8 +53,12 @@ def stem(word: str) -> str:
 
 def content_words(text: str) -> set[str]:
     """Stems of the words that carry meaning, and every number as it stands."""
-    words = {stem(word) for word in _WORD.findall(text) if word.lower() not in STOP_WORDS}
-    return words | numbers(text)
+    return stems(text) | numbers(text)
+
+
+def stems(text: str) -> set[str]:
+    """Stems of the words that carry meaning."""
+    return {stem(word) for word in _WORD.findall(text) if word.lower() not in STOP_WORDS}
 
 
 def numbers(text: str) -> set[str]:
@@ -135,7 +139,7 @@ class Grounding:
         return Sentence(text=text, citations=cited, supported=self._supports(text, cited))
 
     def _supports(self, text: str, cited: Sequence[int]) -> bool:
-        words, figures = content_words(text) - numbers(text), numbers(text)
+        words, figures = stems(text), numbers(text)
         known = frozenset().union(*(self._ground(n).words for n in cited))
         known_figures = frozenset().union(*(self._ground(n).numbers for n in cited))
         if not figures <= known_figures:

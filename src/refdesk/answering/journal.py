@@ -37,6 +37,7 @@ FLUSH_INTERVAL_S = 0.05
 """Readers in this process wait for nothing; those elsewhere see a few words at a time. A copy costs as much as two words."""
 TICK_S = 0.25
 LEASE_MS = 3000
+RENEW_AFTER_S = 1.0
 PRESENCE_MS = 2000
 FINISHED_LOGS_KEPT = 256
 """Finished logs kept in this process's memory; older ones are read back from Valkey."""
@@ -194,9 +195,9 @@ class Journal:
             logger.warning("nobody is told who reads log %s: %s", log.id, error)
 
     async def flush(self, *, renew: bool = False) -> None:
-        """Copies everything that is not copied yet, once; with ``renew`` also renews the lease of every log."""
+        """Copies everything that is not copied yet, once; each copy renews its log's lease, with ``renew`` also the others."""
         async with self._copying:
-            batches = [produced for produced in self._produced.values() if renew or produced.rest]
+            batches = [produced for produced in self._produced.values() if produced.rest or (renew and produced.is_old)]
             if not batches:
                 return
             try:
@@ -244,7 +245,7 @@ class Journal:
             self._produced.pop(log.id, None)
             produced.on_superseded()
             return
-        produced.copied = last - FIRST_LOG_ID + 1
+        produced.copied, produced.written_at = last - FIRST_LOG_ID + 1, time.monotonic()
         if produced.rest:
             self._dirty.set()
         elif log.finished:
@@ -350,6 +351,13 @@ class _Produced:
         self.log = log
         self.on_superseded = on_superseded
         self.copied = copied
+        self.written_at = 0.0
+        """When it was last written to Valkey (``time.monotonic``), which renews its lease."""
+
+    @property
+    def is_old(self) -> bool:
+        """Whether its lease should be renewed now."""
+        return time.monotonic() - self.written_at >= RENEW_AFTER_S
 
     @property
     def rest(self) -> list[Entry]:

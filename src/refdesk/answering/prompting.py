@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import msgspec
+
 from refdesk.contracts.answers import Source
 from refdesk.index.chunks import place
 from refdesk.outside import tokens
@@ -45,16 +47,23 @@ def recent(history: Sequence[Message], *, tokens_max: int) -> tuple[Message, ...
     return tuple(kept)
 
 
-def pack(sources: Sequence[Source], *, question: str, tokens_max: int) -> tuple[Source, ...]:
-    """As many of the best sources as fit into ``tokens_max`` together with instruction and question."""
-    left = tokens_max - sum(cost(message) for message in messages(question, ()))
-    packed = []
+class Packed(msgspec.Struct, frozen=True):
+    """The sources that fit, and the tokens of the whole prompt at most."""
+
+    sources: tuple[Source, ...]
+    tokens: int
+
+
+def pack(sources: Sequence[Source], *, question: str, history: Sequence[Message] = (), tokens_max: int) -> Packed:
+    """As many of the best sources as fit into ``tokens_max`` together with everything else."""
+    total, packed = sum(cost(message) for message in messages(question, (), history=history)), []
     for source in sources:
-        left -= tokens.input_tokens(_quote(source)) + SEPARATOR_TOKENS
-        if left < 0:
+        more = tokens.input_tokens(_quote(source)) + SEPARATOR_TOKENS
+        if total + more > tokens_max:
             break
+        total += more
         packed.append(source)
-    return tuple(packed)
+    return Packed(tuple(packed), total)
 
 
 def messages(question: str, sources: Sequence[Source], *, history: Sequence[Message] = ()) -> list[Message]:

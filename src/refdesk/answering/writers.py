@@ -96,9 +96,10 @@ class Generating:
         self._context_tokens_max = context_tokens_max
 
     async def write(self, assignment: Assignment) -> AsyncGenerator[Piece, None]:
-        messages = self._messages(assignment)
+        history, packed = self._pack(assignment)
+        messages = prompting.messages(assignment.question, packed.sources, history=history)
         meter = Meter(assignment.output_tokens_max)
-        yield _estimate(messages, meter)
+        yield Usage(packed.tokens, 0)
         text, finish, usage, served_by = "", None, None, None
         stream = self._llm.stream(messages, output_tokens_max=assignment.output_tokens_max)
         call = telemetry.Call(self.model, output_tokens_max=assignment.output_tokens_max)
@@ -119,19 +120,19 @@ class Generating:
                     _check_ending(text, finish)
             finally:
                 call.ended(usage, finish_reason=finish, model=served_by)
-        yield Verdict(_finish_reason(text, finish, cut=meter.spent), usage or _estimate(messages, meter))
+        yield Verdict(_finish_reason(text, finish, cut=meter.spent), usage or Usage(packed.tokens, meter.used))
 
-    def _messages(self, assignment: Assignment) -> list[Message]:
+    def _pack(self, assignment: Assignment) -> tuple[tuple[Message, ...], prompting.Packed]:
+        """What of the history and of the sources fits the model's window."""
         history = prompting.recent(assignment.history, tokens_max=self._context_tokens_max // 4)
         room = self._context_tokens_max - assignment.output_tokens_max
-        room -= sum(prompting.cost(message) for message in history)
-        packed = prompting.pack(assignment.sources, question=assignment.question, tokens_max=room)
-        if not packed:
+        packed = prompting.pack(assignment.sources, question=assignment.question, history=history, tokens_max=room)
+        if not packed.sources:
             raise LlmRefused(
                 f"No passage fits into {self._context_tokens_max} tokens beside the question and an answer of "
                 f"{assignment.output_tokens_max} (REFDESK_LLM_CONTEXT_TOKENS_MAX)."
             )
-        return prompting.messages(assignment.question, packed, history=history)
+        return history, packed
 
 
 class Models:
@@ -216,7 +217,3 @@ def _finish_reason(text: str, finish: str | None, *, cut: bool) -> FinishReason:
     if cut or finish == "length":
         return "length"
     return "not_found" if prompting.is_not_found(text) else "stop"
-
-
-def _estimate(messages: Sequence[Message], meter: Meter) -> Usage:
-    return Usage(sum(tokens.input_tokens(message.content) for message in messages), meter.used)

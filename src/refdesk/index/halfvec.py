@@ -5,6 +5,7 @@ Binary form of one value: dimensions (int16), zero (int16), then the numbers as 
 
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,7 +17,7 @@ HASH_BYTES = 32
 
 def to_text(vector: NDArray[np.float32]) -> str:
     """One vector as a literal: a parameter to cast to ``halfvec``."""
-    return "[" + ",".join(map(str, vector.tolist())) + "]"
+    return msgspec.json.encode(vector.tolist()).decode()
 
 
 def from_binary(value: bytes) -> NDArray[np.float32]:
