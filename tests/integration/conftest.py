@@ -4,6 +4,10 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from tests.integration.nats_server import NatsServer
 from tests.support.desk import own_database
 from tests.support.pipeline import Pipeline, open_pipeline
@@ -49,3 +53,20 @@ async def pipeline(
         ) as pipeline,
     ):
         yield pipeline
+
+
+@pytest.fixture(scope="session")
+def spans() -> InMemorySpanExporter:
+    """Where this process's spans go; the provider can be set once in a process."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    trace.set_tracer_provider(provider)
+    return exporter
+
+
+@pytest.fixture
+def exporter(spans: InMemorySpanExporter) -> InMemorySpanExporter:
+    """The test's spans, from now on."""
+    spans.clear()
+    return spans

@@ -1,11 +1,9 @@
 """One trace from the question to the model."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
-from opentelemetry import trace
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from tests.support.desk import LEAVE, AnswerDesk, Client, Here, own_desk, until
 
@@ -13,17 +11,6 @@ from refdesk.app.embedded.stack import StackUrls
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 QUESTION = "How many days of paid leave do employees have?"
-
-
-@pytest.fixture(scope="module")
-def exporter() -> Iterator[InMemorySpanExporter]:
-    """Where this process's spans go; the provider can be set once in a process."""
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    trace.set_tracer_provider(provider)
-    yield exporter
-    provider.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import logging
 import mimetypes
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from importlib import resources
@@ -20,6 +21,8 @@ from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import RefdeskError
 from refdesk.outside.http import Endpoint, Json, read_json
 from refdesk.outside.valkey import ValkeyError
+
+logger = logging.getLogger(__name__)
 
 PROBE_TIMEOUT_S = 2.0
 
@@ -80,10 +83,19 @@ def metrics_endpoint(measures: Sequence[Measure] = ()) -> Endpoint:
     """``measures`` look up what is not counted in this process; each sets its own gauges, to NaN when it cannot."""
 
     async def metrics(request: Request, principal: Principal) -> ASGIApp:
-        await asyncio.gather(*(_probe(measure) for measure in measures))
+        await asyncio.gather(*(_measured(measure) for measure in measures))
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
     return Endpoint(method="GET", path="/metrics", policy="public", handler=metrics, summary="Prometheus metrics")
+
+
+async def _measured(measure: Measure) -> None:
+    """What cannot be looked up leaves the other metrics alone."""
+    try:
+        async with asyncio.timeout(PROBE_TIMEOUT_S):
+            await measure()
+    except Exception as error:  # noqa: BLE001 (the request's border: metrics must come when something is broken)
+        logger.warning("cannot measure for /metrics: %r", error)
 
 
 def openapi_endpoint(endpoints: Iterable[Endpoint]) -> Endpoint:
