@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page, expect
 from tests.browser.conftest import PHONE, Open
-from tests.support.running import Json, Refdesk
+from tests.support.running import Json, Refdesk, until
 from tests.support.scripted_llm import ScriptedLlm, say
 
 FACT = "The Marlowe lighthouse was painted white in 1987."
@@ -178,6 +178,97 @@ async def test_the_list_is_filtered_by_title(visit: Open, desk: Refdesk, lightho
     await page.locator("#filter").fill("LIGHT")
     await expect(page.get_by_test_id("document")).to_have_count(1)
     await expect(page.get_by_test_id("document")).to_contain_text("lighthouse")
+
+
+# freshness
+
+
+async def test_an_answer_says_what_it_may_not_know_yet(
+    visit: Open, desk: Refdesk, llm: ScriptedLlm, lighthouse: Json
+) -> None:
+    """While the indexer stands still: how far the index is behind, which source has a newer version, and who waits for what."""
+    llm.default = say(ANSWER)
+    indexer = desk.child("indexer")
+    indexer.suspend()
+    try:
+        text = f"# Marlowe\n\n{FACT} It was painted red in 2024."
+        path = f"/api/documents/{lighthouse['id']}"
+        await desk.upload("lighthouse.md", text.encode(), path=path, method="PUT")
+        await desk.upload("second.md", b"The quay is long.")
+
+        async def behind() -> bool:
+            return bool((await desk.backlog())["index_lag_seconds"] > 2)
+
+        await until(behind, what="the index to be two seconds behind")
+        page = (await visit()).page
+        await answered(page)
+        notice = page.get_by_test_id("freshness")
+        await expect(notice).to_contain_text("behind")
+        await expect(notice).to_contain_text("A newer version of 1 cited source is on its way.")
+        await expect(page.get_by_test_id("source-stale").first).to_be_visible()
+        await page.locator("#nav-documents").click()
+        waiting = page.get_by_test_id("document").filter(has_text="second").get_by_test_id("document-state")
+        await expect(waiting).to_contain_text("1 ahead")
+    finally:
+        indexer.resume()
+    await expect(page.get_by_test_id("document").first).to_have_attribute("data-state", "indexed")
+    await desk.all_settled()
+    await page.locator("#nav-ask").click()
+    await answered(page)
+    await expect(page.get_by_test_id("freshness").last).to_be_hidden()
+
+
+# what was given up
+
+
+async def given_up(desk: Refdesk, count: int = 1) -> list[Json]:
+    """Documents in which there is nothing to read; nothing else was given up."""
+
+    async def nothing() -> bool:
+        return bool((await desk.call("GET", "/api/dead-letters"))["open"] == 0)
+
+    await until(nothing, what="the dead letters of other tests to be forgotten")
+    return [await desk.settled(await desk.upload(f"blank-{number}.md", b"&nbsp;")) for number in range(count)]
+
+
+async def test_what_was_given_up_is_explained_retried_and_discarded(visit: Open, desk: Refdesk) -> None:
+    """With its reason, its attempts, its event and its log; a retry really tries again."""
+    retried, _ = await given_up(desk, 2)
+    page = (await visit("/#documents")).page
+    await page.locator("#dead-letters-link").click()
+    letters = page.get_by_test_id("dead-letter")
+    await expect(letters).to_have_count(2)
+    await expect(letters.first.get_by_test_id("dead-letter-reason")).to_contain_text("contains no text")
+    await expect(letters.first.get_by_test_id("dead-letter-about")).to_contain_text("1 attempt")
+    await letters.first.locator("summary").click()
+    await expect(letters.first.get_by_test_id("dead-letter-event")).to_contain_text("documents.changed")
+    await expect(letters.first.get_by_test_id("dead-letter-log")).to_contain_text("DocumentRejected")
+    await letters.first.get_by_test_id("dead-letter-discard").click()
+    await expect(letters).to_have_count(1)
+    await letters.get_by_test_id("dead-letter-retry-reason").click()
+    await expect(page.locator("#dead-letters-note")).to_contain_text("1 document queued")
+    assert (await desk.settled(retried))["state"] == "failed"  # tried, and failed again
+    await page.reload()
+    await expect(letters).to_have_count(1)
+    await letters.get_by_test_id("dead-letter-discard").click()
+    await expect(page.locator("#dead-letters-empty")).to_be_visible()
+
+
+async def test_what_was_given_up_can_be_handled_by_keyboard_on_a_phone(visit: Open, desk: Refdesk) -> None:
+    """Nothing is wider than the screen, and the focus stays where the work is."""
+    await given_up(desk, 2)
+    page = (await visit("/#dead-letters", viewport=PHONE)).page
+    await expect(page.get_by_test_id("dead-letter")).to_have_count(2)
+    await page.locator("summary").first.focus()
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_test_id("dead-letter-log").first).to_be_visible()
+    assert not await overflows(page)
+    await tab_to(page, "dead-letter-discard")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_test_id("dead-letter")).to_have_count(1)
+    await expect(page.get_by_test_id("dead-letter-retry")).to_be_focused()
+    await page.get_by_test_id("dead-letter-discard").click()
+    await expect(page.locator("#dead-letters-empty")).to_be_visible()
 
 
 # everybody

@@ -1,6 +1,7 @@
 // The page's front door: which view is shown, and what the address says.
 
 import { AskView } from "./ask.js";
+import { DeadLettersView } from "./dead_letters.js";
 import { DocumentsView } from "./documents.js";
 import { startKey } from "./key.js";
 import { Reader } from "./reader.js";
@@ -8,6 +9,8 @@ import { startDropping, Uploads } from "./uploads.js";
 
 const askView = new AskView();
 const documentsView = new DocumentsView();
+const deadLettersView = new DeadLettersView();
+const VIEWS = ["ask", "documents", "dead-letters"];
 const reader = new Reader();
 const uploads = new Uploads((added) => documentsView.show(added));
 let viewName = "ask";
@@ -15,7 +18,7 @@ let viewName = "ask";
 function route() {
   const [kind, id, ordinal] = location.hash.slice(1).split("/").map(decoded);
   if (kind === "document" && id) return reader.open(id, ordinal ? Number(ordinal) : undefined);
-  showView(kind === "documents" ? "documents" : "ask");
+  showView(VIEWS.includes(kind) ? kind : "ask");
   reader.close();
 }
 
@@ -30,10 +33,11 @@ function decoded(text) {
 function showView(name) {
   const changed = viewName !== name;
   viewName = name;
-  for (const each of ["ask", "documents"]) {
+  for (const each of VIEWS) {
     document.getElementById(`${each}-view`).hidden = each !== name;
-    document.getElementById(`nav-${each}`).setAttribute("aria-current", each === name ? "page" : "false");
+    document.getElementById(`nav-${each}`)?.setAttribute("aria-current", each === name ? "page" : "false");
   }
+  if (name === "dead-letters") deadLettersView.enter();
   if (name === "documents") documentsView.enter();
   else documentsView.leave();
   if (changed) scrollTo({ top: 0, behavior: "instant" });
@@ -70,6 +74,7 @@ function skipToMain(event) {
 startKey();
 askView.start();
 documentsView.start();
+deadLettersView.start();
 reader.start(leaveReader);
 startDropping(addFiles);
 document.getElementById("skip-link").addEventListener("click", skipToMain);

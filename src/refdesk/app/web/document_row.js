@@ -33,23 +33,28 @@ export class DocumentRow {
     writeOrHide(part(this.element, "failure"), text);
   }
 
-  /** The waiting time of a pending document, drawn anew. */
+  /** What answers call it: the title it was given, else its own. */
+  get name() {
+    return this.document.own_title ?? this.document.title;
+  }
+
+  /** Why and how long a pending document waits, drawn anew. */
   drawState() {
     const { state, lag_seconds: lag } = this.document;
     const waited = (lag ?? 0) + (performance.now() - this.#seenAt) / 1000;
     const since = waited >= LAG_SECONDS_SHOWN ? `, ${seconds(waited)}` : "";
-    const words = { pending: `indexing${since}`, indexed: "ready", failed: "failed" };
+    const words = { pending: `${why(this.document.waiting)}${since}`, indexed: "ready", failed: "failed" };
     write(part(this.element, "state"), words[state] ?? state);
   }
 
   #draw() {
-    const { id, title, state, failure } = this.document;
+    const { id, state, failure } = this.document;
     this.element.dataset.state = state;
     const link = part(this.element, "title");
-    write(link, title);
+    write(link, this.name);
     link.href = passageHash(id);
     write(part(this.element, "about"), about(this.document));
-    this.complain(state === "failed" ? failure || "It could not be indexed." : "");
+    this.complain(state === "failed" ? failure || "It could not be indexed." : state === "pending" ? failure : "");
     part(this.element, "retry").hidden = state !== "failed";
     part(this.element, "delete").setAttribute("aria-label", `Delete ${link.textContent}`);
     this.drawState();
@@ -61,9 +66,26 @@ export class DocumentRow {
   }
 }
 
+/** In words, why a change is not searchable yet. */
+function why(waiting) {
+  if (!waiting) return "queued";
+  const ahead = waiting.ahead === 0 ? "" : `, ${waiting.ahead.toLocaleString("en")}${waiting.ahead_at_least ? "+" : ""} ahead`;
+  const next = Math.max(0, (new Date(waiting.next_try_at) - Date.now()) / 1000);
+  const words = {
+    queued: `queued${ahead}`,
+    indexing: "indexing",
+    retrying: `attempt ${waiting.attempts + 1} in ${seconds(next)}`,
+    part_away: `a part is away, next attempt in ${seconds(next)}`,
+    broker_away: `not handed over yet${ahead}`,
+    indexer_away: `no indexer is at work${ahead}`,
+  };
+  return words[waiting.reason] ?? waiting.reason;
+}
+
 function about(shown) {
   const readers = (shown.readers ?? []).filter((reader) => reader !== "everyone");
   return joined(
+    shown.own_title && shown.title,
     shown.media_type && mediaType(shown.media_type),
     shown.content_bytes !== undefined && bytes(shown.content_bytes),
     shown.version > 1 && `version ${shown.version}`,

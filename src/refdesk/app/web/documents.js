@@ -1,12 +1,16 @@
 // The list of documents, kept live by the service's events while it is in view.
 
 import { documentPath, request, requestJson } from "./api.js";
+import { openDeadLetters } from "./dead_letters.js";
 import { DocumentRow } from "./document_row.js";
+import { plural } from "./format.js";
 import { announce } from "./page.js";
 import { messages, pause } from "./sse.js";
 import { write, writeOrHide } from "./text.js";
 
 const PAGE_SIZE = 50;
+const PENDING_SHOWN_MAX = 200; // the most that one page of the service holds
+const LOOK_AGAIN_S = 3; // no event tells that a queue has become shorter
 const FILTER_WAIT_MS = 250;
 const RECONNECT_MS = [500, 1000, 2000, 5000, 10_000];
 
@@ -20,6 +24,7 @@ export class DocumentsView {
   #aborter = null;
   #filterTimer = null;
   #listing = 0;
+  #ticks = 0;
 
   start() {
     this.#more.addEventListener("click", () => this.#loadMore());
@@ -34,6 +39,7 @@ export class DocumentsView {
     if (this.#aborter) return;
     this.#aborter = new AbortController();
     this.#watch(this.#aborter.signal);
+    this.#drawDeadLetters();
   }
 
   leave() {
@@ -81,7 +87,10 @@ export class DocumentsView {
   #announceChange({ id, title, state }) {
     const before = this.#rows.get(id)?.document.state;
     if (before === "pending" && state === "indexed") announce(`${title} is ready.`);
-    if (before === "pending" && state === "failed") announce(`${title} could not be indexed.`);
+    if (before === "pending" && state === "failed") {
+      announce(`${title} could not be indexed.`);
+      this.#drawDeadLetters();
+    }
   }
 
   /** Load at least as many documents as are shown, and draw them in place. */
@@ -175,7 +184,7 @@ export class DocumentsView {
   async #retry(row) {
     try {
       await request(documentPath(row.document.id, "/retry"), { method: "POST" });
-      row.update({ ...row.document, state: "pending", failure: null, lag_seconds: 0 });
+      row.update({ ...row.document, state: "pending", failure: null, waiting: null, lag_seconds: 0 });
       row.element.querySelector("a").focus();
     } catch (problem) {
       row.complain(problem.message);
@@ -183,7 +192,7 @@ export class DocumentsView {
   }
 
   async #delete(row) {
-    if (!(await confirmed(row.document.title))) return;
+    if (!(await confirmed(row.name))) return;
     try {
       await request(documentPath(row.document.id), { method: "DELETE" });
       this.#remove(row.document.id);
@@ -194,7 +203,26 @@ export class DocumentsView {
 
   #tick() {
     if (!this.#aborter) return;
-    for (const row of this.#rows.values()) if (row.document.state === "pending") row.drawState();
+    const pending = [...this.#rows.values()].filter((row) => row.document.state === "pending");
+    for (const row of pending) row.drawState();
+    this.#ticks += 1;
+    if (pending.length > 0 && this.#ticks % LOOK_AGAIN_S === 0) this.#lookAgain(pending);
+  }
+
+  /** Why the pending ones wait now; what events have said meanwhile counts more. */
+  async #lookAgain(pending) {
+    const seen = new Map(pending.map((row) => [row.document.id, row.document]));
+    const page = await requestJson(`/api/documents?state=pending&limit=${PENDING_SHOWN_MAX}`).catch(() => ({ documents: [] }));
+    for (const shown of page.documents) {
+      const row = this.#rows.get(shown.id);
+      if (row && row.document === seen.get(shown.id)) row.update(shown);
+    }
+  }
+
+  async #drawDeadLetters() {
+    const open = await openDeadLetters();
+    const link = document.getElementById("dead-letters-link");
+    writeOrHide(link, open > 0 ? `${plural(open, "change")} could not be indexed and ${open === 1 ? "was" : "were"} given up` : "");
   }
 
   #drawEmpty() {
@@ -204,8 +232,9 @@ export class DocumentsView {
     writeOrHide(document.getElementById("documents-empty"), this.#rows.size === 0 ? words : "");
   }
 
-  #matchesFilter({ title }) {
-    return title.toLowerCase().includes(this.#filter.value.trim().toLowerCase());
+  #matchesFilter({ title, own_title: ownTitle }) {
+    const wanted = this.#filter.value.trim().toLowerCase();
+    return [title, ownTitle ?? ""].some((name) => name.toLowerCase().includes(wanted));
   }
 
   #fail(problem) {

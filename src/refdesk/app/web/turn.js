@@ -85,6 +85,7 @@ export class Turn {
     if (done.finish_reason === "not_found" && !this.#answer.textContent) this.#sayNothingFound();
     writeOrHide(part(this.element, "notice"), ENDINGS[done.finish_reason]);
     part(this.element, "degraded").hidden = !done.degraded;
+    writeOrHide(part(this.element, "freshness"), this.#freshness(done));
     write(part(this.element, "small-print"), this.#smallPrint(done));
     part(this.element, "feedback").hidden = false;
     this.#finish(done.finish_reason === "cancelled" ? "cancelled" : "done");
@@ -188,15 +189,24 @@ export class Turn {
     draw(false);
   }
 
-  #smallPrint({ usage, as_of, index_lag_seconds: lag }) {
+  /** What the answer may not know yet; nothing when the index is up to date. */
+  #freshness({ as_of, index_lag_seconds: lag }) {
+    const stale = [...this.#sources.values()].filter((source) => source.stale && this.#cited.has(source.n)).length;
+    const behind = lag > LAG_SECONDS_SHOWN;
+    return [
+      behind && `The index is ${seconds(lag)} behind: documents changed after ${moment(as_of)} may be missing here.`,
+      stale > 0 && `A newer version of ${plural(stale, "cited source")} is on its way.`,
+    ].filter(Boolean).join(" ");
+  }
+
+  #smallPrint({ usage, as_of }) {
     const tokens = usage.input_tokens + usage.output_tokens;
     return joined(
       this.#model,
       ["hit", "semantic"].includes(this.#cache) && "from the cache",
       this.#firstWordsMs !== null && `first words after ${Math.round(this.#firstWordsMs)} ms`,
       tokens > 0 && `${usage.input_tokens.toLocaleString("en")} + ${plural(usage.output_tokens, "token")}`,
-      as_of && `as of ${moment(as_of)}`,
-      lag > LAG_SECONDS_SHOWN && `${seconds(lag)} behind`,
+      as_of && `documents as of ${moment(as_of)}`,
     );
   }
 }
