@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 
 import psutil
 import pytest
+from tests.support.bare_sockets import ask_by_socket, ask_by_stream, reading_slowly
 from tests.support.desk import LEAVE, AnswerDesk, own_desk, text_of, until
 from tests.support.scripted_llm import ANSWER, say
-from tests.support.slow_readers import ask_by_socket, ask_by_stream, reading_slowly
 
 from refdesk.app.embedded.stack import StackUrls
 

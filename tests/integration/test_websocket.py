@@ -7,7 +7,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from tests.support.desk import ASKER, LEAVE, AnswerDesk, Here, own_desk, until
+from tests.support.desk import ASKER, LEAVE, AnswerDesk, Here, own_desk
 from tests.support.scripted_llm import ANSWER, say
 
 from refdesk.app.embedded.stack import StackUrls
@@ -109,21 +109,6 @@ async def test_a_stop_stops_the_model(here: Here, desk: AnswerDesk) -> None:
             await call.closed.wait()
             messages = await socket.until("done")
     assert messages[-1]["data"]["finish_reason"] == "cancelled"
-
-
-@pytest.mark.parametrize("count", [5, pytest.param(100, marks=pytest.mark.long)])
-async def test_a_reader_who_vanishes_stops_the_model(here: Here, desk: AnswerDesk, count: int) -> None:
-    """Within a second of their going."""
-    gate = asyncio.Event()
-    desk.llm.default = say(gate=gate, gate_at=3)
-    for number in range(count):
-        async with connected(here) as socket:
-            await socket.say(type="ask", question=QUESTION, cache="bypass")
-            await socket.until("delta")
-            call = await desk.llm.called(number + 1)
-        async with asyncio.timeout(STOP_S):
-            await call.closed.wait()
-    await until(lambda: desk.llm.open_calls == 0)
 
 
 @pytest.mark.parametrize(

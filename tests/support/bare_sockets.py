@@ -1,4 +1,4 @@
-"""Readers on bare sockets with a small window, who take an answer byte by byte or not at all."""
+"""Askers on bare sockets: what they send is bytes, and they read as slowly, and leave as rudely, as a test wants."""
 
 import asyncio
 import contextlib
@@ -19,19 +19,30 @@ TEXT_FRAME, MASKED, LENGTH_16 = 0x81, 0x80, 126
 Ask = Callable[[socket.socket, Client, str], Awaitable[None]]
 
 
-async def ask_by_stream(reader: socket.socket, client: Client, question: str) -> None:
+def stream_request(client: Client, question: str, *, accept: str = "text/event-stream") -> bytes:
     body = msgspec.json.encode({"question": question})
-    headers = f"Accept: text/event-stream\r\nContent-Length: {len(body)}"
-    await _send(reader, _request(client, "POST /api/answers", headers) + body)
+    return _request(client, "POST /api/answers", f"Accept: {accept}\r\nContent-Length: {len(body)}") + body
+
+
+def socket_handshake(client: Client) -> bytes:
+    headers = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
+    return _request(client, "GET /api/answers/ws", headers + "dGhlIHNhbXBsZSBub25jZQ==")
+
+
+def socket_question(question: str) -> bytes:
+    return frame(msgspec.json.encode({"type": "ask", "question": question}))
+
+
+async def ask_by_stream(reader: socket.socket, client: Client, question: str) -> None:
+    await _send(reader, stream_request(client, question))
 
 
 async def ask_by_socket(reader: socket.socket, client: Client, question: str) -> None:
-    headers = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
-    await _send(reader, _request(client, "GET /api/answers/ws", headers + "dGhlIHNhbXBsZSBub25jZQ=="))
+    await _send(reader, socket_handshake(client))
     reply = b""
     while not reply.endswith(b"\r\n\r\n"):
         reply += await asyncio.get_running_loop().sock_recv(reader, 1)
-    await _send(reader, frame(msgspec.json.encode({"type": "ask", "question": question})))
+    await _send(reader, socket_question(question))
 
 
 def frame(message: bytes) -> bytes:
