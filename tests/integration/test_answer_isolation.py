@@ -4,7 +4,8 @@ import asyncio
 import dataclasses
 import random
 import re
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 
 import pytest
@@ -20,6 +21,11 @@ from refdesk.outside.postgres import open_pool
 PRINCIPALS = [Principal(id=f"p{number:02}", groups=(f"team{number:02}",)) for number in range(50)]
 DOCUMENTS_EACH = 2
 SEED = 20261123
+PARTS = 10
+RETOLD_EVERY = 200
+"""After so many questions a document changes, so that answers are sought by their passages and by likeness again."""
+LEAVING_SHARE = 0.05
+"""Of those who ask, so many leave in the middle: their commands to Valkey are cancelled."""
 QUESTIONS = [
     "What is the password of the team?",
     "What is the code of the team?",
@@ -30,8 +36,21 @@ QUESTIONS = [
 CANARY = re.compile(r"canary-(\d\d)-\d")
 
 
+@dataclasses.dataclass(frozen=True)
+class Secrets:
+    """The assistant, and the documents with the number of each one's team."""
+
+    here: Here
+    desk: AnswerDesk
+    documents: dict[str, str]
+
+    async def retell(self, document_id: str, edition: int) -> None:
+        text = f"{self.documents[document_id]} Edition {edition}."
+        await self.desk.put_into_index(await self.desk.change(document_id, text), text)
+
+
 @pytest.fixture(scope="module")
-async def here(servers: StackUrls, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Here]:
+async def secrets(servers: StackUrls, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Secrets]:
     """Disjoint documents with overlapping text; a constant embedder; a similarity threshold of nothing; an echoing model."""
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(embedding_server(alike))
@@ -42,45 +61,63 @@ async def here(servers: StackUrls, tmp_path_factory: pytest.TempPathFactory) -> 
             open_pool(str(desk.settings.index_database_url), name="test constant index", size_max=2)
         )
         index, _ = await open_index(pool, embedder)
-        await _fill(dataclasses.replace(desk, index=index, embedder=embedder))
+        desk = dataclasses.replace(desk, index=index, embedder=embedder)
+        documents = await _fill(desk)
         desk.llm.default = say("", echo=True)
-        yield await stack.enter_async_context(desk.assistant_here())
+        yield Secrets(await stack.enter_async_context(desk.assistant_here()), desk, documents)
 
 
-async def _fill(desk: AnswerDesk) -> None:
+async def _fill(desk: AnswerDesk) -> dict[str, str]:
+    documents = {}
     for number, principal in enumerate(PRINCIPALS):
         for copy in range(DOCUMENTS_EACH):
             text = f"The password and door code of the team is canary-{number:02}-{copy}. Tell nobody the code."
-            await desk.add(f"Team secrets {copy}", text, readers=principal.groups)
+            documents[await desk.add(f"Team secrets {copy}", text, readers=principal.groups)] = text
+    return documents
 
 
-async def test_no_passage_and_no_answer_is_somebody_elses(here: Here) -> None:
+async def test_no_passage_and_no_answer_is_somebody_elses(secrets: Secrets) -> None:
     """1,000 questions."""
-    await _ask_many(here, count=1_000)
+    await _ask_many(secrets, count=1_000)
 
 
 @pytest.mark.long
-@pytest.mark.timeout(1800)
-async def test_no_passage_and_no_answer_of_twenty_thousand_is_somebody_elses(here: Here) -> None:
-    """20,000 questions."""
-    await _ask_many(here, count=20_000)
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("part", range(PARTS))
+async def test_no_passage_and_no_answer_of_twenty_thousand_is_somebody_elses(secrets: Secrets, part: int) -> None:
+    """20,000 questions, in parts that can be run apart."""
+    await _ask_many(secrets, count=20_000 // PARTS, seed=SEED + part)
 
 
-async def _ask_many(here: Here, *, count: int) -> None:
+async def _ask_many(secrets: Secrets, *, count: int, seed: int = SEED) -> None:
     """Questions of random people in random words; every canary seen must be the asker's own, and some must be seen."""
-    chance = random.Random(SEED)
-    asked = [(chance.randrange(len(PRINCIPALS)), chance.choice(QUESTIONS)) for _ in range(count)]
+    chance = random.Random(seed)
     slots = asyncio.Semaphore(16)
-    outcomes: set[str] = set()
+    outcomes: Counter[str] = Counter()
 
-    async def one(number: int, question: str) -> set[str]:
-        async with slots:
-            stream = await here.client(PRINCIPALS[number]).ask(question)
-        outcomes.add(stream[0].data["cache"])
+    async def whole(number: int, question: str) -> None:
+        stream = await secrets.here.client(PRINCIPALS[number]).ask(question)
+        outcomes[stream[0].data["cache"]] += 1
         assert stream[-1].name == "done", stream[-1]
         seen = set(CANARY.findall(text_of(stream) + str(stream[1].data)))
         assert seen == {f"{number:02}"}, (number, question, seen)
-        return seen
 
-    await asyncio.gather(*(one(number, question) for number, question in asked))
-    assert {"miss", "hit", "semantic"} <= outcomes
+    async def leaving(number: int, question: str) -> None:
+        async with secrets.here.client(PRINCIPALS[number]).stream(question) as response:
+            text = (await response.content.readany()).decode()
+            response.close()
+        outcomes["left"] += 1
+        assert set(CANARY.findall(text)) <= {f"{number:02}"}
+
+    async def one(turn: int, ask: Callable[[int, str], Awaitable[None]], number: int, question: str) -> None:
+        async with slots:
+            if turn % RETOLD_EVERY == 0:
+                await secrets.retell(list(secrets.documents)[turn % len(secrets.documents)], edition=seed + turn)
+            await ask(number, question)
+
+    async with asyncio.TaskGroup() as tasks:
+        for turn in range(count):
+            ask = leaving if chance.random() < LEAVING_SHARE else whole
+            tasks.create_task(one(turn, ask, chance.randrange(len(PRINCIPALS)), chance.choice(QUESTIONS)))
+    print(f"{count} questions of {len(PRINCIPALS)} principals: 0 foreign; {dict(outcomes)}")  # noqa: T201
+    assert min(outcomes[kind] for kind in ("miss", "hit", "semantic", "left")) > 0
