@@ -175,6 +175,32 @@ async def test_what_is_told_again_stays_in_the_trace(pipeline: Pipeline, exporte
     assert {span.parent.span_id for span in told if span.parent} == {change.context.span_id}
 
 
+@pytest.mark.parametrize("operations", [30, pytest.param(1000, marks=[pytest.mark.long, pytest.mark.timeout(300)])])
+async def test_no_operation_falls_out_of_its_trace(
+    pipeline: Pipeline, exporter: InMemorySpanExporter, operations: int
+) -> None:
+    """Created, replaced and deleted: every span of indexing hangs below the request that caused it."""
+    documents = [await pipeline.documents.add(f"Number {number}") for number in range(operations // 3)]
+    for document in documents:
+        await pipeline.documents.call("PUT", f"/{document['id']}", json={"text": "# New\n\nThirty days."})
+    for document in documents:
+        await pipeline.documents.call("DELETE", f"/{document['id']}")
+    await pipeline.settled(within_s=240)
+
+    def ended() -> list[ReadableSpan] | None:
+        spans = list(exporter.get_finished_spans())
+        done = sum(span.name == "process documents" for span in spans)
+        return spans if done >= 3 * len(documents) else None
+
+    spans = await eventually(ended)
+    by_id = {span.context.span_id: span for span in spans}
+    orphans = [span.name for span in spans if span.parent is not None and span.parent.span_id not in by_id]
+    roots = Counter(span.name for span in spans if span.parent is None)
+    print(f"{3 * len(documents)} operations, {len(spans)} spans, {len(orphans)} orphans")  # noqa: T201
+    assert orphans == []
+    assert roots == {"change refdesk.document": 3 * len(documents)}
+
+
 def applied(document_id: str, version: int) -> IndexApplied:
     return IndexApplied(
         document_id=document_id, version=version, chunks=1, generation="g", seconds={}, occurred_at=datetime.now(UTC)

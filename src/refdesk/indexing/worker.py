@@ -232,7 +232,7 @@ class Worker:
             fact = IndexStarted(document_id=event.document_id, version=event.version, occurred_at=now)
             event_id = f"{event.document_id}@{event.version}:started:{now.timestamp()}"
             with suppress(RefdeskError):  # only news: the work goes on without it
-                payload = encode(fact, event_id=event_id, source=SOURCE)
+                payload = encode(fact, event_id=event_id, source=SOURCE, traceparent=tracing.current_traceparent())
                 await self._broker.publish(fact.subject, payload, message_id=event_id)
             pause_s = NEWS_S
 
