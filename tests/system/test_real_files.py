@@ -1,13 +1,17 @@
 """Real documentation and real, damaged and hostile files, through `refdesk add` as anybody would."""
 
+import asyncio
+import contextlib
 import json
 import shutil
 import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from statistics import quantiles
 from typing import Any
 
+import psutil
 import pytest
 from tests.support.running import Refdesk, running
 
@@ -79,6 +83,62 @@ async def test_every_file_is_indexed_or_fails_with_a_reason(empty_desk: Refdesk)
     for path, reason in failed.items():
         tell(f"  {path.removeprefix(str(FORMATS))}: {reason}")
     check(chosen, failed)
+
+
+CLASSES = ("hostile", "malformed", "encrypted", "scan")
+CALLS = {
+    "list documents": ("GET", "/api/documents?limit=10", None),
+    "read a document": ("GET", "/api/documents/{id}", None),
+    "search": ("POST", "/api/search", {"query": "how long is parental leave"}),
+}
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+async def test_the_api_answers_while_hostile_files_are_read(empty_desk: Refdesk) -> None:
+    """Every call succeeds and no file stays pending; the API's latencies, idle and meanwhile, are printed, as is memory."""
+    files = [FORMATS / row["file"] for row in rows() if row["class"] in CLASSES]
+    async with empty_desk.holding("leave.md", b"# Leave\n\nParental leave is fourteen weeks long.") as document:
+        idle = await probe(empty_desk, document["id"], until_done=asyncio.create_task(asyncio.sleep(PROBE_S)))
+        peaks: dict[int, int] = {}
+        adding = asyncio.create_task(add(empty_desk, files, within_s=600))
+        meanwhile = await probe(empty_desk, document["id"], until_done=adding, peaks=peaks)
+        failed, took_s = await adding
+    tell(f"{len(files)} files in {took_s:.1f} s, {len(failed)} refused; largest parser {max(peaks.values()) >> 20} MiB")
+    for call in CALLS:
+        before, during = quantiles(idle[call], n=100), quantiles(meanwhile[call], n=100)
+        tell(
+            f"{call}: p50 {before[49] * 1e3:.1f} -> {during[49] * 1e3:.1f} ms, p95 {before[94] * 1e3:.1f} -> "
+            f"{during[94] * 1e3:.1f} ms ({len(idle[call])} and {len(meanwhile[call])} calls)"
+        )
+    assert max(peaks.values()) <= 512 << 20
+
+
+PROBE_S = 20.0
+PROBE_PAUSE_S = 0.02
+
+
+async def probe(
+    refdesk: Refdesk, document_id: str, *, until_done: asyncio.Task[Any], peaks: dict[int, int] | None = None
+) -> dict[str, list[float]]:
+    """Seconds of each call, again and again until the task is done; on the way, the largest size of each parser."""
+    seconds: dict[str, list[float]] = {call: [] for call in CALLS}
+    while not until_done.done():
+        for call, (method, path, body) in CALLS.items():
+            began_s = time.perf_counter()
+            await refdesk.call(method, path.format(id=document_id), json=body)
+            seconds[call].append(time.perf_counter() - began_s)
+        if peaks is not None:
+            for process in refdesk.family():
+                note_peak(process, peaks)
+        await asyncio.wait([until_done], timeout=PROBE_PAUSE_S)
+    return seconds
+
+
+def note_peak(process: psutil.Process, peaks: dict[int, int]) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        if "refdesk.indexing.sandboxed" in process.cmdline():
+            peaks[process.pid] = max(peaks.get(process.pid, 0), process.memory_info().rss)
 
 
 @pytest.mark.long
