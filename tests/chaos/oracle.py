@@ -74,7 +74,7 @@ async def judge(cluster: Cluster, *, record: Record | None = None, only: Collect
     """
     manifest = [entry async for entry in _manifest(cluster) if only is None or entry["document_id"] in only]
     wrong = [] if record is None else _unlike_record(manifest, record)
-    async with _index(cluster) as connection:
+    async with index_tables(cluster) as connection:
         indexed = await _read_index(connection, only)
         expected = await _expected(cluster, manifest)
         terms = await _expected_postings(connection, indexed, expected)
@@ -176,7 +176,7 @@ def _with_owner(readers: Collection[str]) -> set[str]:
 
 
 @contextlib.asynccontextmanager
-async def _index(cluster: Cluster) -> AsyncIterator[psycopg.AsyncConnection]:
+async def index_tables(cluster: Cluster) -> AsyncIterator[psycopg.AsyncConnection]:
     """One snapshot of the only generation's tables."""
     async with await psycopg.AsyncConnection.connect(cluster.urls.index_database_url) as connection:
         await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")

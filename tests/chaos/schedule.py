@@ -79,8 +79,8 @@ class Killer:
         while self._record.changes < goal:
             before = self._record.changes
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(STALLED_S), self._record.progress:
-                    await self._record.progress.wait_for(lambda: self._record.changes >= goal)
+                async with asyncio.timeout(STALLED_S):
+                    await self._record.reaches(goal)
             if self._record.changes == before:
                 return
 

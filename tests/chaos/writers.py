@@ -63,6 +63,10 @@ class Record:
         async with self.progress:
             self.progress.notify_all()
 
+    async def reaches(self, changes: int) -> None:
+        async with self.progress:
+            await self.progress.wait_for(lambda: self.changes >= changes)
+
 
 class Writer:
     """Creates, replaces, re-shares, deletes and creates again, at random, until cancelled or told to stop."""
@@ -77,6 +81,12 @@ class Writer:
     async def run(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             await self.write()
+
+    async def fill(self) -> None:
+        """Create every document that is not there."""
+        for key in self._keys:
+            if key not in self._record.live:
+                await self._create(key)
 
     async def write(self) -> None:
         key = self._chosen.choice(self._keys)
