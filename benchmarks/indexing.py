@@ -26,7 +26,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from statistics import median
 from time import perf_counter
 from typing import Any
 
@@ -122,7 +121,9 @@ def _report(
         ),
     ]
     print(table(("", "chunks/s", "kchar/s", "CPU ms/chunk"), rows))
-    print(f"\nratio {chunks / seconds / alone:.3f}; of the CPU alone {own_ms / (sum(costs.values()) / chunks / 1e6):.3f}\n")
+    print(
+        f"\nratio {chunks / seconds / alone:.3f}; of the CPU alone {own_ms / (sum(costs.values()) / chunks / 1e6):.3f}\n"
+    )
     print(table(("process", "CPU ms/chunk"), [(name, f"{ns / chunks / 1e6:.3f}") for name, ns in costs.items()]))
 
 
@@ -192,7 +193,9 @@ _QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 async def _write_small(running: Running, number: int) -> float:
     """Seconds from the write to an answer that shows the document."""
     word = f"marker{number:06}x"
-    text = f"# Note {number}\n\nThe word of this note is {word}. " + "It is a short note of a few sentences. " * (WORDS // 8)
+    text = f"# Note {number}\n\nThe word of this note is {word}. " + "It is a short note of a few sentences. " * (
+        WORDS // 8
+    )
     began = perf_counter()
     document = {"title": f"Note {number}", "text": text, "media_type": "text/markdown"}
     async with running.session.post(f"{running.documents_url}/api/documents", json=document) as response:

@@ -138,6 +138,47 @@ class TestVersions:
         assert results.count(True) == 1
         assert (await index.statistics()).chunks == 2
 
+    @pytest.mark.parametrize("few", [True, False], ids=["exact", "graph"])
+    async def test_what_is_staged_is_shown_by_no_search(
+        self, index: PgvectorIndex, few: bool, request: pytest.FixtureRequest
+    ) -> None:
+        """Vectors of a coming version take nobody's place, and are used by it; the index does not know it yet."""
+        if not few:
+            request.getfixturevalue("pruned")
+        staged = {
+            text: vectors(1, seed=n, near=question())[0] for n, text in enumerate(f"part {n}" for n in range(150))
+        }
+        texts = list(staged)
+        hashes = [content_hash(document("new").title, chunk) for chunk in chunks(*texts)]
+        await put(index, document("old"), "leave")
+        for name in ("old", "new"):
+            assert await index.stage(name, 2, hashes, np.stack(list(staged.values())))
+        assert await index.versions(["old", "new"]) == {"old": 1}
+        assert await texts_of(index, limit=50) == ["leave"]
+        assert set(await index.known_vectors("new")) == set(hashes)
+        assert await index.replace(document("new", 2), chunks(*texts), np.stack(list(staged.values())))
+        assert len(await texts_of(index, limit=50)) == 50
+
+    async def test_what_was_staged_in_vain_is_deleted(self, index: PgvectorIndex) -> None:
+        """By the next version and by removal; a version that is not newer stages nothing."""
+        digest = content_hash("another title", chunks("another text")[0])
+        assert await index.stage("leave", 1, [digest, digest], vectors(2))
+        assert await put(index, document(version=2), "leave")
+        assert digest not in await index.known_vectors("leave")
+        assert not await index.stage("leave", 2, [digest], vectors(1))
+        assert await index.stage("leave", 3, [digest], vectors(1))
+        assert await index.remove("leave", 4)
+        assert await index.known_vectors("leave") == {}
+        assert not await index.stage("leave", 4, [digest], vectors(1))
+
+    async def test_a_document_of_many_chunks_is_written_whole(self, index: PgvectorIndex) -> None:
+        """Over several statements: all chunks, all words, in one change."""
+        count = pgvector.STATEMENT_CHUNKS_MAX + 200
+        assert await put(index, document(), *[f"leave word{n}" for n in range(count)])
+        statistics = await index.statistics()
+        assert (statistics.chunks, statistics.terms) == (count, count * len("titl leav leav word".split()))
+        assert f"leave word{count - 1}" in await texts_of(index, f"word{count - 1}", limit=50)
+
     async def test_a_search_never_sees_half_a_version(self, index: PgvectorIndex) -> None:
         """While versions flip, each search shows all chunks of exactly one version."""
         await put(index, document(version=1), *[f"leave v1 part {part}" for part in range(5)])

@@ -24,6 +24,7 @@ from refdesk.indexing.batching import EmbeddingBatcher
 from refdesk.indexing.chunking import chunk
 from refdesk.indexing.content import Contents
 from refdesk.indexing.dead_letters import MIGRATIONS, DeadLetters
+from refdesk.indexing.lanes import Lanes, LaneSettings
 from refdesk.indexing.parsing import ParserPool
 from refdesk.indexing.pipeline import Indexing
 from refdesk.indexing.worker import Worker, WorkerSettings
@@ -36,6 +37,7 @@ GENERATION = "test-generation"
 QUICK = WorkerSettings(
     concurrency=4, attempts_max=3, backoff_s=(0.05, 0.1), outage_pause_s_max=0.1, ack_wait_s=2.0, grace_s=0.5
 )
+LANES = LaneSettings(bytes_small=20_000, chunks_small=4, chunks_medium=8, chunks_kept=30, chunks_staged=8)
 SMALL_STREAMS = StreamSettings(bytes_max=64 << 20)
 
 
@@ -85,8 +87,12 @@ class CountingEmbedder:
         self.error: Exception | None = None
         self.gate = asyncio.Event()
         self.gate.set()
+        self.pause_after: int | None = None
+        """After so many texts the gate closes."""
 
     async def embed(self, texts: list[str]) -> Vectors:
+        if self.pause_after is not None and self.texts >= self.pause_after:
+            self.gate.clear()
         await self.gate.wait()
         if self.error is not None:
             raise self.error
@@ -101,6 +107,7 @@ class IndexingDesk:
     dead_letters: DeadLetters
     worker: Worker
     embedder: CountingEmbedder
+    lanes: Lanes
     chunker: partial[list[Chunk]]
     parsers: ParserPool
     documents: ScriptedDocuments
@@ -149,12 +156,19 @@ async def open_indexing_desk(
         batcher = EmbeddingBatcher(counting.embed)
         chunker = partial(chunk, token_spans=embedder.token_spans)
         contents = Contents(session, documents_url=documents.url, operator_key=OPERATOR_KEY, bytes_max=1 << 20)
+        lanes = Lanes(LANES)
         indexing = Indexing(
-            index=index, generation=GENERATION, contents=contents, parsers=parsers, chunker=chunker, embeddings=batcher
+            index=index,
+            generation=GENERATION,
+            contents=contents,
+            parsers=parsers,
+            chunker=chunker,
+            embeddings=batcher,
+            lanes=lanes,
         )
         letters = DeadLetters(pool)
         worker = Worker(broker=broker, indexing=indexing, embeddings=batcher, dead_letters=letters, settings=settings)
-        yield IndexingDesk(broker, index, letters, worker, counting, chunker, parsers, documents)
+        yield IndexingDesk(broker, index, letters, worker, counting, lanes, chunker, parsers, documents)
 
 
 async def _main(nats_url: str, database_url: str, documents_url: str, cache: str) -> None:

@@ -178,6 +178,32 @@ async def test_long_work_keeps_its_lease(broker: Broker) -> None:
     assert deliveries == [1]
 
 
+async def test_who_steps_aside_frees_a_hand(broker: Broker) -> None:
+    """One hand, two aside: three are worked on and the fourth waits; then all are done."""
+    consumer = await broker.ensure_consumer(WORK)
+    for name in ("a", "b", "c", "d"):
+        await publish(broker, name)
+    started: list[bytes] = []
+    go_on = asyncio.Event()
+
+    async def handle(message: Message) -> None:
+        started.append(message.payload)
+        message.step_aside()
+        await go_on.wait()
+        await message.ack()
+
+    task = asyncio.create_task(consumer.consume(handle, concurrency=1, aside_max=2, grace_s=1.0))
+    try:
+        await eventually(lambda: started == [b"a", b"b", b"c"])
+        assert (await consumer.backlog()).waiting == 1
+        go_on.set()
+        await drained(consumer)
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+    assert started == [b"a", b"b", b"c", b"d"]
+
+
 async def test_a_failing_handler_gives_its_message_back(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """An unexpected exception is logged, the message is delivered again, and the loop goes on."""
     monkeypatch.setattr("refdesk.outside.jetstream_consumer.UNEXPECTED_NAK_S", 0.1)

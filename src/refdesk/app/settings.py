@@ -107,7 +107,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     chunks_max: Count = 20_000
     """Chunks one document may have."""
     index_concurrency: Count = 4
-    """Documents one indexer works on at a time."""
+    """Documents one indexer works on at a time, large ones aside."""
+    index_aside_max: Count = 200
+    """Large documents that may be under way, or wait for their turn, beside these."""
     index_attempts_max: Count = 5
     """How often a document is tried before it is given up as failed."""
     event_lease_s: Annotated[float, Meta(ge=1)] = 30.0

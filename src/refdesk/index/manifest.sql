@@ -5,7 +5,7 @@
 SELECT set_config('search_path', %(schema)s || ', ' || current_setting('search_path'), true)
 
 -- name: page
--- In the order of keys. `whole` is whether all is there that a search needs: as many chunks as were written, a vector for
+-- In the order of keys; not what is only staged. `whole` is whether all is there that a search needs: as many chunks as were written, a vector for
 -- each, and postings. Index: documents_pkey; per document chunks_pkey, vectors_pkey, postings_document.
 SELECT d.key, d.document_id, d.version, d.removed, d.readers, d.tags, d.content_sha256,
        d.removed OR (
@@ -16,7 +16,7 @@ SELECT d.key, d.document_id, d.version, d.removed, d.readers, d.tags, d.content_
            AND (d.terms = 0 OR EXISTS (SELECT FROM postings p WHERE p.document_key = d.key))
        ) AS whole
 FROM documents d
-WHERE d.key > %(after)s
+WHERE d.key > %(after)s AND d.version >= 0
 ORDER BY d.key
 LIMIT %(count)s
 
@@ -31,7 +31,7 @@ SELECT d.key, d.document_id, d.version, d.removed, d.readers, d.tags, d.content_
            AND (d.terms = 0 OR EXISTS (SELECT FROM postings p WHERE p.document_key = d.key))
        ) AS whole
 FROM documents d
-WHERE d.document_id = ANY (%(document_ids)s)
+WHERE d.document_id = ANY (%(document_ids)s) AND d.version >= 0
 LIMIT cardinality(%(document_ids)s::text[])
 
 -- name: reopen

@@ -1,6 +1,7 @@
 """The hybrid index in PostgreSQL: vectors in an HNSW graph, keywords in a postings table, readers in every query.
 
     replace ── one transaction ──▶ documents · chunks · vectors (HNSW) · postings · tallies ── NOTIFY refdesk_index
+    stage ── parts ahead of it ──▶ vectors, which no search shows before ┘
                                         │
     search ── one snapshot ──▶  vector arm ∥ keyword arm (BM25) ──▶ fusion ──▶ passages
 
@@ -29,6 +30,9 @@ from refdesk.contracts.errors import ConfigurationError, DocumentRejected
 from refdesk.index import halfvec
 from refdesk.index.chunks import Chunk, IndexedDocument, Passage, content_hash
 from refdesk.index.ranking import Candidate, CommonTerms, Corpus, Term, fuse, split_by_rarity, weight
+from refdesk.index.statements import one as _one
+from refdesk.index.statements import row as _row
+from refdesk.index.statements import rows as _rows
 from refdesk.outside.postgres import load_queries, transaction
 
 MIGRATIONS = files("refdesk.index") / "migrations"
@@ -60,6 +64,9 @@ COMMON_ROWS = 1_000
 
 QUESTION_TERMS_MAX = 64
 CHUNKS_PER_DOCUMENT_MAX = 100_000
+
+STATEMENT_CHUNKS_MAX = 1_024
+"""What one statement writes of a document, in whole blocks of 64: each stays far below the pool's statement timeout."""
 
 _queries = load_queries(files("refdesk.index") / "pgvector.sql")
 
@@ -120,6 +127,21 @@ class PgvectorIndex:
         self._generation = generation
         self._common = CommonTerms()
 
+    async def stage(self, document_id: str, version: int, hashes: Sequence[bytes], vectors: Vectors) -> bool:
+        """Write vectors of a coming version ahead of ``replace``, which is then quick; False when it would not be newer.
+
+        vectors: (len(hashes), dimensions) float32, L2-normalised, same order. No search shows them before ``replace``, and
+        `known_vectors` has them already. What ``replace`` does not use, it or ``remove`` deletes.
+        """
+        async with self._change() as connection:
+            values = {"document_id": document_id, "version": version}
+            await connection.execute(_queries.add_unborn, values)
+            row = await _row(connection, _queries.lock_older, values)
+            if row is None:
+                return False
+            await _add_vectors(connection, row[0], hashes, vectors)
+        return True
+
     async def replace(self, document: IndexedDocument, chunks: Sequence[Chunk], vectors: Vectors) -> bool:
         """Make this version of the document the searchable one. Atomic; False when it is not newer than the index.
 
@@ -136,7 +158,7 @@ class PgvectorIndex:
             key, before = claimed[0], Sizes(*claimed[1:])
             after = Sizes(removed=False, chunks=before.chunks, terms=before.terms)
             if not before.chunks or await _differs(connection, key, chunks, hashes):
-                await _write_vectors(connection, key, hashes, vectors, has_some=before.chunks > 0)
+                await _write_vectors(connection, key, hashes, vectors)
                 terms = await self._write_chunks(connection, key, document.title, chunks, hashes)
                 after = Sizes(removed=False, chunks=len(chunks), terms=terms)
             await _settle(connection, key, document, before=before, after=after)
@@ -249,9 +271,11 @@ class PgvectorIndex:
             await connection.execute(_queries.delete_chunks, {"key": key})
             await connection.execute(_queries.delete_postings, {"key": key})
             await connection.execute(_queries.insert_chunks, {"key": key, **_columns(chunks, hashes)})
-            cursor = await connection.execute(_queries.insert_postings, values)
-        rows = await cursor.fetchall()
-        return int(rows[0][0])
+        terms = 0
+        for first in range(0, len(chunks), STATEMENT_CHUNKS_MAX):
+            part = values | {"first": first, "end": first + STATEMENT_CHUNKS_MAX}
+            terms += int((await _one(connection, _queries.insert_postings, part))[0])
+        return terms
 
     async def _arms(
         self, connection: AsyncConnection, text: str, vector: Vectors, access: Access, *, depth: int
@@ -328,17 +352,19 @@ def _of(key: int) -> dict[str, int]:
     return {"key": key, "chunks_max": CHUNKS_PER_DOCUMENT_MAX}
 
 
-async def _write_vectors(
-    connection: AsyncConnection, key: int, hashes: Sequence[bytes], vectors: Vectors, *, has_some: bool
-) -> None:
+async def _write_vectors(connection: AsyncConnection, key: int, hashes: Sequence[bytes], vectors: Vectors) -> None:
     """Delete the vectors of text that is gone, add those of text that is new."""
-    kept = set()
-    if has_some:
-        await connection.execute(_queries.delete_vectors_except, {"key": key, "hashes": list(hashes)})
-        kept = {row[0] for row in await _rows(connection, _queries.vector_hashes, _of(key))}
-    places = {digest: place for place, digest in enumerate(hashes) if digest not in kept}
-    if places:
-        payload = halfvec.copy_rows(key, list(places), vectors[list(places.values())])
+    await connection.execute(_queries.delete_vectors_except, {"key": key, "hashes": list(hashes)})
+    await _add_vectors(connection, key, hashes, vectors)
+
+
+async def _add_vectors(connection: AsyncConnection, key: int, hashes: Sequence[bytes], vectors: Vectors) -> None:
+    """Those that are not there yet. The caller holds the document's row."""
+    there = {row[0] for row in await _rows(connection, _queries.vector_hashes, {"key": key, "hashes": list(hashes)})}
+    places = list({digest: place for place, digest in enumerate(hashes) if digest not in there}.values())
+    for first in range(0, len(places), STATEMENT_CHUNKS_MAX):
+        part = places[first : first + STATEMENT_CHUNKS_MAX]
+        payload = halfvec.copy_rows(key, [hashes[place] for place in part], vectors[part])
         async with connection.cursor() as cursor, cursor.copy(_queries.copy_vectors) as copy:
             await copy.write(payload)
 
@@ -466,21 +492,3 @@ def _passage(row: Sequence[Any], candidate: Candidate, score: float) -> Passage:
         score=score,
         similarity=candidate.similarity,
     )
-
-
-async def _rows(connection: AsyncConnection, query: bytes, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    cursor = await connection.execute(query, values)
-    return await cursor.fetchall()
-
-
-async def _row(connection: AsyncConnection, query: bytes, values: Mapping[str, Any]) -> tuple[Any, ...] | None:
-    cursor = await connection.execute(query, values)
-    return await cursor.fetchone()
-
-
-async def _one(connection: AsyncConnection, query: bytes, values: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The one row of a query that always has one."""
-    row = await _row(connection, query, values)
-    if row is None:
-        raise LookupError("the query gave no row")
-    return row

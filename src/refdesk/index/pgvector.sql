@@ -52,6 +52,15 @@ SET version = excluded.version, title = excluded.title, readers = excluded.reade
 WHERE documents.version < excluded.version
 RETURNING key, removed, chunks, terms
 
+-- name: add_unborn
+-- The row of a document that is about to come for the first time: of no version, -1, and removed as far as anybody sees.
+INSERT INTO documents (document_id, version, removed) VALUES (%(document_id)s, -1, true)
+ON CONFLICT (document_id) DO NOTHING
+
+-- name: lock_older
+-- No row comes back when the index has this version or a later one. Index: documents_document_id_key.
+SELECT key FROM documents WHERE document_id = %(document_id)s AND version < %(version)s FOR NO KEY UPDATE
+
 -- name: settle
 -- The document's own state, at the end of its change.
 UPDATE documents SET removed = %(removed)s, chunks = %(chunks)s, terms = %(terms)s WHERE key = %(key)s
@@ -62,8 +71,9 @@ SELECT ordinal, hash, page, start_offset, end_offset FROM chunks
 WHERE document_key = %(key)s ORDER BY ordinal LIMIT %(chunks_max)s
 
 -- name: vector_hashes
--- Index: vectors_pkey.
-SELECT hash FROM vectors WHERE document_key = %(key)s LIMIT %(chunks_max)s
+-- Which of these are there. Index: vectors_pkey.
+SELECT hash FROM vectors WHERE document_key = %(key)s AND hash = ANY (%(hashes)s::bytea[])
+LIMIT cardinality(%(hashes)s::bytea[])
 
 -- name: delete_chunks
 DELETE FROM chunks WHERE document_key = %(key)s
@@ -87,14 +97,15 @@ FROM unnest(%(ordinals)s::integer[], %(hashes)s::bytea[], %(texts)s::text[], %(h
             %(pages)s::integer[], %(starts)s::integer[], %(ends)s::integer[]) AS c
 
 -- name: insert_postings
--- Terms of title, heading and text of each chunk, packed by blocks of 64 chunks.
+-- Terms of title, heading and text of each chunk from `first` to before `end`, packed by blocks of 64 chunks.
+-- Index: chunks_pkey.
 WITH terms AS MATERIALIZED (
     SELECT c.ordinal, t.lexeme, cardinality(t.positions) AS frequency,
            sum(cardinality(t.positions)) OVER (PARTITION BY c.ordinal) AS length
     FROM chunks c
     CROSS JOIN LATERAL unnest(
         to_tsvector(%(text_search)s::regconfig, concat_ws(E'\n', %(title)s::text, c.heading, c.text))) AS t
-    WHERE c.document_key = %(key)s
+    WHERE c.document_key = %(key)s AND c.ordinal >= %(first)s AND c.ordinal < %(end)s
 ), inserted AS (
     INSERT INTO postings (document_key, block, term, entries)
     SELECT %(key)s, ordinal / 64, lexeme,
@@ -121,7 +132,7 @@ SELECT sum(documents)::bigint, sum(chunks)::bigint, sum(terms)::bigint FROM tall
 -- name: versions
 -- Index: documents_document_id_key.
 SELECT document_id, version FROM documents
-WHERE document_id = ANY (%(document_ids)s) LIMIT cardinality(%(document_ids)s::text[])
+WHERE document_id = ANY (%(document_ids)s) AND version >= 0 LIMIT cardinality(%(document_ids)s::text[])
 
 -- name: known_vectors
 -- Index: vectors_pkey.
@@ -168,34 +179,37 @@ SELECT set_config('enable_sort', 'off', true)
 SELECT set_config('enable_sort', 'on', true)
 
 -- name: vector_arm
--- The nearest readable chunks, by the HNSW graph. The lateral look-up keeps the scan in the graph's order, so that it
+-- The nearest readable chunks, by the HNSW graph; a vector that was staged has no chunk yet. The lateral look-up keeps the scan in the graph's order, so that it
 -- stops as soon as enough readable ones were met. Index: vectors_embedding.
 WITH nearest AS MATERIALIZED (
-    SELECT v.document_key, v.hash, v.distance
+    SELECT v.document_key, allowed.ordinal, v.distance
     FROM (SELECT document_key, hash, embedding <#> %(vector)s::halfvec AS distance
           FROM vectors ORDER BY embedding <#> %(vector)s::halfvec) AS v
     CROSS JOIN LATERAL (
-        SELECT 1 FROM readable(%(everything)s, %(readers)s, %(document_ids)s, %(tags)s) d
+        SELECT c.ordinal FROM readable(%(everything)s, %(readers)s, %(document_ids)s, %(tags)s) d
+        JOIN chunks c ON c.document_key = d.key AND c.hash = v.hash
         WHERE d.key = v.document_key OFFSET 0) AS allowed
     LIMIT %(depth)s
 )
-SELECT c.document_key, c.ordinal, -n.distance, 0::float8
-FROM nearest n JOIN chunks c ON c.document_key = n.document_key AND c.hash = n.hash
-ORDER BY n.distance, c.document_key, c.ordinal LIMIT %(depth)s
+SELECT document_key, ordinal, -distance, 0::float8
+FROM nearest ORDER BY distance, document_key, ordinal LIMIT %(depth)s
 
 -- name: vector_arm_exact
--- The nearest readable chunks, by comparing all of them. Index: vectors_pkey; adding nothing keeps the planner from
--- reading the graph instead, which would end early.
+-- The nearest readable chunks, by comparing all of them. Index: vectors_pkey, chunks_hash; adding nothing keeps the planner
+-- from reading the graph instead, which would end early. Chunks are looked up in order of distance until there are enough.
 WITH allowed AS MATERIALIZED (
     SELECT d.key FROM readable(%(everything)s, %(readers)s, %(document_ids)s, %(tags)s) d
 ), nearest AS MATERIALIZED (
-    SELECT v.document_key, v.hash, (v.embedding <#> %(vector)s::halfvec) + 0 AS distance
-    FROM allowed a JOIN vectors v ON v.document_key = a.key
-    ORDER BY distance LIMIT %(depth)s
+    SELECT v.document_key, c.ordinal, v.distance
+    FROM (SELECT v.document_key, v.hash, (v.embedding <#> %(vector)s::halfvec) + 0 AS distance
+          FROM allowed a JOIN vectors v ON v.document_key = a.key
+          ORDER BY distance) AS v
+    CROSS JOIN LATERAL (
+        SELECT c.ordinal FROM chunks c WHERE c.document_key = v.document_key AND c.hash = v.hash OFFSET 0) AS c
+    LIMIT %(depth)s
 )
-SELECT c.document_key, c.ordinal, -n.distance, 0::float8
-FROM nearest n JOIN chunks c ON c.document_key = n.document_key AND c.hash = n.hash
-ORDER BY n.distance, c.document_key, c.ordinal LIMIT %(depth)s
+SELECT document_key, ordinal, -distance, 0::float8
+FROM nearest ORDER BY distance, document_key, ordinal LIMIT %(depth)s
 
 -- name: keyword_arm
 -- BM25 in two steps: the rare terms choose candidates, which are looked up by readers best first until there are enough;

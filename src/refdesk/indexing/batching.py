@@ -1,17 +1,19 @@
 """One embedding model, many documents: calls are shared, and no document waits for another's end.
 
-    report (10,000 texts)  ████████████████████…          turn 1   ██████████████  (64 of the report)
-    memo   (3 texts)       ▒▒▒               arrives ──▶  turn 2   ▒▒▒███████████  (the memo, and 61 of the report)
+    report (10,000 texts)  ████████████████████…          turn 1   ████████  (8 of the report)
+    memo   (3 texts)       ▒▒▒               arrives ──▶  turn 2   ░▒▒▒████  (the note, the memo, 4 of the report)
     note   (1 text)        ░
 
 Every call takes an equal share of each waiting document's texts and fills up from those that have more. A newcomer
-waits for one call at most. Within a document the longest texts go first and together: a call costs what its longest
-text costs, times the number of texts.
+waits for the calls under way and no other. Within a document the longest texts go first and together: where a call is padded,
+it costs what its longest text costs, times the number of texts. Two calls are under way at a time, so that the model has
+no pause between them.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 
 import numpy as np
 
@@ -19,12 +21,15 @@ from refdesk.contracts.errors import Unavailable
 from refdesk.outside.embedding import Vectors
 
 Embed = Callable[[list[str]], Awaitable[Vectors]]
+Part = tuple[list[int], Vectors]
+"""Places among a document's texts, and their vectors in that order."""
 
-CALL_TEXTS_MAX = 64
+CALLS_AT_ONCE = 2
+CALL_TEXTS_MAX = 8
 
 
 class EmbeddingBatcher:
-    """``embed`` from many tasks at once; ``run`` makes the calls, one at a time, until cancelled."""
+    """``embed`` and ``parts`` from many tasks at once; ``run`` makes the calls until cancelled."""
 
     def __init__(self, embed: Embed, *, call_texts_max: int = CALL_TEXTS_MAX) -> None:
         self._embed = embed
@@ -34,15 +39,32 @@ class EmbeddingBatcher:
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """``vectors: (n, dimensions) float32; n = len(texts) ≥ 1, same order``. Raises what the model raises."""
+        async with aclosing(self.parts(texts, part_texts_min=len(texts))) as parts:
+            places, made = await anext(parts)
+        vectors = np.empty_like(made)
+        vectors[places] = made
+        return vectors
+
+    async def parts(self, texts: Sequence[str], *, part_texts_min: int) -> AsyncGenerator[Part]:
+        """The vectors as they are made, each text once, in any order; so many at a time at least, but for the last.
+
+        Embedding goes on while the caller is busy with a part. Raises what the model raises.
+        """
         job = _Job(texts)
         self._waiting.append(job)
         self._arrived.set()
         try:
-            return await job.done
+            while job.missing or job.made:
+                yield await job.part(part_texts_min)
         finally:
             job.abandon()
 
     async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(CALLS_AT_ONCE):
+                tasks.create_task(self._call_forever())
+
+    async def _call_forever(self) -> None:
         while True:
             batch = self._take()
             if not batch:
@@ -66,14 +88,14 @@ class EmbeddingBatcher:
 
     async def _call(self, batch: list[tuple["_Job", list[int]]]) -> None:
         try:
-            vectors = await self._embed([job.texts[index] for job, indices in batch for index in indices])
+            vectors = await self._embed([job.texts[place] for job, places in batch for place in places])
         except Exception as error:  # noqa: BLE001 (handed to whoever waits)
             await self._isolate(batch, error)
             return
         start = 0
-        for job, indices in batch:
-            job.put(indices, vectors[start : start + len(indices)])
-            start += len(indices)
+        for job, places in batch:
+            job.put(places, vectors[start : start + len(places)])
+            start += len(places)
 
     async def _isolate(self, batch: list[tuple["_Job", list[int]]], error: Exception) -> None:
         """One document's text must not fail its neighbours: call again for each alone, unless the model is away."""
@@ -86,30 +108,41 @@ class EmbeddingBatcher:
 
 
 class _Job:
-    """One document's texts, what is left of them, and the vectors so far."""
+    """One document's texts, what is left of them, and the vectors that nobody has fetched yet."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         self.texts = texts
-        self.left = deque(sorted(range(len(texts)), key=lambda index: len(texts[index]), reverse=True))
-        self.done: asyncio.Future[Vectors] = asyncio.get_running_loop().create_future()
-        self._vectors: Vectors | None = None
-        self._missing = len(texts)
+        self.left = deque(sorted(range(len(texts)), key=lambda place: len(texts[place]), reverse=True))
+        self.missing = len(texts)
+        self.made: list[int] = []
+        self._vectors: list[Vectors] = []
+        self._changed = asyncio.Event()
+        self._error: Exception | None = None
 
     def take(self, count: int) -> list[int]:
         return [self.left.popleft() for _ in range(min(count, len(self.left)))]
 
-    def put(self, indices: list[int], vectors: Vectors) -> None:
-        if self._vectors is None:
-            self._vectors = np.empty((len(self.texts), vectors.shape[1]), dtype=np.float32)
-        self._vectors[indices] = vectors
-        self._missing -= len(indices)
-        if self._missing == 0 and not self.done.done():
-            self.done.set_result(self._vectors)
+    def put(self, places: list[int], vectors: Vectors) -> None:
+        self.made += places
+        self._vectors.append(vectors)
+        self.missing -= len(places)
+        self._changed.set()
+
+    async def part(self, texts_min: int) -> Part:
+        """What was made since the last time, once it is so many or all."""
+        while self.missing and len(self.made) < texts_min and self._error is None:
+            self._changed.clear()
+            await self._changed.wait()
+        if self._error is not None:
+            raise self._error
+        part = self.made, np.concatenate(self._vectors)
+        self.made, self._vectors = [], []
+        return part
 
     def fail(self, error: Exception) -> None:
         self.left.clear()
-        if not self.done.done():
-            self.done.set_exception(error)
+        self._error = error
+        self._changed.set()
 
     def abandon(self) -> None:
         """Nobody waits any more."""

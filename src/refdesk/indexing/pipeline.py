@@ -5,12 +5,15 @@
 
 ``handle`` may be called twice with the same event, and with events in any order: the index applies only what is newer
 than what it has. It publishes nothing itself, so that a caller who dies before publishing finds the same fact again.
+
+A document of many chunks is written while it is embedded, vectors first and in parts: nobody sees them before the last step,
+which is one transaction. An attempt that broke off leaves its vectors to the next.
 """
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -24,12 +27,26 @@ from refdesk.index.chunks import Chunk, IndexedDocument, content_hash, embedded_
 from refdesk.index.pgvector import PgvectorIndex
 from refdesk.indexing.batching import EmbeddingBatcher
 from refdesk.indexing.content import Contents, Superseded
+from refdesk.indexing.lanes import Lanes
 from refdesk.indexing.parsed import ParsedDocument
 from refdesk.indexing.parsing import ParserPool
 from refdesk.outside import tracing
 from refdesk.outside.embedding import Vectors
 
 Chunker = Callable[[ParsedDocument], Sequence[Chunk]]
+StepAside = Callable[[], None]
+"""Called when a document will take long: the caller may take up another one meanwhile."""
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """A document as it was read, and the event with the title it turned out to have."""
+
+    event: DocumentChanged
+    chunks: Sequence[Chunk]
+
+
+def _stay() -> None:
+    """For callers that take up one document at a time."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -55,6 +72,7 @@ class Indexing:
         parsers: ParserPool,
         chunker: Chunker,
         embeddings: EmbeddingBatcher,
+        lanes: Lanes | None = None,
     ) -> None:
         self._index = index
         self._generation = generation
@@ -62,15 +80,16 @@ class Indexing:
         self._parsers = parsers
         self._chunker = chunker
         self._embeddings = embeddings
+        self._lanes = lanes or Lanes()
 
-    async def handle(self, event: DocumentChanged | DocumentDeleted) -> Outcome:
+    async def handle(self, event: DocumentChanged | DocumentDeleted, *, step_aside: StepAside = _stay) -> Outcome:
         known = await self._known(event)
         if known is not None:
             return known
         try:
             if isinstance(event, DocumentDeleted):
                 return await self._delete(event)
-            return await self._change(event)
+            return await self._change(event, step_aside)
         except Superseded:
             return Outcome("superseded")
 
@@ -90,16 +109,47 @@ class Indexing:
             removed = await self._index.remove(event.document_id, event.version)
         return await self._outcome(event, applied=removed, chunks=0, seconds=clock.seconds)
 
-    async def _change(self, event: DocumentChanged) -> Outcome:
+    async def _change(self, event: DocumentChanged, step_aside: StepAside) -> Outcome:
+        """Read the document, then see it through in the lane of its size (`lanes` says why)."""
         clock = _Clock()
+        reading = await self._read(event, clock, step_aside)
+        lane = self._lanes.of(len(reading.chunks))
+        if lane is None:
+            return await self._apply(reading, clock)
+        step_aside()
+        async with self._lanes.keeping(len(reading.chunks)) as keeps:
+            if lane.is_full and not keeps:
+                del reading  # it is not kept in memory while others are at work
+                async with lane.place():
+                    return await self._apply(await self._read(event, clock, step_aside), clock)
+            async with lane.place():
+                return await self._apply(reading, clock)
+
+    async def _read(self, event: DocumentChanged, clock: "_Clock", step_aside: StepAside) -> Reading:
+        content = await self._fetch(event, clock)
+        if not self._lanes.is_long(content):
+            return await self._parse(event, content, clock)
+        step_aside()
+        if self._lanes.reading.is_full:
+            del content
+            async with self._lanes.reading.place():
+                return await self._parse(event, await self._fetch(event, clock), clock)
+        async with self._lanes.reading.place():
+            return await self._parse(event, content, clock)
+
+    async def _fetch(self, event: DocumentChanged, clock: "_Clock") -> bytes:
         async with clock.step("fetch"):
-            content = await self._contents.fetch(event)
+            return await self._contents.fetch(event)
+
+    async def _parse(self, event: DocumentChanged, content: bytes, clock: "_Clock") -> Reading:
         async with clock.step("parse"):
             parsed = await self._parsers.parse(content, event.media_type, event.filename)
-        del content
         event = _titled(event, parsed)
         async with clock.step("chunk"):
-            chunks = await asyncio.to_thread(self._cut, parsed, event)
+            return Reading(event, await asyncio.to_thread(self._cut, parsed, event))
+
+    async def _apply(self, reading: Reading, clock: "_Clock") -> Outcome:
+        event, chunks = reading.event, reading.chunks
         async with clock.step("embed"):
             vectors = await self._vectors(event, chunks)
         async with clock.step("store"):
@@ -122,12 +172,27 @@ class Indexing:
         known = await self._index.known_vectors(event.document_id)
         hashes = await asyncio.to_thread(lambda: [content_hash(event.title, chunk) for chunk in chunks])
         new = [place for place, digest in enumerate(hashes) if digest not in known]
-        vectors: list[Vectors | None] = [known.get(digest) for digest in hashes]
         if new:
-            made = await self._embeddings.embed([embedded_text(event.title, chunks[place]) for place in new])
-            for place, vector in zip(new, made, strict=True):
-                vectors[place] = vector
-        return np.stack([vector for vector in vectors if vector is not None])
+            made = await self._embed(event, [hashes[place] for place in new], [chunks[place] for place in new])
+            known |= {hashes[place]: vector for place, vector in zip(new, made, strict=True)}
+        return np.stack([known[digest] for digest in hashes])
+
+    async def _embed(self, event: DocumentChanged, hashes: Sequence[bytes], chunks: Sequence[Chunk]) -> Vectors:
+        texts = [embedded_text(event.title, chunk) for chunk in chunks]
+        if len(texts) <= self._lanes.chunks_staged:
+            return await self._embeddings.embed(texts)
+        places: list[int] = []
+        parts: list[Vectors] = []
+        async with aclosing(self._embeddings.parts(texts, part_texts_min=self._lanes.chunks_staged)) as made:
+            async for some, vectors in made:
+                staged = await self._index.stage(
+                    event.document_id, event.version, [hashes[place] for place in some], vectors
+                )
+                if not staged:
+                    raise Superseded
+                places += some
+                parts.append(vectors)
+        return np.concatenate(parts)[np.argsort(places)]
 
     async def _outcome(
         self, event: DocumentChanged | DocumentDeleted, *, applied: bool, chunks: int, seconds: dict[str, float]

@@ -13,6 +13,8 @@ harmless. A document that is told again, under another event, is answered again:
 An attempt counts only when the document may be at fault. When a part that Refdesk depends on is away (``Unavailable``,
 ``Overloaded``), the event waits and is tried for as long as that lasts: an outage must not fail documents. ``deliveries_max``
 ends even that, for a document that takes the process down each time.
+
+Large documents do not hold up small ones: they step aside and go on in lanes of their own (`lanes`).
 """
 
 import asyncio
@@ -50,12 +52,16 @@ UNREADABLE = "unreadable-event"
 VERSION_MAX = (1 << 63) - 1  # a bigint
 QUIET_S = 1.0
 """Work that ends sooner is not announced: whoever waits hardly sees it, and each announcement costs a write."""
+ACK_PENDING_MAX = 4096
+"""Of all indexers together. Those aside count, and must not keep small documents from being delivered."""
 
 
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """``concurrency`` documents in flight; the n-th pause of ``backoff_s`` follows the n-th failure, the last repeats."""
 
     concurrency: int = 4
+    aside_max: int = 200
+    """Documents beside these that are large, or wait for another version of themselves."""
     attempts_max: int = 5
     deliveries_max: int = 1000
     backoff_s: tuple[float, ...] = (1.0, 5.0, 15.0, 60.0)
@@ -89,6 +95,7 @@ class Worker:
                 durable=durable,
                 filter_subjects=("documents.>",),
                 ack_wait_s=self._settings.ack_wait_s,
+                ack_pending_max=ACK_PENDING_MAX,
             )
         )
         self._documents = _OneAtATime()
@@ -106,7 +113,10 @@ class Worker:
             calls = tasks.create_task(self._embeddings.run())
             try:
                 await self._consumer.consume(
-                    self.handle, concurrency=self._settings.concurrency, grace_s=self._settings.grace_s
+                    self.handle,
+                    concurrency=self._settings.concurrency,
+                    aside_max=self._settings.aside_max,
+                    grace_s=self._settings.grace_s,
                 )
             finally:
                 calls.cancel()
@@ -125,6 +135,8 @@ class Worker:
         if not 1 <= event.version <= VERSION_MAX or "\x00" in event.document_id:
             await self._give_up_unreadable(message, reason="The event names no possible document version.")
             return
+        if self._documents.is_busy(event.document_id):
+            message.step_aside()
         async with self._documents.turn(event.document_id):
             with tracing.processing(
                 tracing.PROCESS_DOCUMENTS,
@@ -144,7 +156,7 @@ class Worker:
         )
         try:
             async with self._announced(event):
-                outcome = await self._indexing.handle(event)
+                outcome = await self._indexing.handle(event, step_aside=message.step_aside)
             await self._conclude(message, work, outcome, received)
         except (Unavailable, Overloaded) as error:
             await self._wait(message, work, error)
@@ -290,6 +302,9 @@ class _OneAtATime:
     def __init__(self) -> None:
         self._locks: dict[str, asyncio.Lock] = {}
         self._users: Counter[str] = Counter()
+
+    def is_busy(self, document_id: str) -> bool:
+        return document_id in self._locks
 
     @asynccontextmanager
     async def turn(self, document_id: str) -> AsyncIterator[None]:

@@ -42,6 +42,7 @@ class HttpEmbedder:
         self.name = model
         self.dimensions = dimensions
         self.tokens_max = window
+        self.call_texts = TEXTS_PER_REQUEST
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         vectors = np.empty((len(texts), self.dimensions), dtype=np.float32)

@@ -16,6 +16,7 @@ import itertools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -84,6 +85,8 @@ class Message:
     def __init__(self, raw: Msg, *, connection: Connection, lease_s: float) -> None:
         self._connection = connection
         self._lease_s = lease_s
+        self.step_aside: Callable[[], None] = _nobody_waits
+        """Work on this message will take long: another one may be taken up meanwhile, while there is room for that."""
         self._reply = raw.reply
         metadata = raw.metadata
         self.subject: str = raw.subject
@@ -191,15 +194,17 @@ class Consumer:
         """Messages not yet acknowledged: the lag. Raises Unavailable."""
         return (await self.backlog()).total
 
-    async def consume(self, handle: Handle, *, concurrency: int, grace_s: float = 10.0) -> None:
+    async def consume(self, handle: Handle, *, concurrency: int, aside_max: int = 0, grace_s: float = 10.0) -> None:
         """Give every message to ``handle``, at most ``concurrency`` at a time, until cancelled.
+
+        Beside these, up to ``aside_max`` may be under way for which ``handle`` called ``step_aside``.
 
         While ``handle`` runs the server is told of progress. ``handle`` settles its message; when it raises, or leaves
         the message unsettled, the message is delivered again. On cancellation nothing new is fetched, what is in hand
         has ``grace_s`` to finish, and the rest goes back to the server at once.
         Raises ConfigurationError when the consumer cannot be opened the first time.
         """
-        hands = _Hands(concurrency)
+        hands = _Hands(concurrency, aside_max=aside_max)
         async with asyncio.TaskGroup() as group:
             try:
                 while True:
@@ -216,7 +221,9 @@ class Consumer:
                 while True:
                     await inbox.pull(await hands.wait_free())
                     while (message := await inbox.receive()) is not None:
-                        hands.take(group.create_task(self._work(handle, message)))
+                        task = group.create_task(self._work(handle, message))
+                        message.step_aside = partial(hands.step_aside, task)
+                        hands.take(task)
         except (_Broken, Unavailable) as error:
             logger.info("reopening consumer %s: %s", self.settings.durable, error)
             await asyncio.sleep(REOPEN_WAIT_S[0])
@@ -252,12 +259,18 @@ class Consumer:
         await _give_back(message, delay_s=UNEXPECTED_NAK_S)
 
 
+def _nobody_waits() -> None:
+    """The ``step_aside`` of a message that no hand was taken for."""
+
+
 class _Hands:
     """How many messages may be worked on at a time, and the tasks that do."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, aside_max: int) -> None:
         self._count = count
+        self._aside_max = aside_max
         self._tasks: set[asyncio.Task[None]] = set()
+        self._aside: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
 
     async def wait_free(self) -> int:
@@ -271,13 +284,21 @@ class _Hands:
         self._tasks.add(task)
         task.add_done_callback(self._free)
 
+    def step_aside(self, task: asyncio.Task[None]) -> None:
+        """Free the task's hand; it keeps it when too many are aside already."""
+        if task in self._tasks and len(self._aside) < self._aside_max:
+            self._tasks.discard(task)
+            self._aside.add(task)
+            self._freed.set()
+
     def _free(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        self._aside.discard(task)
         self._freed.set()
 
     async def finish(self, *, within_s: float) -> None:
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=within_s)
+        if under_way := self._tasks | self._aside:
+            await asyncio.wait(under_way, timeout=within_s)
 
 
 class _Inbox:

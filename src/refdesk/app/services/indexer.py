@@ -41,7 +41,7 @@ async def serve(settings: Settings) -> None:
         broker = await enter(Broker.connect(required(settings, "nats_url"), name="indexer"))
         session = await enter(aiohttp.ClientSession())
         index, generation = await open_index(pool, embedder)
-        embeddings = EmbeddingBatcher(embedder.embed)
+        embeddings = EmbeddingBatcher(embedder.embed, call_texts_max=embedder.call_texts)
         indexing = Indexing(
             index=index,
             generation=generation.schema,
@@ -80,6 +80,7 @@ async def serve(settings: Settings) -> None:
 def _worker_settings(settings: Settings) -> WorkerSettings:
     return WorkerSettings(
         concurrency=settings.index_concurrency,
+        aside_max=settings.index_aside_max,
         attempts_max=settings.index_attempts_max,
         ack_wait_s=settings.event_lease_s,
         outage_pause_s_max=settings.outage_pause_s_max,
