@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from refdesk.answering.log import AnswerLog, Entry, encode_entry
+from refdesk.answering.log import ARRIVAL_S, AnswerLog, Entry, encode_entry
 from refdesk.contracts.answers import (
     Accepted,
     Delta,
@@ -143,3 +143,13 @@ async def test_the_text_is_what_the_deltas_say() -> None:
     log = log_of("Thirty", " days")
     log.append(Sentence("Thirty days", (), False))
     assert log.text() == "Thirty days"
+
+
+async def test_an_expected_asker_is_missed_later_than_one_who_has_left() -> None:
+    """A process that is busy elsewhere must not stop an answer before its asker has begun to read."""
+    log = log_of("one")
+    now = asyncio.get_running_loop().time()
+    log.expect()
+    assert log.idle_since >= now + ARRIVAL_S
+    await read_all(log, wait=False)
+    assert now <= log.idle_since < now + ARRIVAL_S

@@ -282,7 +282,7 @@ class Assistant:
         reservation: Reservation | None,
         workflow: telemetry.Workflow,
     ) -> None:
-        log.touch()
+        log.expect()
 
         async def on_end(writing: Writing) -> None:
             self._writings.pop(log.id, None)

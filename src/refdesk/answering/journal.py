@@ -175,7 +175,7 @@ class Journal:
 
     async def joining(self, log: AnswerLog) -> None:
         """Somebody is about to read this log: it is not left to itself now."""
-        log.touch()
+        log.expect()
         if log.id in self._followed:
             await self.tell_presence(log, coming=True)
 

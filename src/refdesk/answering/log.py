@@ -23,6 +23,9 @@ FIRST_LOG_ID = 2
 STOPPED_READS_S = 1.0
 """How long a stopped reading waits for the log's own ending before it ends without one."""
 
+ARRIVAL_S = 5.0
+"""How much longer than a reader who has left an asker is waited for who has not begun to read."""
+
 BATCH_MAX = 256
 """Entries read at a time: a reader who has fallen behind holds a place in the log, not a copy of its rest."""
 
@@ -60,7 +63,7 @@ class AnswerLog:
         self.readers: Counter[str] = Counter()
         """Open readings by the answer they are for."""
         self.idle_since = asyncio.get_running_loop().time()
-        """When the last reader left or was about to come (loop time); meaningless while ``readers`` is not empty."""
+        """When the last reader left, or an expected one is missed (loop time); meaningless while ``readers`` is not empty."""
         self._stopped: dict[str, float] = {}
         """When the readings of a stopped answer end at the latest (loop time)."""
         self._waiting: list[asyncio.Future[None]] = []
@@ -107,8 +110,12 @@ class AnswerLog:
         self._wake()
 
     def touch(self) -> None:
-        """Somebody has just left, or is about to come."""
+        """Somebody has just left."""
         self.idle_since = asyncio.get_running_loop().time()
+
+    def expect(self) -> None:
+        """An asker is about to come: a busy process may need longer for that than a reader is missed who has left."""
+        self.idle_since = asyncio.get_running_loop().time() + ARRIVAL_S
 
     async def read(self, answer_id: str, *, after: int = 0, wait: bool = True) -> AsyncGenerator[list[Entry], None]:
         """Every entry numbered above ``after``, in order, as batches of what is there, until the log has ended.

@@ -16,10 +16,11 @@ __all__ = ["Valkey", "ValkeyError", "open_valkey"]
 
 Valkey = Redis
 
-CONNECT_TIMEOUT_S = 1.0
+CONNECT_TIMEOUT_S = 2.0
 COMMAND_TIMEOUT_S = 2.0
-CONNECTIONS_MAX = 64
-"""Whoever finds them all busy waits for one: an error would let a burst of questions past the budgets."""
+CONNECTIONS_MAX = 16
+"""Whoever finds them all busy waits for one: an error would let a burst of questions past the budgets, and so would a burst of
+connections that a busy process cannot all open in time. A command takes well under a millisecond."""
 
 
 @asynccontextmanager
