@@ -94,6 +94,7 @@ class Member:
         await until(dead, what=f"{self.name} ends", within_s=within_s)
 
     async def kill(self) -> None:
+        """SIGKILL, to it and all it started."""
         processes.signal_group(self.pid, signal.SIGKILL)
         await self.ended()
 
@@ -112,6 +113,7 @@ class Member:
             self.thaw()
 
     def thaw(self) -> None:
+        """Let go on what froze itself."""
         processes.signal_group(self.pid, signal.SIGCONT)
 
 

@@ -2,7 +2,7 @@
 
 Run as a program it reads a line of JSON per birth and answers with the child's process id:
 
-    {"arguments": ["indexer", "--port", "1234"], "environment": {…}, "log": "…", "sabotage": ["…"]}
+    {"arguments": ["indexer"], "environment": {…}, "log": "…", "sabotage": ["…"]}
 
 A child leads a process group of its own, runs exactly what the command `refdesk` runs, and dies with its nursery, which
 ends with its standard input.
@@ -14,9 +14,16 @@ import json
 import os
 import signal
 import sys
+import traceback
 from collections.abc import AsyncIterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Any
+
+from tests.chaos import sabotage
+
+from refdesk.app import cli
+from refdesk.app.embedded.launch import die_with_parent
 
 ROOT = Path(__file__).parents[2]
 SERVICES = ("documents", "indexer", "assistant")
@@ -58,7 +65,6 @@ class Nursery:
 
 def main() -> None:
     """The nursery's own side: single-threaded, no event loop, so that forking is safe."""
-    sys.path.insert(0, str(ROOT))
     for name in SERVICES:
         import_module(f"refdesk.app.services.{name}")
     import_module("refdesk.app.commands.services")
@@ -72,13 +78,8 @@ def main() -> None:
         sys.stdout.flush()
 
 
-def _live(wish: dict[str, object], *, nursery: int) -> None:
+def _live(wish: dict[str, Any], *, nursery: int) -> None:
     """A child's whole life."""
-    from tests.chaos import sabotage
-
-    from refdesk.app import cli
-    from refdesk.app.embedded.launch import die_with_parent
-
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.setpgid(0, 0)
     die_with_parent(parent=nursery, death_signal=signal.SIGKILL)
@@ -92,6 +93,8 @@ def _live(wish: dict[str, object], *, nursery: int) -> None:
     sys.argv = ["refdesk", *wish["arguments"]]
     try:
         cli.main()
+    except Exception:
+        traceback.print_exc()
     finally:
         sys.stderr.flush()
         os._exit(1)

@@ -93,27 +93,29 @@ class Killer:
             self.done[f"kill {fault.target}"] += 1
             await member.ready()
             return
-        with self._suffering(fault):
+        with suffering(self._cluster, fault.kind, fault.target):
             await asyncio.sleep(fault.lasts_s)
         self.done[f"{fault.kind} {fault.target}"] += 1
-
-    def _suffering(self, fault: Fault) -> contextlib.AbstractContextManager[None]:
-        if fault.kind == "freeze":
-            return self._cluster.members[fault.target].frozen()
-        link = self._cluster.links[fault.target]
-        match fault.kind:
-            case "reset":
-                return _breaking(link.reset)
-            case "silent":
-                return link.silent()
-            case "late":
-                return link.slow(latency_s=0.2)
-            case _:
-                return link.slow(bytes_per_s=20_000)
 
     @property
     def kills(self) -> int:
         return sum(count for what, count in self.done.items() if what.startswith("kill "))
+
+
+def suffering(cluster: Cluster, kind: str, target: str) -> contextlib.AbstractContextManager[None]:
+    """A fault that ends with its block: a member frozen, or a link broken in one of the ``WAYS``."""
+    if kind == "freeze":
+        return cluster.members[target].frozen()
+    link = cluster.links[target]
+    match kind:
+        case "reset":
+            return _breaking(link.reset)
+        case "silent":
+            return link.silent()
+        case "late":
+            return link.slow(latency_s=0.2)
+        case _:
+            return link.slow(bytes_per_s=20_000)
 
 
 @contextlib.contextmanager
