@@ -87,6 +87,17 @@ class Member:
     async def ready(self, *, within_s: float = READY_S_MAX) -> None:
         await until(self._healthy, what=f"{self.name} answers", within_s=within_s)
 
+    async def come_back(self) -> None:
+        """Start until it answers: a service whose database is away ends, and a supervisor starts it again."""
+
+        async def answers_or_ended() -> bool:
+            return not self.alive or await self._healthy()
+
+        await self.start()
+        await until(answers_or_ended, what=f"{self.name} answers", within_s=READY_S_MAX)
+        if not self.alive:
+            await self.come_back()
+
     async def ended(self, *, within_s: float = READY_S_MAX) -> None:
         async def dead() -> bool:
             return not self.alive

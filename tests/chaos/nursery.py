@@ -93,7 +93,7 @@ def _live(wish: dict[str, Any], *, nursery: int) -> None:
     sys.argv = ["refdesk", *wish["arguments"]]
     try:
         cli.main()
-    except Exception:
+    except Exception:  # noqa: BLE001 (the child's border: its log shall say it)
         traceback.print_exc()
     finally:
         sys.stderr.flush()

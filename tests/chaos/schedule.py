@@ -48,7 +48,7 @@ def schedule(seed: str, *, kills: Mapping[str, int], others: int, changes_mean: 
             target=target,
             lasts_s=round(chosen.uniform(0.0, 0.3) if kind == "kill" else chosen.uniform(0.2, 2.5), 2),
             changes=chosen.randint(changes_mean, changes_mean * 3 // 2),
-            calm=chosen.random() < 0.5,
+            calm=chosen.random() < 0.4,
         )
         for kind, target in order
     ]
@@ -89,9 +89,8 @@ class Killer:
             member = self._cluster.members[fault.target]
             await member.kill()
             await asyncio.sleep(fault.lasts_s)
-            await member.start()
             self.done[f"kill {fault.target}"] += 1
-            await member.ready()
+            await member.come_back()
             return
         with suffering(self._cluster, fault.kind, fault.target):
             await asyncio.sleep(fault.lasts_s)
