@@ -3,8 +3,9 @@
     python benchmarks/streaming.py [--streams 1,50,200] [--rounds 8] [--seconds 4] [--litellm PATH]
 
 Every target has one core to itself; the stub model, the client and Refdesk's servers have the other. A round measures every
-target once, the next round in the opposite order; ratios are of the same round. CPU per token is given twice: everything
-divided by tokens (asking, searching and checking included), and per *further* token, from answers of two lengths.
+target once, the next round in the opposite order; ratios are of the same round. CPU per token is given three times: everything
+divided by tokens (asking, searching and checking included); the same without retrieval, whose cost is that of a search for
+passages less that of a request which does nothing; and per *further* token, from answers of two lengths.
 ``--litellm`` is the program of a LiteLLM proxy in an environment of its own. Exits with 1 when a row is void.
 """
 
@@ -27,12 +28,14 @@ from typing import NamedTuple
 import uvloop
 
 import desk as desks
-from load import Request, Stream, Target, load, post
+from load import Asker, Request, Stream, Target, load, post
 from measuring import CoreTime, Ratio, cpu_ns, drift, process_ns, quantile, table
 
 PACE_S = 0.020
 SHORT, LONG = 64, 192
 """Deltas of an answer; the difference tells what a further token costs."""
+SEARCHES = 60
+"""How many searches a round measures, one after the other."""
 WARM_UP_S = 0.5
 SETTLE_S = 0.5
 LOAD_CORE_SHARE_MAX = 0.80
@@ -42,6 +45,8 @@ ERROR_SHARE_MAX = 0.001
 OPENAI_DELTA = re.compile(rb'"content":"([^"]+)"')
 REFDESK_DELTA = re.compile(rb'event: delta\ndata: {"text":"([^"]*)"')
 
+PASSAGES = 8
+"""The default of REFDESK_PASSAGES_MAX."""
 SUBJECTS = ("leave", "travel", "security", "equipment", "parental leave", "expenses", "remote work", "training")
 """What is asked about, in turn: the handbook answers all of it."""
 
@@ -65,6 +70,8 @@ class Row:
     first_s: list[float] = field(default_factory=list)
     gaps_s: list[float] = field(default_factory=list)
     wrongs: list[str] = field(default_factory=list)
+    retrieval_us: list[float] = field(default_factory=list)
+    """CPU of the retrieval for one question."""
     ended: int = 0
 
     def void(self) -> list[str]:
@@ -118,7 +125,36 @@ async def _measure(desk: desks.Desk, targets: Sequence[Target], *, streams: int,
     for number in range(rounds):
         for target, pieces in order if number % 2 == 0 else reversed(order):
             await _once(desk, target, rows[Kind(target.name, pieces)], streams=streams, pieces=pieces, seconds=seconds)
+        for target in targets:
+            if target.name == "refdesk":
+                rows[Kind(target.name, SHORT)].retrieval_us.append(await _retrieval_us(target, desk.key))
     return rows
+
+
+async def _retrieval_us(target: Target, key: str) -> float:
+    """A search for the passages that a question is answered from, less what any request costs."""
+    loop = asyncio.get_running_loop()
+    _, asker = await loop.create_connection(Asker, "127.0.0.1", target.port)
+    live = f"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1:{target.port}\r\n\r\n".encode()
+    searches = [_search(target.port, key, number) for number in range(SEARCHES)]
+    search_us, request_us = [await _cpu_us(target, asker, requests) for requests in (searches, [live] * SEARCHES)]
+    asker.transport.close()
+    return search_us - request_us
+
+
+async def _cpu_us(target: Target, asker: Asker, requests: Sequence[bytes]) -> float:
+    """CPU of the target for one of these requests."""
+    assert target.pid is not None
+    before = cpu_ns(target.pid)
+    for request in requests:
+        asker.begin(request)
+        await asker.ended
+    return (cpu_ns(target.pid) - before) / 1000 / len(requests)
+
+
+def _search(port: int, key: str, number: int) -> bytes:
+    body = json.dumps({"query": _question(number, SHORT), "limit": PASSAGES}).encode()
+    return post(port, "/api/search", body, key=key, accept="application/json")
 
 
 def _lengths(target: str) -> tuple[int, ...]:
@@ -262,7 +298,12 @@ def _report(rows: Rows, *, streams: int) -> bool:
         f"\nper further token: nginx {median(further['nginx']):.1f} µs, refdesk {median(further['refdesk']):.1f} µs, "
         f"refdesk ÷ nginx {ratio}"
     )
-    totals = rows[Kind("refdesk", SHORT)].cpu_us_per_token
+    totals, retrievals = rows[Kind("refdesk", SHORT)].cpu_us_per_token, rows[Kind("refdesk", SHORT)].retrieval_us
+    without = [total - retrieval / SHORT for total, retrieval in zip(totals, retrievals, strict=True)]
+    print(
+        f"without retrieval ({median(retrievals) / 1000:.1f} ms a question): refdesk {median(without):.1f} µs a token, "
+        f"refdesk ÷ nginx {Ratio.of(without, floor.cpu_us_per_token)}"
+    )
     asking = [SHORT * (total - one) / 1000 for total, one in zip(totals, further["refdesk"], strict=True)]
     print(f"per question beside its tokens: refdesk {median(asking):.1f} ms")
     reasons = [f"{kind.target}/{kind.pieces}: {reason}" for kind, row in rows.items() for reason in row.void()]
