@@ -104,18 +104,16 @@ class _Connection(asyncio.Protocol):
 
     def _begin(self, pieces: int) -> None:
         self._stub.calls += 1
-        self._frames = iter(_frames(pieces))
+        self._frames = list(reversed(_frames(pieces)))
         self._at = self._loop.time()
         self._write_next()
 
     def _write_next(self) -> None:
-        frame = next(self._frames, None)
-        if frame is None:
-            return
-        self.transport.write(frame)
+        self.transport.write(self._frames.pop())
         self._stub.deltas += 1
         self._at += self._stub.pace_s
-        self._timer = self._loop.call_at(self._at, self._write_next)
+        if self._frames:  # a timer left behind would hurry the next answer on this connection
+            self._timer = self._loop.call_at(self._at, self._write_next)
 
 
 async def serve(port: int, pace_s: float) -> None:
