@@ -22,8 +22,6 @@ MIGRATIONS = resources.files("refdesk.indexing") / "migrations"
 LETTERS_PER_PAGE_MAX = 200
 LOG_CHARS_MAX = 10_000
 """Of the log that is kept with a dead letter; the end is what tells."""
-REASONS_MAX = 50
-"""Reasons that are told apart when letters are grouped."""
 _LAST_ID = (1 << 63) - 1
 
 
