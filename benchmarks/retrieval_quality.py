@@ -29,7 +29,8 @@ from refdesk.app.embedded.stack import StackOptions, running_stack
 from refdesk.contracts.access import EVERYONE, Scope
 from refdesk.index import pgvector
 from refdesk.index.chunks import Chunk, IndexedDocument, embedded_text
-from refdesk.index.pgvector import MIGRATIONS, PgvectorIndex, open_generation
+from refdesk.index.generations import MIGRATIONS, open_generation
+from refdesk.index.pgvector import PgvectorIndex
 from refdesk.index.ranking import Candidate
 from refdesk.outside.embedding import Embedder, Vectors, open_packaged_embedder
 from refdesk.outside.postgres import migrate, open_pool

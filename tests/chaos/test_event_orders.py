@@ -24,7 +24,8 @@ from tests.support.embedding_server import DIMENSIONS, by_hash
 
 from refdesk.contracts.events import DocumentChanged, DocumentDeleted
 from refdesk.index.chunks import Chunk, content_hash
-from refdesk.index.pgvector import MIGRATIONS, Generation, PgvectorIndex, Vectors, open_generation
+from refdesk.index.generations import MIGRATIONS, Generation, open_generation
+from refdesk.index.pgvector import PgvectorIndex, Vectors
 from refdesk.indexing.batching import EmbeddingBatcher
 from refdesk.indexing.chunking import chunk
 from refdesk.indexing.parsed import Block, ParsedDocument

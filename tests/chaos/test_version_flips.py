@@ -13,11 +13,12 @@ from tests.chaos.writers import Tell
 from tests.support.embedding_server import DIMENSIONS, by_hash
 from tests.support.running import until
 
-from refdesk.app.services.models import CHUNKING_VERSION
+from refdesk.app.services.generations import CHUNKING_VERSION
 from refdesk.contracts.access import Scope
 from refdesk.contracts.answers import Filters
 from refdesk.index.chunks import Passage
-from refdesk.index.pgvector import PgvectorIndex, open_generation
+from refdesk.index.generations import open_generation
+from refdesk.index.pgvector import PgvectorIndex
 from refdesk.outside.postgres import open_pool
 
 EVERYTHING = Scope(readers=(), everything=True)

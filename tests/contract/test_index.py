@@ -14,7 +14,8 @@ from refdesk.contracts.answers import Filters
 from refdesk.contracts.errors import ConfigurationError, Unavailable
 from refdesk.index import halfvec, pgvector
 from refdesk.index.chunks import Chunk, IndexedDocument, content_hash
-from refdesk.index.pgvector import CHANNEL, MIGRATIONS, PgvectorIndex, Vectors, open_generation
+from refdesk.index.generations import MIGRATIONS, open_generation
+from refdesk.index.pgvector import CHANNEL, PgvectorIndex, Vectors
 from refdesk.outside.postgres import listen, migrate, open_pool, transaction
 
 DIMENSIONS = 16

@@ -17,9 +17,10 @@ import aiohttp
 from aiohttp import web
 
 from refdesk.contracts.events import DocumentChanged, DocumentDeleted, encode
-from refdesk.index import pgvector
+from refdesk.index import generations
 from refdesk.index.chunks import Chunk
-from refdesk.index.pgvector import PgvectorIndex, open_generation
+from refdesk.index.generations import open_generation
+from refdesk.index.pgvector import PgvectorIndex
 from refdesk.indexing.batching import EmbeddingBatcher
 from refdesk.indexing.chunking import chunk
 from refdesk.indexing.content import Contents
@@ -146,7 +147,7 @@ async def open_indexing_desk(
         ParserPool() as parsers,
     ):
         await broker.ensure_streams()
-        await migrate(pool, pgvector.MIGRATIONS)
+        await migrate(pool, generations.MIGRATIONS)
         await migrate(pool, MIGRATIONS)
         generation = await open_generation(
             pool, model=embedder.name, dimensions=embedder.dimensions, chunking="structure-200"

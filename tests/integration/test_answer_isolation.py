@@ -14,9 +14,7 @@ from tests.support.embedding_server import alike, embedding_server
 from tests.support.scripted_llm import say
 
 from refdesk.app.embedded.stack import StackUrls
-from refdesk.app.services.models import open_embedder, open_index
 from refdesk.contracts.access import Principal
-from refdesk.outside.postgres import open_pool
 
 PRINCIPALS = [Principal(id=f"p{number:02}", groups=(f"team{number:02}",)) for number in range(50)]
 DOCUMENTS_EACH = 2
@@ -56,12 +54,6 @@ async def secrets(servers: StackUrls, tmp_path_factory: pytest.TempPathFactory) 
         url = await stack.enter_async_context(embedding_server(alike))
         settings = {"embedding_url": url, "embedding_model": "constant", "similarity_min": 0.0}
         desk = await stack.enter_async_context(own_desk(servers, tmp_path_factory, valkey_number=10, **settings))
-        embedder = await stack.enter_async_context(open_embedder(desk.settings, threads=1))
-        pool = await stack.enter_async_context(
-            open_pool(str(desk.settings.index_database_url), name="test constant index", size_max=2)
-        )
-        index, _ = await open_index(pool, embedder)
-        desk = dataclasses.replace(desk, index=index, embedder=embedder)
         documents = await _fill(desk)
         desk.llm.default = say("", echo=True)
         yield Secrets(await stack.enter_async_context(desk.assistant_here()), desk, documents)

@@ -28,12 +28,12 @@ from refdesk.app.embedded.stack import StackUrls, with_database
 from refdesk.app.keys import ApiKeys
 from refdesk.app.services import assistant
 from refdesk.app.services.common import open_keys
-from refdesk.app.services.models import open_index
+from refdesk.app.services.generations import open_generations
 from refdesk.app.settings import Settings, to_environment
 from refdesk.contracts.access import Principal
 from refdesk.index.chunks import Chunk, IndexedDocument, embedded_text
 from refdesk.index.pgvector import PgvectorIndex
-from refdesk.outside.embedding import Embedder, open_packaged_embedder
+from refdesk.outside.embedding import Embedder
 from refdesk.outside.http import create_app
 from refdesk.outside.postgres import open_pool
 from tests.integration.documents_desk import Desk as Documents
@@ -386,8 +386,7 @@ async def open_answer_desk(
             }
         )
         pool = await enter(open_pool(database_url, name="test index", size_max=4))
-        embedder = await enter(open_packaged_embedder(models / "models"))
-        index, _ = await open_index(pool, embedder)
+        opened = await (await enter(open_generations(pool, settings, threads=1))).active()
         keys = await enter(open_keys(settings))
         session = await enter(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
-        yield AnswerDesk(settings, llm, documents, index, embedder, keys, session, folder)
+        yield AnswerDesk(settings, llm, documents, opened.index, opened.embedder, keys, session, folder)

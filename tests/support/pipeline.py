@@ -13,9 +13,10 @@ from psycopg_pool import AsyncConnectionPool
 from refdesk.contracts.access import Principal
 from refdesk.documents.relay import Relay
 from refdesk.documents.states import StateConsumer
-from refdesk.index import pgvector
+from refdesk.index import generations
+from refdesk.index.generations import Generation, open_generation
 from refdesk.index.manifest import IndexManifest
-from refdesk.index.pgvector import Generation, PgvectorIndex, open_generation
+from refdesk.index.pgvector import PgvectorIndex
 from refdesk.indexing.batching import EmbeddingBatcher
 from refdesk.indexing.chunking import chunk
 from refdesk.indexing.content import Contents
@@ -52,6 +53,9 @@ class Pipeline:
     letters: DeadLetters
     worker: Worker
     reconciler: Reconciler
+
+    async def reconcilers(self) -> list[Reconciler]:
+        return [self.reconciler]
 
     async def call(
         self, method: str, path: str, *, by: Principal = ADMINISTRATOR, expect: int = 200, **options: Any
@@ -95,7 +99,7 @@ async def open_pipeline(
         broker = await enter(Broker.connect(nats.url, name="test", streams=StreamSettings(bytes_max=64 << 20)))
         await broker.ensure_streams()
         pool = await enter(open_pool(index_url, name="test index"))
-        await migrate(pool, pgvector.MIGRATIONS)
+        await migrate(pool, generations.MIGRATIONS)
         await migrate(pool, MIGRATIONS)
         generation = await open_generation(
             pool, model=embedder.name, dimensions=embedder.dimensions, chunking="structure-200"
@@ -118,7 +122,13 @@ async def open_pipeline(
         reconciler = Reconciler(
             index=index, holdings=IndexManifest(pool, generation), manifests=manifests, settle_s=0.0
         )
-        routes = OperationRoutes(letters=letters, replays=Replays(letters, manifests=manifests), reconciler=reconciler)
+
+        async def reconcilers() -> list[Reconciler]:
+            return [reconciler]
+
+        routes = OperationRoutes(
+            letters=letters, replays=Replays(letters, manifests=manifests), reconcilers=reconcilers
+        )
         url = await enter(serving(create_app(routes.endpoints(), authenticate=authenticate)))
         relay = Relay(documents.outbox, broker=broker, database_url=documents.database_url)
         await enter(running(relay.run, StateConsumer(documents.store, broker=broker).run, worker.run))

@@ -106,7 +106,7 @@ class TestPackagedEmbedder:
 
     async def test_a_broken_model_file_is_made_anew(self, tmp_path: Path) -> None:
         """A cached file that does not load is no reason not to start."""
-        file = tmp_path / f"{PackagedEmbedder.name}-{embedding.GRAPH_VERSION}.onnx"
+        file = tmp_path / f"{embedding.INT8}-{embedding.GRAPH_VERSION}.onnx"
         file.write_bytes(b"not a model")
         async with open_packaged_embedder(tmp_path) as embedder:
             assert (await embedder.embed(["one"])).shape == (1, 384)
@@ -116,7 +116,7 @@ class TestPackagedEmbedder:
         weights = tmp_path / "model.safetensors"
         weights.write_bytes(b"\0" * 64)
         with pytest.raises(ConfigurationError, match="sha256"):
-            await embedding._convert(weights, tmp_path / "model.onnx")
+            await embedding._convert(weights, tmp_path / "model.onnx", precision="int8")
 
     def test_embedding_does_not_load_the_converter(self, packaged: PackagedEmbedder) -> None:
         """`onnx` and torch stay out of a process that embeds."""

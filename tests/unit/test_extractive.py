@@ -12,7 +12,7 @@ from refdesk.outside.embedding import open_packaged_embedder
 @pytest.fixture(scope="module")
 async def extractor(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Extractor]:
     async with open_packaged_embedder(tmp_path_factory.mktemp("models"), threads=1) as embedder:
-        yield Extractor(embedder)
+        yield Extractor(embedder.embed)
 
 
 def source(passage: str, *, n: int = 1, title: str = "Travel Policy") -> Source:

@@ -115,7 +115,8 @@ def flight(
     passages = [(p.document_id, p.version, p.ordinal, p.document_id in evidence.stale) for p in evidence.passages]
     shared = _digest((passages, turns, model, output_tokens_max, PROMPT_VERSION))
     own = _digest((normalised(question.question), shared))
-    return Flight(own=f"refdesk:flight:{own}", shared=f"refdesk:similar:{shared}")
+    similar = f"refdesk:similar:{evidence.generation}:{shared}"  # vectors of one model only
+    return Flight(own=f"refdesk:flight:{own}", shared=similar)
 
 
 def normalised(question: str) -> str:

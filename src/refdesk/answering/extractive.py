@@ -20,7 +20,7 @@ import msgspec
 from refdesk.answering.grounding import content_words, numbers, split_sentences
 from refdesk.contracts.answers import Source
 from refdesk.index.chunks import HEADING_SEPARATOR, place
-from refdesk.outside.embedding import Embedder
+from refdesk.outside.embedding import Embed
 
 MODEL_NAME = "extractive"
 
@@ -65,15 +65,17 @@ class Quote(msgspec.Struct, frozen=True):
 
 
 class Extractor:
-    def __init__(self, embedder: Embedder) -> None:
-        self._embedder = embedder
+    """``embed`` as an Embedder's; which model it is does not matter, as long as one call is answered by one."""
+
+    def __init__(self, embed: Embed) -> None:
+        self._embed = embed
 
     async def quotes(self, question: str, sources: Sequence[Source]) -> list[Quote]:
         """The sentences that answer best, in the order to show them; empty when the evidence is weak."""
         shares = _word_shares(question, [found for source in sources for found in _candidates(source)])
         if not shares:
             return []
-        vectors = await self._embedder.embed([question, *(candidate.embedded() for candidate, _ in shares)])
+        vectors = await self._embed([question, *(candidate.embedded() for candidate, _ in shares)])
         similarities = (vectors[1:] @ vectors[0]).tolist()
         quotes = [
             Quote(candidate.text, candidate.source.n, similarity + WORDS_WEIGHT * share, similarity)

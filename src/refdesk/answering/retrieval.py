@@ -19,9 +19,9 @@ from refdesk.contracts.answers import Filters, Hit, Source
 from refdesk.contracts.documents import FreshnessToken
 from refdesk.contracts.errors import NotYetSearchable
 from refdesk.index.chunks import Passage
-from refdesk.index.pgvector import PgvectorIndex
+from refdesk.index.opened import Opened, OpenGenerations
 from refdesk.outside import telemetry, tracing
-from refdesk.outside.embedding import Embedder, Vectors
+from refdesk.outside.embedding import Vectors
 from refdesk.outside.http_client import HttpClient
 
 logger = logging.getLogger(__name__)
@@ -99,7 +99,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """What was found for one question. ``embed_s`` and ``retrieve_s`` are seconds spent."""
 
     vector: Vectors
-    """The question's embedding: (dimensions,) float32, L2-normalised."""
+    """The question's embedding: (dimensions,) float32, L2-normalised; by the model of this generation of the index."""
+    generation: int
     passages: tuple[Passage, ...]
     stale: frozenset[str]
     """Ids of documents of which a newer version is on its way."""
@@ -128,9 +129,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Retrieval:
-    def __init__(self, *, index: PgvectorIndex, embedder: Embedder, truth: SourceOfTruth) -> None:
-        self._index = index
-        self._embedder = embedder
+    def __init__(self, *, generations: OpenGenerations, truth: SourceOfTruth) -> None:
+        self._generations = generations
         self._truth = truth
 
     async def gather(self, text: str, *, scope: Scope, filters: Filters, limit: int) -> Evidence:
@@ -141,17 +141,20 @@ class Retrieval:
             "gen_ai.request.top_k": limit,
         }
         with tracing.span(tracing.RETRIEVAL, kind=tracing.SpanKind.CLIENT, attributes=attributes):
-            return await self._gather(text, scope=scope, filters=filters, limit=limit)
+            return await self._generations.on_active(
+                lambda opened: self._gather(opened, text, scope=scope, filters=filters, limit=limit)
+            )
 
-    async def _gather(self, text: str, *, scope: Scope, filters: Filters, limit: int) -> Evidence:
+    async def _gather(self, opened: Opened, text: str, *, scope: Scope, filters: Filters, limit: int) -> Evidence:
         started = time.monotonic()
-        with telemetry.embedding(self._embedder.name, provider=self._embedder.provider):
-            vector = (await self._embedder.embed([text]))[0]
+        with telemetry.embedding(opened.embedder.name, provider=opened.embedder.provider):
+            vector = (await opened.embedder.embed([text]))[0]
         embedded = time.monotonic()
-        found = await self._index.search(text, vector, scope=scope, filters=filters, limit=limit)
+        found = await opened.index.search(text, vector, scope=scope, filters=filters, limit=limit)
         truth = await self._truth.standing(list({passage.document_id for passage in found}), scope=scope)
         measured: dict[str, Any] = {
             "vector": vector,
+            "generation": opened.generation.id,
             "embed_s": embedded - started,
             "retrieve_s": time.monotonic() - embedded,
         }
@@ -177,7 +180,9 @@ class Retrieval:
 
         None when the Document Service does not answer in time.
         """
-        truth, index = await asyncio.gather(self._truth.standing([], scope=NOTHING), self._index.epoch())
+        truth, index = await asyncio.gather(
+            self._truth.standing([], scope=NOTHING), self._generations.on_active(lambda opened: opened.index.epoch())
+        )
         return None if truth is None else f"{truth.epoch}/{index}"
 
     async def still_readable(self, document_id: str, *, scope: Scope) -> bool:
@@ -200,7 +205,9 @@ class Retrieval:
             await asyncio.sleep(WAIT_POLL_S)
 
     async def _missing(self, wanted: dict[str, int]) -> list[str]:
-        versions = await self._index.versions(list(wanted)) if wanted else {}
+        if not wanted:
+            return []
+        versions = await self._generations.on_active(lambda opened: opened.index.versions(wanted))
         return [
             f"{document_id}@{version}"
             for document_id, version in wanted.items()

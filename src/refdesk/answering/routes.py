@@ -31,7 +31,7 @@ from refdesk.contracts.answers import (
     Usage,
 )
 from refdesk.contracts.errors import InvalidRequest, NotFound
-from refdesk.index.pgvector import PgvectorIndex
+from refdesk.index.opened import OpenGenerations
 from refdesk.outside.http import Endpoint, Json, SocketEndpoint, read_json
 from refdesk.outside.sse import EventStream, while_connected
 
@@ -95,10 +95,10 @@ class FinishedAnswer(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 class AnswerRoutes:
     def __init__(
-        self, *, assistant: Assistant, index: PgvectorIndex, feedback: FeedbackStore, send_timeout_s: float
+        self, *, assistant: Assistant, generations: OpenGenerations, feedback: FeedbackStore, send_timeout_s: float
     ) -> None:
         self._assistant = assistant
-        self._index = index
+        self._generations = generations
         self._feedback = feedback
         self._send_timeout_s = send_timeout_s
 
@@ -218,7 +218,9 @@ class AnswerRoutes:
 
     async def passages(self, request: Request, principal: Principal) -> ASGIApp:
         document_id = request.path_params["document_id"]
-        found = await self._index.passages(document_id, scope=principal.scope)
+        found = await self._generations.on_active(
+            lambda opened: opened.index.passages(document_id, scope=principal.scope)
+        )
         if found is None or not await self._assistant.still_readable(document_id, principal):
             raise NotFound
         document, chunks = found

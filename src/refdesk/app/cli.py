@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, str] = {
     "search": "refdesk.app.commands.search:command",
     "status": "refdesk.app.commands.status:command",
     "reconcile": "refdesk.app.commands.reconcile:command",
+    "reindex": "refdesk.app.commands.reindex:command",
     "dead-letters": "refdesk.app.commands.dead_letters:command",
     "keys": "refdesk.app.commands.keys:command",
     "doctor": "refdesk.app.commands.doctor:command",

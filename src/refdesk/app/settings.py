@@ -123,7 +123,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     embedding_threads: Count = 1
     """Threads an indexer embeds with. One per core is best; the laptop keeps one core for people."""
 
-    # the embedding model (unset: the packaged all-MiniLM-L6-v2)
+    # the embedding model (unset: the packaged all-MiniLM-L6-v2). The index keeps the one it has until `refdesk reindex`
     embedding_url: str | None = None
     """Base URL of an OpenAI-compatible API that serves `/embeddings`. Needs `embedding_model`."""
     embedding_model: str | None = None
@@ -132,6 +132,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The key that URL asks for, if it does."""
     embedding_tokens_max: Count = 512
     """How many tokens of a text that model reads."""
+    embedding_previous_url: str | None = None
+    """The server of the model that the index still has, while it moves to the one at `embedding_url`."""
+    embedding_previous_api_key: str | None = None
+    """The key that server asks for, if it does."""
 
     # the language model (unset: answers are quoted from the documents)
     llm_url: str | None = None
@@ -192,7 +196,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return (self.content_dir or self.data_dir / "content").expanduser()
 
 
-SECRETS = frozenset({"operator_key", "api_key", "llm_api_key", "embedding_api_key"})
+SECRETS = frozenset({"operator_key", "api_key", "llm_api_key", "embedding_api_key", "embedding_previous_api_key"})
 """Shown as dots by `refdesk doctor`; so are passwords inside URLs."""
 
 DOTS = "••••••"

@@ -121,6 +121,10 @@ class ManifestEntry(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     deleted: bool
     state: State
+    title: str
+    media_type: str
+    filename: str | None
+    url: str | None
     readers: tuple[str, ...]
     tags: tuple[str, ...]
     content_sha256: str

@@ -4,17 +4,15 @@ The index applies only what is newer than what it has. A row that is wrong at th
 for ever; `reopen` lowers the version it claims, so that the current one counts as newer and is applied as any other.
 """
 
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 from importlib.resources import files
 from typing import Any
 
 import msgspec
-from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
-from refdesk.index.pgvector import Generation
+from refdesk.index.generations import Generation, Role, enter, enter_to_change
 from refdesk.outside.postgres import load_queries, transaction
 
 
@@ -32,11 +30,15 @@ class Holding(msgspec.Struct, frozen=True):
 
 
 class IndexManifest:
-    """The holdings of one generation. Every method raises Unavailable when PostgreSQL does not answer."""
+    """The holdings of one generation. Every method raises Unavailable when PostgreSQL does not answer.
 
-    def __init__(self, pool: AsyncConnectionPool, generation: Generation) -> None:
+    With ``role``, also when the generation has not that role any more (GenerationMoved).
+    """
+
+    def __init__(self, pool: AsyncConnectionPool, generation: Generation, *, role: Role | None = None) -> None:
         self._pool = pool
-        self._schema = generation.schema
+        self._generation = generation
+        self._role = role
         self._queries = load_queries(files("refdesk.index") / "manifest.sql")
 
     async def page(self, *, after: int = 0, count: int) -> list[Holding]:
@@ -54,7 +56,8 @@ class IndexManifest:
         What is not whole leaves the search until it is applied anew; what is stays searchable.
         """
         values = {"key": seen.key, "seen_version": seen.version, "version": version, "readers": list(readers)}
-        async with self._entered() as connection:
+        async with transaction(self._pool) as connection:
+            await enter_to_change(connection, self._generation, role=self._role)
             cursor = await connection.execute(self._queries.reopen, values)
             if await cursor.fetchone() is None:
                 return False
@@ -64,12 +67,7 @@ class IndexManifest:
         return True
 
     async def _fetch(self, query: bytes, values: dict[str, Any]) -> list[Holding]:
-        async with self._entered() as connection, connection.cursor(row_factory=dict_row) as cursor:
+        async with transaction(self._pool) as connection, connection.cursor(row_factory=dict_row) as cursor:
+            await enter(connection, self._generation, role=self._role)
             await cursor.execute(query, values)
             return [msgspec.convert(row, Holding) for row in await cursor.fetchall()]
-
-    @asynccontextmanager
-    async def _entered(self) -> AsyncIterator[AsyncConnection]:
-        async with transaction(self._pool) as connection:
-            await connection.execute(self._queries.enter, {"schema": self._schema})
-            yield connection

@@ -1,8 +1,5 @@
 -- What the index holds of each document, for comparing it with the Document Service. Tables are a generation's, which
--- `enter` puts first in the search path.
-
--- name: enter
-SELECT set_config('search_path', %(schema)s || ', ' || current_setting('search_path'), true)
+-- comes first in the search path (`generations.enter`).
 
 -- name: page
 -- In the order of keys; not what is only staged. `whole` is whether all is there that a search needs: as many chunks as were written, a vector for

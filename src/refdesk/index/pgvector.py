@@ -10,7 +10,7 @@ transaction, all statements of a search see one snapshot: no search ever sees ha
 gone with the commit. Whoever may read few chunks gets exact arms; whoever may read many gets the graph and pruned
 postings, and the exact arm again should the graph not have brought enough.
 
-What it does not do: swap generations, purge tombstones (a row each), or rank beyond the two arms.
+What it does not do: choose among generations (`generations`), purge tombstones (a row each), or rank beyond the two arms.
 """
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -26,21 +26,18 @@ from psycopg_pool import AsyncConnectionPool
 
 from refdesk.contracts.access import Scope
 from refdesk.contracts.answers import Filters
-from refdesk.contracts.errors import ConfigurationError, DocumentRejected
+from refdesk.contracts.errors import DocumentRejected
 from refdesk.index import halfvec
 from refdesk.index.chunks import Chunk, IndexedDocument, Passage, content_hash
+from refdesk.index.generations import Generation, Role, enter, enter_to_change
 from refdesk.index.ranking import Candidate, CommonTerms, Corpus, Term, fuse, split_by_rarity, weight
 from refdesk.index.statements import one as _one
 from refdesk.index.statements import row as _row
 from refdesk.index.statements import rows as _rows
 from refdesk.outside.postgres import load_queries, transaction
 
-MIGRATIONS = files("refdesk.index") / "migrations"
 CHANNEL = "refdesk_index"
 """Where a commit is announced, as ``<document_id>@<version>``."""
-
-PGVECTOR_VERSION_MIN = (0, 8, 0)
-"""The first with iterative index scans, without which a filtered search comes back short."""
 
 DEPTH_MIN = 50
 """How many chunks each arm brings to the fusion, at least; or twice what was asked for."""
@@ -74,57 +71,18 @@ Access = dict[str, Any]
 Vectors = NDArray[np.float32]
 
 
-class Generation(msgspec.Struct, frozen=True, kw_only=True):
-    """What makes vectors and postings comparable, and the schema they live in.
-
-    ``text_search`` is a PostgreSQL text search configuration: stemming and stop words.
-    """
-
-    id: int
-    model: str
-    dimensions: int
-    chunking: str
-    text_search: str
-
-    @property
-    def schema(self) -> str:
-        return f"generation_{self.id}"
-
-
-async def open_generation(
-    pool: AsyncConnectionPool, *, model: str, dimensions: int, chunking: str, text_search: str = "english"
-) -> Generation:
-    """Find the generation of these settings, or create it. Needs the migrations. Safe from many processes at once.
-
-    Raises `ConfigurationError` when pgvector is too old or the text search configuration does not exist.
-    """
-    settings: dict[str, Any] = {
-        "model": model,
-        "dimensions": dimensions,
-        "chunking": chunking,
-        "text_search": text_search,
-    }
-    async with transaction(pool) as connection:
-        await connection.execute(_queries.lock_generations)
-        await _check_server(connection, text_search)
-        row = await _row(connection, _queries.find_generation, settings)
-        if row is None:
-            (generation,) = await _one(connection, _queries.add_generation, settings)
-            await connection.execute(_queries.create_generation, {"generation": generation, "dimensions": dimensions})
-        else:
-            (generation,) = row
-    return Generation(id=generation, **settings)
-
-
 class PgvectorIndex:
     """The index of one generation. Safe to use from many tasks and processes.
 
-    Every method raises `Unavailable` when PostgreSQL does not answer; nothing is half done then.
+    With ``role``, every method first makes sure, in its own transaction, that the generation still has it, and raises
+    `GenerationMoved` when it does not; the active one's changes also wait for a swap. Every method raises `Unavailable`
+    when PostgreSQL does not answer; nothing is half done then.
     """
 
-    def __init__(self, pool: AsyncConnectionPool, generation: Generation) -> None:
+    def __init__(self, pool: AsyncConnectionPool, generation: Generation, *, role: Role | None = None) -> None:
         self._pool = pool
         self._generation = generation
+        self._role = role
         self._common = CommonTerms()
 
     async def stage(self, document_id: str, version: int, hashes: Sequence[bytes], vectors: Vectors) -> bool:
@@ -246,20 +204,24 @@ class PgvectorIndex:
     @asynccontextmanager
     async def _read(self) -> AsyncIterator[AsyncConnection]:
         async with transaction(self._pool) as connection:
-            await connection.execute(_queries.enter, {"schema": self._generation.schema})
+            await enter(connection, self._generation, role=self._role)
             yield connection
 
-    _change = _read
+    @asynccontextmanager
+    async def _change(self) -> AsyncIterator[AsyncConnection]:
+        async with transaction(self._pool) as connection:
+            await enter_to_change(connection, self._generation, role=self._role)
+            yield connection
 
     @asynccontextmanager
     async def _snapshot(self) -> AsyncIterator[AsyncConnection]:
         async with transaction(self._pool) as connection:
             async with connection.pipeline():
                 await connection.execute(_queries.begin_snapshot)
-                await connection.execute(_queries.enter, {"schema": self._generation.schema})
                 await connection.execute(
                     _queries.tune_search, {"ef_search": EF_SEARCH, "scan_tuples_max": SCAN_TUPLES_MAX}
                 )
+                await enter(connection, self._generation, role=self._role)
             yield connection
 
     async def _write_chunks(
@@ -328,18 +290,6 @@ class Sizes(NamedTuple):
     removed: bool
     chunks: int
     terms: int
-
-
-async def _check_server(connection: AsyncConnection, text_search: str) -> None:
-    row = await _row(connection, _queries.extension_version, {})
-    version = tuple(int(part) for part in str(row[0]).split(".")) if row else ()
-    if version < PGVECTOR_VERSION_MIN:
-        raise ConfigurationError(f"The database has pgvector {row[0] if row else 'not at all'}; 0.8.0 is the least.")
-    (exists,) = await _one(connection, _queries.text_search_exists, {"text_search": text_search})
-    if not exists:
-        raise ConfigurationError(
-            f"PostgreSQL has no text search configuration {text_search!r}; \\dF in psql lists them."
-        )
 
 
 async def _differs(connection: AsyncConnection, key: int, chunks: Sequence[Chunk], hashes: Sequence[bytes]) -> bool:

@@ -1,37 +1,8 @@
--- The index in PostgreSQL. Tables are those of a generation's schema, which `enter` puts first in the search path.
-
--- name: lock_generations
--- One process creates a generation, the others wait and find it.
-SELECT pg_advisory_xact_lock(hashtextextended('refdesk.generations', 0))
-
--- name: extension_version
-SELECT extversion FROM pg_extension WHERE extname = 'vector'
-
--- name: text_search_exists
-SELECT EXISTS (SELECT FROM pg_ts_config WHERE cfgname = %(text_search)s AND pg_ts_config_is_visible(oid))
-
--- name: find_generation
--- Index: the table's unique key.
-SELECT id FROM generations
-WHERE (model, dimensions, chunking, text_search) = (%(model)s, %(dimensions)s, %(chunking)s, %(text_search)s)
-
--- name: add_generation
-INSERT INTO generations (model, dimensions, chunking, text_search)
-VALUES (%(model)s, %(dimensions)s, %(chunking)s, %(text_search)s)
-RETURNING id
-
--- name: create_generation
-SELECT create_generation(%(generation)s::integer, %(dimensions)s::integer)
+-- The index in PostgreSQL. Tables are those of a generation's schema, which comes first in the search path (`generations.enter`).
 
 -- name: begin_snapshot
 -- Must be the first statement of its transaction: all that follows sees one state of the index.
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY
-
--- name: enter
--- For this transaction: the generation's schema, and plans made for the values at hand, since the scope decides them.
-SELECT set_config('search_path', %(schema)s || ', ' || current_setting('search_path'), true),
-       set_config('plan_cache_mode', 'force_custom_plan', true),
-       set_config('jit', 'off', true)
 
 -- name: tune_search
 -- Iterative: a scan that meets too few readable rows goes on, up to a bound.

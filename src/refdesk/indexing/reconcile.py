@@ -18,7 +18,7 @@ What it does *not* do: compare the text of chunks or the values of vectors.
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from importlib import resources
 from typing import Literal, get_args
 
@@ -27,7 +27,9 @@ from psycopg_pool import AsyncConnectionPool
 
 from refdesk.contracts.documents import ManifestEntry
 from refdesk.contracts.errors import InvalidRequest, Unavailable
+from refdesk.index.generations import Live, Role
 from refdesk.index.manifest import Holding, IndexManifest
+from refdesk.index.opened import OpenGenerations
 from refdesk.index.pgvector import PgvectorIndex
 from refdesk.indexing.manifests import ENTRIES_MAX, Manifests
 from refdesk.outside import telemetry
@@ -84,17 +86,34 @@ class _Difference(msgspec.Struct, frozen=True):
         assert known is not None
         return known.document_id
 
+    @property
+    def claimed(self) -> bool:
+        """Whether the index claims to have what it has not: nobody will bring it."""
+        holding, entry = self.holding, self.entry
+        return holding is not None and (entry is None or holding.version >= entry.version)
+
 
 class Reconciler:
-    """Raises Unavailable when the index database or the Document Service does not answer; what was mended stays mended."""
+    """Raises Unavailable when the index database or the Document Service does not answer; what was mended stays mended.
+
+    ``beside``: the generation is not the active one. What it lacks, re-embedding brings it, also after its claim was lowered:
+    that is no drift, and nothing is told again.
+    """
 
     def __init__(
-        self, *, index: PgvectorIndex, holdings: IndexManifest, manifests: Manifests, settle_s: float = SETTLE_S
+        self,
+        *,
+        index: PgvectorIndex,
+        holdings: IndexManifest,
+        manifests: Manifests,
+        settle_s: float = SETTLE_S,
+        beside: bool = False,
     ) -> None:
         self._index = index
         self._holdings = holdings
         self._manifests = manifests
         self._settle_s = settle_s
+        self._beside = beside
 
     async def reconcile(self, *, dry_run: bool = False) -> Report:
         """A whole pass."""
@@ -161,6 +180,8 @@ class Reconciler:
 
     async def _finish(self, differences: list[_Difference], *, checked: int, dry_run: bool) -> Step:
         """Keep what still is so at another look; mend it unless this is a dry run."""
+        if self._beside:
+            differences = [difference for difference in differences if difference.claimed]
         now = await self._holdings.of(difference.document_id for difference in differences) if differences else {}
         real = [difference for difference in differences if now.get(difference.document_id) == difference.holding]
         repaired = 0 if dry_run or not real else await self._repair(real)
@@ -175,6 +196,8 @@ class Reconciler:
                 repaired += await self._remove(difference)
             elif await self._reopen(difference) and difference.entry is not None:
                 to_tell.append(difference.entry)
+        if self._beside:
+            return repaired + len(to_tell)
         return repaired + len(await self._manifests.retell(entry.token for entry in to_tell))
 
     async def _remove(self, orphan: _Difference) -> bool:
@@ -202,12 +225,46 @@ def _fault(entry: ManifestEntry, holding: Holding | None) -> Kind | None:
     return None if whole and set(holding.tags) == set(entry.tags) else "damaged"
 
 
+def _sum(reports: list[Report]) -> Report:
+    found: Counter[str] = Counter(dict.fromkeys(get_args(Kind), 0))
+    for report in reports:
+        found.update(report.found)
+    return Report(
+        checked=sum(report.checked for report in reports),
+        found=dict(found),
+        repaired=sum(report.repaired for report in reports),
+    )
+
+
+Reconcilers = Callable[[], Awaitable[list[Reconciler]]]
+"""One per generation of the index, the active one's first."""
+
+
+def reconcilers(pool: AsyncConnectionPool, generations: OpenGenerations, manifests: Manifests) -> Reconcilers:
+    """Of the generations that there are when it is called."""
+
+    async def of_each() -> list[Reconciler]:
+        return [await of(live) for live in await generations.record.live()]
+
+    async def of(live: Live) -> Reconciler:
+        opened = await generations.open(live)
+        role: Role = "active" if live.active else "beside"
+        return Reconciler(
+            index=opened.index if live.active else opened.beside,
+            holdings=IndexManifest(pool, opened.generation, role=role),
+            manifests=manifests,
+            beside=not live.active,
+        )
+
+    return of_each
+
+
 class Schedule:
     """A pass every ``interval_s``, by whichever process comes first: the index database remembers the last one."""
 
-    def __init__(self, pool: AsyncConnectionPool, reconciler: Reconciler, *, interval_s: float) -> None:
+    def __init__(self, pool: AsyncConnectionPool, reconcilers: Reconcilers, *, interval_s: float) -> None:
         self._pool = pool
-        self._reconciler = reconciler
+        self._reconcilers = reconcilers
         self._interval_s = interval_s
         self._queries = load_queries(resources.files("refdesk.indexing") / "reconcile.sql")
 
@@ -226,7 +283,8 @@ class Schedule:
         """One pass, if ``interval_s`` have gone by since the last one began anywhere."""
         if not await self._claim():
             return None
-        report = await self._reconciler.reconcile()
+        reports = [await reconciler.reconcile() for reconciler in await self._reconcilers()]
+        report = _sum(reports)
         for kind, count in report.found.items():
             telemetry.index_drift.labels(kind).set(count)
         level = logging.WARNING if any(report.found.values()) else logging.INFO

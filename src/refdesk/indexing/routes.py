@@ -11,13 +11,15 @@ from starlette.types import ASGIApp
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import InvalidRequest, NotFound
 from refdesk.indexing.dead_letters import LETTERS_PER_PAGE_MAX, DeadLetter, DeadLetters
-from refdesk.indexing.reconcile import Reconciler, Step
+from refdesk.indexing.reconcile import Reconcilers, Step
 from refdesk.indexing.replays import Outcome, Replayed, Replays, open_letter
 from refdesk.outside.http import Endpoint, Json, query_int, read_json
 
 PAGE_DEFAULT = 50
 PAYLOAD_CHARS_SHOWN_MAX = 10_000
 ID_MAX = (1 << 63) - 1
+
+BESIDE = "beside/"
 
 _LETTERS = "/api/dead-letters"
 
@@ -78,10 +80,10 @@ class ReconcileRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class OperationRoutes:
     """Needs the index database; retrying and comparing also need the Document Service."""
 
-    def __init__(self, *, letters: DeadLetters, replays: Replays, reconciler: Reconciler) -> None:
+    def __init__(self, *, letters: DeadLetters, replays: Replays, reconcilers: Reconcilers) -> None:
         self._letters = letters
         self._replays = replays
-        self._reconciler = reconciler
+        self._reconcilers = reconcilers
 
     def endpoints(self) -> list[Endpoint]:
         one = _LETTERS + "/{id}"
@@ -136,7 +138,21 @@ class OperationRoutes:
 
     async def reconcile(self, request: Request, _: Principal) -> ASGIApp:
         wanted = await read_json(request, ReconcileRequest)
-        return Json(await self._reconciler.step(wanted.cursor, dry_run=wanted.dry_run))
+        return Json(await self._step(wanted.cursor, dry_run=wanted.dry_run))
+
+    async def _step(self, cursor: str | None, *, dry_run: bool) -> Step:
+        """The active generation's pages, then those of the one beside it, whose cursors begin with ``BESIDE``."""
+        active, *beside = await self._reconcilers()
+        if cursor is None or not cursor.startswith(BESIDE):
+            step = await active.step(cursor, dry_run=dry_run)
+            if step.next_cursor is None and beside:
+                return msgspec.structs.replace(step, next_cursor=BESIDE)
+            return step
+        if not beside:
+            return Step(checked=0, drift=[], repaired=0)
+        step = await beside[0].step(cursor.removeprefix(BESIDE) or None, dry_run=dry_run)
+        following = None if step.next_cursor is None else BESIDE + step.next_cursor
+        return msgspec.structs.replace(step, next_cursor=following)
 
 
 def _endpoint(method: Any, path: str, handler: Any, summary: str, **told: Any) -> Endpoint:

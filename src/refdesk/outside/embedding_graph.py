@@ -1,11 +1,11 @@
-"""The packaged MiniLM as one ONNX file: the weights become a graph once, quantised to int8. Runs as a child process.
+"""The packaged MiniLM as one ONNX file: the weights become a graph once, as a rule quantised to int8. Runs as a child process.
 
     safetensors ──▶ BERT graph, fp32 ──▶ dynamic int8 ──▶ all-MiniLM-L6-v2-int8-<version>.onnx
                     + mean pooling
-                    + L2 normalisation
+                    + L2 normalisation ──▶ all-MiniLM-L6-v2-fp32-<version>.onnx
 
 `onnx` and the quantiser cost some 150 MB of memory, so they live and die in ``python -m refdesk.outside.embedding_graph
-WEIGHTS FILE``; whoever embeds only ever loads the finished file. The graph uses onnxruntime's fused operators for
+WEIGHTS FILE PRECISION``; whoever embeds only ever loads the finished file. The graph uses onnxruntime's fused operators for
 attention, layer normalisation and GELU. Inputs are ``input_ids`` and ``attention_mask``, both (n, tokens) int32;
 the output ``embedding`` is (n, 384) float32, L2-normalised.
 
@@ -40,16 +40,18 @@ FUSED = "com.microsoft"
 Weights = dict[str, NDArray[np.float32]]
 
 
-def convert(weights_file: Path, target: Path) -> None:
-    """Write the int8 graph of the verified weights to ``target``; atomic, so that any number may do it at once."""
+def convert(weights_file: Path, target: Path, *, precision: str) -> None:
+    """Write the graph of the verified weights to ``target``, as ``int8`` or ``fp32``; atomic: any number may do it at once."""
     weights = read_weights(weights_file)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".converting-") as directory:
         full, small = Path(directory) / "fp32.onnx", Path(directory) / "int8.onnx"
         onnx.save_model(build_graph(weights), str(full))
-        quantise(full, small)
-        _flush(small)
-        small.replace(target)
+        if precision == "int8":
+            quantise(full, small)
+        made = small if precision == "int8" else full
+        _flush(made)
+        made.replace(target)
 
 
 def read_weights(file: Path) -> Weights:
@@ -179,4 +181,4 @@ def _flush(file: Path) -> None:
 
 
 if __name__ == "__main__":
-    convert(Path(sys.argv[1]), Path(sys.argv[2]))
+    convert(Path(sys.argv[1]), Path(sys.argv[2]), precision=sys.argv[3])

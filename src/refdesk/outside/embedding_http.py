@@ -82,18 +82,26 @@ class HttpEmbedder:
 
 @asynccontextmanager
 async def open_http_embedder(
-    url: str, *, model: str, window: int = 512, api_key: str | None = None, timeout_s: float = 30.0
+    url: str,
+    *,
+    model: str,
+    window: int = 512,
+    dimensions: int | None = None,
+    api_key: str | None = None,
+    timeout_s: float = 30.0,
 ) -> AsyncIterator[HttpEmbedder]:
-    """An embedder at ``url`` (the part before ``/embeddings``, such as ``http://host/v1``); asks for its dimensions.
+    """An embedder at ``url`` (the part before ``/embeddings``, such as ``http://host/v1``).
 
+    Asks for ``dimensions`` when they are not known; else the server may come up later.
     ``window`` is how many tokens of a text the model reads. ``timeout_s`` bounds one request.
     """
     timeout = aiohttp.ClientTimeout(total=timeout_s, connect=CONNECT_TIMEOUT_S, sock_read=timeout_s)
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     async with aiohttp.ClientSession(timeout=timeout, headers=headers) as session:
         address = f"{url.rstrip('/')}/embeddings"
-        probe = await request_embeddings(session, address, model=model, texts=["dimensions"])
-        yield HttpEmbedder(session, address, model=model, dimensions=probe.shape[1], window=window)
+        if dimensions is None:
+            dimensions = (await request_embeddings(session, address, model=model, texts=["dimensions"])).shape[1]
+        yield HttpEmbedder(session, address, model=model, dimensions=dimensions, window=window)
 
 
 async def request_embeddings(session: aiohttp.ClientSession, url: str, *, model: str, texts: Sequence[str]) -> Vectors:

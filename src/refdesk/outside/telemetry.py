@@ -107,6 +107,12 @@ build = Info("build", "Version, Python and service of this process")
 index_drift = Gauge(
     "refdesk_index_drift_documents", "Documents that differed when index and documents were last compared", ("kind",)
 )
+index_generation = Gauge("refdesk_index_generation", "The generation of the index that is searched")
+index_generation_behind = Gauge(
+    "refdesk_index_generation_behind_documents",
+    "Documents that the generation beside it lacks; 0 when it lacks none or there is none",
+)
+reembedded_chunks = Counter("refdesk_reembedded_chunks_total", "Chunks written to the generation beside the active one")
 retrieval_results = Histogram(
     "refdesk_retrieval_results", "Passages found for a question", buckets=(0, 1, 2, 4, 8, 16, 32, 64)
 )

@@ -1,8 +1,11 @@
 """``refdesk status``: what is there, what is waiting and why, what failed."""
 
+import contextlib
+from typing import Any
+
 import click
 
-from refdesk.app.commands.client import connect, console, json_option, print_json, run, url_option
+from refdesk.app.commands.client import CallFailed, connect, console, json_option, print_json, run, url_option
 from refdesk.app.commands.waiting import why
 
 LISTED_MAX = 20
@@ -23,14 +26,29 @@ async def _status(*, url: str | None, as_json: bool) -> None:
             (await client.call("GET", "/api/documents", params={"state": state, "limit": str(LISTED_MAX)}))["documents"]
             for state in ("pending", "failed")
         ]
+        index: dict[str, Any] = {"generations": []}
+        with contextlib.suppress(CallFailed):  # a Document Service alone has no index
+            index = await client.call("GET", "/api/index/generations")
     if as_json:
-        print_json({**backlog, "waiting": pending, "failures": failed})
+        print_json({**backlog, **index, "waiting": pending, "failures": failed})
         return
     console.print(
         f"{backlog['documents_indexed']} indexed, {backlog['documents_pending']} pending, "
         f"{backlog['documents_failed']} failed; the index is {backlog['index_lag_seconds']:.1f} s behind."
     )
+    for generation in index["generations"]:
+        console.print(_described(generation), markup=False, soft_wrap=True)
     for document in pending:
         console.print(f"waiting: {document['title']}: {why(document)}", markup=False, soft_wrap=True)
     for document in failed:
         console.print(f"failed: {document['title']}: {document['failure']}", markup=False, soft_wrap=True)
+
+
+def _described(generation: dict[str, Any]) -> str:
+    said = f"index generation {generation['id']} ({generation['model']}): {generation['chunks']:,} chunks, "
+    if generation["active"]:
+        return f"{said}searched."
+    if generation["problem"] is not None:
+        return f"{said}{generation['documents_behind']:,} documents behind; waiting: {generation['problem']}"
+    behind = generation["documents_behind"]
+    return f"{said}{behind:,} documents behind." if behind else f"{said}ready, kept up to date."

@@ -2,8 +2,10 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 import aiohttp
+from psycopg_pool import AsyncConnectionPool
 
 from refdesk.answering.admission import Admission, AdmissionLimits
 from refdesk.answering.answer import Assistant
@@ -18,14 +20,15 @@ from refdesk.answering.similar import SimilarQuestions
 from refdesk.answering.writers import Quoting
 from refdesk.app import http, samples
 from refdesk.app.services.common import Service, open_keys, ping, required, serve_door
-from refdesk.app.services.models import open_embedder, open_index, open_language_models
+from refdesk.app.services.generations import choose_model, configured_model, open_generations
+from refdesk.app.services.models import open_language_models
 from refdesk.app.settings import Settings
-from refdesk.index.manifest import IndexManifest
-from refdesk.index.pgvector import PgvectorIndex
+from refdesk.index.opened import OpenGenerations
 from refdesk.indexing.dead_letters import MIGRATIONS as DEAD_LETTER_MIGRATIONS
 from refdesk.indexing.dead_letters import DeadLetters
+from refdesk.indexing.generation_routes import GenerationRoutes
 from refdesk.indexing.manifests import Manifests
-from refdesk.indexing.reconcile import Reconciler
+from refdesk.indexing.reconcile import reconcilers
 from refdesk.indexing.replays import Replays
 from refdesk.indexing.routes import OperationRoutes
 from refdesk.outside.http_client import open_http_client
@@ -44,18 +47,17 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         )
         await migrate(pool, FEEDBACK_MIGRATIONS)
         await migrate(pool, DEAD_LETTER_MIGRATIONS)
-        embedder = await enter(open_embedder(settings, threads=1))
+        generations = await enter(open_generations(pool, settings, threads=1))
         valkey = await enter(open_valkey(required(settings, "valkey_url"), name="assistant"))
         session = await enter(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
-        index, generation = await open_index(pool, embedder)
         truth = SourceOfTruth(
             await enter(open_http_client(required(settings, "documents_url"))),
             operator_key=required(settings, "operator_key"),
             timeout_s=settings.truth_timeout_s,
         )
-        quoting = Quoting(Extractor(embedder))
+        quoting = Quoting(Extractor(generations.embed))
         assistant = Assistant(
-            retrieval=Retrieval(index=index, embedder=embedder, truth=truth),
+            retrieval=Retrieval(generations=generations, truth=truth),
             writer=await enter(open_language_models(settings, otherwise=quoting)),
             fallback=quoting,
             valkey=valkey,
@@ -68,20 +70,26 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         )
         routes = AnswerRoutes(
             assistant=assistant,
-            index=index,
+            generations=generations,
             feedback=FeedbackStore(pool),
             send_timeout_s=settings.send_timeout_s,
         )
         letters = DeadLetters(pool)
-        operations = _operations(settings, letters, session, index, IndexManifest(pool, generation))
+        manifests = _manifests(settings, session)
+        operations = OperationRoutes(
+            letters=letters,
+            replays=Replays(letters, manifests=manifests),
+            reconcilers=reconcilers(pool, generations, manifests),
+        )
         yield Service(
             endpoints=[
                 *routes.endpoints(),
                 *operations.endpoints(),
+                *_generation_routes(settings, pool, generations).endpoints(),
                 *http.page_endpoints(lambda: samples.examples(settings.data_dir)),
             ],
             sockets=[routes.socket()],
-            background=[assistant.run],
+            background=[assistant.run, generations.run],
             probes={"index database": lambda: ping(pool)},  # without Valkey answers still flow
             measures=[letters.measure],
             close=assistant.close,
@@ -100,18 +108,19 @@ def _similar_questions(settings: Settings, valkey: Valkey) -> SimilarQuestions |
     return SimilarQuestions(valkey, similarity_min=settings.similarity_min, retention_s=settings.answer_retention_s)
 
 
-def _operations(
-    settings: Settings,
-    letters: DeadLetters,
-    session: aiohttp.ClientSession,
-    index: PgvectorIndex,
-    holdings: IndexManifest,
-) -> OperationRoutes:
-    manifests = Manifests(
+def _manifests(settings: Settings, session: aiohttp.ClientSession) -> Manifests:
+    return Manifests(
         session, documents_url=required(settings, "documents_url"), operator_key=required(settings, "operator_key")
     )
-    reconciler = Reconciler(index=index, holdings=holdings, manifests=manifests)
-    return OperationRoutes(letters=letters, replays=Replays(letters, manifests=manifests), reconciler=reconciler)
+
+
+def _generation_routes(settings: Settings, pool: AsyncConnectionPool, generations: OpenGenerations) -> GenerationRoutes:
+    return GenerationRoutes(
+        generations,
+        pool=pool,
+        choose_model=partial(choose_model, settings),
+        configured_model=configured_model(settings),
+    )
 
 
 def _budget_limits(settings: Settings) -> BudgetLimits:

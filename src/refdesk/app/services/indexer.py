@@ -1,26 +1,23 @@
 """The AI Service's indexer role: from events to searchable chunks. Its only door is health and metrics."""
 
 from contextlib import AsyncExitStack
-from functools import partial
 
 import aiohttp
 
 from refdesk.app import http, server
 from refdesk.app.services.common import connected, nobody, ping, required
-from refdesk.app.services.models import open_embedder, open_index
+from refdesk.app.services.generations import open_generations
 from refdesk.app.settings import Settings
-from refdesk.index.manifest import IndexManifest
-from refdesk.indexing.batching import EmbeddingBatcher
-from refdesk.indexing.chunking import chunk
 from refdesk.indexing.content import Contents
 from refdesk.indexing.dead_letters import MIGRATIONS as DEAD_LETTER_MIGRATIONS
 from refdesk.indexing.dead_letters import DeadLetters
+from refdesk.indexing.live import LiveIndexing, Sources
 from refdesk.indexing.manifests import Manifests
 from refdesk.indexing.parsed import ParsingLimits
 from refdesk.indexing.parsing import ParserPool
-from refdesk.indexing.pipeline import Indexing
 from refdesk.indexing.recognition import RecognitionLimits, find_data
-from refdesk.indexing.reconcile import Reconciler, Schedule
+from refdesk.indexing.reconcile import Schedule, reconcilers
+from refdesk.indexing.reembedding import Reembedding
 from refdesk.indexing.worker import Worker, WorkerSettings
 from refdesk.outside.http import create_app
 from refdesk.outside.jetstream import Broker
@@ -37,43 +34,40 @@ async def serve(settings: Settings) -> None:
             open_pool(required(settings, "index_database_url"), name="refdesk indexer", size_max=CONNECTIONS_MAX)
         )
         await migrate(pool, DEAD_LETTER_MIGRATIONS)
-        embedder = await enter(open_embedder(settings, threads=settings.embedding_threads))
+        generations = await enter(open_generations(pool, settings, threads=settings.embedding_threads))
         broker = await enter(Broker.connect(required(settings, "nats_url"), name="indexer"))
         session = await enter(aiohttp.ClientSession())
-        index, generation = await open_index(pool, embedder)
-        embeddings = EmbeddingBatcher(embedder.embed, call_texts_max=embedder.call_texts)
-        indexing = Indexing(
-            index=index,
-            generation=generation.schema,
-            contents=Contents(
-                session,
-                documents_url=required(settings, "documents_url"),
-                operator_key=required(settings, "operator_key"),
-                bytes_max=settings.upload_bytes_max,
-            ),
-            parsers=await enter(ParserPool(limits=_parsing_limits(settings))),
-            chunker=partial(chunk, token_spans=embedder.token_spans, chunks_max=settings.chunks_max),
-            embeddings=embeddings,
+        contents = Contents(
+            session,
+            documents_url=required(settings, "documents_url"),
+            operator_key=required(settings, "operator_key"),
+            bytes_max=settings.upload_bytes_max,
         )
+        parsers = await enter(ParserPool(limits=_parsing_limits(settings)))
+        indexing = LiveIndexing(generations, Sources(contents, parsers, settings.chunks_max))
         letters = DeadLetters(pool)
         worker = Worker(
             broker=broker,
             indexing=indexing,
-            embeddings=embeddings,
+            embeddings=indexing,
             dead_letters=letters,
             settings=_worker_settings(settings),
         )
         manifests = Manifests(
             session, documents_url=required(settings, "documents_url"), operator_key=required(settings, "operator_key")
         )
-        reconciler = Reconciler(index=index, holdings=IndexManifest(pool, generation), manifests=manifests)
-        schedule = Schedule(pool, reconciler, interval_s=settings.reconcile_interval_s)
+        reembedding = Reembedding(
+            generations, indexing=indexing, manifests=manifests, concurrency=settings.index_concurrency
+        )
+        schedule = Schedule(pool, reconcilers(pool, generations, manifests), interval_s=settings.reconcile_interval_s)
         probes: dict[str, http.Probe] = {"index database": lambda: ping(pool), "NATS": lambda: connected(broker)}
         app = create_app(
             [*http.health_endpoints(probes), http.metrics_endpoint([letters.measure])], authenticate=nobody
         )
         await server.serve(
-            app, sockets=[server.bind(settings.host, settings.port)], background=[worker.run, schedule.run]
+            app,
+            sockets=[server.bind(settings.host, settings.port)],
+            background=[worker.run, generations.run, reembedding.run, schedule.run],
         )
 
 

@@ -1,36 +1,14 @@
-"""The models of the AI side: the embedder that both its roles share, and the language models that answer."""
+"""The models of the AI side: the language models that answer."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-
-from psycopg_pool import AsyncConnectionPool
 
 from refdesk.answering.circuit import Circuit
 from refdesk.answering.writers import Generating, Models, Quoting, Writer
 from refdesk.app.services.common import required
 from refdesk.app.settings import Settings
-from refdesk.index.pgvector import MIGRATIONS, Generation, PgvectorIndex, open_generation
-from refdesk.outside.embedding import Embedder, open_packaged_embedder
-from refdesk.outside.embedding_http import open_http_embedder
 from refdesk.outside.http_client import HttpClient, open_http_client
 from refdesk.outside.llm import Clocks, Llm
-from refdesk.outside.postgres import migrate
-
-
-@asynccontextmanager
-async def open_embedder(settings: Settings, *, threads: int) -> AsyncIterator[Embedder]:
-    """The packaged model, or the one behind REFDESK_EMBEDDING_URL."""
-    if settings.embedding_url is None:
-        async with open_packaged_embedder(settings.data_dir / "models", threads=threads) as packaged:
-            yield packaged
-    else:
-        async with open_http_embedder(
-            settings.embedding_url,
-            model=required(settings, "embedding_model"),
-            window=settings.embedding_tokens_max,
-            api_key=settings.embedding_api_key,
-        ) as served:
-            yield served
 
 
 @asynccontextmanager
@@ -66,16 +44,3 @@ def _models(settings: Settings, client: HttpClient) -> Models:
         for model in models
     ]
     return Models(writers, circuits=[Circuit(name) for name in names])
-
-
-CHUNKING_VERSION = "1"
-"""Raise it when chunking changes what it makes of the same document."""
-
-
-async def open_index(pool: AsyncConnectionPool, embedder: Embedder) -> tuple[PgvectorIndex, Generation]:
-    """The index of this embedder's generation, its schema created when it is the first to ask."""
-    await migrate(pool, MIGRATIONS)
-    generation = await open_generation(
-        pool, model=embedder.name, dimensions=embedder.dimensions, chunking=CHUNKING_VERSION
-    )
-    return PgvectorIndex(pool, generation), generation

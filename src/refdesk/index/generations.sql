@@ -1,0 +1,116 @@
+-- The generations of the index, and which of them is searched.
+
+-- name: hold_roles
+-- Before `enter`, so that what it reads stays true until the change is committed: a swap waits for this lock.
+SELECT pg_advisory_xact_lock_shared(hashtextextended('refdesk.changes', 0))
+
+-- name: enter
+-- For this transaction: the generation's schema, and plans made for the values at hand, since the scope decides them. The
+-- lock keeps the schema from being dropped. The last two say whether the generation is active (null: it is gone), and
+-- whether its changes have to wait.
+SELECT set_config('search_path', %(schema)s || ', ' || current_setting('search_path'), true),
+       set_config('plan_cache_mode', 'force_custom_plan', true),
+       set_config('jit', 'off', true),
+       pg_advisory_xact_lock_shared(hashtext('refdesk.generation'), %(id)s),
+       (SELECT g.active FROM generations g WHERE g.id = %(id)s),
+       (SELECT g.draining_until > clock_timestamp() FROM generations g WHERE g.id = %(id)s)
+
+-- name: lock_generations
+-- Whoever creates, swaps or drops a generation does so alone.
+SELECT pg_advisory_xact_lock(hashtextextended('refdesk.generations', 0))
+
+-- name: wait_shortly
+-- A change under way may be a large one: rather give up than make all others wait for it.
+SELECT set_config('lock_timeout', %(lock_timeout_ms)s::text, true)
+
+-- name: lock_changes
+-- Waits for the changes to documents that are under way, and keeps new ones waiting (`hold_roles`). Searches go on.
+SELECT pg_advisory_xact_lock(hashtextextended('refdesk.changes', 0))
+
+-- name: lock_use
+-- Waits for whoever reads this generation now (`enter`).
+SELECT pg_advisory_xact_lock(hashtext('refdesk.generation'), %(id)s)
+
+-- name: extension_version
+SELECT extversion FROM pg_extension WHERE extname = 'vector'
+
+-- name: text_search_exists
+SELECT EXISTS (SELECT FROM pg_ts_config WHERE cfgname = %(text_search)s AND pg_ts_config_is_visible(oid))
+
+-- name: find_generation
+-- Index: the table's unique key.
+SELECT id, embedding_url, tokens_max FROM generations
+WHERE (model, dimensions, chunking, text_search) = (%(model)s, %(dimensions)s, %(chunking)s, %(text_search)s)
+
+-- name: add_generation
+-- The first one is active.
+INSERT INTO generations (model, dimensions, chunking, text_search, embedding_url, tokens_max, active)
+VALUES (%(model)s, %(dimensions)s, %(chunking)s, %(text_search)s, %(url)s, %(tokens_max)s,
+        NOT EXISTS (SELECT FROM generations))
+RETURNING id
+
+-- name: create_generation
+SELECT create_generation(%(generation)s::integer, %(dimensions)s::integer)
+
+-- name: live
+-- Two rows, hardly ever more: the active one first.
+SELECT id, model, dimensions, chunking, text_search, embedding_url AS url, tokens_max, active, created_at, problem
+FROM generations ORDER BY active DESC, id LIMIT 10
+
+-- name: behind
+-- A page of what the active generation has and this one lacks. Index: its documents_pkey; this one's
+-- documents_document_id_key.
+SELECT b.key, b.document_id, b.version, b.removed
+FROM documents_behind(%(id)s::integer, (SELECT id FROM generations WHERE active), %(after)s::bigint, %(count)s::integer) b
+
+-- name: count_behind
+-- Counts at most `count`.
+SELECT count(*)
+FROM documents_behind(%(id)s::integer, (SELECT id FROM generations WHERE active), 0::bigint, %(count)s::integer)
+
+-- name: gaps
+-- Index: generation_gaps_pkey.
+SELECT document_id, version, reason FROM generation_gaps
+WHERE generation = %(id)s ORDER BY document_id LIMIT %(count)s
+
+-- name: count_gaps
+SELECT count(*) FROM generation_gaps WHERE generation = %(id)s
+
+-- name: add_gap
+-- Nothing when the generation was dropped meanwhile.
+INSERT INTO generation_gaps (generation, document_id, version, reason)
+SELECT id, %(document_id)s, %(version)s, %(reason)s FROM generations WHERE id = %(id)s
+ON CONFLICT (generation, document_id) DO UPDATE SET version = excluded.version, reason = excluded.reason
+
+-- name: forget_gap
+DELETE FROM generation_gaps WHERE generation = %(id)s AND document_id = %(document_id)s
+
+-- name: forget_gaps
+DELETE FROM generation_gaps WHERE generation = %(id)s
+
+-- name: say_problem
+UPDATE generations SET problem = %(problem)s WHERE id = %(id)s AND problem IS DISTINCT FROM %(problem)s
+
+-- name: drain
+UPDATE generations SET draining_until = clock_timestamp() + make_interval(secs => %(seconds)s) WHERE active
+
+-- name: draining
+SELECT EXISTS (SELECT FROM generations WHERE draining_until > clock_timestamp())
+
+-- name: deactivate
+UPDATE generations SET active = false, draining_until = '-infinity' WHERE active
+
+-- name: activate
+UPDATE generations SET active = true, draining_until = '-infinity', problem = NULL WHERE id = %(id)s
+
+-- name: drop_generation
+SELECT drop_generation(%(id)s::integer)
+
+-- name: sample
+-- Passages of documents drawn at random, one of each. Index: chunks_pkey.
+SELECT d.document_id, c.text
+FROM (SELECT key, document_id, chunks FROM documents
+      WHERE NOT removed AND chunks > 0 ORDER BY random() LIMIT %(count)s) d
+JOIN LATERAL (SELECT text FROM chunks c WHERE c.document_key = d.key AND c.ordinal >= floor(random() * d.chunks)
+              ORDER BY c.ordinal LIMIT 1) c ON true
+LIMIT %(count)s

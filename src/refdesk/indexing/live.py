@@ -1,0 +1,79 @@
+"""Events for whichever generation of the index is active: an `Indexing` per generation, each with its own model's calls."""
+
+import asyncio
+from collections.abc import Awaitable
+from functools import partial
+
+import msgspec
+
+from refdesk.contracts.events import DocumentChanged, DocumentDeleted
+from refdesk.index.generations import Role
+from refdesk.index.opened import Opened, OpenGenerations
+from refdesk.indexing.batching import EmbeddingBatcher
+from refdesk.indexing.chunking import chunk
+from refdesk.indexing.content import Contents
+from refdesk.indexing.parsing import ParserPool
+from refdesk.indexing.pipeline import Indexing, Outcome, StepAside
+
+
+class Sources(msgspec.Struct, frozen=True):
+    """Where the text of documents comes from, whatever becomes of it. ``chunks_max`` is per document."""
+
+    contents: Contents
+    parsers: ParserPool
+    chunks_max: int
+
+
+class LiveIndexing:
+    """`handle` and `run` are a Worker's; ``run`` makes the calls to the models, until cancelled."""
+
+    def __init__(self, generations: OpenGenerations, sources: Sources) -> None:
+        self._generations = generations
+        self._sources = sources
+        self._indexings: dict[tuple[int, Role], Indexing] = {}
+        self._batchers: dict[int, EmbeddingBatcher] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+        self._running = asyncio.Event()
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as self._tasks:
+            self._running.set()
+            await asyncio.Event().wait()
+
+    async def handle(self, event: DocumentChanged | DocumentDeleted, *, step_aside: StepAside) -> Outcome:
+        """Apply an event to the active generation. A swap in between sends it to the other one."""
+        await self._running.wait()
+
+        def apply(opened: Opened) -> Awaitable[Outcome]:
+            return self._of(opened, "active").handle(event, step_aside=step_aside)
+
+        return await self._generations.on_active(apply, changing=True)
+
+    async def handle_beside(self, opened: Opened, event: DocumentChanged | DocumentDeleted) -> Outcome:
+        """Apply an event to a generation that stands beside; raises GenerationMoved when it does not any more."""
+        await self._running.wait()
+        return await self._of(opened, "beside").handle(event)
+
+    def _of(self, opened: Opened, role: Role) -> Indexing:
+        place = (opened.generation.id, role)
+        if place not in self._indexings:
+            self._indexings[place] = Indexing(
+                index=opened.index if role == "active" else opened.beside,
+                generation=opened.generation.schema,
+                contents=self._sources.contents,
+                parsers=self._sources.parsers,
+                chunker=partial(chunk, token_spans=opened.embedder.token_spans, chunks_max=self._sources.chunks_max),
+                embeddings=self._batcher(opened),
+            )
+        return self._indexings[place]
+
+    def _batcher(self, opened: Opened) -> EmbeddingBatcher:
+        known = self._batchers.get(opened.generation.id)
+        if known is not None:
+            return known
+        assert self._tasks is not None
+        batcher = self._batchers[opened.generation.id] = EmbeddingBatcher(
+            opened.embedder.embed, call_texts_max=opened.embedder.call_texts
+        )
+        self._tasks.create_task(batcher.run())
+        return batcher
