@@ -5,7 +5,7 @@ Two estimates, each safe on the side where it is used:
 * ``input_tokens`` errs upwards: a prompt packed by it does not overflow the model's window. English prose costs a token per
   four letters of a word, other languages one per two; identifiers, base64 and the like one per 1.25 characters; each digit
   one; everything outside ASCII one per UTF-8 byte (no byte-level vocabulary does worse). Measured on SmolLM2's vocabulary
-  of 49,152, smaller than most in use: 1.3 times the truth on English, 1.1 to 1.8 on other texts.
+  of 49,152, smaller than most in use: never below the truth, and in the middle of 1,100 English passages 1.5 times it.
 * ``output_tokens`` errs downwards: it counts the pieces that no vocabulary merges, words with the mark before them and
   runs of marks. A model that keeps its own limit is never cut by ours; one that ignores it is.
 """
