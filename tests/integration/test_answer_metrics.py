@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 
 import psutil
+import psycopg
 import pytest
 from tests.support.desk import ASKER, LEAVE, AnswerDesk, Client, Process, events, own_desk, text_of, until
 from tests.support.metrics import Samples, of, scraped
@@ -19,8 +20,25 @@ FAILURES_MAX = 5
 
 
 @pytest.fixture(scope="module")
-async def desk(servers: StackUrls, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[AnswerDesk]:
-    async with own_desk(servers, tmp_path_factory, valkey_number=12, output_tokens_max=10**7) as desk:
+async def undisturbed(servers: StackUrls) -> AsyncIterator[StackUrls]:
+    """The servers without housekeeping, whose transactions look like changes: a question would miss its exact key by chance."""
+    async with await psycopg.AsyncConnection.connect(servers.documents_database_url, autocommit=True) as server:
+
+        async def at_rest() -> bool:
+            found = await server.execute("SELECT 1 FROM pg_stat_activity WHERE backend_type LIKE 'autovacuum%' LIMIT 1")
+            return await found.fetchone() is None
+
+        await server.execute("ALTER SYSTEM SET autovacuum = off")
+        await server.execute("SELECT pg_reload_conf()")
+        await until(at_rest)
+        yield servers
+        await server.execute("ALTER SYSTEM RESET autovacuum")
+        await server.execute("SELECT pg_reload_conf()")
+
+
+@pytest.fixture(scope="module")
+async def desk(undisturbed: StackUrls, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[AnswerDesk]:
+    async with own_desk(undisturbed, tmp_path_factory, valkey_number=12, output_tokens_max=10**7) as desk:
         await desk.add("Leave", LEAVE)
         yield desk
 
