@@ -212,7 +212,11 @@ class Refdesk:
     async def stream(self, question: str, **fields: Any) -> AsyncIterator[Event]:
         """The answer's events as they arrive."""
         headers = {"Accept": "text/event-stream"}
-        async with self.open("POST", "/api/answers", json={"question": question, **fields}, headers=headers) as reply:
+        patient = aiohttp.ClientTimeout(
+            sock_read=WITHIN_S
+        )  # however long the answer, heartbeats come between its words
+        request = {"json": {"question": question, **fields}, "headers": headers, "timeout": patient}
+        async with self.open("POST", "/api/answers", **request) as reply:
             assert reply.status == 200, await reply.text()
             name = ""
             async for line in reply.content:
