@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import re
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from typing import Any
 
 import aiohttp
 import pytest
@@ -27,6 +29,7 @@ from tests.support.desk import (
 from tests.support.scripted_llm import ANSWER, Behaviour, refuse, say
 
 from refdesk.app.embedded.stack import StackUrls
+from refdesk.app.settings import Settings
 from refdesk.contracts.access import Principal
 
 QUESTION = "How many days of paid leave do employees have?"
@@ -302,12 +305,13 @@ async def test_a_thousand_askers_lose_a_leader_and_nothing_else(desk: AnswerDesk
     assert len(desk.llm.calls) == 2
 
 
-async def test_followers_see_the_words_live(pair: tuple[Client, Client], desk: AnswerDesk) -> None:
+@pytest.mark.parametrize("count", [4, pytest.param(200, marks=pytest.mark.long)])
+async def test_followers_see_the_words_live(pair: tuple[Client, Client], desk: AnswerDesk, count: int) -> None:
     """Not only the finished answer: on their own process and on another."""
     gate = asyncio.Event()
     desk.llm.default = say(gate=gate, gate_at=4)
     question = "How many days of leave, followed live?"
-    seen: list[list[Event]] = [[], [], [], []]
+    seen: list[list[Event]] = [[] for _ in range(count)]
 
     async def follow(number: int) -> None:
         async with pair[number % 2].stream(question) as response:
@@ -315,11 +319,81 @@ async def test_followers_see_the_words_live(pair: tuple[Client, Client], desk: A
                 seen[number].append(event)
 
     async with asyncio.TaskGroup() as tasks:
-        for number in range(4):
+        for number in range(count):
             tasks.create_task(follow(number))
-        await until(lambda: all(text_of(stream) == "Thirty days of leave" for stream in seen))
+        await until(lambda: all(text_of(stream) == "Thirty days of leave" for stream in seen), within_s=60)
         gate.set()
     assert len(desk.llm.calls) == 1
+
+
+USUAL: dict[str, Any] = {
+    name: getattr(Settings(), name)
+    for name in ("concurrent_answers_max", "waiting_max", "waiting_per_principal_max", "concurrent_per_principal_max")
+}
+"""The limits as they are without a setting."""
+
+
+async def test_equal_questions_take_one_place_however_many(desk: AnswerDesk) -> None:
+    """Many times as many as there are places, connections and searches: one call, and nobody is refused."""
+    desk.llm.reset()
+    gate = asyncio.Event()
+    desk.llm.default = say(gate=gate, gate_at=4)
+    async with desk.assistant_here(**USUAL) as here:
+        asking = [asyncio.create_task(here.client().ask("How many days of leave, once more?")) for _ in range(150)]
+        await until(lambda: desk.llm.calls or any(task.done() for task in asking))
+        gate.set()
+        all_one(await asyncio.gather(*asking))
+    assert len(desk.llm.calls) == 1
+
+
+async def ask_differently(clients: list[Client], desk: AnswerDesk, count: int) -> Counter[str]:
+    """So many different questions at once; how each ended, while the model says nothing until all but those it has are told."""
+    gate = asyncio.Event()
+    desk.llm.default = say(gate=gate)
+    outcomes: Counter[str] = Counter()
+
+    async def ask(number: int) -> None:
+        async with clients[number % len(clients)].stream(f"What is rule {number} about leave?") as response:
+            if response.status == 200:
+                outcomes["accepted"] += 1
+                assert text_of([event async for event in events(response)]) == ANSWER
+                return
+            refused = await response.json()
+            assert int(response.headers["retry-after"]) >= 1
+            outcomes[refused["type"]] += 1
+
+    asking = [asyncio.create_task(ask(number)) for number in range(count)]
+    await until(
+        lambda: outcomes.total() == count or any(task.done() and task.exception() for task in asking), within_s=60
+    )
+    gate.set()
+    await asyncio.gather(*asking)
+    print(f"{count} different questions at {len(clients)} processes: {dict(outcomes)}")  # noqa: T201
+    return outcomes
+
+
+def some_accepted_the_rest_refused(outcomes: Counter[str], *, processes: int) -> None:
+    """No failure: a place at the model or in line, or the word that there is none."""
+    assert outcomes.keys() <= {"accepted", "overloaded", "rate-limited"}
+    writing, waiting = USUAL["concurrent_answers_max"], USUAL["waiting_max"]
+    assert processes * writing <= outcomes["accepted"] <= processes * (writing + waiting)
+
+
+async def test_different_questions_at_once_wait_or_are_refused(desk: AnswerDesk) -> None:
+    """Many more than there are connections to search with."""
+    desk.llm.reset()
+    async with desk.assistant_here(**USUAL) as here:
+        some_accepted_the_rest_refused(await ask_differently([here.client()], desk, 150), processes=1)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(240)
+async def test_a_thousand_different_questions_at_once_wait_or_are_refused(desk: AnswerDesk) -> None:
+    """Over four processes."""
+    desk.llm.reset()
+    async with desk.assistants(4, **USUAL) as processes:
+        clients = [await process.client() for process in processes]
+        some_accepted_the_rest_refused(await ask_differently(clients, desk, 1000), processes=4)
 
 
 async def test_many_followed_answers_leave_the_limits_in_force(processes: list[Process], desk: AnswerDesk) -> None:

@@ -142,6 +142,16 @@ class Workload:
         self.exact.update(miss=1)
         self.failed.update(["rate-limited"])
 
+    async def not_valid(self) -> None:
+        """Too long, empty, more output than is allowed, and a freshness token that is none."""
+        for body in (
+            {"question": "why " * 1000},
+            {"question": " "},
+            {"question": QUESTION, "max_output_tokens": 10**8},
+            {"question": QUESTION, "after": ["no token"]},
+        ):
+            assert (await self.mine.json("POST", "/api/answers", json=body))[0] == 422
+
     async def withheld_from_strangers(self) -> None:
         """An answer of somebody else's, and a passage of a document that was deleted but is indexed still."""
         answer_id = (await self.mine.ask(QUESTION))[0].data["answer_id"]
@@ -165,6 +175,7 @@ async def test_what_is_counted_is_what_has_happened(process: Process, desk: Answ
     await work.breaking_off()
     await work.stopped()
     await work.refused()
+    await work.not_valid()
     await work.withheld_from_strangers()
     samples = await until(lambda: _at_rest(process, desk))
     questions, written = work.exact.total(), work.fingerprint["miss"] + work.fingerprint["bypass"]
@@ -178,6 +189,9 @@ async def test_what_is_counted_is_what_has_happened(process: Process, desk: Answ
     assert of(samples, "refdesk_admission_total", "decision", "reason") == {
         ("admitted", ""): written,
         ("refused", "tokens_per_minute"): 1,
+        ("refused", "question-too-long"): 1,
+        ("refused", "output-limit-too-high"): 1,
+        ("refused", "invalid-request"): 2,
     }
     assert of(samples, "refdesk_queue_wait_seconds_count") == {(): written}
     assert of(samples, "refdesk_retrieval_results_count") == {(): questions - work.exact["hit"]}
@@ -207,10 +221,11 @@ def _check_calls(samples: Samples, desk: AnswerDesk, work: Workload) -> None:
         "output": sum(usage["completion_tokens"] for usage in told),
     }
     operations = of(samples, "gen_ai_client_operation_duration_seconds_count", "gen_ai_operation_name", "error_type")
+    shared = of(samples, "refdesk_shared_lookups_total", "kind").get("retrieval", 0)
     failures = {("chat", outcome): n for outcome, n in work.attempts.items() if outcome not in ("ok", "cancelled")}
     assert operations == failures | {
         ("chat", ""): work.attempts["ok"] + work.attempts["cancelled"],
-        ("embeddings", ""): work.exact.total() - work.exact["hit"],
+        ("embeddings", ""): work.exact.total() - work.exact["hit"] - shared,
     }
     for name, words in (("time_to_first_chunk", 1), ("time_per_output_chunk", 2)):
         counted = of(samples, f"gen_ai_client_operation_{name}_seconds_count")

@@ -117,6 +117,21 @@ class Admission:
         if self._writing >= self._limits.concurrent_max:
             self._refuse_if_full(principal_id)
 
+    def check_room(self) -> None:
+        """Raises Overloaded when ``enter`` would now, whoever asks. Counts nothing: it may speak for several questions."""
+        places = self._places()
+        if self._writing < self._limits.concurrent_max or self._waiting < places:
+            return
+        if places < self._limits.waiting_max:
+            self._short_until = self.clock() + RECOVERY_S
+        raise Overloaded(
+            f"{self._waiting} questions are waiting already; at present {places} may (at most {self._limits.waiting_max}, "
+            "REFDESK_WAITING_MAX). Ask again after Retry-After.",
+            retry_after_s=self._retry_after_s(),
+            limit=places,
+            actual=self._waiting,
+        )
+
     def enter_late(self, principal_id: str) -> Ticket:
         """Takes a place even when the line is full: for an answer that people are reading already."""
         ticket = Ticket(self, principal_id)
@@ -213,18 +228,8 @@ class Admission:
                 limit=limits.waiting_per_principal_max,
                 actual=own,
             )
-        places = self._places()
-        if self._waiting >= places:
-            if places < limits.waiting_max:
-                self._short_until = self.clock() + RECOVERY_S
-            telemetry.admission.labels("refused", "capacity").inc()
-            raise Overloaded(
-                f"{self._waiting} questions are waiting already; at present {places} may (at most {limits.waiting_max}, "
-                "REFDESK_WAITING_MAX). Ask again after Retry-After.",
-                retry_after_s=self._retry_after_s(),
-                limit=places,
-                actual=self._waiting,
-            )
+        with telemetry.refusing("capacity"):
+            self.check_room()
 
     def _retry_after_s(self) -> int:
         return max(1, round(self._mean_s))

@@ -10,21 +10,21 @@ transport (SSE, WebSocket, JSON, the command line) is an encoding of the two.
 
 import asyncio
 import logging
-import secrets
-import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, nullcontext
 
 import msgspec
 
 from refdesk.answering.admission import Admission, Ticket
+from refdesk.answering.asked import Asked
 from refdesk.answering.budget import Budget, Reservation
 from refdesk.answering.cache import Cache, Exact, Flight, exact_key, flight
-from refdesk.answering.conversations import Conversations, Turn, as_messages, standalone
+from refdesk.answering.conversations import Conversations, as_messages
 from refdesk.answering.journal import Journal
 from refdesk.answering.limits import AnswerLimits
-from refdesk.answering.log import AnswerLog, AnswerRecord, Entry
-from refdesk.answering.retrieval import Evidence, Retrieval
+from refdesk.answering.log import AnswerLog, AnswerRecord, Entry, has_expired, new_id
+from refdesk.answering.retrieval import Evidence, Retrieval, Sought
+from refdesk.answering.sharing import Leaders
 from refdesk.answering.similar import SimilarQuestions
 from refdesk.answering.writers import Assignment, Writer
 from refdesk.answering.writing import Job, ShuttingDown, Writing
@@ -39,7 +39,6 @@ logger = logging.getLogger(__name__)
 
 WATCH_INTERVAL_S = 0.1
 STOP_CHANNEL = "refdesk:stop"
-ID_TIME_DIGITS = 12
 
 
 class Stop(msgspec.Struct, frozen=True):
@@ -47,16 +46,6 @@ class Stop(msgspec.Struct, frozen=True):
 
     log_id: str
     answer_id: str
-
-
-class Asked(msgspec.Struct, frozen=True):
-    """A question inside its limits, with the conversation it belongs to."""
-
-    question: Question
-    principal: Principal
-    output_tokens_max: int
-    turns: tuple[Turn, ...]
-    workflow: telemetry.Workflow
 
 
 class Assistant:
@@ -92,6 +81,7 @@ class Assistant:
         self._journal = Journal(valkey, retention_s=retention_s, take_over=self._take_over)
         self._cache = Cache(valkey, retention_s=retention_s)
         self._conversations = Conversations(valkey, retention_s=retention_s, open_log=self._journal.open)
+        self._leaders = Leaders[AnswerRecord]()
         self._writings: dict[str, tuple[Writing, asyncio.Task[None]]] = {}
 
     # asking
@@ -101,7 +91,8 @@ class Assistant:
         asked = await self._admit(question, principal)
         with tracing.current(asked.workflow.span):
             try:
-                return await self._replay(asked) or await self._answer(asked)
+                exact = await self._known(asked)
+                return await self._replay(asked, exact) or await self._answer(asked, is_known=exact is not None)
             except BaseException as error:
                 asked.workflow.end(error=error)
                 raise
@@ -111,14 +102,15 @@ class Assistant:
         self._limits.check_question(question.question)
         await self._wait_until_fresh(question)
         return await self._retrieval.gather(
-            question.question, scope=principal.scope, filters=question.filters, limit=limit
+            Sought(text=question.question, scope=principal.scope, filters=question.filters, limit=limit)
         )
 
     async def _admit(self, question: Question, principal: Principal) -> Asked:
         """What can refuse a question before any work is done for it."""
-        self._limits.check_question(question.question)
-        output_tokens_max = self._limits.output_tokens(question)
-        await self._wait_until_fresh(question)
+        with telemetry.refusing():
+            self._limits.check_question(question.question)
+            output_tokens_max = self._limits.output_tokens(question)
+            await self._wait_until_fresh(question)
         await self._budget.count_request(principal.id)
         turns = await self._conversations.turns(question.conversation_id, principal)
         return Asked(question, principal, output_tokens_max, turns, telemetry.Workflow(question.conversation_id))
@@ -127,38 +119,30 @@ class Assistant:
         tokens = [FreshnessToken.parse(text) for text in question.after]
         await self._retrieval.wait_until_searchable(tokens, wait_seconds=self._limits.wait_seconds(question))
 
-    async def _replay(self, asked: Asked) -> AnswerRecord | None:
+    async def _known(self, asked: Asked) -> Exact | None:
+        """The log that the same question had lately."""
+        return await self._cache.exact(self._exact_key(asked)) if asked.is_kept else None
+
+    async def _replay(self, asked: Asked, exact: Exact | None) -> AnswerRecord | None:
         """The fast path: the same question was answered, and nothing at all has changed since.
 
         A question that nobody has asked lately will need the model: it is refused here when there is no room.
         """
-        exact, outcome = None, "bypass"
-        if asked.question.cache == "use" and not asked.turns:
-            exact, outcome = await self._cache.exact(self._exact_key(asked)), "miss"
         if exact is not None and exact.epoch == await self._retrieval.epoch():
             log = await self._joinable(exact.log_id)
             if log is not None and log.reusable:
                 return await self._share(asked, log, "hit", layer="exact")
-        telemetry.cache_requests.labels("exact", outcome).inc()
+        telemetry.cache_requests.labels("exact", "miss" if asked.is_kept else "bypass").inc()
         if exact is None:
             self._admission.check(asked.principal.id)
         return None
 
-    async def _answer(self, asked: Asked) -> AnswerRecord:
+    async def _answer(self, asked: Asked, *, is_known: bool) -> AnswerRecord:
         """Evidence first; then the log that stands on it: somebody's, or a new one."""
-        is_kept = asked.question.cache == "use" and not asked.turns
-        epoch = await self._retrieval.epoch() if is_kept else None
-        evidence = await self._retrieval.gather(
-            standalone(asked.question.question, asked.turns),
-            scope=asked.principal.scope,
-            filters=asked.question.filters,
-            limit=self._writer.passages_read,
-        )
+        evidence = await self._gather(asked, is_known=is_known)
         telemetry.retrieval_results.observe(len(evidence.passages))
         if asked.question.cache == "bypass":
             return await self._write(asked, evidence, "bypass")
-        if not evidence.vouched:
-            return await self._write(asked, evidence, "miss")
         keys = flight(
             asked.question,
             evidence,
@@ -166,14 +150,39 @@ class Assistant:
             model=self._writer.model,
             output_tokens_max=asked.output_tokens_max,
         )
-        record = (
+        record = await self._leaders.lead_or_follow(
+            (keys.own, evidence.vouched),
+            lead=lambda: self._lead(asked, evidence, keys),
+            follow=lambda leader: self._follow(asked, evidence, leader),
+        )
+        if evidence.vouched and evidence.epoch is not None and record.accepted.cache != "semantic":
+            await self._cache.keep_exact(self._exact_key(asked), Exact(record.log_id, evidence.epoch))
+        return record
+
+    async def _gather(self, asked: Asked, *, is_known: bool) -> Evidence:
+        """The evidence; a question that will need the model is refused when its turn to search comes and there is no room."""
+        sought = asked.sought(limit=self._writer.passages_read)
+        with telemetry.refusing("capacity"):
+            return await self._retrieval.gather(
+                sought, shared=asked.is_kept, admit=None if is_known else self._admission.check_room
+            )
+
+    async def _lead(self, asked: Asked, evidence: Evidence, keys: Flight) -> AnswerRecord:
+        """The log for everybody here who asks the same now. What nobody vouches for is not shared with other processes."""
+        if not evidence.vouched:
+            return await self._write(asked, evidence, "miss")
+        return (
             await self._reuse_similar(asked, evidence, keys)
             or await self._join(asked, keys.own)
             or await self._write(asked, evidence, "miss", keys=keys)
         )
-        if epoch is not None and record.accepted.cache != "semantic":
-            await self._cache.keep_exact(self._exact_key(asked), Exact(record.log_id, epoch))
-        return record
+
+    async def _follow(self, asked: Asked, evidence: Evidence, leader: AnswerRecord) -> AnswerRecord:
+        """The log that an equal question has just found or begun; one's own if that is of no use any more."""
+        semantic = leader.accepted.cache == "semantic"
+        return await self._share_with(
+            asked, await self._joinable(leader.log_id), layer="semantic" if semantic else "fingerprint"
+        ) or await self._write(asked, evidence, "miss")
 
     async def _reuse_similar(self, asked: Asked, evidence: Evidence, keys: Flight) -> AnswerRecord | None:
         """The answer to a similar question on the same evidence, where that is switched on."""
@@ -191,13 +200,22 @@ class Assistant:
     async def _join(self, asked: Asked, key: str) -> AnswerRecord | None:
         """The log that holds this place, finished or running; None when it is free, or held by one that is of no use."""
         holder = await self._cache.holder(key)
-        log = None if holder is None else await self._joinable(holder)
-        if log is not None and (not log.finished or log.reusable):
-            await self._journal.joining(log)
-            return await self._share(asked, log, "hit" if log.finished else "coalesced", layer="fingerprint")
-        if holder is not None:
+        if holder is None:
+            return None
+        record = await self._share_with(asked, await self._joinable(holder))
+        if record is None:
             await self._cache.release(key, holder)
-        return None
+        return record
+
+    async def _share_with(
+        self, asked: Asked, log: AnswerLog | None, *, layer: str = "fingerprint"
+    ) -> AnswerRecord | None:
+        """A log that is read live, or again; None when there is none or it is of no use."""
+        if log is None or (log.finished and not log.reusable):
+            return None
+        await self._journal.joining(log)
+        outcome: CacheOutcome = "semantic" if layer == "semantic" else "hit" if log.finished else "coalesced"
+        return await self._share(asked, log, outcome, layer=layer)
 
     async def _share(self, asked: Asked, log: AnswerLog, outcome: CacheOutcome, *, layer: str) -> AnswerRecord:
         """Points the asker at a log that exists."""
@@ -253,13 +271,13 @@ class Assistant:
             await self._similar.remember(asked.question.question, evidence.vector, key=keys.shared, log_id=log.id)
 
     def _new_log(self) -> AnswerLog:
-        log_id = _new_id()
+        log_id = new_id()
         return self._journal.start(log_id, on_superseded=lambda: self._cancel(log_id, as_error=ShuttingDown))
 
     def _job(self, asked: Asked, evidence: Evidence, *, fingerprint: str | None) -> Job:
         return Job(
             assignment=Assignment(
-                question=standalone(asked.question.question, asked.turns),
+                question=asked.standalone,
                 sources=evidence.sources(),
                 history=as_messages(asked.turns),
                 output_tokens_max=asked.output_tokens_max,
@@ -322,7 +340,7 @@ class Assistant:
             raise Unavailable(
                 "Answers cannot be looked up right now. Try again in a moment.", retry_after_s=2
             ) from error
-        if record is None and self._has_expired(answer_id):
+        if record is None and has_expired(answer_id, retention_s=self._retention_s):
             raise Expired
         if record is None:
             raise NotFound
@@ -456,7 +474,7 @@ class Assistant:
         )
 
     def _record(self, asked: Asked, log_id: str, outcome: CacheOutcome) -> AnswerRecord:
-        answer_id = _new_id()
+        answer_id = new_id()
         return AnswerRecord(
             answer_id=answer_id,
             log_id=log_id,
@@ -465,16 +483,3 @@ class Assistant:
             conversation_id=asked.question.conversation_id,
             accepted=Accepted(answer_id, self._writer.model, outcome),
         )
-
-    def _has_expired(self, answer_id: str) -> bool:
-        """Ids begin with their time, so an old one that is not there has expired rather than never been."""
-        try:
-            made_at_s = int(answer_id[:ID_TIME_DIGITS], 16) / 1000
-        except ValueError:
-            return False
-        return 0 < time.time() - made_at_s - self._retention_s < 10 * 365 * 86400
-
-
-def _new_id() -> str:
-    """Sortable and unguessable: milliseconds since 1970 in hex, then 80 random bits."""
-    return f"{time.time_ns() // 1_000_000:0{ID_TIME_DIGITS}x}{secrets.token_hex(10)}"

@@ -7,8 +7,8 @@ has changed at all. Change is told by the databases' own transaction snapshots (
 log is, by construction, what would be generated now. It is safe across people: whoever reaches a fingerprint has just been
 shown by their own filtered search that they may read every passage in it.
 
-Only complete answers stay: one that fails, is stopped or was degraded gives its key back. Valkey down: everybody generates for
-themselves.
+Only complete answers stay: one that fails, is stopped or was degraded gives its key back. Valkey down: each process
+generates for itself.
 """
 
 import hashlib
@@ -22,6 +22,7 @@ from refdesk.answering.conversations import Turn
 from refdesk.answering.journal import Lease
 from refdesk.answering.prompting import PROMPT_VERSION
 from refdesk.answering.retrieval import Evidence
+from refdesk.answering.sharing import normalised
 from refdesk.contracts.access import Scope
 from refdesk.contracts.answers import Question
 from refdesk.outside.valkey import Valkey, ValkeyError
@@ -117,10 +118,6 @@ def flight(
     own = _digest((normalised(question.question), shared))
     similar = f"refdesk:similar:{evidence.generation}:{shared}"  # vectors of one model only
     return Flight(own=f"refdesk:flight:{own}", shared=similar)
-
-
-def normalised(question: str) -> str:
-    return " ".join(question.casefold().split())
 
 
 def _digest(parts: object) -> str:

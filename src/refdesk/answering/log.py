@@ -9,6 +9,8 @@ a time and any number of readers; it ends with ``done`` or ``error`` and never c
 """
 
 import asyncio
+import secrets
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator
 
@@ -28,6 +30,8 @@ ARRIVAL_S = 5.0
 
 BATCH_MAX = 256
 """Entries read at a time: a reader who has fallen behind holds a place in the log, not a copy of its rest."""
+
+ID_TIME_DIGITS = 12
 
 ENDINGS = frozenset({Done.name, Failed.name})
 
@@ -168,3 +172,17 @@ class AnswerRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     def entry(self) -> Entry:
         return encode_entry(1, self.accepted)
+
+
+def new_id() -> str:
+    """Sortable and unguessable: milliseconds since 1970 in hex, then 80 random bits."""
+    return f"{time.time_ns() // 1_000_000:0{ID_TIME_DIGITS}x}{secrets.token_hex(10)}"
+
+
+def has_expired(answer_id: str, *, retention_s: int) -> bool:
+    """Ids begin with their time, so an old one that is not there has expired rather than never been."""
+    try:
+        made_at_s = int(answer_id[:ID_TIME_DIGITS], 16) / 1000
+    except ValueError:
+        return False
+    return 0 < time.time() - made_at_s - retention_s < 10 * 365 * 86400

@@ -2,18 +2,22 @@
 
 The index decides what matches; the Document Service decides what still exists and who may read it, even while the index
 lags. If it does not answer in time the index decides alone, and the answer says so (``vouched`` is False).
+
+Equal questions at the same time share one search (``sharing``): equal text, scope and filters, so that what is found is
+just what each of them may see; begun after each of them has asked, so that it is no older than what their own would be.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
+from refdesk.answering.sharing import Shared, SharedLimits, normalised
 from refdesk.contracts.access import Scope
 from refdesk.contracts.answers import Filters, Hit, Source
 from refdesk.contracts.documents import FreshnessToken
@@ -96,7 +100,7 @@ class SourceOfTruth:
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found for one question. ``embed_s`` and ``retrieve_s`` are seconds spent."""
+    """What was found for one question. ``embed_s`` and ``retrieve_s`` are seconds spent, the wait for it in the latter."""
 
     vector: Vectors
     """The question's embedding: (dimensions,) float32, L2-normalised; by the model of this generation of the index."""
@@ -108,7 +112,9 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     as_of: datetime
     index_lag_seconds: float
     embed_s: float
-    retrieve_s: float
+    retrieve_s: float = 0.0
+    epoch: str | None = None
+    """The epoch before the search, where it was asked for and is known."""
 
     def sources(self) -> tuple[Source, ...]:
         return tuple(
@@ -128,35 +134,68 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
         ]
 
 
+class Sought(msgspec.Struct, frozen=True, kw_only=True):
+    """What a search is for: the best ``limit`` passages that this scope may read."""
+
+    text: str
+    scope: Scope
+    filters: Filters
+    limit: int
+
+
 class Retrieval:
-    def __init__(self, *, generations: OpenGenerations, truth: SourceOfTruth) -> None:
+    """At most ``limits.at_once_max`` searches at a time: each takes a connection."""
+
+    def __init__(self, *, generations: OpenGenerations, truth: SourceOfTruth, limits: SharedLimits) -> None:
         self._generations = generations
         self._truth = truth
+        self._searches = Shared[Evidence](limits, kind="retrieval")
+        self._epochs = Shared[str | None](limits, kind="epoch")
 
-    async def gather(self, text: str, *, scope: Scope, filters: Filters, limit: int) -> Evidence:
-        """The best ``limit`` passages that this scope may read, best first."""
+    async def gather(
+        self, sought: Sought, *, shared: bool = False, admit: Callable[[], None] | None = None
+    ) -> Evidence:
+        """The passages, best first. ``shared``: equal questions may share them, and the epoch before the search is told.
+
+        ``admit`` is called when the search's turn has come; what it raises ends the search. Raises Overloaded when too
+        many wait already.
+        """
+        asked = time.monotonic()
+        key = (
+            (normalised(sought.text), sought.scope, sought.filters, sought.limit, admit is None) if shared else object()
+        )
+
+        async def search() -> Evidence:
+            if admit is not None:
+                admit()
+            epoch = await self.epoch() if shared else None
+            return msgspec.structs.replace(await self._search(sought), epoch=epoch)
+
+        evidence = await self._searches.get(key, search)
+        return msgspec.structs.replace(evidence, retrieve_s=time.monotonic() - asked - evidence.embed_s)
+
+    async def _search(self, sought: Sought) -> Evidence:
         attributes: tracing.Attributes = {
             "gen_ai.operation.name": "retrieval",
             "gen_ai.data_source.id": tracing.DATA_SOURCE,
-            "gen_ai.request.top_k": limit,
+            "gen_ai.request.top_k": sought.limit,
         }
         with tracing.span(tracing.RETRIEVAL, kind=tracing.SpanKind.CLIENT, attributes=attributes):
-            return await self._generations.on_active(
-                lambda opened: self._gather(opened, text, scope=scope, filters=filters, limit=limit)
-            )
+            return await self._generations.on_active(lambda opened: self._search_in(opened, sought))
 
-    async def _gather(self, opened: Opened, text: str, *, scope: Scope, filters: Filters, limit: int) -> Evidence:
+    async def _search_in(self, opened: Opened, sought: Sought) -> Evidence:
         started = time.monotonic()
         with telemetry.embedding(opened.embedder.name, provider=opened.embedder.provider):
-            vector = (await opened.embedder.embed([text]))[0]
-        embedded = time.monotonic()
-        found = await opened.index.search(text, vector, scope=scope, filters=filters, limit=limit)
-        truth = await self._truth.standing(list({passage.document_id for passage in found}), scope=scope)
+            vector = (await opened.embedder.embed([sought.text]))[0]
+        embed_s = time.monotonic() - started
+        found = await opened.index.search(
+            sought.text, vector, scope=sought.scope, filters=sought.filters, limit=sought.limit
+        )
+        truth = await self._truth.standing(list({passage.document_id for passage in found}), scope=sought.scope)
         measured: dict[str, Any] = {
             "vector": vector,
             "generation": opened.generation.id,
-            "embed_s": embedded - started,
-            "retrieve_s": time.monotonic() - embedded,
+            "embed_s": embed_s,
         }
         if truth is None:
             as_of = self._truth.last_as_of
@@ -178,8 +217,11 @@ class Retrieval:
     async def epoch(self) -> str | None:
         """A name for everything that answers can depend on: equal epochs, equal documents and index.
 
-        None when the Document Service does not answer in time.
+        Looked at after this call has begun. None when the Document Service does not answer in time.
         """
+        return await self._epochs.get((), self._epoch)
+
+    async def _epoch(self) -> str | None:
         truth, index = await asyncio.gather(
             self._truth.standing([], scope=NOTHING), self._generations.on_active(lambda opened: opened.index.epoch())
         )

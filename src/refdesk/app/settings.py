@@ -168,6 +168,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Passages a language model reads for an answer."""
     wait_seconds_max: Seconds = 30.0
     """The longest `wait_seconds` a question may ask for."""
+    concurrent_retrievals_max: Count = 8
+    """Searches one process does at a time, each on a connection of its own to the index."""
+    waiting_retrievals_max: Whole = 256
+    """Searches that may wait for their turn, per process; equal questions wait for one."""
+    retrieval_wait_s_max: Seconds = 10.0
+    """How long they may wait."""
     concurrent_answers_max: Count = 16
     """Answers one process lets the model write at a time."""
     waiting_max: Whole = 16

@@ -13,6 +13,7 @@ from prometheus_client import Counter, Gauge, Histogram, Info
 
 from refdesk import __version__
 from refdesk.contracts.answers import Usage
+from refdesk.contracts.errors import InvalidRequest, Overloaded, TooManyRequests
 from refdesk.outside import tracing
 
 OPERATION_BUCKETS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
@@ -69,8 +70,13 @@ stream_aborts = Counter(
 )
 admission = Counter(
     "refdesk_admission_total",
-    "Questions given a place at the model, or refused for want of room",
+    "Questions given a place at the model, or refused: for want of room, by a limit, or as not valid",
     ("decision", "reason"),
+)
+shared_lookups = Counter(
+    "refdesk_shared_lookups_total",
+    "Questions that shared an equal one's search, or its look at what has changed",
+    ("kind",),
 )
 acl_denied = Counter(
     "refdesk_acl_denied_total", "Passages and answers withheld from somebody who may not read them, or not any more"
@@ -140,6 +146,16 @@ class Workflow:
         self._ended = True
         tracing.end(self.span, error=error)
         workflow_duration.labels(WORKFLOW, _error_type(error)).observe(time.monotonic() - self._started)
+
+
+@contextmanager
+def refusing(reason: str | None = None) -> Iterator[None]:
+    """Counts a question that is refused inside, under the reason or else the error's code."""
+    try:
+        yield
+    except (InvalidRequest, TooManyRequests, Overloaded) as error:
+        admission.labels("refused", reason or error.code).inc()
+        raise
 
 
 @contextmanager

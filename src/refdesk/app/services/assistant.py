@@ -16,6 +16,7 @@ from refdesk.answering.feedback import FeedbackStore
 from refdesk.answering.limits import AnswerLimits
 from refdesk.answering.retrieval import Retrieval, SourceOfTruth
 from refdesk.answering.routes import AnswerRoutes
+from refdesk.answering.sharing import SharedLimits
 from refdesk.answering.similar import SimilarQuestions
 from refdesk.answering.writers import Quoting
 from refdesk.app import http, samples
@@ -35,7 +36,8 @@ from refdesk.outside.http_client import open_http_client
 from refdesk.outside.postgres import migrate, open_pool
 from refdesk.outside.valkey import Valkey, open_valkey
 
-CONNECTIONS_MAX = 10
+CONNECTIONS_BESIDE = 4
+"""Connections to the index for all but searching: looks at what has changed, freshness, feedback, operations."""
 
 
 @asynccontextmanager
@@ -43,7 +45,11 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         pool = await enter(
-            open_pool(required(settings, "index_database_url"), name="refdesk assistant", size_max=CONNECTIONS_MAX)
+            open_pool(
+                required(settings, "index_database_url"),
+                name="refdesk assistant",
+                size_max=settings.concurrent_retrievals_max + CONNECTIONS_BESIDE,
+            )
         )
         await migrate(pool, FEEDBACK_MIGRATIONS)
         await migrate(pool, DEAD_LETTER_MIGRATIONS)
@@ -57,7 +63,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         )
         quoting = Quoting(Extractor(generations.embed))
         assistant = Assistant(
-            retrieval=Retrieval(generations=generations, truth=truth),
+            retrieval=Retrieval(generations=generations, truth=truth, limits=_retrieval_limits(settings)),
             writer=await enter(open_language_models(settings, otherwise=quoting)),
             fallback=quoting,
             valkey=valkey,
@@ -137,6 +143,14 @@ def _admission_limits(settings: Settings) -> AdmissionLimits:
         concurrent_max=settings.concurrent_answers_max,
         waiting_max=settings.waiting_max,
         waiting_per_principal_max=settings.waiting_per_principal_max,
+    )
+
+
+def _retrieval_limits(settings: Settings) -> SharedLimits:
+    return SharedLimits(
+        at_once_max=settings.concurrent_retrievals_max,
+        waiting_max=settings.waiting_retrievals_max,
+        wait_s_max=settings.retrieval_wait_s_max,
     )
 
 

@@ -1,0 +1,32 @@
+"""A question on its way to an answer."""
+
+import msgspec
+
+from refdesk.answering.conversations import Turn, standalone
+from refdesk.answering.retrieval import Sought
+from refdesk.contracts.access import Principal
+from refdesk.contracts.answers import Question
+from refdesk.outside import telemetry
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A question inside its limits, with the conversation it belongs to."""
+
+    question: Question
+    principal: Principal
+    output_tokens_max: int
+    turns: tuple[Turn, ...]
+    workflow: telemetry.Workflow
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether its answer may be found, shared and kept by the question alone."""
+        return self.question.cache == "use" and not self.turns
+
+    @property
+    def standalone(self) -> str:
+        """The question as one reads it who has not heard the conversation."""
+        return standalone(self.question.question, self.turns)
+
+    def sought(self, *, limit: int) -> Sought:
+        return Sought(text=self.standalone, scope=self.principal.scope, filters=self.question.filters, limit=limit)
