@@ -10,15 +10,15 @@ transport (SSE, WebSocket, JSON, the command line) is an encoding of the two.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
-from contextlib import aclosing, nullcontext
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager, nullcontext
 
 import msgspec
 
 from refdesk.answering.admission import Admission, Ticket
 from refdesk.answering.asked import Asked
 from refdesk.answering.budget import Budget, Reservation
-from refdesk.answering.cache import Cache, Exact, Flight, exact_key, flight
+from refdesk.answering.cache import Cache, Exact, Flight
 from refdesk.answering.conversations import Conversations, as_messages
 from refdesk.answering.journal import Journal
 from refdesk.answering.limits import AnswerLimits
@@ -121,7 +121,7 @@ class Assistant:
 
     async def _known(self, asked: Asked) -> Exact | None:
         """The log that the same question had lately."""
-        return await self._cache.exact(self._exact_key(asked)) if asked.is_kept else None
+        return await self._cache.exact(asked.exact_key(model=self._writer.model)) if asked.is_kept else None
 
     async def _replay(self, asked: Asked, exact: Exact | None) -> AnswerRecord | None:
         """The fast path: the same question was answered, and nothing at all has changed since.
@@ -143,21 +143,26 @@ class Assistant:
         telemetry.retrieval_results.observe(len(evidence.passages))
         if asked.question.cache == "bypass":
             return await self._write(asked, evidence, "bypass")
-        keys = flight(
-            asked.question,
-            evidence,
-            turns=asked.turns,
-            model=self._writer.model,
-            output_tokens_max=asked.output_tokens_max,
-        )
+        keys = asked.flight(evidence, model=self._writer.model)
         record = await self._leaders.lead_or_follow(
             (keys.own, evidence.vouched),
             lead=lambda: self._lead(asked, evidence, keys),
             follow=lambda leader: self._follow(asked, evidence, leader),
         )
-        if evidence.vouched and evidence.epoch is not None and record.accepted.cache != "semantic":
-            await self._cache.keep_exact(self._exact_key(asked), Exact(record.log_id, evidence.epoch))
+        with self._expected(record.log_id):
+            await self._keep(asked, evidence, keys, record)
         return record
+
+    async def _keep(self, asked: Asked, evidence: Evidence, keys: Flight, record: AnswerRecord) -> None:
+        """Remembers which log answers the question: as it was asked, and for similar ones."""
+        outcome = record.accepted.cache
+        if evidence.vouched and evidence.epoch is not None and outcome != "semantic":
+            await self._cache.keep_exact(
+                asked.exact_key(model=self._writer.model), Exact(record.log_id, evidence.epoch)
+            )
+        if evidence.vouched and outcome == "miss" and self._similar is not None:
+            question = asked.question.question
+            await self._similar.remember(question, evidence.vector, key=keys.shared, log_id=record.log_id)
 
     async def _gather(self, asked: Asked, *, is_known: bool) -> Evidence:
         """The evidence; a question that will need the model is refused when its turn to search comes and there is no room."""
@@ -213,9 +218,10 @@ class Assistant:
         """A log that is read live, or again; None when there is none or it is of no use."""
         if log is None or (log.finished and not log.reusable):
             return None
-        await self._journal.joining(log)
         outcome: CacheOutcome = "semantic" if layer == "semantic" else "hit" if log.finished else "coalesced"
-        return await self._share(asked, log, outcome, layer=layer)
+        with self._expected(log.id):
+            await self._journal.joining(log)
+            return await self._share(asked, log, outcome, layer=layer)
 
     async def _share(self, asked: Asked, log: AnswerLog, outcome: CacheOutcome, *, layer: str) -> AnswerRecord:
         """Points the asker at a log that exists."""
@@ -244,11 +250,11 @@ class Assistant:
             self._journal.forget(log.id)
             ticket.leave()
             await self._budget.settle(reservation, used=0)
+            if keys is not None:
+                await self._cache.release(keys.own, log.id)
             raise
         self._begin(log, job, ticket=ticket, reservation=reservation, workflow=asked.workflow)
         telemetry.cache_requests.labels("fingerprint", outcome).inc()
-        if keys is not None:
-            await self._remember(asked, evidence, keys, log)
         return record
 
     async def _take_place(self, asked: Asked) -> tuple[Ticket, Reservation]:
@@ -265,10 +271,6 @@ class Assistant:
     async def _claim(self, key: str, log: AnswerLog) -> bool:
         """Whether the place is now the log's; False when somebody was faster."""
         return await self._cache.claim(key, log.id, lease=self._journal.lease(log.id)) == log.id
-
-    async def _remember(self, asked: Asked, evidence: Evidence, keys: Flight, log: AnswerLog) -> None:
-        if self._similar is not None:
-            await self._similar.remember(asked.question.question, evidence.vector, key=keys.shared, log_id=log.id)
 
     def _new_log(self) -> AnswerLog:
         log_id = new_id()
@@ -358,17 +360,28 @@ class Assistant:
 
         With ``wait`` False it ends with what is there now.
         """
-        if after < 1:
-            yield [record.entry()]
-        log = await self._open(record.log_id)
-        if log is None:
-            raise Expired
+        with self._expected(record.log_id):
+            if after < 1:
+                yield [record.entry()]
+            log = await self._open(record.log_id)
+            if log is None:
+                raise Expired
         reading = log.read(record.answer_id, after=after, wait=wait)
         follows = record.accepted.cache == "coalesced"
         with telemetry.singleflight_waiters.track_inprogress() if follows else nullcontext():
             async with aclosing(reading):
                 async for batch in reading:
                     yield batch
+
+    @contextmanager
+    def _expected(self, log_id: str) -> Iterator[None]:
+        """An asker who leaves before they read is not waited for."""
+        try:
+            yield
+        except BaseException:
+            if (log := self._journal.known(log_id)) is not None:
+                log.touch()
+            raise
 
     async def still_readable(self, document_id: str, principal: Principal) -> bool:
         """Whether the source of truth still lets this principal read the document (or cannot say)."""
@@ -463,14 +476,6 @@ class Assistant:
         question = asked.question
         await self._conversations.add(
             question.conversation_id, asked.principal, question=question.question, log_id=log.id
-        )
-
-    def _exact_key(self, asked: Asked) -> str:
-        return exact_key(
-            asked.question,
-            scope=asked.principal.scope,
-            model=self._writer.model,
-            output_tokens_max=asked.output_tokens_max,
         )
 
     def _record(self, asked: Asked, log_id: str, outcome: CacheOutcome) -> AnswerRecord:

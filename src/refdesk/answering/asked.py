@@ -2,8 +2,9 @@
 
 import msgspec
 
+from refdesk.answering.cache import Flight, exact_key, flight
 from refdesk.answering.conversations import Turn, standalone
-from refdesk.answering.retrieval import Sought
+from refdesk.answering.retrieval import Evidence, Sought
 from refdesk.contracts.access import Principal
 from refdesk.contracts.answers import Question
 from refdesk.outside import telemetry
@@ -30,3 +31,11 @@ class Asked(msgspec.Struct, frozen=True):
 
     def sought(self, *, limit: int) -> Sought:
         return Sought(text=self.standalone, scope=self.principal.scope, filters=self.question.filters, limit=limit)
+
+    def exact_key(self, *, model: str) -> str:
+        return exact_key(
+            self.question, scope=self.principal.scope, model=model, output_tokens_max=self.output_tokens_max
+        )
+
+    def flight(self, evidence: Evidence, *, model: str) -> Flight:
+        return flight(self.question, evidence, turns=self.turns, model=model, output_tokens_max=self.output_tokens_max)

@@ -12,8 +12,8 @@ A process that follows a log whose lease is gone tries to take the lease; who ge
 
 One connection reads all the streams that a process follows, however many.
 
-Valkey down means: answers flow to the readers of their own process all the same, shared there only, and cannot be resumed elsewhere
-until it is back. What was not copied meanwhile is copied then, up to ``UNCOPIED_LOGS_MAX`` finished logs.
+Valkey down means: answers flow to the readers of their own process all the same, shared there only, and cannot be resumed
+elsewhere until it is back. What was not copied meanwhile is copied then, up to ``UNCOPIED_LOGS_MAX`` finished logs.
 """
 
 import asyncio
