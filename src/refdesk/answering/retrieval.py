@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,6 +23,7 @@ from refdesk.contracts.answers import Filters, Hit, Source
 from refdesk.contracts.documents import FreshnessToken
 from refdesk.contracts.errors import NotYetSearchable
 from refdesk.index.chunks import Passage
+from refdesk.index.news import IndexNews
 from refdesk.index.opened import Opened, OpenGenerations
 from refdesk.outside import telemetry, tracing
 from refdesk.outside.embedding import Vectors
@@ -32,8 +33,8 @@ logger = logging.getLogger(__name__)
 
 NOTHING = Scope(readers=())
 PATH = "/api/documents/standing"
-WAIT_POLL_S = 0.05
-"""How often a waiting question looks whether its document has become searchable."""
+WAIT_LOOK_S = 0.5
+"""How often a waiting question looks by itself whether its document has become searchable; news of it come at once."""
 
 
 class _Standing(msgspec.Struct, frozen=True):
@@ -146,8 +147,11 @@ class Sought(msgspec.Struct, frozen=True, kw_only=True):
 class Retrieval:
     """At most ``limits.at_once_max`` searches at a time: each takes a connection."""
 
-    def __init__(self, *, generations: OpenGenerations, truth: SourceOfTruth, limits: SharedLimits) -> None:
+    def __init__(
+        self, *, generations: OpenGenerations, news: IndexNews, truth: SourceOfTruth, limits: SharedLimits
+    ) -> None:
         self._generations = generations
+        self._news = news
         self._truth = truth
         self._searches = Shared[Evidence](limits, kind="retrieval")
         self._epochs = Shared[str | None](limits, kind="epoch")
@@ -236,15 +240,17 @@ class Retrieval:
         """Returns once the index has every token's version; raises NotYetSearchable when the time is up."""
         wanted = {token.document_id: token.version for token in tokens}
         deadline = time.monotonic() + wait_seconds
-        while missing := await self._missing(wanted):
-            if time.monotonic() >= deadline:
-                raise NotYetSearchable(
-                    f"{', '.join(missing)} is not searchable yet after {wait_seconds:g} s. Try again, or raise "
-                    "wait_seconds; `refdesk status` shows what the index is doing.",
-                    retry_after_s=1,
-                    missing=missing,
-                )
-            await asyncio.sleep(WAIT_POLL_S)
+        with self._news.of(wanted) as woken:
+            while missing := await self._missing(wanted):
+                left_s = deadline - time.monotonic()
+                if left_s <= 0:
+                    raise NotYetSearchable(
+                        f"{', '.join(missing)} is not searchable yet after {wait_seconds:g} s. Try again, or raise "
+                        "wait_seconds; `refdesk status` shows what the index is doing.",
+                        retry_after_s=1,
+                        missing=missing,
+                    )
+                await _wait(woken, within_s=min(left_s, WAIT_LOOK_S))
 
     async def _missing(self, wanted: dict[str, int]) -> list[str]:
         if not wanted:
@@ -255,6 +261,14 @@ class Retrieval:
             for document_id, version in wanted.items()
             if versions.get(document_id, 0) < version
         ]
+
+
+async def _wait(woken: asyncio.Event, *, within_s: float) -> None:
+    """Until the event is set, or the time is up; it is cleared for the next time."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            await woken.wait()
+    woken.clear()
 
 
 def _fields(passage: Passage) -> dict[str, Any]:

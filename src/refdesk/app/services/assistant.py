@@ -24,6 +24,7 @@ from refdesk.app.services.common import Service, open_keys, ping, required, serv
 from refdesk.app.services.generations import choose_model, configured_model, open_generations
 from refdesk.app.services.models import open_language_models
 from refdesk.app.settings import Settings
+from refdesk.index.news import IndexNews
 from refdesk.index.opened import OpenGenerations
 from refdesk.indexing.dead_letters import MIGRATIONS as DEAD_LETTER_MIGRATIONS
 from refdesk.indexing.dead_letters import DeadLetters
@@ -62,8 +63,9 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             timeout_s=settings.truth_timeout_s,
         )
         quoting = Quoting(Extractor(generations.embed))
+        news = IndexNews(required(settings, "index_database_url"))
         assistant = Assistant(
-            retrieval=Retrieval(generations=generations, truth=truth, limits=_retrieval_limits(settings)),
+            retrieval=Retrieval(generations=generations, news=news, truth=truth, limits=_retrieval_limits(settings)),
             writer=await enter(open_language_models(settings, otherwise=quoting)),
             fallback=quoting,
             valkey=valkey,
@@ -95,7 +97,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                 *http.page_endpoints(lambda: samples.examples(settings.data_dir)),
             ],
             sockets=[routes.socket()],
-            background=[assistant.run, generations.run],
+            background=[assistant.run, generations.run, news.run],
             probes={"index database": lambda: ping(pool)},  # without Valkey answers still flow
             measures=[letters.measure],
             close=assistant.close,

@@ -1,0 +1,74 @@
+"""Whoever waits for a document is woken by the commit that brings it, on the real PostgreSQL."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import psycopg
+from psycopg_pool import AsyncConnectionPool
+from tests.contract.test_index import document, index, pool, put
+
+from refdesk.index.news import IndexNews
+from refdesk.index.pgvector import CHANNEL, PgvectorIndex
+
+__all__ = ["index", "pool"]  # fixtures
+
+WITHIN_S = 20.0
+
+
+@asynccontextmanager
+async def listening(database_url: str) -> AsyncIterator[IndexNews]:
+    """News that are connected."""
+    news = IndexNews(database_url)
+    running = asyncio.create_task(news.run())
+    try:
+        with news.of(["any"]) as woken:
+            await heard(woken)
+        yield news
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def heard(woken: asyncio.Event) -> None:
+    async with asyncio.timeout(WITHIN_S):
+        await woken.wait()
+
+
+async def test_a_commit_wakes_those_who_wait_for_its_document(fresh_database: str, index: PgvectorIndex) -> None:
+    """A change and a removal do, all who wait, and nobody else."""
+    async with listening(fresh_database) as news:
+        with news.of(["leave", "pay"]) as first, news.of(["leave"]) as second, news.of(["other"]) as third:
+            await put(index, document("leave"), "two weeks of leave")
+            await heard(first)
+            await heard(second)
+            first.clear()
+            second.clear()
+            await index.remove("pay", 1)
+            await heard(first)
+            assert (second.is_set(), third.is_set()) == (False, False)
+
+
+async def test_a_lost_connection_wakes_everybody(
+    fresh_database: str, index: PgvectorIndex, pool: AsyncConnectionPool
+) -> None:
+    """Something may have been missed; afterwards news come as before."""
+    async with listening(fresh_database) as news:
+        with news.of(["leave"]) as woken:
+            async with await psycopg.AsyncConnection.connect(fresh_database, autocommit=True) as operator:
+                ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s"
+                await operator.execute(ended, [f"refdesk listen {CHANNEL}"])
+            await heard(woken)
+            woken.clear()
+            await put(index, document("leave"), "two weeks of leave")
+            await heard(woken)
+
+
+async def test_nobody_is_remembered_who_does_not_wait_any_more(fresh_database: str) -> None:
+    """Also when two waited for the same document."""
+    news = IndexNews(fresh_database)
+    with news.of(["leave"]):
+        with news.of(["leave", "pay"]):
+            assert news.waiting == 2
+        assert news.waiting == 1
+    assert news.waiting == 0
