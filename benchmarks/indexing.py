@@ -11,7 +11,7 @@ the same cores, before and after. The whole of Refdesk, servers and uploading cl
 
 ``latency`` writes one small document after another and asks, with its freshness token, for a word that only it has: the
 clock runs from the first byte of the write to the answer that shows it; when the index had it, by its own notification, is told
-apart, since who waits looks every 50 ms only. ``pressure`` does so while huge documents are indexed,
+apart. ``pressure`` does so while huge documents are indexed,
 from the moment that the first of them is being embedded until the last is searchable.
 Exits with 1 when a document is not found or embedding alone drifts by more than 10 %.
 """
@@ -41,7 +41,7 @@ from refdesk.app.embedded.supervisor import Service
 from refdesk.index.chunks import Chunk, embedded_text
 from refdesk.indexing.chunking import chunk
 from refdesk.indexing.parsing import ParserPool
-from refdesk.outside.embedding import open_packaged_embedder
+from refdesk.outside.embedding import TEXTS_PER_THREAD, Turns, open_packaged_embedder
 
 OPERATOR_KEY = "operator-key-of-the-benchmark"
 UPLOADS_AT_ONCE = 4
@@ -153,7 +153,8 @@ async def _texts(folder: Path, sources: Sequence[Source]) -> list[str]:
 async def _raw(folder: Path, texts: Sequence[str], *, threads: int) -> tuple[float, float]:
     """Texts a second and CPU milliseconds a text, of an evenly spread sample."""
     sample = texts[:: max(1, len(texts) // RAW_TEXTS)]
-    async with open_packaged_embedder(folder / "models", threads=threads) as embedder:
+    turns = Turns(threads=threads, texts=TEXTS_PER_THREAD)
+    async with open_packaged_embedder(folder / "models", turns=turns) as embedder:
         await embedder.embed(sample[:20])
         spent, began = process_ns(os.getpid()), perf_counter()
         await embedder.embed(sample)

@@ -33,7 +33,7 @@ from refdesk.app.settings import Settings, to_environment
 from refdesk.contracts.access import Principal
 from refdesk.index.chunks import Chunk, IndexedDocument, embedded_text
 from refdesk.index.pgvector import PgvectorIndex
-from refdesk.outside.embedding import Embedder
+from refdesk.outside.embedding import Embedder, Turns
 from refdesk.outside.http import create_app
 from refdesk.outside.postgres import open_pool
 from tests.integration.documents_desk import Desk as Documents
@@ -386,7 +386,7 @@ async def open_answer_desk(
             }
         )
         pool = await enter(open_pool(database_url, name="test index", size_max=4))
-        opened = await (await enter(open_generations(pool, settings, threads=1))).active()
+        opened = await (await enter(open_generations(pool, settings, turns=Turns()))).active()
         keys = await enter(open_keys(settings))
         session = await enter(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
         yield AnswerDesk(settings, llm, documents, opened.index, opened.embedder, keys, session, folder)

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from refdesk.contracts.errors import ConfigurationError, Unavailable
 from refdesk.outside import embedding
-from refdesk.outside.embedding import Embedder, PackagedEmbedder, Vectors, locate_model, open_packaged_embedder
+from refdesk.outside.embedding import Embedder, PackagedEmbedder, Turns, Vectors, locate_model, open_packaged_embedder
 from refdesk.outside.embedding_http import HttpEmbedder, open_http_embedder
 
 MIXED = [
@@ -31,7 +31,7 @@ MIXED = [
 
 @pytest.fixture(scope="module")
 async def packaged(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[PackagedEmbedder]:
-    async with open_packaged_embedder(tmp_path_factory.mktemp("models"), threads=2) as embedder:
+    async with open_packaged_embedder(tmp_path_factory.mktemp("models"), turns=Turns(threads=2, texts=3)) as embedder:
         yield embedder
 
 

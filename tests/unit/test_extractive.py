@@ -11,7 +11,7 @@ from refdesk.outside.embedding import open_packaged_embedder
 
 @pytest.fixture(scope="module")
 async def extractor(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Extractor]:
-    async with open_packaged_embedder(tmp_path_factory.mktemp("models"), threads=1) as embedder:
+    async with open_packaged_embedder(tmp_path_factory.mktemp("models")) as embedder:
         yield Extractor(embedder.embed)
 
 

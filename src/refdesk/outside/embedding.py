@@ -1,10 +1,10 @@
 """Texts to vectors: the port, and the packaged MiniLM on this machine's own processor (a server: `embedding_http`).
 
 The packaged model runs as a graph on onnxruntime, int8 unless fp32 is asked for, one text per run, one thread per run,
-as many runs at once as ``threads``. Measured, a batch gains nothing on a processor: padding is work, a large batch leaves
-the cache, and int8 scales follow the largest value of the whole input, so that a text's neighbours would change its
-vector. Alone, a text has one vector for ever, and a question waits for one text at most. The graph is made once, by a
-child process, in a cache directory (see `embedding_graph`).
+as many runs at once as there are threads (`Turns`). Measured, a batch gains nothing on a processor: padding is work, a
+large batch leaves the cache, and int8 scales follow the largest value of the whole input, so that a text's neighbours
+would change its vector. Alone, a text has one vector for ever, and a question waits for one text at most. The graph is
+made once, by a child process, in a cache directory (see `embedding_graph`).
 
 What this does not do: retry. A failed call raises, with ``retryable`` telling what to do about it.
 """
@@ -19,6 +19,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from onnxruntime import InferenceSession, SessionOptions  # type: ignore[attr-defined]  # it declares no exports
@@ -52,6 +53,16 @@ INT8 = "all-MiniLM-L6-v2-int8"
 FP32 = "all-MiniLM-L6-v2-fp32"
 PACKAGED = (INT8, FP32)
 """The packaged model's two precisions: two spaces, hence two names."""
+
+
+class Turns(msgspec.Struct, frozen=True, kw_only=True):
+    """How the packaged model's texts take turns: so many threads, each with so many texts at a time.
+
+    One at a time lets a question wait for one text at most; several spare a thread the way back to the event loop.
+    """
+
+    threads: int = 1
+    texts: int = 1
 
 
 class Embedder(Protocol):
@@ -106,25 +117,26 @@ class PackagedEmbedder:
     tokens_max = WINDOW_TOKENS - 2
     provider = "refdesk"
 
-    def __init__(self, graph: Path, tokenizer: Path, *, name: str, executor: ThreadPoolExecutor, threads: int) -> None:
+    def __init__(self, graph: Path, tokenizer: Path, *, name: str, executor: ThreadPoolExecutor, turns: Turns) -> None:
         self.name = name
         self._tokenizer = _load_tokenizer(tokenizer)
         self._session = _open_session(graph)
         self._executor = executor
-        self._threads = threads
-        self.call_texts = TEXTS_PER_THREAD * threads
+        self._turns = turns
+        self.call_texts = TEXTS_PER_THREAD * turns.threads
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         vectors = np.empty((len(texts), self.dimensions), dtype=np.float32)
         loop = asyncio.get_running_loop()
-        places = iter(range(len(texts)))
+        firsts = iter(range(0, len(texts), self._turns.texts))
 
         async def work() -> None:
-            for place in places:
-                vectors[place] = await loop.run_in_executor(self._executor, self._embed, texts[place])
+            for first in firsts:
+                some = texts[first : first + self._turns.texts]
+                vectors[first : first + len(some)] = await loop.run_in_executor(self._executor, self._embed_some, some)
 
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(self._threads, len(texts))):
+            for _ in range(min(self._turns.threads, len(texts))):
                 group.create_task(work())
         return vectors
 
@@ -133,6 +145,9 @@ class PackagedEmbedder:
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
         return [(start, end) for start, end in self._tokenizer.encode(text, add_special_tokens=False).offsets]
+
+    def _embed_some(self, texts: Sequence[str]) -> list[Vectors]:
+        return [self._embed(text) for text in texts]
 
     def _embed(self, text: str) -> Vectors:
         tokens = self._tokenizer.encode(text[:CHARACTERS_MAX], add_special_tokens=False).ids
@@ -144,7 +159,9 @@ class PackagedEmbedder:
 
 
 @asynccontextmanager
-async def open_packaged_embedder(cache: Path, *, name: str = INT8, threads: int = 1) -> AsyncIterator[PackagedEmbedder]:
+async def open_packaged_embedder(
+    cache: Path, *, name: str = INT8, turns: Turns | None = None
+) -> AsyncIterator[PackagedEmbedder]:
     """The packaged model in one of its precisions (``PACKAGED``), ready.
 
     The first call on a machine writes ``cache``'s model file, which takes some seconds.
@@ -153,8 +170,9 @@ async def open_packaged_embedder(cache: Path, *, name: str = INT8, threads: int 
     """
     model = locate_model()
     _verify(model / "tokenizer.json", TOKENIZER_SHA256)
-    with ThreadPoolExecutor(max_workers=threads, thread_name_prefix="embed") as executor:
-        yield await _open(cache, model, name=name, executor=executor, threads=threads)
+    turns = turns or Turns()
+    with ThreadPoolExecutor(max_workers=turns.threads, thread_name_prefix="embed") as executor:
+        yield await _open(cache, model, name=name, executor=executor, turns=turns)
 
 
 def locate_model() -> Path:
@@ -169,12 +187,12 @@ def locate_model() -> Path:
     return directory
 
 
-async def _open(cache: Path, model: Path, *, name: str, executor: ThreadPoolExecutor, threads: int) -> PackagedEmbedder:
+async def _open(cache: Path, model: Path, *, name: str, executor: ThreadPoolExecutor, turns: Turns) -> PackagedEmbedder:
     graph = cache / f"{name}-{GRAPH_VERSION}.onnx"
     loop = asyncio.get_running_loop()
 
     def load() -> PackagedEmbedder:
-        return PackagedEmbedder(graph, model / "tokenizer.json", name=name, executor=executor, threads=threads)
+        return PackagedEmbedder(graph, model / "tokenizer.json", name=name, executor=executor, turns=turns)
 
     if graph.is_file():
         try:

@@ -33,6 +33,7 @@ from refdesk.indexing.manifests import Manifests
 from refdesk.indexing.reconcile import reconcilers
 from refdesk.indexing.replays import Replays
 from refdesk.indexing.routes import OperationRoutes
+from refdesk.outside.embedding import Turns
 from refdesk.outside.http_client import open_http_client
 from refdesk.outside.postgres import migrate, open_pool
 from refdesk.outside.valkey import Valkey, open_valkey
@@ -54,7 +55,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         )
         await migrate(pool, FEEDBACK_MIGRATIONS)
         await migrate(pool, DEAD_LETTER_MIGRATIONS)
-        generations = await enter(open_generations(pool, settings, threads=1))
+        generations = await enter(open_generations(pool, settings, turns=Turns()))
         valkey = await enter(open_valkey(required(settings, "valkey_url"), name="assistant"))
         session = await enter(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
         truth = SourceOfTruth(

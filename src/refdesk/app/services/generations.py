@@ -17,7 +17,7 @@ from refdesk.contracts.errors import ConfigurationError, InvalidRequest
 from refdesk.index.generations import MIGRATIONS, Generation, open_generation
 from refdesk.index.opened import OpenGenerations
 from refdesk.indexing.generation_routes import Model
-from refdesk.outside.embedding import INT8, PACKAGED, Embedder, PackagedEmbedder, open_packaged_embedder
+from refdesk.outside.embedding import INT8, PACKAGED, Embedder, PackagedEmbedder, Turns, open_packaged_embedder
 from refdesk.outside.embedding_http import open_http_embedder
 from refdesk.outside.postgres import migrate
 
@@ -29,7 +29,7 @@ CHUNKING_VERSION = "1"
 
 @asynccontextmanager
 async def open_generations(
-    pool: AsyncConnectionPool, settings: Settings, *, threads: int
+    pool: AsyncConnectionPool, settings: Settings, *, turns: Turns
 ) -> AsyncIterator[OpenGenerations]:
     """The generations as this process uses them, the active one's model ready; the first one is made when there is none.
 
@@ -38,7 +38,7 @@ async def open_generations(
     await migrate(pool, MIGRATIONS)
 
     def open_embedder(generation: Generation) -> AbstractAsyncContextManager[Embedder]:
-        return _open_embedder(settings, generation, threads=threads)
+        return _open_embedder(settings, generation, turns=turns)
 
     async with OpenGenerations(pool, open_embedder=open_embedder) as generations:
         if not await generations.record.live():
@@ -81,10 +81,10 @@ async def choose_model(settings: Settings, name: str | None) -> Model:
 
 
 def _open_embedder(
-    settings: Settings, generation: Generation, *, threads: int
+    settings: Settings, generation: Generation, *, turns: Turns
 ) -> AbstractAsyncContextManager[Embedder]:
     if generation.model in PACKAGED:
-        return open_packaged_embedder(settings.data_dir / "models", name=generation.model, threads=threads)
+        return open_packaged_embedder(settings.data_dir / "models", name=generation.model, turns=turns)
     url, api_key = _server(settings, generation)
     window = generation.tokens_max or settings.embedding_tokens_max
     return open_http_embedder(

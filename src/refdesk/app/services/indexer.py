@@ -19,6 +19,7 @@ from refdesk.indexing.recognition import RecognitionLimits, find_data
 from refdesk.indexing.reconcile import Schedule, reconcilers
 from refdesk.indexing.reembedding import Reembedding
 from refdesk.indexing.worker import Worker, WorkerSettings
+from refdesk.outside.embedding import TEXTS_PER_THREAD, Turns
 from refdesk.outside.http import create_app
 from refdesk.outside.jetstream import Broker
 from refdesk.outside.postgres import migrate, open_pool
@@ -34,7 +35,8 @@ async def serve(settings: Settings) -> None:
             open_pool(required(settings, "index_database_url"), name="refdesk indexer", size_max=CONNECTIONS_MAX)
         )
         await migrate(pool, DEAD_LETTER_MIGRATIONS)
-        generations = await enter(open_generations(pool, settings, threads=settings.embedding_threads))
+        turns = Turns(threads=settings.embedding_threads, texts=TEXTS_PER_THREAD)
+        generations = await enter(open_generations(pool, settings, turns=turns))
         broker = await enter(Broker.connect(required(settings, "nats_url"), name="indexer"))
         session = await enter(aiohttp.ClientSession())
         contents = Contents(
