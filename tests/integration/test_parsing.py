@@ -284,6 +284,14 @@ async def test_a_process_is_reused_and_ends_when_idle() -> None:
     assert not parser_processes()
 
 
+async def test_a_process_stands_back_for_others() -> None:
+    """From its start on."""
+    async with ParserPool(limits=ParsingLimits(niceness=3)) as pool:
+        await pool.parse(b"text", kinds.TEXT)
+        (process,) = parser_processes()
+        assert process.nice() == min(19, THIS_PROCESS.nice() + 3)
+
+
 async def test_a_worn_process_is_replaced() -> None:
     """After its share of documents a process goes."""
     async with ParserPool(sizes=PoolSizes(documents_per_worker_max=1)) as pool:

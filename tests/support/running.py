@@ -60,9 +60,13 @@ async def until(holds: Callable[[], Awaitable[bool]], *, what: str, within_s: fl
 
 
 def environment(home: Path, **settings: str) -> dict[str, str]:
-    """Ours without any setting of Refdesk's, and with a home where nothing of the developer's is found."""
+    """Ours without any setting of Refdesk's, and with a home where nothing of the developer's is found.
+
+    An indexer stands back for nobody: beside it are other tests, and its own one waits.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("REFDESK_")}
-    return {**kept, "HOME": str(home), "XDG_STATE_HOME": str(home / "state"), "NO_COLOR": "1", **settings}
+    home_variables = {"HOME": str(home), "XDG_STATE_HOME": str(home / "state")}
+    return {**kept, **home_variables, "NO_COLOR": "1", "REFDESK_INDEX_NICENESS": "0", **settings}
 
 
 async def command(*arguments: str, home: Path, within_s: float = WITHIN_S, **settings: str) -> Said:

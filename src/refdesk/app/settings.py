@@ -120,6 +120,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The longest pause between two tries of a document while a part that indexing needs is away."""
     reconcile_interval_s: Seconds = 3600.0
     """How often the index is compared with the documents, and mended where they differ."""
+    index_niceness: Annotated[int, Meta(ge=0, le=19)] = 5
+    """How much an indexer stands back where processors are busy (Unix niceness); what parses documents does by as much again."""
+    index_small_bytes_max: Count = 1 << 20
+    """The largest document that is read at once; of larger ones, one at a time."""
+    index_small_chunks_max: Count = 64
+    """The largest document that is embedded at once; larger ones wait for a place."""
+    index_medium_chunks_max: Count = 1024
+    """The largest document that waits for no large one."""
+    index_lane_places: Count = 2
+    """Documents of medium size embedded at a time; large ones have as many places of their own."""
+    index_chunks_kept_max: Count = 20_000
+    """Chunks in memory of documents that wait for a place; beyond it, a document is read again when its turn comes."""
+    index_part_chunks: Count = 256
+    """Chunks written at a time of a document that has more."""
     embedding_threads: Count = 1
     """Threads an indexer embeds with. One per core is best; the laptop keeps one core for people."""
 

@@ -12,16 +12,18 @@ from refdesk.index.opened import Opened, OpenGenerations
 from refdesk.indexing.batching import EmbeddingBatcher
 from refdesk.indexing.chunking import chunk
 from refdesk.indexing.content import Contents
+from refdesk.indexing.lanes import Lanes, LaneSettings
 from refdesk.indexing.parsing import ParserPool
 from refdesk.indexing.pipeline import Indexing, Outcome, StepAside
 
 
 class Sources(msgspec.Struct, frozen=True):
-    """Where the text of documents comes from, whatever becomes of it. ``chunks_max`` is per document."""
+    """Where the text of documents comes from, and how they pass each other. ``chunks_max`` is per document."""
 
     contents: Contents
     parsers: ParserPool
     chunks_max: int
+    lanes: LaneSettings
 
 
 class LiveIndexing:
@@ -64,6 +66,7 @@ class LiveIndexing:
                 parsers=self._sources.parsers,
                 chunker=partial(chunk, token_spans=opened.embedder.token_spans, chunks_max=self._sources.chunks_max),
                 embeddings=self._batcher(opened),
+                lanes=Lanes(self._sources.lanes),
             )
         return self._indexings[place]
 

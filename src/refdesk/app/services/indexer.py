@@ -11,10 +11,12 @@ from refdesk.app.settings import Settings
 from refdesk.indexing.content import Contents
 from refdesk.indexing.dead_letters import MIGRATIONS as DEAD_LETTER_MIGRATIONS
 from refdesk.indexing.dead_letters import DeadLetters
+from refdesk.indexing.lanes import LaneSettings
 from refdesk.indexing.live import LiveIndexing, Sources
 from refdesk.indexing.manifests import Manifests
 from refdesk.indexing.parsed import ParsingLimits
 from refdesk.indexing.parsing import ParserPool
+from refdesk.indexing.priority import stand_back
 from refdesk.indexing.recognition import RecognitionLimits, find_data
 from refdesk.indexing.reconcile import Schedule, reconcilers
 from refdesk.indexing.reembedding import Reembedding
@@ -29,6 +31,7 @@ CONNECTIONS_MAX = 6
 
 async def serve(settings: Settings) -> None:
     """Runs until SIGINT or SIGTERM."""
+    stand_back(settings.index_niceness)
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         pool = await enter(
@@ -46,7 +49,8 @@ async def serve(settings: Settings) -> None:
             bytes_max=settings.upload_bytes_max,
         )
         parsers = await enter(ParserPool(limits=_parsing_limits(settings)))
-        indexing = LiveIndexing(generations, Sources(contents, parsers, settings.chunks_max))
+        sources = Sources(contents, parsers, settings.chunks_max, _lane_settings(settings))
+        indexing = LiveIndexing(generations, sources)
         letters = DeadLetters(pool)
         worker = Worker(
             broker=broker,
@@ -83,6 +87,17 @@ def _worker_settings(settings: Settings) -> WorkerSettings:
     )
 
 
+def _lane_settings(settings: Settings) -> LaneSettings:
+    return LaneSettings(
+        bytes_small=settings.index_small_bytes_max,
+        chunks_small=settings.index_small_chunks_max,
+        chunks_medium=settings.index_medium_chunks_max,
+        places=settings.index_lane_places,
+        chunks_kept=settings.index_chunks_kept_max,
+        chunks_staged=settings.index_part_chunks,
+    )
+
+
 def _parsing_limits(settings: Settings) -> ParsingLimits:
     return ParsingLimits(
         wall_s=settings.parse_seconds_max,
@@ -94,6 +109,7 @@ def _parsing_limits(settings: Settings) -> ParsingLimits:
         archive_members_max=settings.parse_archive_members_max,
         archive_bytes_max=settings.parse_archive_bytes_max,
         archive_ratio_max=settings.parse_archive_ratio_max,
+        niceness=settings.index_niceness,
         recognition=_recognition(settings),
     )
 
