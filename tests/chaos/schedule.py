@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tests.chaos.cluster import Cluster
@@ -22,6 +22,25 @@ WAYS = ("reset", "silent", "late", "narrow")
 
 
 @dataclass(frozen=True)
+class Storm:
+    """How much of it in one of its rounds, each of which ends with everything settled and judged."""
+
+    rounds: int
+    kills: Mapping[str, int]
+    """How often each member dies."""
+    others: int
+    """So many of ``frozen`` and of ``cut`` come between."""
+    changes_mean: int
+    """Between two faults."""
+    changes_min: int
+    """In the whole round."""
+    documents_per_writer: int
+    settle_s_max: float
+    frozen: Sequence[str] = FROZEN
+    cut: Sequence[str] = CUT
+
+
+@dataclass(frozen=True)
 class Fault:
     """``changes`` are waited for before it; ``calm`` waits until everybody is up, too."""
 
@@ -32,23 +51,24 @@ class Fault:
     calm: bool
 
 
-def schedule(seed: str, *, kills: Mapping[str, int], others: int, changes_mean: int) -> list[Fault]:
-    """``kills`` says how often each member dies; ``others`` freezes and cut links come between."""
+def schedule(seed: str, storm: Storm) -> list[Fault]:
+    """One round's faults."""
     chosen = random.Random(seed)
-    victims = [("kill", name) for name, count in kills.items() for _ in range(count)]
+    victims = [("kill", name) for name, count in storm.kills.items() for _ in range(count)]
     rest = [
-        chosen.choice([("freeze", chosen.choice(FROZEN)), (chosen.choice(WAYS), chosen.choice(CUT))])
-        for _ in range(others)
+        chosen.choice([("freeze", chosen.choice(storm.frozen)), (chosen.choice(WAYS), chosen.choice(storm.cut))])
+        for _ in range(storm.others)
     ]
     order = [*victims, *rest]
     chosen.shuffle(order)
+    mean = storm.changes_mean
     return [
         Fault(
             kind=kind,
             target=target,
             lasts_s=round(chosen.uniform(0.0, 0.3) if kind == "kill" else chosen.uniform(0.2, 2.5), 2),
-            changes=chosen.randint(changes_mean, changes_mean * 3 // 2),
-            calm=chosen.random() < 0.4,
+            changes=chosen.randint(mean, mean * 3 // 2),
+            calm=chosen.random() < 0.25,
         )
         for kind, target in order
     ]
@@ -59,7 +79,7 @@ class Killer:
 
     def __init__(self, cluster: Cluster, record: Record) -> None:
         self._cluster = cluster
-        self._record = record
+        self.record = record
         self._busy: dict[str, asyncio.Task[None]] = {}
         self.done: Counter[str] = Counter()
 
@@ -75,13 +95,13 @@ class Killer:
         )
         for task in tuple(earlier):
             await asyncio.wait([task])
-        goal = self._record.changes + fault.changes
-        while self._record.changes < goal:
-            before = self._record.changes
+        goal = self.record.changes + fault.changes
+        while self.record.changes < goal:
+            before = self.record.changes
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(STALLED_S):
-                    await self._record.reaches(goal)
-            if self._record.changes == before:
+                    await self.record.reaches(goal)
+            if self.record.changes == before:
                 return
 
     async def _commit(self, fault: Fault) -> None:

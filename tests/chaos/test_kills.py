@@ -3,8 +3,7 @@
 import asyncio
 import os
 import random
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from tests.chaos.cluster import Cluster, open_cluster
 from tests.chaos.nursery import Nursery
 from tests.chaos.oracle import judge
 from tests.chaos.quiet import settled
-from tests.chaos.schedule import Killer, schedule
+from tests.chaos.schedule import CUT, FROZEN, Fault, Killer, Storm, schedule
 from tests.chaos.writers import WORDS, Record, Tell, Writer
 
 WRITERS = 4
@@ -20,38 +19,33 @@ SEED = os.environ.get("REFDESK_CHAOS_SEED", "")
 """To run a schedule again that a failure has printed."""
 
 
-@dataclass(frozen=True)
-class Storm:
-    """How much of it."""
-
-    kills: Mapping[str, int]
-    others: int
-    changes_mean: int
-    documents_per_writer: int
-    settle_s_max: float
-
-
 SHORT = Storm(
+    rounds=1,
     kills={"documents": 6, "indexer-1": 6, "indexer-2": 6, "nats": 5, "postgres": 3},
     others=10,
     changes_mean=6,
+    changes_min=200,
     documents_per_writer=12,
     settle_s_max=60.0,
 )
 LONG = Storm(
+    rounds=5,
     kills={
-        "documents": 90,
-        "indexer-1": 90,
-        "indexer-2": 90,
-        "nats": 90,
-        "postgres": 60,
-        "valkey": 40,
-        "assistant": 40,
+        "documents": 18,
+        "indexer-1": 18,
+        "indexer-2": 18,
+        "nats": 18,
+        "postgres": 12,
+        "valkey": 8,
+        "assistant": 8,
     },
-    others=150,
-    changes_mean=33,
+    others=30,
+    changes_mean=26,
+    changes_min=4000,
     documents_per_writer=250,
     settle_s_max=300.0,
+    frozen=(*FROZEN, "valkey", "assistant"),
+    cut=(*CUT, "assistant postgres", "assistant nats"),
 )
 
 
@@ -73,34 +67,42 @@ async def test_500_kills_and_20000_changes_lose_nothing(nursery: Nursery, tmp_pa
 
 
 async def survive(cluster: Cluster, storm: Storm, tell: Tell) -> Record:
-    """Work, kill, settle, judge; the figures are printed, whatever the verdict."""
+    """Work, kill, settle, judge, round after round; the figures are printed, whatever the verdict."""
     seed = SEED or f"{random.SystemRandom().getrandbits(32):08x}"
     record = Record()
     killer = Killer(cluster, record)
+    writers = [
+        Writer(cluster, record, name=f"writer-{number}", documents=storm.documents_per_writer, seed=seed)
+        for number in range(WRITERS)
+    ]
     tell(f"seed {seed}")
-    try:
-        await _work_and_kill(cluster, killer, record, storm=storm, seed=seed)
-    finally:
-        tell(f"{killer.kills} kills of {dict(killer.done)}; {record.changes} changes of {dict(record.counts)}")
-    await settled(cluster, within_s=storm.settle_s_max)
-    tell("settled")
-    verdict = await judge(cluster, record=record)
-    tell(f"{verdict.documents} documents and tombstones, {verdict.chunks} chunks, {len(verdict.wrong)} wrong")
-    assert not verdict.wrong, f"seed {seed}: {verdict}"
-    assert killer.kills == sum(storm.kills.values())
+    for number in range(storm.rounds):
+        faults = schedule(f"{seed} {number}", storm)
+        try:
+            await _work_and_kill(cluster, killer, writers, faults=faults, changes=storm.changes_min * (number + 1))
+        finally:
+            tell(f"{killer.kills} kills of {dict(killer.done)}; {record.changes} changes of {dict(record.counts)}")
+        await settled(cluster, within_s=storm.settle_s_max)
+        tell("settled")
+        verdict = await judge(cluster, record=record)
+        tell(f"{verdict.documents} documents and tombstones, {verdict.chunks} chunks, {len(verdict.wrong)} wrong")
+        assert not verdict.wrong, f"seed {seed}: {verdict}"
+        assert killer.kills == sum(storm.kills.values()) * (number + 1)
     return record
 
 
-async def _work_and_kill(cluster: Cluster, killer: Killer, record: Record, *, storm: Storm, seed: str) -> None:
-    stop = asyncio.Event()
-    faults = schedule(seed, kills=storm.kills, others=storm.others, changes_mean=storm.changes_mean)
+async def _work_and_kill(
+    cluster: Cluster, killer: Killer, writers: Sequence[Writer], *, faults: list[Fault], changes: int
+) -> None:
+    """Until every fault was committed and there are ``changes`` in the record."""
+    stop, record = asyncio.Event(), killer.record
     async with asyncio.TaskGroup() as tasks:
-        for number in range(WRITERS):
-            writer = Writer(cluster, record, name=f"writer-{number}", documents=storm.documents_per_writer, seed=seed)
+        for writer in writers:
             tasks.create_task(writer.run(stop))
         if "assistant" in cluster.members:
             tasks.create_task(ask(cluster, record, stop))
         await killer.run(faults)
+        await record.reaches(changes)
         stop.set()
 
 
