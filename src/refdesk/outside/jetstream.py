@@ -18,6 +18,7 @@ from refdesk.outside.jetstream_consumer import (
     Handle,
     Info,
     Message,
+    StreamInfo,
     nanoseconds,
     verify,
 )
@@ -124,7 +125,7 @@ class Broker:
             await self._ensure_stream(_stream_config(stream, subject, self._settings))
 
     async def stream_state(self, stream: str) -> StreamState:
-        info = await self._connection.api(f"STREAM.INFO.{stream}", _StreamInfo)
+        info = await self._connection.api(f"STREAM.INFO.{stream}", StreamInfo)
         return StreamState(
             created_at=info.created,
             messages=info.state.messages,
@@ -157,17 +158,6 @@ class Broker:
             logger.info("created stream %s", name)
         for field in config:
             verify(f"Stream {name}", field, info.config.get(field), config[field])
-
-
-class _State(msgspec.Struct):
-    messages: int
-    first_seq: int
-    last_seq: int
-
-
-class _StreamInfo(msgspec.Struct):
-    created: datetime
-    state: _State
 
 
 def _stream_config(name: str, subject: str, settings: StreamSettings) -> dict[str, Any]:

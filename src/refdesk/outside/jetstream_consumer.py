@@ -184,11 +184,17 @@ class Consumer:
         logger.info("%s consumer %s", "created" if was is None else "updated", name)
 
     async def backlog(self) -> Backlog:
-        """How much is left to do. Raises Unavailable."""
+        """How much is left to do of all that was acknowledged to a publisher before the call. Raises Unavailable.
+
+        For consumers of a whole stream. The server's own ``num_pending`` will not do: it counts a message a moment after
+        its publisher was told that it is stored.
+        """
+        stream = await self._connection.api(f"STREAM.INFO.{self.settings.stream}", StreamInfo)
         info = await self._connection.api(
             f"CONSUMER.INFO.{self.settings.stream}.{self.settings.durable}", _ConsumerInfo
         )
-        return Backlog(waiting=info.num_pending, in_flight=info.num_ack_pending)
+        passed = max(info.delivered.stream_seq, stream.state.first_seq - 1)
+        return Backlog(waiting=max(0, stream.state.last_seq - passed), in_flight=info.num_ack_pending)
 
     async def pending_count(self) -> int:
         """Messages not yet acknowledged: the lag. Raises Unavailable."""
@@ -388,8 +394,23 @@ class Info(msgspec.Struct):
     config: dict[str, Any]
 
 
+class _State(msgspec.Struct):
+    messages: int
+    first_seq: int
+    last_seq: int
+
+
+class StreamInfo(msgspec.Struct):
+    created: datetime
+    state: _State
+
+
+class _Delivered(msgspec.Struct):
+    stream_seq: int
+
+
 class _ConsumerInfo(msgspec.Struct):
-    num_pending: int
+    delivered: _Delivered
     num_ack_pending: int
 
 
