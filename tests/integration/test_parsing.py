@@ -21,6 +21,7 @@ import docx
 import fpdf
 import psutil
 import pytest
+from prometheus_client import REGISTRY
 
 from refdesk.contracts.errors import DocumentRejected, Overloaded, UnsupportedMediaType
 from refdesk.indexing.chunking import chunk
@@ -252,22 +253,32 @@ async def test_a_limit_names_its_setting(limits: ParsingLimits, message: str) ->
             await pool.parse(pdf("some words here", "more words", "and more"), kinds.PDF, "x")
 
 
+def killed_so_far() -> Counter[str]:
+    """Parser processes that ended on a document, by reason."""
+    [family] = [family for family in REGISTRY.collect() if family.name == "refdesk_parse_killed"]
+    return Counter(
+        {one.labels["reason"]: int(one.value) for one in family.samples if one.name == "refdesk_parse_killed_total"}
+    )
+
+
 @pytest.mark.parametrize(
-    ("limits", "setting"),
+    ("limits", "setting", "reason"),
     [
-        (ParsingLimits(wall_s=0.5), "REFDESK_PARSE_SECONDS_MAX"),
-        (ParsingLimits(cpu_s=0), "REFDESK_PARSE_SECONDS_MAX"),
-        (ParsingLimits(memory_bytes_max=96 * 1024 * 1024), "REFDESK_PARSE_MEMORY_BYTES_MAX"),
+        (ParsingLimits(wall_s=0.5), "REFDESK_PARSE_SECONDS_MAX", "time"),
+        (ParsingLimits(cpu_s=0), "REFDESK_PARSE_SECONDS_MAX", "cpu"),
+        (ParsingLimits(memory_bytes_max=96 * 1024 * 1024), "REFDESK_PARSE_MEMORY_BYTES_MAX", "memory"),
     ],
 )
 async def test_a_document_that_takes_too_much_is_stopped_and_the_pool_goes_on(
-    limits: ParsingLimits, setting: str
+    limits: ParsingLimits, setting: str, reason: str
 ) -> None:
-    """Time, computing and memory end with the process; the next document gets a new one."""
+    """Time, computing and memory end with the process, which is counted; the next document gets a new one."""
+    before = killed_so_far()
     async with ParserPool(limits=limits, sizes=PoolSizes(workers=1)) as pool:
         with pytest.raises(DocumentRejected, match=setting):
             await pool.parse(SLOW_MARKDOWN, kinds.MARKDOWN, "slow.md")
         assert (await pool.parse(b"next", kinds.TEXT)).text == "next"
+    assert killed_so_far() - before == Counter({reason: 1})
 
 
 # Processes
@@ -303,6 +314,7 @@ async def test_a_worn_process_is_replaced() -> None:
 @pytest.mark.parametrize("crashes", [1, 2])
 async def test_a_crash_is_survived_once(crashes: int) -> None:
     """A document whose process dies under it is read by a fresh one; a second death is the document's fault."""
+    before = killed_so_far()
     async with ParserPool(sizes=PoolSizes(workers=1)) as pool:
         parsing = asyncio.create_task(pool.parse(SLOW_MARKDOWN[:400_000], kinds.MARKDOWN, "x.md"))
         killed: set[int] = set()
@@ -317,6 +329,7 @@ async def test_a_crash_is_survived_once(crashes: int) -> None:
         else:
             with pytest.raises(DocumentRejected, match=r"x\.md crashed the parser twice"):
                 await parsing
+    assert killed_so_far() - before == Counter({"crash": crashes})
 
 
 async def test_a_hung_document_delays_only_its_own_worker() -> None:
