@@ -112,6 +112,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Large documents that may be under way, or wait for their turn, beside these."""
     index_attempts_max: Count = 5
     """How often a document is tried before it is given up as failed."""
+    dead_letter_log_characters_max: Count = 10_000
+    """What is kept of the log of a document that was given up; its end, which is what tells."""
     event_lease_s: Annotated[float, Meta(ge=1)] = 30.0
     """How long an event stays with a process that gives no sign of life before another gets it: what a crash costs it."""
     relay_lease_s: Annotated[float, Meta(ge=1)] = 15.0

@@ -20,8 +20,6 @@ from refdesk.outside.postgres import load_queries, transaction
 MIGRATIONS = resources.files("refdesk.indexing") / "migrations"
 
 LETTERS_PER_PAGE_MAX = 200
-LOG_CHARS_MAX = 10_000
-"""Of the log that is kept with a dead letter; the end is what tells."""
 _LAST_ID = (1 << 63) - 1
 
 
@@ -80,14 +78,15 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
 class DeadLetters:
     """The table ``dead_letters`` of the index database. Every method raises Unavailable when it does not answer."""
 
-    def __init__(self, pool: AsyncConnectionPool) -> None:
+    def __init__(self, pool: AsyncConnectionPool, *, log_characters_max: int = 10_000) -> None:
         self._pool = pool
+        self._log_characters_max = log_characters_max
         self._queries = load_queries(resources.files("refdesk.indexing") / "dead_letters.sql")
 
     async def record(self, work: Work, fault: Fault, *, attempts_max: int) -> Failure:
         """Count a failed attempt; it is the last one when the fault is final, or when ``attempts_max`` is reached.
 
-        Of the logs of all attempts in a row the end is kept, at most ``LOG_CHARS_MAX``.
+        Of the logs of all attempts in a row the end is kept, which is what tells: at most ``log_characters_max``.
         """
         parameters = {
             "letter_key": work.key,
@@ -95,8 +94,8 @@ class DeadLetters:
             "event_id": work.event_id and work.event_id.replace("\x00", ""),
             "reason": fault.reason.replace("\x00", ""),
             "code": fault.code,
-            "log": fault.log.replace("\x00", "")[-LOG_CHARS_MAX:],
-            "log_chars_max": LOG_CHARS_MAX,
+            "log": fault.log.replace("\x00", "")[-self._log_characters_max :],
+            "log_characters_max": self._log_characters_max,
             "attempts_max": attempts_max,
             "final": fault.final,
         }

@@ -4,7 +4,7 @@
 INSERT INTO dead_letters AS letter
     (letter_key, event_id, subject, payload, document_id, version, reason, code, log, attempts, final)
 VALUES (%(letter_key)s, %(event_id)s, %(subject)s, %(payload)s, %(document_id)s, %(version)s, %(reason)s, %(code)s,
-        '1. ' || %(log)s, 1, %(final)s OR %(attempts_max)s <= 1)
+        right('1. ' || %(log)s, %(log_characters_max)s), 1, %(final)s OR %(attempts_max)s <= 1)
 ON CONFLICT (letter_key) DO UPDATE SET
     event_id = EXCLUDED.event_id, subject = EXCLUDED.subject, payload = EXCLUDED.payload,
     reason = EXCLUDED.reason, code = EXCLUDED.code,
@@ -18,7 +18,8 @@ ON CONFLICT (letter_key) DO UPDATE SET
     log = CASE WHEN letter.replayed_at IS NOT NULL OR letter.discarded_at IS NOT NULL
                  OR (letter.final AND letter.event_id IS DISTINCT FROM EXCLUDED.event_id)
                THEN EXCLUDED.log
-               ELSE right(letter.log || E'\n' || (letter.attempts + 1)::text || '. ' || %(log)s, %(log_chars_max)s) END,
+               ELSE right(letter.log || E'\n' || (letter.attempts + 1)::text || '. ' || %(log)s,
+                          %(log_characters_max)s) END,
     first_failed_at = CASE WHEN letter.replayed_at IS NOT NULL OR letter.discarded_at IS NOT NULL
                              OR (letter.final AND letter.event_id IS DISTINCT FROM EXCLUDED.event_id)
                            THEN now() ELSE letter.first_failed_at END,

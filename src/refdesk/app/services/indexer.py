@@ -51,7 +51,7 @@ async def serve(settings: Settings) -> None:
         parsers = await enter(ParserPool(limits=_parsing_limits(settings)))
         sources = Sources(contents, parsers, settings.chunks_max, _lane_settings(settings))
         indexing = LiveIndexing(generations, sources)
-        letters = DeadLetters(pool)
+        letters = DeadLetters(pool, log_characters_max=settings.dead_letter_log_characters_max)
         worker = Worker(
             broker=broker,
             indexing=indexing,
