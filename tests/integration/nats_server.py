@@ -1,6 +1,7 @@
 """A nats-server of a test's own, to be killed, frozen and wiped."""
 
 import contextlib
+import json
 import random
 import shutil
 import signal
@@ -8,30 +9,38 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 START_S_MAX = 15.0
 PORTS = range(20_000, 32_768)  # below the ephemeral ones: a client that knocks on a dead one may connect to itself
 
 
 class NatsServer:
-    """Same port and store over every restart."""
+    """Same ports and store over every restart. ``jetstream``: more settings of its JetStream."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, jetstream: Mapping[str, Any] | None = None) -> None:
         self.folder = folder
-        self.port = _free_port()
+        self.port, self.monitoring_port = _free_ports()
+        self._jetstream = {"store_dir": str(folder / "store"), **(jetstream or {})}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         return f"nats://127.0.0.1:{self.port}"
 
+    @property
+    def monitoring_url(self) -> str:
+        return f"http://127.0.0.1:{self.monitoring_port}"
+
     def start(self) -> None:
         """Returns once it accepts connections."""
         executable = Path(sys.executable).parent / "nats-server"
-        arguments = ["-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", str(self.folder / "store")]
-        log = self.folder / "nats.log"
-        self._process = subprocess.Popen([executable, *arguments, "-l", str(log)])
+        log, settings = self.folder / "nats.log", self.folder / "nats.conf"
+        listen, monitoring = (f"127.0.0.1:{port}" for port in (self.port, self.monitoring_port))
+        settings.write_text(json.dumps({"listen": listen, "http": monitoring, "jetstream": self._jetstream}))
+        self._process = subprocess.Popen([executable, "-c", str(settings), "-l", str(log)])
         deadline = time.monotonic() + START_S_MAX
         while True:
             try:
@@ -56,9 +65,12 @@ class NatsServer:
         shutil.rmtree(self.folder / "store")
 
 
-def _free_port() -> int:
+def _free_ports() -> tuple[int, int]:
+    free = []
     for port in random.sample(PORTS, 50):
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("no free port")
+            free.append(port)
+        if len(free) == 2:
+            return free[0], free[1]
+    raise AssertionError("no free ports")

@@ -8,7 +8,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import nats
@@ -136,14 +136,21 @@ async def test_valkey_forgets_only_what_may_be_forgotten(servers: StackUrls, val
 def test_the_urls_are_handed_on_as_settings() -> None:
     """One variable per URL, by the documented names."""
     urls = StackUrls(
-        documents_database_url="a", index_database_url="b", access_database_url="c", nats_url="d", valkey_url="e"
+        documents_database_url="a",
+        index_database_url="b",
+        access_database_url="c",
+        nats_url="d",
+        nats_monitoring_url="e",
+        valkey_url="f",
     )
+    assert "REFDESK_NATS_MONITORING_URL" not in replace(urls, nats_monitoring_url=None).environment()
     assert urls.environment() == {
         "REFDESK_DOCUMENTS_DATABASE_URL": "a",
         "REFDESK_INDEX_DATABASE_URL": "b",
         "REFDESK_ACCESS_DATABASE_URL": "c",
         "REFDESK_NATS_URL": "d",
-        "REFDESK_VALKEY_URL": "e",
+        "REFDESK_NATS_MONITORING_URL": "e",
+        "REFDESK_VALKEY_URL": "f",
     }
 
 
@@ -316,6 +323,7 @@ async def test_servers_that_are_there_already_are_not_started(servers: StackUrls
         data_dir=tmp_path,
         database_url=with_database(servers.documents_database_url, name="postgres"),
         nats_url=servers.nats_url,
+        nats_monitoring_url=servers.nats_monitoring_url,
         valkey_url=servers.valkey_url,
     )
     async with running_stack(options) as stack:

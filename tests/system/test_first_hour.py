@@ -270,7 +270,8 @@ async def test_a_data_directory_in_use_is_one_clear_sentence(desk: Refdesk, tmp_
     said = await command("up", "--data-dir", str(desk.data_dir), "--port", str(free_port()), home=tmp_path)
     assert said.code == 1
     assert len(said.err.splitlines()) == 1 and f"(process {desk.process.pid})" in said.err
-    await desk.call("GET", "/health/ready")
+    health = await desk.call("GET", "/health/ready?verbose")
+    assert health["facts"] == {"NATS on disk before acknowledging": "yes"}
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ PROBE_TIMEOUT_S = 2.0
 
 Probe = Callable[[], Awaitable[Any]]
 Measure = Callable[[], Awaitable[None]]
+Fact = Callable[[], Awaitable[str]]
 
 _PAGE_HEADERS = {
     "Content-Security-Policy": (
@@ -48,8 +49,11 @@ class KeyList(msgspec.Struct, frozen=True):
     keys: list[KeyView]
 
 
-def health_endpoints(probes: Mapping[str, Probe]) -> list[Endpoint]:
-    """``/health/live`` says the process runs; ``/health/ready`` that every part it needs answers (``?verbose``: which)."""
+def health_endpoints(probes: Mapping[str, Probe], *, facts: Mapping[str, Fact] | None = None) -> list[Endpoint]:
+    """``/health/live`` says the process runs; ``/health/ready`` that every part it needs answers (``?verbose``: which).
+
+    ``facts`` are told with ``?verbose``; whatever they say, the process is ready.
+    """
 
     async def live(request: Request, principal: Principal) -> ASGIApp:
         return Json({"status": "ok"})
@@ -60,6 +64,7 @@ def health_endpoints(probes: Mapping[str, Probe]) -> list[Endpoint]:
         body: dict[str, Any] = {"status": "unavailable" if broken else "ok"}
         if "verbose" in request.query_params:
             body["parts"] = parts
+            body["facts"] = {name: await fact() for name, fact in (facts or {}).items()}
         return Json(body, status_code=503 if broken else 200)
 
     return [

@@ -52,6 +52,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """API keys. Unset with a documents database set: they live there."""
     nats_url: str | None = None
     """NATS with JetStream; several servers separated by commas. Unset: `refdesk up` starts its own."""
+    nats_monitoring_url: str | None = None
+    """NATS's monitoring port, such as http://nats:8222; several separated by commas. Tells whether it writes to disk in time."""
     valkey_url: str | None = None
     """Valkey or Redis: `redis://`, `rediss://` or `unix://`. Unset: `refdesk up` starts its own."""
     documents_url: str | None = None

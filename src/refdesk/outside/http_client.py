@@ -206,18 +206,24 @@ class HttpClient:
         Raises TimeoutError when no connection is made within ``connect_s``, and other kinds of OSError when it cannot be
         made or breaks. A kept connection that the server has closed meanwhile, as servers do, is replaced by a new one.
         """
-        request = self._request(path, body, headers)
+        return await self._exchange(self._request(f"POST {self._path}{path}", body, headers), connect_s=connect_s)
+
+    async def get(self, path: str, *, connect_s: float) -> Reply:
+        """As `post`, without headers."""
+        return await self._exchange(self._request(f"GET {self._path}{path}", b"", {}), connect_s=connect_s)
+
+    def close(self) -> None:
+        """Closes the connections that are not in use."""
+        for connection in self._idle:
+            connection.transport.close()
+
+    async def _exchange(self, request: bytes, *, connect_s: float) -> Reply:
         if self._idle:
             connection, _ = self._idle.popitem()
             with suppress(Unanswered):
                 return await connection.exchange(request)
         connection = await self._connect(connect_s)
         return await connection.exchange(request)
-
-    def close(self) -> None:
-        """Closes the connections that are not in use."""
-        for connection in self._idle:
-            connection.transport.close()
 
     async def _connect(self, connect_s: float) -> Connection:
         loop = asyncio.get_running_loop()
@@ -227,9 +233,9 @@ class HttpClient:
             )
         return connection
 
-    def _request(self, path: str, body: bytes, headers: Mapping[str, str]) -> bytes:
+    def _request(self, call: str, body: bytes, headers: Mapping[str, str]) -> bytes:
         lines = [
-            f"POST {self._path}{path} HTTP/1.1",
+            f"{call} HTTP/1.1",
             f"Host: {self._authority}",
             *(f"{name}: {value}" for name, value in headers.items()),
             f"Content-Length: {len(body)}",

@@ -97,6 +97,9 @@ time_to_search = Histogram(
     "From a change to its being searchable, as the Document Service hears of it",
     buckets=(0.05, 0.1, 0.15, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800, 7200),
 )
+broker_fsync_on_ack = Gauge(
+    "refdesk_broker_fsync_on_ack", "1: NATS has a message on disk before it acknowledges it; 0: not; NaN: not known"
+)
 events_processed = Counter(
     "refdesk_events_processed_total", "Events by how the indexer ended them", ("type", "outcome")
 )

@@ -25,8 +25,9 @@ from refdesk.app.commands.client import operator_key_of
 from refdesk.app.embedded.stack import installed_binary
 from refdesk.app.server import bind
 from refdesk.app.settings import PREFIX, Loaded, Settings
-from refdesk.contracts.errors import ConfigurationError
+from refdesk.contracts.errors import ConfigurationError, Unavailable
 from refdesk.indexing.recognition import find_data
+from refdesk.outside.nats_monitoring import FsyncWatch
 from refdesk.outside.valkey import ValkeyError, open_valkey
 
 CHECK_TIMEOUT_S = 10.0
@@ -220,6 +221,26 @@ async def check_nats(loaded: Loaded) -> Findings:
         await client.close()
 
 
+async def check_nats_on_disk(loaded: Loaded) -> Findings:
+    """A power cut costs no document either way, only time."""
+    settings, name = loaded.settings, "NATS on disk"
+    if settings.nats_url is None:
+        return
+    if settings.nats_monitoring_url is None:
+        yield Finding("ok", name, "not known: REFDESK_NATS_MONITORING_URL is not set")
+        return
+    try:
+        known = await FsyncWatch(settings.nats_monitoring_url).on_acknowledgement()
+    except Unavailable as error:
+        yield Finding("warn", name, error.message, "Mend REFDESK_NATS_MONITORING_URL.")
+    else:
+        if known:
+            yield Finding("ok", name, "each message, before it is acknowledged")
+        else:
+            mend = "Set `sync_interval: always` in its jetstream block, or accept lag after a power cut."
+            yield Finding("warn", name, "messages are acknowledged before they are on disk", mend)
+
+
 async def check_valkey(loaded: Loaded) -> Findings:
     url = loaded.settings.valkey_url
     if url is None:
@@ -361,6 +382,7 @@ CHECKS: Mapping[str, Check] = {
     "port": check_port,
     "databases": check_databases,
     "NATS": check_nats,
+    "NATS on disk": check_nats_on_disk,
     "Valkey": check_valkey,
     "Document Service": check_documents_url,
     "language model": check_language_model,

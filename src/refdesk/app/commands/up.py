@@ -68,6 +68,7 @@ def _stack_options(settings: Settings) -> StackOptions:
         data_dir=settings.data_dir,
         database_url=settings.database_url,
         nats_url=settings.nats_url,
+        nats_monitoring_url=settings.nats_monitoring_url,
         valkey_url=settings.valkey_url,
     )
 

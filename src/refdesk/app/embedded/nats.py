@@ -27,21 +27,26 @@ GO_MEMORY_SOFT_MAX = "256MiB"
 
 @dataclass(frozen=True, kw_only=True)
 class NatsPlace:
-    """Where one embedded NATS server lives: its directory (token, settings, store), its binary and its port."""
+    """Where one embedded NATS server lives: its directory (token, settings, store), its binary and its ports."""
 
     directory: Path
     binary: Path
     port: int
+    monitoring_port: int
 
     @property
     def url(self) -> str:
         """Carries the token. Raises OSError when the token can be neither read nor written."""
         return f"nats://{_token(self.directory / 'token')}@127.0.0.1:{self.port}"
 
+    @property
+    def monitoring_url(self) -> str:
+        return f"http://127.0.0.1:{self.monitoring_port}"
 
-def free_port() -> int:
+
+def free_port(*, besides: int = 0) -> int:
     """A port on 127.0.0.1 that nobody uses now. Raises StartFailed when there seems to be none."""
-    for port in random.sample(PORTS, PORT_ATTEMPTS):
+    for port in random.sample([port for port in PORTS if port != besides], PORT_ATTEMPTS):
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
             probe.bind(("127.0.0.1", port))
@@ -119,6 +124,7 @@ def _settings(place: NatsPlace) -> dict[str, object]:
     return {
         "server_name": "refdesk",
         "listen": f"127.0.0.1:{place.port}",
+        "http": f"127.0.0.1:{place.monitoring_port}",  # anybody on this machine may read it; it tells no message
         "authorization": {"token": _token(place.directory / "token")},
         "max_payload": PAYLOAD_BYTES_MAX,
         "jetstream": {

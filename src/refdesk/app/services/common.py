@@ -9,7 +9,7 @@ from starlette.requests import HTTPConnection
 
 from refdesk.app import http, server
 from refdesk.app.auth import Authentication
-from refdesk.app.http import Measure, Probe
+from refdesk.app.http import Fact, Measure, Probe
 from refdesk.app.keys import MIGRATIONS, ApiKeys
 from refdesk.app.settings import PREFIX, Settings
 from refdesk.contracts.errors import ConfigurationError, Unavailable
@@ -65,6 +65,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     sockets: list[SocketEndpoint] = []
     background: list[server.Background]
     probes: dict[str, Probe]
+    facts: dict[str, Fact] = {}
     measures: list[Measure] = []
     close: server.Background = nothing_to_close
 
@@ -74,8 +75,14 @@ async def serve_door(settings: Settings, keys: ApiKeys, services: list[Service])
     await server.refuse_open_door(keys, host=settings.host)
     own = [endpoint for service in services for endpoint in service.endpoints]
     probes = {name: probe for service in services for name, probe in service.probes.items()}
+    facts = {name: fact for service in services for name, fact in service.facts.items()}
     measures = [measure for service in services for measure in service.measures]
-    listed = [*own, *http.key_endpoints(keys), *http.health_endpoints(probes), http.metrics_endpoint(measures)]
+    listed = [
+        *own,
+        *http.key_endpoints(keys),
+        *http.health_endpoints(probes, facts=facts),
+        http.metrics_endpoint(measures),
+    ]
     app = create_app(
         [*listed, http.openapi_endpoint(listed), *(socket for service in services for socket in service.sockets)],
         authenticate=Authentication(keys, operator_key=required(settings, "operator_key")),

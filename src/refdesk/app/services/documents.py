@@ -15,6 +15,7 @@ from refdesk.documents.states import StateConsumer
 from refdesk.documents.store import MIGRATIONS, DocumentStore
 from refdesk.outside.blobs import Blobs
 from refdesk.outside.jetstream import Broker
+from refdesk.outside.nats_monitoring import FsyncWatch
 from refdesk.outside.postgres import migrate, open_pool
 
 CONNECTIONS_MAX = 10
@@ -39,12 +40,14 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         )
         feed = DocumentFeed(store, database_url=url)
         relay = Relay(outbox, broker=broker, database_url=url, settings=RelaySettings(lease_s=settings.relay_lease_s))
+        fsync = FsyncWatch(settings.nats_monitoring_url)
         states = StateConsumer(store, broker=broker, lease_s=settings.event_lease_s)
         yield Service(
             endpoints=endpoints(service, feed=feed),
-            background=[feed.run, relay.run, states.run, service.keep_tidy],
+            background=[feed.run, relay.run, states.run, service.keep_tidy, fsync.warn],
             probes={"documents database": lambda: ping(pool)},
-            measures=[service.measure],
+            facts={"NATS on disk before acknowledging": fsync.say},
+            measures=[service.measure, fsync.measure],
         )
 
 
