@@ -88,6 +88,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Characters of text one document may have."""
     parse_blocks_max: Count = 500_000
     """Paragraphs, list items and table rows of one document together."""
+    parse_niceness: Annotated[int, Meta(ge=0, le=19)] = 10
+    """How much what reads documents stands back where processors are busy (Unix niceness)."""
     parse_archive_members_max: Count = 10_000
     """Files inside a DOCX, XLSX, ODT, EPUB and the like."""
     parse_archive_bytes_max: Count = 256 * 1024 * 1024
@@ -108,7 +110,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How many changes ahead of a waiting document are counted; more are told as "at least"."""
     chunks_max: Count = 20_000
     """Chunks one document may have."""
-    index_concurrency: Count = 4
+    index_concurrency: Count = 6
     """Documents one indexer works on at a time, large ones aside."""
     index_aside_max: Count = 200
     """Large documents that may be under way, or wait for their turn, beside these."""
@@ -124,8 +126,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The longest pause between two tries of a document while a part that indexing needs is away."""
     reconcile_interval_s: Seconds = 3600.0
     """How often the index is compared with the documents, and mended where they differ."""
-    index_niceness: Annotated[int, Meta(ge=0, le=19)] = 5
-    """How much an indexer stands back where processors are busy (Unix niceness); what parses documents does by as much again."""
     index_small_bytes_max: Count = 1 << 20
     """The largest document that is read at once; of larger ones, one at a time."""
     index_small_chunks_max: Count = 64

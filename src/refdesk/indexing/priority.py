@@ -1,7 +1,8 @@
 """Standing back: work that nobody waits for leaves busy processors to work that somebody does.
 
-Niceness shares a busy processor out; it takes nothing from work that has one for itself. So indexing is as fast as before on
-an idle machine, and who asks or lists documents is served first on a busy one.
+Niceness shares a busy processor out; it takes nothing from work that has one for itself. Parsers stand back: a hostile file
+may keep each of them busy for half a minute. Embedding does not: it has a set number of threads, one by default, and
+standing back for the database and the broker would only lengthen what it feeds them.
 """
 
 import os

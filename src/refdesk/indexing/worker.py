@@ -59,7 +59,7 @@ ACK_PENDING_MAX = 4096
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """``concurrency`` documents in flight; the n-th pause of ``backoff_s`` follows the n-th failure, the last repeats."""
 
-    concurrency: int = 4
+    concurrency: int = 6
     aside_max: int = 200
     """Documents beside these that are large, or wait for another version of themselves."""
     attempts_max: int = 5

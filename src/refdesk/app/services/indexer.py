@@ -16,7 +16,6 @@ from refdesk.indexing.live import LiveIndexing, Sources
 from refdesk.indexing.manifests import Manifests
 from refdesk.indexing.parsed import ParsingLimits
 from refdesk.indexing.parsing import ParserPool
-from refdesk.indexing.priority import stand_back
 from refdesk.indexing.recognition import RecognitionLimits, find_data
 from refdesk.indexing.reconcile import Schedule, reconcilers
 from refdesk.indexing.reembedding import Reembedding
@@ -26,12 +25,11 @@ from refdesk.outside.http import create_app
 from refdesk.outside.jetstream import Broker
 from refdesk.outside.postgres import migrate, open_pool
 
-CONNECTIONS_MAX = 6
+CONNECTIONS_MAX = 8
 
 
 async def serve(settings: Settings) -> None:
     """Runs until SIGINT or SIGTERM."""
-    stand_back(settings.index_niceness)
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         pool = await enter(
@@ -109,7 +107,7 @@ def _parsing_limits(settings: Settings) -> ParsingLimits:
         archive_members_max=settings.parse_archive_members_max,
         archive_bytes_max=settings.parse_archive_bytes_max,
         archive_ratio_max=settings.parse_archive_ratio_max,
-        niceness=settings.index_niceness,
+        niceness=settings.parse_niceness,
         recognition=_recognition(settings),
     )
 
