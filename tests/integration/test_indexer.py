@@ -11,7 +11,9 @@ from pathlib import Path
 
 import aiohttp
 import msgspec
+import nats as nats_client
 import numpy as np
+import psycopg
 import pytest
 from tests.integration import indexing_desk
 from tests.integration.indexing_desk import LANES, QUICK, IndexingDesk, ScriptedDocuments, open_indexing_desk
@@ -19,6 +21,7 @@ from tests.integration.nats_server import NatsServer
 
 from refdesk.contracts.errors import DocumentRejected, ModelFailed, Unavailable
 from refdesk.contracts.events import (
+    DOCUMENTS_STREAM,
     INDEX_STREAM,
     DocumentDeleted,
     IndexApplied,
@@ -92,10 +95,19 @@ async def until(condition: Callable[[], Awaitable[bool]], *, within_s: float = 2
 
 
 async def drained(desk: IndexingDesk, *, within_s: float = 30.0) -> None:
-    async def empty() -> bool:
-        return await desk.worker.consumer.pending_count() == 0
+    """Every message on the stream has been delivered and settled. A consumer counts a new one a moment after the stream."""
+    last = (await desk.broker.stream_state(DOCUMENTS_STREAM)).last_sequence
+    client = await nats_client.connect(desk.broker.address)
 
-    await until(empty, within_s=within_s)
+    async def empty() -> bool:
+        info = await client.jetstream().consumer_info(DOCUMENTS_STREAM, desk.worker.consumer.settings.durable)
+        delivered = info.delivered.stream_seq if info.delivered else 0
+        return delivered >= last and not info.num_pending and not info.num_ack_pending
+
+    try:
+        await until(empty, within_s=within_s)
+    finally:
+        await client.close()
 
 
 async def facts(desk: IndexingDesk) -> list[IndexApplied | IndexFailed]:
@@ -346,6 +358,23 @@ async def test_an_outage_fails_no_document(desk: IndexingDesk) -> None:
     assert outages and len(outages) == len(told)
     assert {(fact.attempts, fact.final) for fact in outages} == {(0, False)}, "news of it, and no failure"
     assert all(fact.next_try_s for fact in outages)
+
+
+async def test_a_table_that_is_missing_fails_no_document(desk: IndexingDesk, fresh_database: str) -> None:
+    """As while a backup is being restored: the index is away, and the document is not at fault."""
+    async with await psycopg.AsyncConnection.connect(fresh_database, autocommit=True) as operator:
+        await operator.execute("ALTER TABLE generation_1.postings RENAME TO hidden")
+        async with working(desk):
+            await desk.tell(desk.change("a", 1, POLICY))
+
+            async def many() -> bool:
+                return desk.worker.outcomes["waiting"] > QUICK.attempts_max
+
+            await until(many)
+            await operator.execute("ALTER TABLE generation_1.hidden RENAME TO postings")
+            await drained(desk)
+    assert await version_of(desk, "a") == 1
+    assert await desk.dead_letters.count() == 0
 
 
 async def test_long_work_is_announced(desk: IndexingDesk) -> None:
