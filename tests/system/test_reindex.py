@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import random
 import shutil
 from collections.abc import AsyncIterator
@@ -157,6 +158,23 @@ async def test_another_model_while_people_ask(home: Path) -> None:
         assert (await refdesk.command("reindex", "--drop")).code == 0
         assert [each["model"] for each in await generations(refdesk)] == [NEW]
         assert await finds(refdesk, "quixotrope") == [later["id"]]
+        await built_compared_and_cancelled(refdesk, home / "questions.jsonl")
+
+
+async def built_compared_and_cancelled(refdesk: Refdesk, questions: Path) -> None:
+    """On questions of one's own, with what is expected of some; what was built is discarded, and nothing was swapped."""
+    asked = [{"question": "Where is the quixotrope?", "text": "quixotrope is in bay 3"}, {"question": QUERY}]
+    questions.write_text("\n".join(json.dumps(question) for question in asked), "utf-8")
+    said = await refdesk.command("reindex", "--model", OLD, "--questions", str(questions), "--json")
+    assert said.code == 0, said.err
+    compared = said.last["comparison"]
+    assert (compared["questions"], compared["expected"]) == (2, 1)
+    assert (compared["found_active"], compared["found_beside"]) == (1, 1)
+    assert not said.last["swapped"]
+    assert (await refdesk.command("reindex", "--cancel", "--json")).last["generation"]["model"] == NEW
+    assert [each["model"] for each in await generations(refdesk)] == [NEW]
+    again = await refdesk.command("reindex", "--cancel")
+    assert again.code == 1 and "only the one" in again.err
 
 
 @pytest.mark.long
