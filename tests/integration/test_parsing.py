@@ -226,6 +226,7 @@ def zip_of(members: dict[str, bytes]) -> bytes:
         (zip_of({"word/document.xml": b" " * 40_000_000}), kinds.DOCX, "unpacks to .* REFDESK_PARSE_ARCHIVE_RATIO_MAX"),
         (zip_of({str(n): b"" for n in range(10_001)}), kinds.DOCX, "holds 10,001 files .*ARCHIVE_MEMBERS_MAX"),
         (b"MIME-Version: 1.0\nContent-Type: multipart/encrypted\n\nx", kinds.EML, "decrypt it"),
+        ("Content-Type: multipart/encrypted;".encode("utf-16-le"), kinds.MSG, "decrypt it"),
         (b"x", "application/x-unheard-of", "cannot be read .*convert it"),
     ],
 )

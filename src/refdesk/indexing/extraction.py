@@ -210,7 +210,7 @@ def _check_pages(count: int, *, name: str, limits: ParsingLimits) -> None:
 
 
 def _read_tree(content: bytes, media_type: str, writer: DocumentWriter, *, name: str) -> int | None:
-    if media_type == kinds.EML and b"multipart/encrypted" in content[: kinds.HEAD_BYTES].lower():
+    if _is_encrypted_mail(content, media_type):
         raise rejected(f"{name} is an encrypted message", "decrypt it and upload it again")
     result = _kreuzberg(content, media_type, name=name, tree=True)
     metadata: dict[str, Any] = dict(result.metadata)
@@ -223,6 +223,13 @@ def _read_tree(content: bytes, media_type: str, writer: DocumentWriter, *, name:
     for node in nodes:
         reader.read(node)
     return reader.slides
+
+
+def _is_encrypted_mail(content: bytes, media_type: str) -> bool:
+    """Of which only who wrote to whom could be read. Outlook keeps a message's header lines as UTF-16, anywhere in the file."""
+    if media_type == kinds.EML:
+        return b"multipart/encrypted" in content[: kinds.HEAD_BYTES].lower()
+    return media_type == kinds.MSG and "content-type: multipart/encrypted".encode("utf-16-le") in content.lower()
 
 
 def _read_elements(nodes: list[dict[str, Any]], writer: DocumentWriter) -> None:
