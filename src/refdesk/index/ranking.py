@@ -111,8 +111,10 @@ def fuse(arms: Sequence[Sequence[Candidate]], *, words_max: float) -> list[tuple
     merged: dict[tuple[int, int], Candidate] = {}
     for candidate in (candidate for arm in arms for candidate in arm):
         place = candidate[:2]
-        known = merged.get(place, candidate)
-        merged[place] = candidate._replace(words=max(candidate.words, known.words))
+        known = merged.get(place)
+        if known is not None and known.words > candidate.words:
+            candidate = candidate._replace(words=known.words)
+        merged[place] = candidate
     scored = [(candidate, _fused(candidate, words_max)) for candidate in merged.values()]
     return sorted(scored, key=lambda item: (-item[1], item[0][:2]))
 
