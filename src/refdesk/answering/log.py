@@ -66,7 +66,8 @@ class AnswerLog:
         self.entries: list[Entry] = []
         self.readers: Counter[str] = Counter()
         """Open readings by the answer they are for."""
-        self.idle_since = asyncio.get_running_loop().time()
+        self._loop = asyncio.get_running_loop()
+        self.idle_since = self._loop.time()
         """When the last reader left, or an expected one is missed (loop time); meaningless while ``readers`` is not empty."""
         self._stopped: dict[str, float] = {}
         """When the readings of a stopped answer end at the latest (loop time)."""
@@ -106,20 +107,19 @@ class AnswerLog:
 
     def stop(self, answer_id: str) -> None:
         """This answer is read no more: its readings end with the log if it ends now, and shortly without it if others read on."""
-        loop = asyncio.get_running_loop()
-        self._stopped[answer_id] = loop.time() + STOPPED_READS_S
-        loop.call_later(STOPPED_READS_S, self._wake)
+        self._stopped[answer_id] = self._loop.time() + STOPPED_READS_S
+        self._loop.call_later(STOPPED_READS_S, self._wake)
         self.readers.pop(answer_id, None)
         self.touch()
         self._wake()
 
     def touch(self) -> None:
         """Somebody has just left."""
-        self.idle_since = asyncio.get_running_loop().time()
+        self.idle_since = self._loop.time()
 
     def expect(self) -> None:
         """An asker is about to come: a busy process may need longer for that than a reader is missed who has left."""
-        self.idle_since = asyncio.get_running_loop().time() + ARRIVAL_S
+        self.idle_since = self._loop.time() + ARRIVAL_S
 
     async def read(self, answer_id: str, *, after: int = 0, wait: bool = True) -> AsyncGenerator[list[Entry], None]:
         """Every entry numbered above ``after``, in order, as batches of what is there, until the log has ended.
@@ -146,10 +146,10 @@ class AnswerLog:
     def _is_over(self, answer_id: str) -> bool:
         """Whether this answer was stopped, and the log has had its time to end."""
         ends_at = self._stopped.get(answer_id)
-        return ends_at is not None and asyncio.get_running_loop().time() >= ends_at
+        return ends_at is not None and self._loop.time() >= ends_at
 
     async def _change(self) -> None:
-        waiter = asyncio.get_running_loop().create_future()
+        waiter = self._loop.create_future()
         self._waiting.append(waiter)
         await waiter
 

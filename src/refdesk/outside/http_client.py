@@ -38,6 +38,7 @@ class Reply:
         self.complete = False
         self._began = False
         self._connection = connection
+        self._loop = connection.loop
         self._parser = httptools.HttpResponseParser(self)
         self._has_head = False
         self._keeps_alive = False
@@ -83,7 +84,7 @@ class Reply:
     async def _more(self) -> None:
         if self._error is not None:
             raise self._error
-        self._waiter = asyncio.get_running_loop().create_future()
+        self._waiter = self._loop.create_future()
         await self._waiter
 
     def _wake(self) -> None:
@@ -138,7 +139,8 @@ class Connection(asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, idle: dict["Connection", None]) -> None:
+    def __init__(self, idle: dict["Connection", None], *, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
         self._idle = idle
         self._reply: Reply | None = None
         self._expiry: asyncio.TimerHandle | None = None
@@ -158,7 +160,7 @@ class Connection(asyncio.Protocol):
     def rest(self) -> None:
         """Not in use for now; it closes unless that changes soon."""
         self._idle[self] = None
-        self._expiry = asyncio.get_running_loop().call_later(KEEP_ALIVE_S, self.transport.close)
+        self._expiry = self.loop.call_later(KEEP_ALIVE_S, self.transport.close)
 
     def _stop_expiry(self) -> None:
         if self._expiry is not None:
@@ -229,7 +231,7 @@ class HttpClient:
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(connect_s):
             _, connection = await loop.create_connection(
-                lambda: Connection(self._idle), self._host, self._port, ssl=self._tls
+                lambda: Connection(self._idle, loop=loop), self._host, self._port, ssl=self._tls
             )
         return connection
 

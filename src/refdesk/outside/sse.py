@@ -49,6 +49,7 @@ class EventStream:
         self._headers = [*_HEADERS, *((k.lower().encode(), v.encode()) for k, v in (headers or {}).items())]
         self._heartbeat_s = heartbeat_s
         self._send_timeout_s = send_timeout_s
+        self._clock = asyncio.get_running_loop().time
         self._sent_at = 0.0
         self._is_sending = False
 
@@ -74,7 +75,7 @@ class EventStream:
         await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send(self, send: Send, message: Message) -> None:
-        self._sent_at, self._is_sending = asyncio.get_running_loop().time(), True
+        self._sent_at, self._is_sending = self._clock(), True
         await send(message)
         self._is_sending = False
 
@@ -83,11 +84,10 @@ class EventStream:
 
         One look now and then costs less than a timer for every write.
         """
-        clock = asyncio.get_running_loop().time
-        self._sent_at = clock()
+        self._sent_at = self._clock()
         while True:
             allowed_s = self._send_timeout_s if self._is_sending else self._heartbeat_s
-            left_s = self._sent_at + allowed_s - clock()
+            left_s = self._sent_at + allowed_s - self._clock()
             if left_s > 0:
                 await asyncio.sleep(min(left_s, self._send_timeout_s / LOOKS_PER_TIMEOUT))
             elif self._is_sending:
