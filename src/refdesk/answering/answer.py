@@ -394,7 +394,7 @@ class Assistant:
         stop = Stop(record.log_id, record.answer_id)
         await self._stop_here(stop)
         try:
-            await self._valkey.publish(STOP_CHANNEL, msgspec.json.encode(stop))
+            await self._valkey.command("PUBLISH", STOP_CHANNEL, msgspec.json.encode(stop))
         except ValkeyError as error:
             logger.warning("other replicas are not told to stop: %s", error)
 
@@ -417,7 +417,7 @@ class Assistant:
     async def _hear_stops(self) -> None:
         while True:
             try:
-                async with self._valkey.pubsub(ignore_subscribe_messages=True) as channel:
+                async with self._valkey.redis.pubsub(ignore_subscribe_messages=True) as channel:
                     await channel.subscribe(STOP_CHANNEL)
                     while True:
                         message = await channel.get_message(timeout=1.0)

@@ -18,7 +18,7 @@ import msgspec
 
 from refdesk.contracts.errors import TooManyRequests
 from refdesk.outside import telemetry
-from refdesk.outside.valkey import Valkey, ValkeyError
+from refdesk.outside.valkey import Script, Valkey, ValkeyError
 
 logger = logging.getLogger(__name__)
 
@@ -104,9 +104,9 @@ class Budget:
         self._clock = clock
         self._valkey = valkey
         self._open: dict[str, Reservation] = {}
-        self._count = valkey.register_script(_COUNT)
-        self._reserve = valkey.register_script(_RESERVE)
-        self._settle = valkey.register_script(_SETTLE)
+        self._count = Script(valkey, _COUNT)
+        self._reserve = Script(valkey, _RESERVE)
+        self._settle = Script(valkey, _SETTLE)
 
     async def count_request(self, principal_id: str) -> None:
         """Counts one question; raises TooManyRequests when there were enough of them this minute."""
@@ -167,10 +167,12 @@ class Budget:
         """Gives every open reservation of this process a new lease."""
         until = self._clock() + LEASE_S
         try:
-            async with self._valkey.pipeline(transaction=False) as pipeline:
-                for reservation_id, reservation in self._open.items():
-                    pipeline.zadd(f"{_hash_tag(reservation.principal_id)}:open", {reservation_id: until}, xx=True)
-                await pipeline.execute()
+            await self._valkey.commands(
+                [
+                    ("ZADD", f"{_hash_tag(reservation.principal_id)}:open", "XX", until, reservation_id)
+                    for reservation_id, reservation in self._open.items()
+                ]
+            )
         except ValkeyError as error:
             logger.warning("%d reservations are not renewed: %s", len(self._open), error)
 

@@ -14,7 +14,6 @@ generates for itself.
 import hashlib
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
@@ -25,7 +24,7 @@ from refdesk.answering.retrieval import Evidence
 from refdesk.answering.sharing import normalised
 from refdesk.contracts.access import Scope
 from refdesk.contracts.answers import Question
-from refdesk.outside.valkey import Valkey, ValkeyError
+from refdesk.outside.valkey import Script, Valkey, ValkeyError
 
 logger = logging.getLogger(__name__)
 
@@ -54,12 +53,12 @@ class Cache:
     def __init__(self, valkey: Valkey, *, retention_s: int) -> None:
         self._valkey = valkey
         self._retention_s = retention_s
-        self._claim = valkey.register_script(_CLAIM)
-        self._release = valkey.register_script(_RELEASE)
+        self._claim = Script(valkey, _CLAIM)
+        self._release = Script(valkey, _RELEASE)
 
     async def exact(self, key: str) -> Exact | None:
         try:
-            stored = await self._valkey.get(key)
+            stored = await self._valkey.command("GET", key)
         except ValkeyError as error:
             logger.warning("the cache does not answer: %s", error)
             return None
@@ -67,18 +66,18 @@ class Cache:
 
     async def keep_exact(self, key: str, exact: Exact) -> None:
         try:
-            await self._valkey.set(key, msgspec.json.encode(exact), ex=self._retention_s)
+            await self._valkey.command("SET", key, msgspec.json.encode(exact), "EX", self._retention_s)
         except ValkeyError as error:
             logger.warning("an answer is not cached: %s", error)
 
     async def holder(self, key: str) -> str | None:
         """The log that holds a place now, if any."""
         try:
-            stored: Any = await self._valkey.get(key)
+            stored = await self._valkey.command("GET", key)
         except ValkeyError as error:
             logger.warning("a question is not coalesced: %s", error)
             return None
-        return None if stored is None else stored.decode()
+        return None if stored is None else str(stored, "ascii")
 
     async def claim(self, fingerprint: str, log_id: str, *, lease: Lease) -> str:
         """The log that answers this fingerprint: somebody's, or ``log_id``, which is then ours to write."""

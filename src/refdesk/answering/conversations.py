@@ -57,7 +57,7 @@ class Conversations:
         if conversation_id is None:
             return ()
         try:
-            stored = await self._valkey.lrange(_key(conversation_id, principal.id), -TURNS_MAX, -1)
+            stored = await self._valkey.command("LRANGE", _key(conversation_id, principal.id), -TURNS_MAX, -1)
             kept = [msgspec.json.decode(turn, type=_Kept) for turn in stored]
             logs = [await self._open_log(turn.log_id) for turn in kept]
         except ValkeyError as error:
@@ -72,11 +72,13 @@ class Conversations:
             return
         key = _key(conversation_id, principal.id)
         try:
-            async with self._valkey.pipeline(transaction=False) as pipeline:
-                pipeline.rpush(key, msgspec.json.encode(_Kept(question, log_id)))
-                pipeline.ltrim(key, -TURNS_MAX, -1)
-                pipeline.expire(key, self._retention_s)
-                await pipeline.execute()
+            await self._valkey.commands(
+                [
+                    ("RPUSH", key, msgspec.json.encode(_Kept(question, log_id))),
+                    ("LTRIM", key, -TURNS_MAX, -1),
+                    ("EXPIRE", key, self._retention_s),
+                ]
+            )
         except ValkeyError as error:
             logger.warning("a turn could not be kept: %s", error)
 

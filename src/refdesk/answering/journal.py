@@ -21,15 +21,14 @@ import logging
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from refdesk.answering.log import FIRST_LOG_ID, AnswerLog, AnswerRecord, Entry
 from refdesk.contracts.answers import AnswerEvent, Delta, Failed
 from refdesk.contracts.errors import Unavailable, problem
-from refdesk.outside.valkey import Valkey, ValkeyError
+from refdesk.outside.valkey import Command, Script, Valkey, ValkeyError, Word
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +86,7 @@ class Journal:
         self._valkey = valkey
         self._retention_s = retention_s
         self._take_over = take_over
+        self._write = Script(valkey, _WRITE)
         self._process = secrets.token_hex(8)
         self._produced: dict[str, _Produced] = {}
         self._followed: dict[str, AnswerLog] = {}
@@ -121,19 +121,21 @@ class Journal:
 
     async def save(self, record: AnswerRecord, *, job: bytes | None = None) -> None:
         """Keeps an asker's record, and with a new log its job."""
+        kept_s, lease = self._retention_s, self.lease(record.log_id)
+        commands: list[Command] = [
+            ("SET", f"refdesk:answer:{record.answer_id}", msgspec.json.encode(record), "EX", kept_s)
+        ]
+        if job is not None:
+            commands.append(("SET", f"refdesk:job:{record.log_id}", job, "EX", kept_s))
+            commands.append(("SET", lease.key, lease.owner, "PX", lease.ms))
         try:
-            async with self._valkey.pipeline(transaction=False) as pipeline:
-                pipeline.set(f"refdesk:answer:{record.answer_id}", msgspec.json.encode(record), ex=self._retention_s)
-                if job is not None:
-                    pipeline.set(f"refdesk:job:{record.log_id}", job, ex=self._retention_s)
-                    pipeline.set(f"refdesk:lease:{record.log_id}", self._process, px=LEASE_MS)
-                await pipeline.execute()
+            await self._valkey.commands(commands)
         except ValkeyError as error:
             logger.warning("answer %s cannot be resumed elsewhere: %s", record.answer_id, error)
 
     async def record(self, answer_id: str) -> AnswerRecord | None:
         """Raises ValkeyError when it cannot be known."""
-        payload = await self._valkey.get(f"refdesk:answer:{answer_id}")
+        payload = await self._valkey.command("GET", f"refdesk:answer:{answer_id}")
         return None if payload is None else msgspec.json.decode(payload, type=AnswerRecord)
 
     async def open(self, log_id: str) -> AnswerLog | None:
@@ -144,7 +146,7 @@ class Journal:
         if (log := self.known(log_id)) is not None:
             return log
         entries = await self._entries([(log_id, "0-0")])
-        leased = await self._valkey.exists(f"refdesk:lease:{log_id}", f"refdesk:job:{log_id}")
+        leased = await self._valkey.command("EXISTS", f"refdesk:lease:{log_id}", f"refdesk:job:{log_id}")
         if (log := self.known(log_id)) is not None:
             return log
         if not entries and not leased:
@@ -169,7 +171,7 @@ class Journal:
     async def followed_elsewhere(self, log_id: str) -> bool:
         """Whether another process reads this log; False when Valkey cannot tell."""
         try:
-            return bool(await self._valkey.zcount(f"refdesk:readers:{log_id}", _now_ms(), "+inf"))
+            return bool(await self._valkey.command("ZCOUNT", f"refdesk:readers:{log_id}", _now_ms(), "+inf"))
         except ValkeyError:
             return False
 
@@ -182,15 +184,14 @@ class Journal:
     async def tell_presence(self, log: AnswerLog, *, coming: bool = False) -> None:
         """Tells the producer of a followed log whether anybody here reads it, or is about to."""
         key = f"refdesk:readers:{log.id}"
+        commands: list[Command] = [("ZREMRANGEBYSCORE", key, "-inf", _now_ms())]
+        if log.readers or coming:
+            commands.append(("ZADD", key, _now_ms() + PRESENCE_MS, self._process))
+            commands.append(("PEXPIRE", key, PRESENCE_MS * 2))
+        else:
+            commands.append(("ZREM", key, self._process))
         try:
-            async with self._valkey.pipeline(transaction=False) as pipeline:
-                pipeline.zremrangebyscore(key, "-inf", _now_ms())
-                if log.readers or coming:
-                    pipeline.zadd(key, {self._process: _now_ms() + PRESENCE_MS})
-                    pipeline.pexpire(key, PRESENCE_MS * 2)
-                else:
-                    pipeline.zrem(key, self._process)
-                await pipeline.execute()
+            await self._valkey.commands(commands)
         except ValkeyError as error:
             logger.warning("nobody is told who reads log %s: %s", log.id, error)
 
@@ -201,10 +202,7 @@ class Journal:
             if not batches:
                 return
             try:
-                async with self._valkey.pipeline(transaction=False) as pipeline:
-                    for produced in batches:
-                        pipeline.eval(_WRITE, 2, *self._write(produced))
-                    reached = await pipeline.execute()
+                reached = await self._write.each([self._batch(produced) for produced in batches])
             except ValkeyError as error:
                 logger.warning("%d logs are not copied yet: %s", len(batches), error)
                 self._shed()
@@ -231,12 +229,13 @@ class Journal:
             await self.flush()
             await asyncio.sleep(FLUSH_INTERVAL_S)
 
-    def _write(self, produced: "_Produced") -> list[str | int | bytes]:
+    def _batch(self, produced: "_Produced") -> tuple[list[str], list[Word]]:
         """The keys and values of ``_WRITE``."""
         log_id, rest = produced.log.id, produced.rest
         first, last, payload = (rest[0].id, rest[-1].id, msgspec.json.encode(rest)) if rest else (0, 0, b"")
         lease = self.lease(log_id)
-        return [_key(log_id), lease.key, lease.owner, lease.ms, first, payload, last, FIRST_LOG_ID, self._retention_s]
+        values: list[Word] = [lease.owner, lease.ms, first, payload, last, FIRST_LOG_ID, self._retention_s]
+        return [_key(log_id), lease.key], values
 
     def _copied(self, produced: "_Produced", last: int) -> None:
         log = produced.log
@@ -300,10 +299,7 @@ class Journal:
         """Goes on with the followed logs whose producer has died, those that no other process goes on with."""
         logs = list(self._followed.values())
         try:
-            async with self._valkey.pipeline(transaction=False) as pipeline:
-                for log in logs:
-                    pipeline.exists(self.lease(log.id).key)
-                leased = await pipeline.execute() if logs else []
+            leased = await self._valkey.commands([("EXISTS", self.lease(log.id).key) for log in logs])
             for log, has_producer in zip(logs, leased, strict=True):
                 if not has_producer:
                     await self._adopt(log)
@@ -312,10 +308,10 @@ class Journal:
 
     async def _adopt(self, log: AnswerLog) -> None:
         lease = self.lease(log.id)
-        if not await self._valkey.set(lease.key, lease.owner, px=lease.ms, nx=True):
+        if not await self._valkey.command("SET", lease.key, lease.owner, "PX", lease.ms, "NX"):
             return
         self._feed(await self._entries([(log.id, f"{log.next_id - 1}-0")]))
-        job: Any = await self._valkey.get(f"refdesk:job:{log.id}")
+        job = await self._valkey.command("GET", f"refdesk:job:{log.id}")
         if log.finished:
             return
         logger.warning("the producer of log %s has died; going on with it here", log.id)
@@ -327,13 +323,17 @@ class Journal:
             self._take_over(log, job)
 
     async def _entries(
-        self, positions: Iterable[tuple[str, str]], *, block_ms: int | None = None
+        self, positions: Sequence[tuple[str, str]], *, block_ms: int | None = None
     ) -> dict[str, list[Entry]]:
         """What the streams hold after these positions, by log."""
-        reply: Any = await self._valkey.xread({_key(log_id): after for log_id, after in positions}, block=block_ms)
+        read = ("STREAMS", *(_key(log_id) for log_id, _ in positions), *(after for _, after in positions))
+        if block_ms is None:
+            reply = await self._valkey.command("XREAD", *read)
+        else:
+            reply = await self._valkey.patient_command("XREAD", "BLOCK", block_ms, *read)
         return {
-            stream.decode().rpartition(":")[2]: [
-                entry for _, fields in batches for entry in msgspec.json.decode(fields[b"e"], type=list[Entry])
+            str(stream, "ascii").rpartition(":")[2]: [
+                entry for _, (_, payload) in batches for entry in msgspec.json.decode(payload, type=list[Entry])
             ]
             for stream, batches in reply or []
         }

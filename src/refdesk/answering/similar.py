@@ -15,7 +15,6 @@ What this does not do: look further than the newest questions on the same passag
 
 import logging
 import re
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -91,7 +90,7 @@ class SimilarQuestions:
     async def find(self, question: str, vector: NDArray[np.float32], *, key: str) -> str | None:
         """The log of the most similar question with the same particulars; None when none is similar enough."""
         try:
-            stored: Any = await self._valkey.lrange(key, 0, REMEMBERED_MAX - 1)
+            stored = await self._valkey.command("LRANGE", key, 0, REMEMBERED_MAX - 1)
         except ValkeyError as error:
             logger.warning("similar questions cannot be looked up: %s", error)
             return None
@@ -111,10 +110,8 @@ class SimilarQuestions:
     async def remember(self, question: str, vector: NDArray[np.float32], *, key: str, log_id: str) -> None:
         item = msgspec.msgpack.encode(Remembered(question, vector.astype(np.float32).tobytes(), log_id))
         try:
-            async with self._valkey.pipeline(transaction=False) as pipeline:
-                pipeline.lpush(key, item)
-                pipeline.ltrim(key, 0, REMEMBERED_MAX - 1)
-                pipeline.expire(key, self._retention_s)
-                await pipeline.execute()
+            await self._valkey.commands(
+                [("LPUSH", key, item), ("LTRIM", key, 0, REMEMBERED_MAX - 1), ("EXPIRE", key, self._retention_s)]
+            )
         except ValkeyError as error:
             logger.warning("a question is not remembered: %s", error)

@@ -247,7 +247,7 @@ async def check_valkey(loaded: Loaded) -> Findings:
         return
     try:
         async with open_valkey(url, name="doctor") as valkey:
-            about = await valkey.info("server")
+            about = await valkey.redis.info("server")
         yield Finding("ok", "Valkey", f"answers, version {about.get('valkey_version') or about.get('redis_version')}")
     except (ValkeyError, OSError, ValueError) as error:
         yield Finding("FAIL", "Valkey", f"does not answer: {error}", "Start that server, or mend REFDESK_VALKEY_URL.")

@@ -1,0 +1,130 @@
+"""The connection to Valkey that all commands share, on a real server and behind a door that breaks."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from redis.exceptions import ResponseError
+from tests.support.desk import Wire, fresh_valkey, until
+
+from refdesk.outside.valkey import Script, Valkey, ValkeyError, open_valkey
+
+
+@pytest.fixture
+async def url(valkey_url: str) -> str:
+    return await fresh_valkey(valkey_url, number=8)
+
+
+@pytest.fixture
+async def valkey(url: str) -> AsyncIterator[Valkey]:
+    async with open_valkey(url, name="shared") as valkey:
+        yield valkey
+
+
+@pytest.fixture
+async def wire(url: str) -> AsyncIterator[Wire]:
+    wire = Wire(url)
+    await wire.open()
+    yield wire
+    await wire.shut()
+
+
+async def test_everybody_gets_the_reply_to_their_own_command(valkey: Valkey) -> None:
+    """A thousand askers at once, some of whom have left before their reply comes."""
+
+    async def ask(number: int) -> None:
+        assert await valkey.command("ECHO", str(number)) == str(number).encode()
+
+    tasks = [asyncio.create_task(ask(number)) for number in range(1000)]
+    await valkey.command("PING")
+    for task in (late := [asyncio.create_task(ask(number)) for number in range(1000, 1100)])[::2]:
+        await asyncio.sleep(0)
+        task.cancel()
+    await asyncio.gather(*tasks, *late[1::2])
+    await asyncio.wait(late)
+    assert await valkey.command("ECHO", "last") == b"last"
+
+
+async def test_all_commands_share_a_connection_of_this_name_and_database(valkey: Valkey) -> None:
+    """However many there are at a time."""
+    await asyncio.gather(*(valkey.command("PING") for _ in range(50)))
+    clients = (await valkey.command("CLIENT", "LIST")).decode().splitlines()
+    (own,) = [client for client in clients if " name=shared " in client]
+    assert " db=8 " in own
+
+
+async def test_an_error_among_commands_sent_together_is_raised_when_all_are_answered(valkey: Valkey) -> None:
+    """The others are carried out, and nobody else is disturbed."""
+    with pytest.raises(ResponseError):
+        await valkey.commands([("SET", "one", 1), ("INCR", "one", "nonsense"), ("SET", "two", 2)])
+    assert await valkey.commands([("GET", "one"), ("GET", "two"), ("GET", "three")]) == [b"1", b"2", None]
+    assert await valkey.commands([]) == []
+
+
+async def test_a_script_that_the_server_has_forgotten_is_sent_again(valkey: Valkey) -> None:
+    """A server forgets its scripts whenever it starts."""
+    script = Script(valkey, "return {KEYS[1], ARGV[1], 7}")
+    for _ in range(2):
+        await valkey.command("SCRIPT", "FLUSH")
+        assert await script(["key"], ["value"]) == [b"key", b"value", 7]
+        assert await script.each([(["a"], [1]), (["b"], [2.5])]) == [[b"a", b"1", 7], [b"b", b"2.5", 7]]
+
+
+async def test_a_command_that_waits_keeps_nobody_waiting(valkey: Valkey) -> None:
+    """It has a connection of its own."""
+    waiting = asyncio.create_task(_first_entry(valkey))
+    await until(lambda: _blocked(valkey))
+    await valkey.command("XADD", "stream", "1-0", "e", "entry")
+    assert await waiting == [[b"stream", [[b"1-0", [b"e", b"entry"]]]]]
+
+
+async def _first_entry(valkey: Valkey) -> Any:
+    while (reply := await valkey.patient_command("XREAD", "BLOCK", 500, "STREAMS", "stream", "0-0")) is None:
+        pass
+    return reply
+
+
+async def _blocked(valkey: Valkey) -> bool:
+    return b"blocked_clients:1" in await valkey.command("INFO", "clients")
+
+
+async def test_a_broken_connection_fails_what_is_on_its_way_and_the_next_command_opens_another(wire: Wire) -> None:
+    """What is on its way may have been carried out, so it is not sent again."""
+    async with open_valkey(wire.url, name="broken") as valkey:
+        assert await valkey.command("INCR", "count") == 1
+        wire.stick()
+        tasks = [asyncio.create_task(valkey.command("INCR", "count")) for _ in range(10)]
+        await asyncio.sleep(0)
+        await wire.shut()
+        assert all(isinstance(e, ValkeyError) for e in await asyncio.gather(*tasks, return_exceptions=True))
+        await wire.open()
+        assert 2 <= await valkey.command("INCR", "count") <= 12
+
+
+async def test_a_server_that_is_away_is_tried_once_for_all_who_want_it(wire: Wire) -> None:
+    """Two hundred askers are told together, not one after the other."""
+    async with open_valkey(wire.url, name="away") as valkey:
+        await wire.shut()
+        failures = await asyncio.gather(*(valkey.command("PING") for _ in range(200)), return_exceptions=True)
+        assert all(isinstance(failure, ValkeyError) for failure in failures)
+        await wire.open()
+        assert await valkey.command("PING") == b"PONG"
+
+
+async def test_a_server_that_hangs_is_given_up_for_all_who_wait(wire: Wire) -> None:
+    """After the time that a command may take; whoever asks later is not answered with what comes then."""
+    async with open_valkey(wire.url, name="stuck") as valkey:
+        await valkey.command("PING")
+        wire.stick()
+        tasks = [asyncio.create_task(valkey.command("ECHO", str(number))) for number in range(20)]
+        assert all(isinstance(e, ValkeyError) for e in await asyncio.gather(*tasks, return_exceptions=True))
+        wire.unstick()
+        assert await valkey.command("ECHO", "later") == b"later"
+
+
+async def test_a_wrong_password_is_the_servers_answer(url: str) -> None:
+    """As an error of Valkey's, which everybody who uses it is ready for."""
+    async with open_valkey(f"{url}&password=wrong&username=nobody", name="stranger") as valkey:
+        with pytest.raises(ValkeyError):
+            await valkey.command("PING")
