@@ -80,10 +80,13 @@ class SentenceSplitter:
 
     def __init__(self) -> None:
         self._rest = ""
+        self._may_stop = False
+        """Whether there is a stop mark in the rest."""
 
     def feed(self, text: str) -> list[str]:
         self._rest += text
-        if _STOP_MARK.search(self._rest) is None:
+        self._may_stop = self._may_stop or _STOP_MARK.search(text) is not None
+        if not self._may_stop:
             return []
         sentences, start, search = [], 0, 0
         decided = _OPEN_END.search(self._rest)
@@ -95,12 +98,14 @@ class SentenceSplitter:
             if candidate.strip():
                 sentences.append(candidate.strip())
             start = stop.end()
-        self._rest = self._rest[start:]
+        if start:
+            self._rest = self._rest[start:]
+            self._may_stop = _STOP_MARK.search(self._rest) is not None
         return sentences
 
     def flush(self) -> list[str]:
         """What is left when the text has ended."""
-        rest, self._rest = self._rest.strip(), ""
+        rest, self._rest, self._may_stop = self._rest.strip(), "", False
         return [rest] if rest else []
 
 
@@ -139,12 +144,12 @@ class Grounding:
         return Sentence(text=text, citations=cited, supported=self._supports(text, cited))
 
     def _supports(self, text: str, cited: Sequence[int]) -> bool:
-        words, figures = stems(text), numbers(text)
-        known = frozenset().union(*(self._ground(n).words for n in cited))
-        known_figures = frozenset().union(*(self._ground(n).numbers for n in cited))
-        if not figures <= known_figures:
+        grounds = [self._ground(n) for n in cited]
+        if numbers(text).difference(*(ground.numbers for ground in grounds)):
             return False
-        return not words or len(words & known) / len(words) >= SUPPORT_SHARE_MIN
+        words = stems(text)
+        unknown = words.difference(*(ground.words for ground in grounds))
+        return not words or (len(words) - len(unknown)) / len(words) >= SUPPORT_SHARE_MIN
 
     def _best(self, text: str) -> tuple[int, ...]:
         words = content_words(text)
