@@ -198,7 +198,9 @@ class Journal:
     async def flush(self, *, renew: bool = False) -> None:
         """Copies everything that is not copied yet, once; each copy renews its log's lease, with ``renew`` also the others."""
         async with self._copying:
-            batches = [produced for produced in self._produced.values() if produced.rest or (renew and produced.is_old)]
+            batches = [
+                produced for produced in self._produced.values() if produced.is_behind or (renew and produced.is_old)
+            ]
             if not batches:
                 return
             try:
@@ -245,7 +247,7 @@ class Journal:
             produced.on_superseded()
             return
         produced.copied, produced.written_at = last - FIRST_LOG_ID + 1, time.monotonic()
-        if produced.rest:
+        if produced.is_behind:
             self._dirty.set()
         elif log.finished:
             self._produced.pop(log.id, None)
@@ -353,6 +355,11 @@ class _Produced:
         self.copied = copied
         self.written_at = 0.0
         """When it was last written to Valkey (``time.monotonic``), which renews its lease."""
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether anything is not copied yet."""
+        return self.copied < len(self.log.entries)
 
     @property
     def is_old(self) -> bool:
