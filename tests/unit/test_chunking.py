@@ -2,7 +2,6 @@
 
 import re
 import time
-import unicodedata
 from itertools import pairwise
 
 import pytest
@@ -12,7 +11,6 @@ from hypothesis import strategies as st
 from refdesk.contracts.errors import DocumentRejected
 from refdesk.index.chunks import Chunk
 from refdesk.indexing.chunking import chunk
-from refdesk.indexing.hygiene import clean
 from refdesk.indexing.parsed import DocumentWriter, ParsedDocument, ParsingLimits
 
 _TOKEN = re.compile(r"\w{1,6}|[^\w\s]")
@@ -194,54 +192,3 @@ def test_an_endless_heading_path_leaves_the_window_to_the_text() -> None:
     assert only.heading is not None
     assert len(only.heading) <= 240
     assert "6 hhh" in only.heading
-
-
-_HIDDEN = st.sampled_from(
-    [
-        *(
-            "\u200b",
-            "\u200d",
-            "\u2060",
-            "\ufeff",
-            "\u202e",
-            "\u2066",
-            "\u200f",
-            "\u061c",
-            "\ufe0f",
-            "\U000e0041",
-            "\U000e007f",
-        ),
-        *(
-            "\x00",
-            "\x07",
-            "\x1b",
-            "\x1b[31m",
-            "\x1b]0;title\x07",
-            "\x1b]8;;http://x\x1b\\",
-            "\x9b",
-            "\x9b1m",
-            "\x85",
-            "\ud800",
-        ),
-    ]
-)
-
-
-@settings(max_examples=500, deadline=None)
-@given(st.lists(st.one_of(st.text(max_size=10), _HIDDEN), max_size=30).map("".join))
-def test_no_hidden_character_survives(text: str) -> None:
-    """Nothing invisible is left but line feeds and tabs; the text is NFC; cleaning twice changes nothing."""
-    cleaned = clean(text)
-    for character in cleaned:
-        code = ord(character)
-        assert character in "\n\t" or unicodedata.category(character) not in {"Cc", "Cs"}
-        assert not (0x200B <= code <= 0x200F or 0x202A <= code <= 0x202E or 0x2060 <= code <= 0x206F)
-        assert not (0xFE00 <= code <= 0xFE0F or 0xE0000 <= code <= 0xE0FFF or code == 0xFEFF)
-    assert unicodedata.is_normalized("NFC", cleaned)
-    assert clean(cleaned) == cleaned
-
-
-def test_visible_text_is_kept_by_cleaning() -> None:
-    """Escape sequences go as a whole, what they wrapped stays; a stray introducer swallows nothing."""
-    assert clean("\x1b[1;31mStop\x1b[0m at\u200b 5\r\no'clock") == "Stop at 5\no'clock"
-    assert clean("before \x1b]unterminated after") == "before unterminated after"

@@ -12,6 +12,7 @@ import msgspec
 from refdesk.contracts.access import is_reader
 from refdesk.contracts.documents import title_of
 from refdesk.contracts.errors import InvalidRequest
+from refdesk.contracts.hygiene import clean
 
 DEFAULT_READERS = ("everyone",)
 
@@ -118,8 +119,8 @@ def is_id(text: str) -> bool:
 
 def filename(given: str | None, limits: Limits) -> str | None:
     """A name that is safe to show and to offer: no path, no control characters, bounded; None when nothing is left."""
-    last = re.split(r"[/\\]", unicodedata.normalize("NFC", given or ""))[-1]
-    visible = "".join(c for c in last if not unicodedata.category(c).startswith("C")).strip()
+    last = re.split(r"[/\\]", given or "")[-1]
+    visible = "".join(c for c in clean(last) if not unicodedata.category(c).startswith("C")).strip()
     if not visible.strip("."):
         return None
     stem, dot, extension = visible.rpartition(".")
@@ -159,7 +160,8 @@ def _line(field: str, given: str, *, chars_max: int) -> str:
 
 
 def _title(given: str, limits: Limits) -> str:
-    return _line("title", given, chars_max=limits.title_chars_max)
+    """Without hidden characters: models and people read it beside every passage. Raises InvalidRequest."""
+    return _line("title", clean(given), chars_max=limits.title_chars_max)
 
 
 def _few(field: str, values: set[str], most: int) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 Invisible characters carry instructions past the reader (tag characters, variation selectors, zero-width joins), turn text
 around (bidi controls) or drive a terminal (escape sequences). None of them helps anyone to find a passage, so all of them
-go, at the one door where text comes in. What it does not do: judge visible text, or fold look-alike letters.
+go, at the two doors where text comes in: titles and names when a document is changed, content when it is parsed. What it
+does not do: judge visible text, or fold look-alike letters.
 """
 
 import re
