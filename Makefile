@@ -34,7 +34,7 @@ bench: setup-dev  ## Run the benchmarks (minutes each; on a quiet machine)
 	$(BIN)/python benchmarks/cache.py
 	$(BIN)/python benchmarks/overload.py
 
-chaos: setup-dev  ## Run the long chaos tests: 500 kills, and the full counts of the other promises (half an hour)
+chaos: setup-dev  ## Run the long chaos tests: 500 kills, and the full counts of the other promises (an hour)
 	$(BIN)/python -m pytest -m long tests/chaos $(ARGS)
 
 check: setup-dev  ## Lint, format check, types, import rules

@@ -7,7 +7,6 @@ handed out for ever, as if each delivery had fetched it in time, so that nothing
 import asyncio
 import hashlib
 import itertools
-import re
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -15,22 +14,20 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.chaos.paragraphs import Paragraphs, chunks_of, embed, states_of
 from tests.integration.documents_desk import running
-from tests.support.embedding_server import DIMENSIONS, by_hash
+from tests.support.embedding_server import DIMENSIONS
 
 from refdesk.contracts.events import DocumentChanged, DocumentDeleted
-from refdesk.index.chunks import Chunk, content_hash
+from refdesk.index.chunks import content_hash
 from refdesk.index.generations import MIGRATIONS, Generation, open_generation
-from refdesk.index.pgvector import PgvectorIndex, Vectors
+from refdesk.index.pgvector import PgvectorIndex
 from refdesk.indexing.batching import EmbeddingBatcher
-from refdesk.indexing.chunking import chunk
-from refdesk.indexing.parsed import Block, ParsedDocument
 from refdesk.indexing.pipeline import Indexing
-from refdesk.outside.postgres import migrate, open_pool, transaction
+from refdesk.outside.postgres import migrate, open_pool
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TITLE = "Orders"
@@ -38,13 +35,6 @@ VERSIONS_MAX = 5
 DELIVERIES_MAX = 10
 STORIES_AT_ONCE = 25
 WORKERS = 2
-
-STATE = """
-SELECT d.version, d.removed, d.readers, d.chunks,
-       ARRAY(SELECT hash FROM chunks WHERE document_key = d.key ORDER BY ordinal),
-       ARRAY(SELECT hash FROM vectors WHERE document_key = d.key ORDER BY hash),
-       (SELECT count(*) FROM postings WHERE document_key = d.key) > 0
-FROM documents d WHERE document_id = %s"""
 
 
 @dataclass(frozen=True)
@@ -93,30 +83,6 @@ class EveryVersion:
         return self._contents[event.content_sha256]
 
 
-class Paragraphs:
-    """A parser in this process: headings of one letter, paragraphs of more."""
-
-    async def parse(self, content: bytes, _: str, __: str | None) -> ParsedDocument:
-        return self.parsed(content.decode())
-
-    @staticmethod
-    def parsed(text: str) -> ParsedDocument:
-        blocks = tuple(
-            Block("heading" if len(found[0]) == 1 else "paragraph", *found.span(), level=2 if len(found[0]) == 1 else 0)
-            for found in re.finditer(r"[^\n]+", text)
-        )
-        return ParsedDocument(text=text, blocks=blocks)
-
-
-def cut(parsed: ParsedDocument) -> list[Chunk]:
-    return chunk(parsed, token_spans=lambda text: [word.span() for word in re.finditer(r"\w+", text)])
-
-
-async def embed(texts: list[str]) -> Vectors:
-    vectors = np.array([by_hash(text) for text in texts], dtype=np.float32)
-    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
-
-
 class Workers:
     """Indexers that share an index."""
 
@@ -129,7 +95,7 @@ class Workers:
             generation=generation.schema,
             contents=EveryVersion(),
             parsers=Paragraphs(),
-            chunker=cut,
+            chunker=chunks_of,
         )
         self._workers = [make(embeddings=batcher) for batcher in batchers]
 
@@ -146,13 +112,8 @@ class Workers:
         await asyncio.gather(*(work(worker) for worker in range(WORKERS)))
         for place in range(highest):
             await self._workers[place % WORKERS].handle(event(document_id, story, place))
-        assert await self._state(document_id) == wanted(story.versions[highest], version=highest + 1)
-
-    async def _state(self, document_id: str) -> tuple[Any, ...]:
-        async with transaction(self._index._pool) as connection:
-            await connection.execute(f"SET LOCAL search_path TO {self._schema}, public".encode())
-            [row] = await (await connection.execute(STATE, (document_id,))).fetchall()
-        return row
+        found = await states_of([document_id], self._index, schema=self._schema)
+        assert found[document_id] == wanted(story.versions[highest], version=highest + 1)
 
 
 def event(document_id: str, story: Story, place: int) -> DocumentChanged | DocumentDeleted:
@@ -171,7 +132,7 @@ def event(document_id: str, story: Story, place: int) -> DocumentChanged | Docum
 
 
 def wanted(of: Version, *, version: int) -> tuple[Any, ...]:
-    hashes = [content_hash(TITLE, piece) for piece in cut(Paragraphs.parsed(of.text))] if of.sections else []
+    hashes = [content_hash(TITLE, piece) for piece in chunks_of(Paragraphs.parsed(of.text))] if of.sections else []
     return version, not hashes, list(of.readers), len(hashes), hashes, sorted(hashes), bool(hashes)
 
 
