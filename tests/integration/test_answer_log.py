@@ -397,7 +397,7 @@ async def test_a_thousand_different_questions_at_once_wait_or_are_refused(desk: 
 
 
 async def test_many_followed_answers_leave_the_limits_in_force(processes: list[Process], desk: AnswerDesk) -> None:
-    """More of them than there are connections to Valkey: their words come live, and budgets are still counted."""
+    """However many are read elsewhere, their words come live, and budgets are still counted."""
     desk.llm.reset()
     gate = asyncio.Event()
     desk.llm.default = say(gate=gate, gate_at=1)

@@ -28,6 +28,7 @@ __all__ = ["Script", "Valkey", "ValkeyError", "open_valkey"]
 CONNECT_TIMEOUT_S = 2.0
 COMMAND_TIMEOUT_S = 2.0
 LAST_LOOK_S = 0.05
+"""For a process that was itself held up to read what has come meanwhile."""
 
 Word = str | bytes | int | float
 Command = Sequence[Word]
