@@ -227,7 +227,8 @@ class Assistant:
         """Points the asker at a log that exists."""
         telemetry.cache_requests.labels(layer, "wait" if outcome == "coalesced" else "hit").inc()
         record = self._record(asked, log.id, outcome)
-        await asyncio.gather(self._journal.save(record), self._converse(asked, log))
+        await self._journal.save(record)
+        await self._converse(asked, log)
         asked.workflow.end()
         return record
 
@@ -245,7 +246,8 @@ class Assistant:
                 return await self._join(asked, keys.own) or await self._write(asked, evidence, outcome)
             job = self._job(asked, evidence, fingerprint=None if keys is None else keys.own)
             record = self._record(asked, log.id, outcome)
-            await asyncio.gather(self._journal.save(record, job=msgspec.json.encode(job)), self._converse(asked, log))
+            await self._journal.save(record, job=msgspec.json.encode(job))
+            await self._converse(asked, log)
         except BaseException:
             self._journal.forget(log.id)
             ticket.leave()
