@@ -99,7 +99,8 @@ class AnswerLog:
         return sum(entry.name == name for entry in self.entries)
 
     def append(self, event: AnswerEvent) -> None:
-        self.extend([encode_entry(self.next_id, event)])
+        self.entries.append(encode_entry(self.next_id, event))
+        self._wake()
 
     def extend(self, entries: list[Entry]) -> None:
         self.entries.extend(entries)
@@ -134,10 +135,12 @@ class AnswerLog:
                     batch = self.entries[position : position + BATCH_MAX]
                     position += len(batch)
                     yield batch
-                elif self.finished or not wait or self._is_over(answer_id):
+                elif self.finished or not wait or (self._stopped and self._is_over(answer_id)):
                     return
                 else:
-                    await self._change()
+                    waiter = self._loop.create_future()
+                    self._waiting.append(waiter)
+                    await waiter
         finally:
             self.readers[answer_id] -= 1
             self.readers = +self.readers
@@ -147,11 +150,6 @@ class AnswerLog:
         """Whether this answer was stopped, and the log has had its time to end."""
         ends_at = self._stopped.get(answer_id)
         return ends_at is not None and self._loop.time() >= ends_at
-
-    async def _change(self) -> None:
-        waiter = self._loop.create_future()
-        self._waiting.append(waiter)
-        await waiter
 
     def _wake(self) -> None:
         waiting, self._waiting = self._waiting, []

@@ -141,7 +141,7 @@ class Writing:
         if self._first_token_s is None:
             self._first_token_s = time.monotonic() - self._started
             self._ticket.began()
-        fresh = self._new_part(text)
+        fresh = self._new_part(text) if self._already_said else text
         if fresh:
             self._append(Delta(fresh))
         for sentence in self._splitter.feed(text):

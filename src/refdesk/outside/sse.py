@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+HEARTBEAT = b": still here\n\n"
 HEARTBEAT_S = 10.0
 SEND_TIMEOUT_S = 10.0
 LOOKS_PER_TIMEOUT = 8
@@ -71,7 +72,7 @@ class EventStream:
     async def _pump(self, send: Send) -> None:
         await self._send(send, {"type": "http.response.start", "status": 200, "headers": self._headers})
         async for piece in self._body:
-            await self._send(send, _piece(piece))
+            await self._send(send, {"type": "http.response.body", "body": piece, "more_body": True})
         await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send(self, send: Send, message: Message) -> None:
@@ -94,11 +95,7 @@ class EventStream:
                 raise TimeoutError
             else:
                 async with asyncio.timeout(self._send_timeout_s):
-                    await self._send(send, _piece(b": still here\n\n"))
-
-
-def _piece(body: bytes) -> Message:
-    return {"type": "http.response.body", "body": body, "more_body": True}
+                    await self._send(send, {"type": "http.response.body", "body": HEARTBEAT, "more_body": True})
 
 
 async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
