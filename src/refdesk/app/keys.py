@@ -4,6 +4,7 @@ A key is ``rdk_<id>_<secret><checksum>``: the id finds the row, 256 random bits 
 typing errors be told from keys without a look-up. Only its SHA-256 is stored.
 """
 
+import asyncio
 import hashlib
 import hmac
 import re
@@ -18,7 +19,7 @@ import msgspec
 from psycopg_pool import AsyncConnectionPool
 
 from refdesk.contracts.access import EVERYONE, LOCAL_ADMINISTRATOR, OPERATOR, PRINCIPAL_PREFIX, Principal, is_reader
-from refdesk.contracts.errors import Conflict, InvalidRequest, NotFound
+from refdesk.contracts.errors import Conflict, InvalidRequest, NotFound, RefdeskError
 from refdesk.outside.postgres import load_queries, transaction
 
 MIGRATIONS = resources.files("refdesk.app") / "migrations"
@@ -49,7 +50,8 @@ class ApiKeys:
         self._pool = pool
         self._queries = load_queries(resources.files("refdesk.app") / "keys.sql")
         self._clock = clock
-        self._known: dict[str, tuple[float, Principal | None]] = {}
+        self._known: dict[str, tuple[float, asyncio.Task[Principal | None]]] = {}
+        """When each key was looked up, and the look-up: a burst of requests with one key looks once, not each for itself."""
         self._exists: tuple[float, bool] = (float("-inf"), False)
 
     async def principal(self, key: str) -> Principal | None:
@@ -59,13 +61,16 @@ class ApiKeys:
             return None
         now = self._clock()  # before the look-up: what it says may be as old as that
         remembered = self._known.get(key)
-        if remembered is not None and now - remembered[0] < CACHE_SECONDS:
-            return remembered[1]
-        principal = await self._look_up(match["id"], key)
-        if len(self._known) >= CACHED_KEYS_MAX:
-            self._known.clear()
-        self._known[key] = (now, principal)
-        return principal
+        if remembered is None or now - remembered[0] >= CACHE_SECONDS:
+            if len(self._known) >= CACHED_KEYS_MAX:
+                self._known.clear()
+            remembered = self._known[key] = now, asyncio.create_task(self._look_up(match["id"], key))
+        try:
+            return await asyncio.shield(remembered[1])
+        except RefdeskError:
+            if self._known.get(key) is remembered:
+                del self._known[key]
+            raise
 
     async def exist(self) -> bool:
         """Whether any key exists: from then on nobody is let in without one."""
