@@ -2,14 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.support.desk import ASKER, LEAVE, AnswerDesk, Client, Here, events, own_desk, text_of
+from tests.support.packaged_vocabulary import packaged_tokenizer
 from tests.support.scripted_llm import ANSWER, say
 
 from refdesk.app.embedded.stack import StackUrls
 from refdesk.contracts.access import Principal
+from refdesk.contracts.errors import ConfigurationError
 
 QUESTION = "How many days of paid leave do employees have?"
 ADMINISTRATOR = Principal(id="ada", groups=("administrators",))
@@ -302,6 +305,24 @@ async def test_limits_are_refused_with_both_numbers(client: Client) -> None:
     for limit in (0, 101):
         status, _, refused = await client.json("POST", "/api/search", json={"query": "Q?", "limit": limit})
         assert (status, refused["limit"], refused["actual"]) == (422, 100, limit)
+
+
+async def test_with_the_models_tokenizer_a_question_is_counted_exactly(desk: AnswerDesk) -> None:
+    """Neither more nor less; without it a question of this length would be refused."""
+    async with desk.assistant_here(llm_tokenizer=str(packaged_tokenizer()), question_tokens_max=100) as here:
+        for question, status in (("leave " * 100, 200), ("leave " * 101, 422)):
+            told, _, body = await here.client().json("POST", "/api/answers", json={"question": question})
+            assert told == status
+        assert (body["type"], body["actual"]) == ("question-too-long", 101)
+
+
+async def test_a_service_whose_tokenizer_is_missing_says_so_and_does_not_start(
+    desk: AnswerDesk, tmp_path: Path
+) -> None:
+    """Rather than counting as it was not told to."""
+    with pytest.raises(ConfigurationError, match="is not there"):
+        async with desk.assistant_here(llm_tokenizer=str(tmp_path / "tokenizer.json")):
+            pass
 
 
 async def test_a_foreign_answer_looks_like_a_missing_one(here: Here) -> None:

@@ -8,6 +8,7 @@ import pytest
 from starlette.requests import Request
 from starlette.types import ASGIApp
 from tests.integration.documents_desk import serving
+from tests.support.packaged_vocabulary import packaged_tokenizer
 
 from refdesk.app.commands import checks
 from refdesk.app.commands.checks import CHECKS, Finding, examine
@@ -180,6 +181,16 @@ async def test_damaged_weights_are_told(tmp_path: Path, monkeypatch: pytest.Monk
     assert checks.WEIGHTS_SHA256 == embedding_graph.WEIGHTS_SHA256
     monkeypatch.setattr(checks, "WEIGHTS_SHA256", "0" * 64)
     assert (await found(tmp_path))["embedding model"].level == "FAIL"
+
+
+async def test_the_tokenizer_is_read(tmp_path: Path) -> None:
+    """What is set has to be there; without it the tokens of a prompt are estimated."""
+    missing = (await found(tmp_path, llm_tokenizer=str(tmp_path / "tokenizer.json")))["tokenizer"]
+    assert (missing.level, "REFDESK_LLM_TOKENIZER" in missing.what) == ("FAIL", True)
+    exact = (await found(tmp_path, llm_tokenizer=str(packaged_tokenizer())))["tokenizer"]
+    assert (exact.level, "exactly" in exact.what) == ("ok", True)
+    without = await found(tmp_path, llm_url=f"http://{GONE}", llm_model="any")
+    assert (without["tokenizer"].level, "estimated" in without["tokenizer"].what) == ("ok", True)
 
 
 async def test_a_check_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,11 +13,12 @@ class AnswerLimits(msgspec.Struct, frozen=True, kw_only=True):
     output_tokens_default: int
     context_tokens_max: int
     wait_seconds_max: float
+    count_tokens: tokens.CountTokens = tokens.input_tokens
 
     def check_question(self, text: str) -> None:
         if not text.strip():
             raise InvalidRequest("The question is empty. Ask something.", field="question")
-        count = tokens.input_tokens(text)
+        count = self.count_tokens(text)
         if count > self.question_tokens_max:
             raise QuestionTooLong(
                 f"The question has about {count} tokens; the limit is {self.question_tokens_max} "

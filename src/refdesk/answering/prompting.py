@@ -7,8 +7,8 @@ import msgspec
 
 from refdesk.contracts.answers import Source
 from refdesk.index.chunks import place
-from refdesk.outside import tokens
 from refdesk.outside.llm import Message
+from refdesk.outside.tokens import CountTokens, input_tokens
 
 PROMPT_VERSION = "1"
 """Part of every fingerprint: change it with the words below."""
@@ -33,17 +33,17 @@ def is_not_found(text: str) -> bool:
     return text.strip().rstrip(".").lower() == NOT_FOUND.rstrip(".").lower()
 
 
-def cost(message: Message) -> int:
+def cost(message: Message, *, count: CountTokens = input_tokens) -> int:
     """Tokens of a message at most, its template included."""
-    return tokens.input_tokens(message.content) + MESSAGE_OVERHEAD_TOKENS
+    return count(message.content) + MESSAGE_OVERHEAD_TOKENS
 
 
-def recent(history: Sequence[Message], *, tokens_max: int) -> tuple[Message, ...]:
+def recent(history: Sequence[Message], *, tokens_max: int, count: CountTokens = input_tokens) -> tuple[Message, ...]:
     """The newest turns (question and answer together) that fit."""
     kept: list[Message] = []
     for start in range(len(history) - 2, -1, -2):
         turn = history[start : start + 2]
-        tokens_max -= sum(cost(message) for message in turn)
+        tokens_max -= sum(cost(message, count=count) for message in turn)
         if tokens_max < 0:
             break
         kept[:0] = turn
@@ -57,11 +57,19 @@ class Packed(msgspec.Struct, frozen=True):
     tokens: int
 
 
-def pack(sources: Sequence[Source], *, question: str, history: Sequence[Message] = (), tokens_max: int) -> Packed:
+def pack(
+    sources: Sequence[Source],
+    *,
+    question: str,
+    history: Sequence[Message] = (),
+    tokens_max: int,
+    count: CountTokens = input_tokens,
+) -> Packed:
     """As many of the best sources as fit into ``tokens_max`` together with everything else."""
-    total, packed = sum(cost(message) for message in messages(question, (), history=history)), []
+    total = sum(cost(message, count=count) for message in messages(question, (), history=history))
+    packed = []
     for source in sources:
-        more = _quote_tokens(_quote(source)) + SEPARATOR_TOKENS
+        more = _quote_tokens(_quote(source), count) + SEPARATOR_TOKENS
         if total + more > tokens_max:
             break
         total += more
@@ -70,8 +78,8 @@ def pack(sources: Sequence[Source], *, question: str, history: Sequence[Message]
 
 
 @lru_cache(maxsize=QUOTES_REMEMBERED)
-def _quote_tokens(quote: str) -> int:
-    return tokens.input_tokens(quote)
+def _quote_tokens(quote: str, count: CountTokens) -> int:
+    return count(quote)
 
 
 def messages(question: str, sources: Sequence[Source], *, history: Sequence[Message] = ()) -> list[Message]:

@@ -89,11 +89,19 @@ class Quoting:
 class Generating:
     """A language model as a writer: one call, no retry."""
 
-    def __init__(self, llm: Llm, *, context_tokens_max: int, passages_read: int) -> None:
+    def __init__(
+        self,
+        llm: Llm,
+        *,
+        context_tokens_max: int,
+        passages_read: int,
+        count_tokens: tokens.CountTokens = tokens.input_tokens,
+    ) -> None:
         self.model = llm.model
         self.passages_read = passages_read
         self._llm = llm
         self._context_tokens_max = context_tokens_max
+        self._count_tokens = count_tokens
 
     async def write(self, assignment: Assignment) -> AsyncGenerator[Piece, None]:
         history, packed = self._pack(assignment)
@@ -124,9 +132,15 @@ class Generating:
 
     def _pack(self, assignment: Assignment) -> tuple[tuple[Message, ...], prompting.Packed]:
         """What of the history and of the sources fits the model's window."""
-        history = prompting.recent(assignment.history, tokens_max=self._context_tokens_max // 4)
-        room = self._context_tokens_max - assignment.output_tokens_max
-        packed = prompting.pack(assignment.sources, question=assignment.question, history=history, tokens_max=room)
+        window, count = self._context_tokens_max, self._count_tokens
+        history = prompting.recent(assignment.history, tokens_max=window // 4, count=count)
+        packed = prompting.pack(
+            assignment.sources,
+            question=assignment.question,
+            history=history,
+            tokens_max=window - assignment.output_tokens_max,
+            count=count,
+        )
         if not packed.sources:
             raise LlmRefused(
                 f"No passage fits into {self._context_tokens_max} tokens beside the question and an answer of "

@@ -164,6 +164,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The key that URL asks for, if it does."""
     llm_context_tokens_max: Count = 8192
     """The model's window: prompt, passages and answer together."""
+    llm_tokenizer: str | None = None
+    """The model's `tokenizer.json`, to count its tokens exactly; several separated by commas, in the order of `llm_model`.
+    A model without one is counted by an upper estimate."""
     llm_temperature: Annotated[float, Meta(ge=0, le=2)] = 0.0
     """0 writes the most likely words; higher varies them."""
     llm_connect_timeout_s: Seconds = 3.0

@@ -1,4 +1,4 @@
-"""Counting tokens without a network and without knowing the model's vocabulary.
+"""Counting tokens without a network and without knowing the model's vocabulary. (With it: `vocabularies`.)
 
 Two estimates, each safe on the side where it is used:
 
@@ -11,7 +11,11 @@ Two estimates, each safe on the side where it is used:
 """
 
 import re
+from collections.abc import Callable
 from math import ceil
+
+CountTokens = Callable[[str], int]
+"""Tokens of a text as one model counts them, or never fewer."""
 
 _PIECE = re.compile(
     r"(?P<word> ?[A-Z]?[a-z]+(?![A-Za-z0-9]))|(?P<code> ?[A-Za-z]+)|(?P<blank>\s+)|(?P<one>[!-~])|(?P<other>.)",

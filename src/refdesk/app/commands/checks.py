@@ -29,6 +29,7 @@ from refdesk.contracts.errors import ConfigurationError, Unavailable
 from refdesk.indexing.recognition import find_data
 from refdesk.outside.nats_monitoring import FsyncWatch
 from refdesk.outside.valkey import ValkeyError, open_valkey
+from refdesk.outside.vocabularies import open_vocabularies
 
 CHECK_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 3
@@ -278,6 +279,19 @@ async def check_language_model(loaded: Loaded) -> Findings:
         yield Finding("ok", "language model", f"the server has {', '.join(wanted)}")
 
 
+async def check_tokenizer(loaded: Loaded) -> Findings:
+    settings = loaded.settings
+    try:
+        found = await asyncio.to_thread(open_vocabularies, settings.llm_tokenizer)
+    except ConfigurationError as error:
+        yield Finding("FAIL", "tokenizer", error.message)
+        return
+    if found:
+        yield Finding("ok", "tokenizer", f"tokens are counted exactly, by {settings.llm_tokenizer}")
+    elif settings.llm_url is not None:
+        yield Finding("ok", "tokenizer", "none: the tokens of a prompt are estimated, never below the truth")
+
+
 def _model_names(reply: Any) -> list[str]:
     try:
         return [str(model["id"]) for model in reply["data"]]
@@ -386,6 +400,7 @@ CHECKS: Mapping[str, Check] = {
     "Valkey": check_valkey,
     "Document Service": check_documents_url,
     "language model": check_language_model,
+    "tokenizer": check_tokenizer,
     "embeddings": check_embeddings,
     "running Refdesk": check_running,
 }

@@ -1,6 +1,6 @@
 """The AI Service's api role: retrieval, the language model, answers."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
@@ -36,7 +36,9 @@ from refdesk.indexing.routes import OperationRoutes
 from refdesk.outside.embedding import Turns
 from refdesk.outside.http_client import open_http_client
 from refdesk.outside.postgres import migrate, open_pool
+from refdesk.outside.tokens import CountTokens, input_tokens
 from refdesk.outside.valkey import Valkey, open_valkey
+from refdesk.outside.vocabularies import open_vocabularies
 
 CONNECTIONS_BESIDE = 4
 """Connections to the index for all but searching: looks at what has changed, freshness, feedback, operations."""
@@ -44,6 +46,7 @@ CONNECTIONS_BESIDE = 4
 
 @asynccontextmanager
 async def open_service(settings: Settings) -> AsyncIterator[Service]:
+    vocabularies = open_vocabularies(settings.llm_tokenizer)
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         pool = await enter(
@@ -67,12 +70,12 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         news = IndexNews(required(settings, "index_database_url"))
         assistant = Assistant(
             retrieval=Retrieval(generations=generations, news=news, truth=truth, limits=_retrieval_limits(settings)),
-            writer=await enter(open_language_models(settings, otherwise=quoting)),
+            writer=await enter(open_language_models(settings, vocabularies=vocabularies, otherwise=quoting)),
             fallback=quoting,
             valkey=valkey,
             budget=Budget(valkey, _budget_limits(settings)),
             admission=Admission(_admission_limits(settings)),
-            limits=_answer_limits(settings),
+            limits=_answer_limits(settings, vocabularies),
             similar=_similar_questions(settings, valkey),
             retention_s=settings.answer_retention_s,
             grace_s=settings.disconnect_grace_s,
@@ -157,11 +160,13 @@ def _retrieval_limits(settings: Settings) -> SharedLimits:
     )
 
 
-def _answer_limits(settings: Settings) -> AnswerLimits:
+def _answer_limits(settings: Settings, vocabularies: Sequence[CountTokens]) -> AnswerLimits:
+    """A question is measured as the first model counts."""
     return AnswerLimits(
         question_tokens_max=settings.question_tokens_max,
         output_tokens_max=settings.output_tokens_max,
         output_tokens_default=settings.output_tokens_default,
         context_tokens_max=settings.llm_context_tokens_max,
         wait_seconds_max=settings.wait_seconds_max,
+        count_tokens=vocabularies[0] if vocabularies else input_tokens,
     )
