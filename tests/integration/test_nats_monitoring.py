@@ -85,8 +85,8 @@ async def test_the_doctor_asks_too(tmp_path: Path) -> None:
     """A warning where it is not so; silence is no failure."""
     with started(tmp_path / "always", **ALWAYS) as always, started(tmp_path / "later") as later:
         said = []
-        for url in (always.monitoring_url, later.monitoring_url, NOWHERE, None):
+        for url in (always.monitoring_url, later.monitoring_url, NOWHERE, "nats:8222", None):
             loaded = load({"nats_url": later.url, "nats_monitoring_url": url}, environ={})
             said += [finding async for finding in check_nats_on_disk(loaded)]
-    assert [finding.level for finding in said] == ["ok", "warn", "warn", "ok"]
+    assert [finding.level for finding in said] == ["ok", "warn", "warn", "FAIL", "ok"]
     assert "not known" in said[-1].what

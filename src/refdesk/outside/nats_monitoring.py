@@ -12,7 +12,7 @@ import msgspec
 
 from refdesk.contracts.errors import Unavailable
 from refdesk.outside import telemetry
-from refdesk.outside.http_client import open_http_client
+from refdesk.outside.http_client import HttpClient
 
 logger = logging.getLogger(__name__)
 
@@ -24,19 +24,20 @@ class FsyncWatch:
     """Asks every server of a cluster; one that does not flush makes the cluster one that does not.
 
     ``urls``: their monitoring addresses, separated by commas; none: what they do is not known.
+    Raises ConfigurationError when one of them is not an address.
     """
 
     def __init__(self, urls: str | None) -> None:
-        self._urls = [url.strip() for url in (urls or "").split(",") if url.strip()]
+        self._servers = [HttpClient(url.strip()) for url in (urls or "").split(",") if url.strip()]
 
     async def on_acknowledgement(self) -> bool | None:
         """Whether each message is on disk before its acknowledgement; None when nobody can be asked.
 
         Servers before 2.10 cannot do it and do not speak of it. Raises Unavailable.
         """
-        if not self._urls:
+        if not self._servers:
             return None
-        return all(await asyncio.gather(*(_flushes_always(url) for url in self._urls)))
+        return all(await asyncio.gather(*(_flushes_always(server) for server in self._servers)))
 
     async def measure(self) -> None:
         """Set the gauge, to NaN when it is not known. Raises Unavailable."""
@@ -83,14 +84,17 @@ class _Varz(msgspec.Struct):
     jetstream: _JetStream = msgspec.field(default_factory=_JetStream)
 
 
-async def _flushes_always(url: str) -> bool:
+async def _flushes_always(server: HttpClient) -> bool:
     try:
-        async with asyncio.timeout(TIMEOUT_S), open_http_client(url) as client:
-            reply = await client.get("/varz", connect_s=TIMEOUT_S)
+        async with asyncio.timeout(TIMEOUT_S):
+            reply = await server.get("/varz", connect_s=TIMEOUT_S)
             try:
                 told = msgspec.json.decode(await reply.read_all(), type=_Varz)
             finally:
                 reply.close()
+                server.close()  # nobody asks again soon
     except (OSError, msgspec.DecodeError) as error:  # TimeoutError is an OSError
-        raise Unavailable(f"The monitoring port of NATS at {url} does not answer: {error or 'too slow'}.") from error
+        raise Unavailable(
+            f"The monitoring port of NATS at {server.url} does not answer: {error or 'too slow'}."
+        ) from error
     return told.jetstream.config.sync_always

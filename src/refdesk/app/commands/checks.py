@@ -232,8 +232,9 @@ async def check_nats_on_disk(loaded: Loaded) -> Findings:
         return
     try:
         known = await FsyncWatch(settings.nats_monitoring_url).on_acknowledgement()
-    except Unavailable as error:
-        yield Finding("warn", name, error.message, "Mend REFDESK_NATS_MONITORING_URL.")
+    except (Unavailable, ConfigurationError) as error:
+        level: Level = "warn" if isinstance(error, Unavailable) else "FAIL"  # the Document Service would not start
+        yield Finding(level, name, error.message, "Mend REFDESK_NATS_MONITORING_URL.")
     else:
         if known:
             yield Finding("ok", name, "each message, before it is acknowledged")
