@@ -103,3 +103,10 @@ def test_visible_text_is_kept_by_cleaning() -> None:
     """Escape sequences go as a whole, what they wrapped stays; a stray introducer swallows nothing."""
     assert clean("\x1b[1;31mStop\x1b[0m at\u200b 5\r\no'clock") == "Stop at 5\no'clock"
     assert clean("before \x1b]unterminated after") == "before unterminated after"
+
+
+def test_a_title_of_nothing_but_hidden_characters_is_none() -> None:
+    """It is refused as an empty one is."""
+    with pytest.raises(InvalidRequest, match="empty"):
+        Change(title="\u200b\u2060").checked(LIMITS)
+    assert Change(title="Hol\u200biday\u202e \U000e0041plan").checked(LIMITS).title == "Holiday plan"

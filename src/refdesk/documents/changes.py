@@ -160,8 +160,12 @@ def _line(field: str, given: str, *, chars_max: int) -> str:
 
 
 def _title(given: str, limits: Limits) -> str:
-    """Without hidden characters: models and people read it beside every passage. Raises InvalidRequest."""
-    return _line("title", clean(given), chars_max=limits.title_chars_max)
+    """Without hidden characters: models and people read it beside every passage. Raises InvalidRequest.
+
+    Control characters are refused, and not taken out: whoever sends them has something else in mind.
+    """
+    shown = clean(_line("title", given, chars_max=limits.title_chars_max))
+    return _line("title", shown, chars_max=limits.title_chars_max)
 
 
 def _few(field: str, values: set[str], most: int) -> tuple[str, ...]:
