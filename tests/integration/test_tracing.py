@@ -1,11 +1,13 @@
 """One trace from the question to the model."""
 
 from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from tests.support.desk import LEAVE, AnswerDesk, Client, Here, own_desk, until
+from tests.support.scripted_llm import Behaviour, refuse, say
 
 from refdesk.app.embedded.stack import StackUrls
 
@@ -51,7 +53,9 @@ async def test_a_question_is_one_trace_from_the_callers_span_to_the_models(
     assert "leave" not in str([span.attributes for span in spans.values()])
 
 
-async def test_spans_say_what_the_conventions_ask_for(client: Client, exporter: InMemorySpanExporter) -> None:
+async def test_spans_say_what_the_conventions_ask_for(
+    client: Client, desk: AnswerDesk, exporter: InMemorySpanExporter
+) -> None:
     """Operation, provider, model, limits and usage, each under its conventional name."""
     exporter.clear()
     await client.ask(QUESTION, cache="bypass", max_output_tokens=99, conversation_id="talk")
@@ -73,17 +77,51 @@ async def test_spans_say_what_the_conventions_ask_for(client: Client, exporter: 
         "gen_ai.request.model": "all-MiniLM-L6-v2-int8",
     }
     del told["chat scripted"]["gen_ai.response.time_to_first_chunk"]
+    server = urlsplit(desk.settings.llm_url or "")
     assert told["chat scripted"] == {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "openai",
         "gen_ai.request.model": "scripted",
         "gen_ai.request.stream": True,
         "gen_ai.request.max_tokens": 99,
+        "server.address": server.hostname,
+        "server.port": server.port,
+        "gen_ai.response.id": "scripted",
         "gen_ai.response.model": "scripted",
         "gen_ai.response.finish_reasons": ("stop",),
         "gen_ai.usage.input_tokens": 100,
         "gen_ai.usage.output_tokens": 9,
     }
+
+
+@pytest.mark.parametrize(
+    ("plan", "failed", "error"),
+    [
+        ([refuse(500), say()], [(1, "model-failed")], None),
+        ([refuse(500), refuse(500)], [(1, "model-failed"), (2, "model-failed")], "model-failed"),
+        ([refuse(400)], [(1, "model-refused")], "model-refused"),
+    ],
+    ids=["tried again", "given up", "refused"],
+)
+async def test_a_request_is_one_span_however_often_it_is_tried(
+    client: Client,
+    desk: AnswerDesk,
+    exporter: InMemorySpanExporter,
+    plan: list[Behaviour],
+    failed: list[tuple[int, str]],
+    error: str | None,
+) -> None:
+    """Each attempt that fails is an event in it; it has failed itself when the last one has."""
+    desk.llm.reset()
+    desk.llm.plan = list(plan)
+    exporter.clear()
+    await client.ask(QUESTION, cache="bypass")
+    await until(lambda: "invoke_workflow refdesk.answer" in (_by_name(exporter, count=1) or {}))
+    (chat,) = [span for span in exporter.get_finished_spans() if span.name == "chat scripted"]
+    told = [(event.attributes["refdesk.attempt"], event.attributes["error.type"]) for event in chat.events]
+    assert told == failed
+    assert (chat.attributes.get("error.type"), chat.status.is_ok) == (error, error is None)
+    assert chat.attributes["server.port"] == urlsplit(desk.settings.llm_url or "").port
 
 
 def _by_name(exporter: InMemorySpanExporter, *, count: int) -> dict[str, ReadableSpan] | None:

@@ -22,6 +22,7 @@ class Puppet:
     """An LLM that says what it is told; an exception in a script is raised."""
 
     model = "puppet"
+    server = ("puppet", 80)
 
     def __init__(self, *scripts: Sequence[Piece | Exception]) -> None:
         self.scripts = list(scripts)
@@ -56,6 +57,25 @@ def generating(puppet: Puppet, *, context_tokens_max: int = 1000) -> Generating:
     return Generating(puppet, context_tokens_max=context_tokens_max, passages_read=8)  # type: ignore[arg-type]
 
 
+class Once:
+    """A writer that makes one attempt."""
+
+    def __init__(self, model: Generating) -> None:
+        self.model, self.passages_read = model.model, model.passages_read
+        self._generating = model
+
+    async def write(self, task: Assignment) -> AsyncGenerator[writers.Piece, None]:
+        with self._generating.chat(task) as chat:
+            attempt = self._generating.attempt(task, chat)
+            async with aclosing(attempt):
+                async for piece in attempt:
+                    yield piece
+
+
+def once(puppet: Puppet, *, context_tokens_max: int = 1000) -> Once:
+    return Once(generating(puppet, context_tokens_max=context_tokens_max))
+
+
 async def written(writer: writers.Writer, task: Assignment) -> tuple[str, Verdict]:
     pieces = [piece async for piece in writer.write(task)]
     verdict = pieces[-1]
@@ -85,7 +105,7 @@ def test_the_meter_never_lets_a_token_too_many_through(chunks: list[list[str]], 
 async def test_a_model_that_never_stops_is_cut_at_the_limit() -> None:
     """And its connection is closed."""
     puppet = Puppet([said(" word") for _ in range(50)])
-    text, verdict = await written(generating(puppet), assignment(output_tokens_max=7))
+    text, verdict = await written(once(puppet), assignment(output_tokens_max=7))
     assert (text, verdict.finish_reason) == (" word" * 7, "length")
     assert verdict.usage.output_tokens == 7
     assert puppet.open == 0
@@ -94,22 +114,22 @@ async def test_a_model_that_never_stops_is_cut_at_the_limit() -> None:
 async def test_an_answer_of_exactly_the_limit_is_complete() -> None:
     """Nothing was cut."""
     puppet = Puppet([said(" word")] * 7 + [finished()])
-    text, verdict = await written(generating(puppet), assignment(output_tokens_max=7))
+    text, verdict = await written(once(puppet), assignment(output_tokens_max=7))
     assert (text, verdict.finish_reason) == (" word" * 7, "stop")
 
 
 async def test_the_models_own_count_is_the_usage() -> None:
     """Ours is an estimate for when it does not say."""
     puppet = Puppet([said("Thirty"), finished(usage=Usage(11, 22))], [said("Thirty"), finished()])
-    assert (await written(generating(puppet), assignment()))[1].usage == Usage(11, 22)
-    estimated = (await written(generating(puppet), assignment()))[1].usage
+    assert (await written(once(puppet), assignment()))[1].usage == Usage(11, 22)
+    estimated = (await written(once(puppet), assignment()))[1].usage
     assert estimated.input_tokens > 11
     assert estimated.output_tokens == 1
 
 
 async def test_the_cost_of_the_prompt_is_known_before_the_first_word() -> None:
     """A call that is stopped has been paid for all the same."""
-    writing = generating(Puppet([said("Thirty"), finished()])).write(assignment())
+    writing = once(Puppet([said("Thirty"), finished()])).write(assignment())
     async with aclosing(writing):
         first = await anext(writing)
     assert isinstance(first, Usage)
@@ -127,7 +147,7 @@ async def test_the_cost_of_the_prompt_is_known_before_the_first_word() -> None:
 )
 async def test_an_answer_ends_for_one_of_the_known_reasons(reason: str, text: str, outcome: str) -> None:
     """Complete, cut, or nothing found."""
-    _, verdict = await written(generating(Puppet([said(text), finished(reason)])), assignment())
+    _, verdict = await written(once(Puppet([said(text), finished(reason)])), assignment())
     assert verdict.finish_reason == outcome
 
 
@@ -135,25 +155,26 @@ async def test_an_answer_ends_for_one_of_the_known_reasons(reason: str, text: st
 async def test_an_ending_without_an_answer_is_a_failure(script: list[Piece]) -> None:
     """Nothing said, or a reason that no complete answer has."""
     with pytest.raises(ModelFailed):
-        await written(generating(Puppet(script)), assignment())
+        await written(once(Puppet(script)), assignment())
 
 
 async def test_a_filtered_answer_is_a_refusal() -> None:
     """Never retried, never complete."""
     with pytest.raises(LlmFiltered):
-        await written(generating(Puppet([said("Thirty"), finished("content_filter")])), assignment())
+        await written(once(Puppet([said("Thirty"), finished("content_filter")])), assignment())
 
 
 async def test_a_window_without_room_for_a_passage_asks_nothing() -> None:
     """A model without passages would invent."""
     puppet = Puppet()
     with pytest.raises(LlmRefused):
-        await written(generating(puppet, context_tokens_max=150), assignment(output_tokens_max=50))
+        await written(once(puppet, context_tokens_max=150), assignment(output_tokens_max=50))
     assert not puppet.calls
 
 
 def models(*puppets: Puppet) -> Models:
-    return Models([generating(puppet) for puppet in puppets], circuits=[Circuit("puppet") for _ in puppets])
+    circuits = [Circuit("puppet", failures_max=5, cool_down_s=10) for _ in puppets]
+    return Models([generating(puppet) for puppet in puppets], circuits=circuits)
 
 
 @pytest.fixture(autouse=True)

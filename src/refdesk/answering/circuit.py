@@ -11,9 +11,6 @@ from enum import IntEnum
 from refdesk.contracts.errors import ModelFailed
 from refdesk.outside import telemetry
 
-FAILURES_MAX = 5
-COOL_DOWN_S = 10.0
-
 
 class State(IntEnum):
     """The values of ``refdesk_llm_circuit_state``."""
@@ -49,8 +46,8 @@ class Circuit:
         self,
         model: str,
         *,
-        failures_max: int = FAILURES_MAX,
-        cool_down_s: float = COOL_DOWN_S,
+        failures_max: int,
+        cool_down_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._model = model

@@ -87,7 +87,7 @@ class Quoting:
 
 
 class Generating:
-    """A language model as a writer: one call, no retry."""
+    """A language model: one call an attempt, no retry."""
 
     def __init__(
         self,
@@ -103,14 +103,19 @@ class Generating:
         self._context_tokens_max = context_tokens_max
         self._count_tokens = count_tokens
 
-    async def write(self, assignment: Assignment) -> AsyncGenerator[Piece, None]:
+    def chat(self, assignment: Assignment) -> telemetry.Chat:
+        """What all attempts at an assignment are told to be part of."""
+        return telemetry.Chat(self.model, output_tokens_max=assignment.output_tokens_max, server=self._llm.server)
+
+    async def attempt(self, assignment: Assignment, chat: telemetry.Chat) -> AsyncGenerator[Piece, None]:
+        """Yields and raises as a Writer does."""
         history, packed = self._pack(assignment)
         messages = prompting.messages(assignment.question, packed.sources, history=history)
         meter = Meter(assignment.output_tokens_max)
         yield Usage(packed.tokens, 0)
-        text, finish, usage, served_by = "", None, None, None
+        text, finish, usage, served_by, response_id = "", None, None, None, None
         stream = self._llm.stream(messages, output_tokens_max=assignment.output_tokens_max)
-        call = telemetry.Call(self.model, output_tokens_max=assignment.output_tokens_max)
+        call = telemetry.Call(chat)
         with call.measured():
             try:
                 async with aclosing(stream):
@@ -121,13 +126,13 @@ class Generating:
                             text += allowed
                             yield allowed
                         finish, usage = piece.finish_reason or finish, piece.usage or usage
-                        served_by = piece.model or served_by
+                        served_by, response_id = piece.model or served_by, piece.response_id or response_id
                         if meter.spent:
                             break
                 if not meter.spent:
                     _check_ending(text, finish)
             finally:
-                call.ended(usage, finish_reason=finish, model=served_by)
+                call.ended(usage, finish_reason=finish, model=served_by, response_id=response_id)
         yield Verdict(_finish_reason(text, finish, cut=meter.spent), usage or Usage(packed.tokens, meter.used))
 
     def _pack(self, assignment: Assignment) -> tuple[tuple[Message, ...], prompting.Packed]:
@@ -164,31 +169,32 @@ class Models:
     async def write(self, assignment: Assignment) -> AsyncGenerator[Piece, None]:
         failure: ModelFailed | None = None
         for model, circuit in self._models:
-            for _ in range(ATTEMPTS_PER_MODEL):
-                attempt = circuit.attempt()
-                if attempt is None:
-                    break
-                begun = False
-                try:
-                    writing = model.write(assignment)
-                    async with aclosing(writing):
-                        async for piece in writing:
-                            begun = begun or isinstance(piece, str)
-                            yield piece
-                except ModelFailed as error:
-                    failure = error
-                    attempt.failed(error)
-                    if begun or not error.retryable:
-                        raise
-                    if isinstance(error, LlmTimeout) or (error.retry_after_s or 0) > RETRY_AFTER_MAX_S:
+            with model.chat(assignment) as chat:
+                for _ in range(ATTEMPTS_PER_MODEL):
+                    attempt = circuit.attempt()
+                    if attempt is None:
                         break
-                    await asyncio.sleep(error.retry_after_s or RETRY_DELAY_S)
-                except BaseException:
-                    attempt.abandoned()
-                    raise
-                else:
-                    attempt.succeeded()
-                    return
+                    begun = False
+                    try:
+                        writing = model.attempt(assignment, chat)
+                        async with aclosing(writing):
+                            async for piece in writing:
+                                begun = begun or isinstance(piece, str)
+                                yield piece
+                    except ModelFailed as error:
+                        failure = error
+                        attempt.failed(error)
+                        if begun or not error.retryable:
+                            raise
+                        if isinstance(error, LlmTimeout) or (error.retry_after_s or 0) > RETRY_AFTER_MAX_S:
+                            break
+                        await asyncio.sleep(error.retry_after_s or RETRY_DELAY_S)
+                    except BaseException:
+                        attempt.abandoned()
+                        raise
+                    else:
+                        attempt.succeeded()
+                        return
         raise failure or ModelFailed("Every language model has failed lately and is left alone for a while.")
 
 

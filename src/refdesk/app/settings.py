@@ -177,6 +177,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How long the model may pause."""
     llm_total_timeout_s: Seconds = 120.0
     """How long a whole answer may take."""
+    llm_failures_max: Count = 5
+    """After so many failures in a row a model is left alone for a while."""
+    llm_cool_down_s: Seconds = 10.0
+    """For so long; then one call tries it."""
 
     # answers
     question_tokens_max: Count = 500

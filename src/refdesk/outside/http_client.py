@@ -196,7 +196,7 @@ class HttpClient:
             )
         self.url = url.rstrip("/")
         self._path = parts.path.rstrip("/")
-        self._host, self._port = parts.hostname, parts.port or PORTS[parts.scheme]
+        self._host, self._port = self.server = parts.hostname, parts.port or PORTS[parts.scheme]
         self._authority = parts.netloc.rpartition("@")[2]
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._idle: dict[Connection, None] = {}

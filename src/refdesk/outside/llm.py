@@ -41,6 +41,7 @@ class Piece(msgspec.Struct, frozen=True):
     model: str | None = None
     alive: bool = False
     """Whether there was a token, be it one of the model's thoughts."""
+    response_id: str | None = None
 
 
 class Clocks(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,6 +96,8 @@ class _Chunk(msgspec.Struct):
     choices: list[_Choice] = msgspec.field(default_factory=list)
     usage: _Usage | None = None
     model: str | None = None
+    id: object = None
+    """Text, where it keeps to the format; not worth an answer where it does not."""
     error: msgspec.Raw | None = None
 
 
@@ -120,6 +123,11 @@ class Llm:
             self._headers["Authorization"] = f"Bearer {api_key}"
         self._temperature = temperature
         self._clocks = clocks or Clocks()
+
+    @property
+    def server(self) -> tuple[str, int]:
+        """Host and port."""
+        return self._client.server
 
     async def stream(self, messages: Sequence[Message], *, output_tokens_max: int) -> AsyncGenerator[Piece, None]:
         """Yields pieces until the model has finished; the last one has ``finish_reason``.
@@ -241,7 +249,7 @@ def _deadline_of(reply: Reply, *, latest: float) -> Iterator[_Deadline]:
 def _merge(lines: bytes) -> tuple[Piece, bool]:
     """All data lines of one read as one piece, and whether ``[DONE]`` was among them."""
     texts: list[str] = []
-    finish, usage, model, alive, closed = None, None, None, False, False
+    finish, usage, model, response_id, alive, closed = None, None, None, None, False, False
     for line in lines.split(b"\n"):
         if not line.startswith(b"data:"):
             continue
@@ -250,7 +258,7 @@ def _merge(lines: bytes) -> tuple[Piece, bool]:
             closed = True
             break
         chunk = _decode(data)
-        model = chunk.model or model
+        model, response_id = chunk.model or model, chunk.id or response_id
         if chunk.usage is not None:
             usage = Usage(input_tokens=chunk.usage.prompt_tokens, output_tokens=chunk.usage.completion_tokens)
         for choice in chunk.choices:
@@ -259,7 +267,15 @@ def _merge(lines: bytes) -> tuple[Piece, bool]:
                 texts.append(delta.content)
             alive = alive or bool(delta.content or delta.reasoning_content or delta.reasoning)
             finish = choice.finish_reason or finish
-    return Piece(texts=tuple(texts), finish_reason=finish, usage=usage, model=model, alive=alive), closed
+    piece = Piece(
+        texts=tuple(texts),
+        finish_reason=finish,
+        usage=usage,
+        model=model,
+        alive=alive,
+        response_id=response_id if isinstance(response_id, str) else None,
+    )
+    return piece, closed
 
 
 def _decode(data: bytes) -> _Chunk:

@@ -6,7 +6,7 @@ The ``gen_ai`` names are OpenTelemetry's semantic conventions for generative AI 
 import math
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from prometheus_client import Counter, Gauge, Histogram, Info
@@ -196,27 +196,73 @@ def describe_build(service: str) -> None:
     build.info({"version": __version__, "python": platform.python_version(), "service": service})
 
 
-class Call:
-    """One call to a model, measured after the fact: nothing here costs anything per token."""
+class Chat:
+    """A request to one model with all its attempts: one span, from the first attempt to the end of the last.
 
-    def __init__(self, model: str, *, output_tokens_max: int) -> None:
-        self._labels = ("chat", PROVIDER, model)
-        self._model = model
+    An attempt that fails is an event in it; the span itself has failed when the last one has.
+    """
+
+    def __init__(self, model: str, *, output_tokens_max: int, server: tuple[str, int]) -> None:
+        address, port = server
+        self.model = model
+        self._attributes: tracing.Attributes = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": PROVIDER,
+            "gen_ai.request.model": model,
+            "gen_ai.request.stream": True,
+            "gen_ai.request.max_tokens": output_tokens_max,
+            "server.address": address,
+            "server.port": port,
+        }
+        self._span: tracing.Span | None = None
+        self._started = 0.0
+        self._attempts = 0
+        self._failure: Exception | None = None
+
+    def __enter__(self) -> "Chat":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._span is not None:
+            tracing.end(self._span, error=self._failure)
+
+    def begin(self) -> None:
+        """One more attempt. A request that nobody has attempted leaves no span."""
+        self._attempts += 1
+        self._failure = None
+        if self._span is None:
+            self._started = time.monotonic()
+            self._span = tracing.start(
+                f"{tracing.CHAT} {self.model}", kind=tracing.SpanKind.CLIENT, attributes=self._attributes
+            )
+
+    def failed(self, error: Exception) -> None:
+        self._failure = error
+        if self._span is not None:
+            attributes: tracing.Attributes = {"error.type": _error_type(error), "refdesk.attempt": self._attempts}
+            self._span.add_event(tracing.ATTEMPT_FAILED, attributes)
+
+    def first_chunk(self, at: float) -> None:
+        """``at``: by ``time.monotonic``."""
+        self.tell("gen_ai.response.time_to_first_chunk", at - self._started)
+
+    def tell(self, name: str, value: str | int | float | Sequence[str] | None) -> None:
+        """An attribute of the reply, as far as it is known."""
+        if self._span is not None and value is not None:
+            self._span.set_attribute(name, value)
+
+
+class Call:
+    """One attempt at a request, measured after the fact: nothing here costs anything per token."""
+
+    def __init__(self, chat: Chat) -> None:
+        self._labels = ("chat", PROVIDER, chat.model)
+        self._chat = chat
         self._started = time.monotonic()
         self._first: float | None = None
         self._last = 0.0
         self._chunks = 0
-        self._span = tracing.start(
-            f"{tracing.CHAT} {model}",
-            kind=tracing.SpanKind.CLIENT,
-            attributes={
-                "gen_ai.operation.name": "chat",
-                "gen_ai.provider.name": PROVIDER,
-                "gen_ai.request.model": model,
-                "gen_ai.request.stream": True,
-                "gen_ai.request.max_tokens": output_tokens_max,
-            },
-        )
+        chat.begin()
 
     def said(self, chunks: int) -> None:
         self._last = time.monotonic()
@@ -224,42 +270,48 @@ class Call:
             self._first = self._last
         self._chunks += chunks
 
-    def ended(self, usage: Usage | None, *, finish_reason: str | None, model: str | None) -> None:
+    def ended(
+        self,
+        usage: Usage | None,
+        *,
+        finish_reason: str | None,
+        model: str | None,
+        response_id: str | None,
+    ) -> None:
         """What the provider said of it, as far as it did: what is unknown is not recorded."""
         if usage is not None:
             token_usage.labels(*self._labels, "input").observe(usage.input_tokens)
             token_usage.labels(*self._labels, "output").observe(usage.output_tokens)
-            self._span.set_attribute("gen_ai.usage.input_tokens", usage.input_tokens)
-            self._span.set_attribute("gen_ai.usage.output_tokens", usage.output_tokens)
-        if model is not None:
-            self._span.set_attribute("gen_ai.response.model", model)
-        if finish_reason is not None:
-            self._span.set_attribute("gen_ai.response.finish_reasons", (finish_reason,))
+            self._chat.tell("gen_ai.usage.input_tokens", usage.input_tokens)
+            self._chat.tell("gen_ai.usage.output_tokens", usage.output_tokens)
+        self._chat.tell("gen_ai.response.model", model)
+        self._chat.tell("gen_ai.response.id", response_id)
+        self._chat.tell("gen_ai.response.finish_reasons", None if finish_reason is None else (finish_reason,))
 
     @contextmanager
     def measured(self) -> Iterator[None]:
-        outcome, failure = "cancelled", None
+        outcome = "cancelled"
         try:
             yield
             outcome = "ok"
         except Exception as error:
-            outcome, failure = getattr(error, "code", type(error).__name__), error
+            outcome = _error_type(error)
+            self._chat.failed(error)
             raise
         finally:
             self._record(outcome)
-            tracing.end(self._span, error=failure)
 
     def _record(self, outcome: str) -> None:
-        llm_attempts.labels(PROVIDER, self._model, outcome).inc()
+        llm_attempts.labels(PROVIDER, self._chat.model, outcome).inc()
         error_type = "" if outcome in ("ok", "cancelled") else outcome
         operation_duration.labels(*self._labels, error_type).observe(time.monotonic() - self._started)
         if self._first is not None:
             time_to_first_chunk.labels(*self._labels).observe(self._first - self._started)
-            self._span.set_attribute("gen_ai.response.time_to_first_chunk", self._first - self._started)
+            self._chat.first_chunk(self._first)
             if self._chunks > 1:
                 gap = (self._last - self._first) / (self._chunks - 1)
                 time_per_output_chunk.labels(*self._labels).observe(gap)
 
 
 def _error_type(error: BaseException | None) -> str:
-    return "" if error is None else getattr(error, "code", type(error).__name__)
+    return "" if error is None else str(getattr(error, "code", type(error).__name__))

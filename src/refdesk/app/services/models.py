@@ -57,4 +57,7 @@ def _models(settings: Settings, client: HttpClient, vocabularies: Sequence[Count
         )
         for model, count_tokens in zip(models, chain(vocabularies, repeat(input_tokens)), strict=False)
     ]
-    return Models(writers, circuits=[Circuit(name) for name in names])
+    circuits = [
+        Circuit(name, failures_max=settings.llm_failures_max, cool_down_s=settings.llm_cool_down_s) for name in names
+    ]
+    return Models(writers, circuits=circuits)
