@@ -1,10 +1,15 @@
-"""Work that nobody waits for stands back."""
+"""Work that nobody waits for stands back, and is not blamed for that."""
 
+import asyncio
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import ExitStack
 
-from refdesk.indexing.priority import stand_back
+import pytest
+
+from refdesk.indexing.priority import limit, stand_back, waited_s
 
 SHOW = "import os; print(os.getpriority(os.PRIO_PROCESS, 0))"
 
@@ -27,3 +32,40 @@ def test_another_process_stands_back() -> None:
         assert os.getpriority(os.PRIO_PROCESS, other.pid) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 2)
         other.communicate(b"\n")
         stand_back(2, process_id=other.pid)
+
+
+@pytest.mark.parametrize("waited", [lambda: 0.0, iter(range(1_000_000)).__next__], ids=["never waited", "always waits"])
+async def test_a_clock_ends_what_takes_too_long(waited: Callable[[], float]) -> None:
+    """Also what says that it never had a processor."""
+    with pytest.raises(TimeoutError):
+        async with limit(0.01, waited=waited):
+            await asyncio.Event().wait()
+
+
+async def test_a_clock_stands_still_while_a_process_waits() -> None:
+    """When its time is up it looks how much of it was waited, and allows as much again."""
+    looked = asyncio.Event()
+    seconds = iter([0.0, 60.0])
+
+    def waited() -> float:
+        looked.set()
+        return next(seconds)
+
+    async with limit(0.5, waited=waited):
+        looked.clear()
+        await looked.wait()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells how long a process has waited")
+async def test_a_process_that_shares_its_processor_has_waited() -> None:
+    """One that has ended has not."""
+    processor = min(os.sched_getaffinity(0))
+    busy = f"import os; os.sched_setaffinity(0, [{processor}])\nwhile True: pass"
+    with ExitStack() as stack:
+        first, second = (stack.enter_context(subprocess.Popen([sys.executable, "-c", busy])) for _ in range(2))
+        stack.callback(first.kill)
+        stack.callback(second.kill)
+        async with asyncio.timeout(30):
+            while waited_s(first.pid) == 0 or waited_s(second.pid) == 0:
+                await asyncio.sleep(0.01)
+    assert waited_s(first.pid) == 0

@@ -79,7 +79,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     upload_pause_seconds_max: Seconds = 30.0
     """How long an upload may stand still."""
     parse_seconds_max: Seconds = 30.0
-    """How long reading one document may take."""
+    """How long reading one document may take, not counting how long it waits for a busy processor."""
     parse_memory_bytes_max: Count = 512 * 1024 * 1024
     """Memory that reading one document may take."""
     parse_pages_max: Count = 2000
@@ -89,7 +89,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     parse_blocks_max: Count = 500_000
     """Paragraphs, list items and table rows of one document together."""
     parse_niceness: Annotated[int, Meta(ge=0, le=19)] = 10
-    """How much what reads documents stands back where processors are busy (Unix niceness)."""
+    """How much reading documents stands back where processors are busy (Unix niceness)."""
     parse_archive_members_max: Count = 10_000
     """Files inside a DOCX, XLSX, ODT, EPUB and the like."""
     parse_archive_bytes_max: Count = 256 * 1024 * 1024

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -18,6 +19,7 @@ import msgspec
 from refdesk.contracts.errors import DocumentRejected, Overloaded
 from refdesk.indexing.frames import Reply, Request
 from refdesk.indexing.parsed import Block, ParsedDocument, ParsingLimits, rejected
+from refdesk.indexing.priority import limit, waited_s
 from refdesk.indexing.recognition import RecognitionLimits
 from refdesk.indexing.sandbox import Sandbox, SandboxCrashed
 from refdesk.outside import media_types as kinds
@@ -165,7 +167,7 @@ class ParserPool:
         sandbox = await self._take(fresh=fresh)
         healthy = False
         try:
-            async with asyncio.timeout(wall_s):
+            async with limit(wall_s, waited=partial(waited_s, sandbox.pid)):
                 reply = await sandbox.ask(request, content)
             healthy = not self._is_worn(sandbox)
             return reply
