@@ -428,19 +428,23 @@ async def metric(process: Process, desk: AnswerDesk, name: str) -> float:
 # the death of a leader
 
 
-@pytest.mark.parametrize("gate_at", [0, 5])
-async def test_followers_of_a_leader_that_is_killed_get_the_whole_answer(desk: AnswerDesk, gate_at: int) -> None:
-    """Two calls at most; whoever read at the dead process goes on elsewhere, byte by byte."""
+@pytest.mark.parametrize(("gate_at", "last_word"), [(0, b"sources"), (5, b" are")])
+async def test_followers_of_a_leader_that_is_killed_get_the_whole_answer(
+    desk: AnswerDesk, gate_at: int, last_word: bytes
+) -> None:
+    """Two calls at most; whoever read at the dead process goes on elsewhere, byte by byte, from what it had copied."""
     desk.llm.reset()
     gate = asyncio.Event()
     desk.llm.plan = [say(gate=gate, gate_at=gate_at)]
     question = f"How many days of leave, with a leader killed at {gate_at}?"
-    async with desk.assistants(2) as (first, second):
+    async with desk.assistants(2) as (first, second), Redis.from_url(desk.settings.valkey_url or "") as valkey:
+        earlier = await _logs(valkey)
         leading, following = await first.client(), await second.client()
         reading = asyncio.create_task(partial_stream(leading, question))
         await desk.llm.called()
         followers = [asyncio.create_task(following.ask(question)) for _ in range(5)]
         await until(lambda: _waits(second, desk, 5))
+        await until(lambda: _copied(valkey, last_word, earlier=earlier))
         await first.kill()
         seen = await reading
         streams = await asyncio.gather(*followers)
