@@ -8,11 +8,13 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+import uvloop
 from tests.integration.nats_server import NatsServer
 
 from refdesk.contracts.errors import ConfigurationError, Unavailable
 from refdesk.contracts.events import DOCUMENTS_STREAM, INDEX_STREAM
 from refdesk.outside.jetstream import Broker, Consumer, ConsumerSettings, Message, StreamSettings
+from refdesk.outside.nats_connection import Connection
 
 SMALL = StreamSettings(bytes_max=64 << 20)
 WORK = ConsumerSettings(stream=DOCUMENTS_STREAM, durable="work", filter_subjects=("documents.>",), ack_wait_s=2.0)
@@ -385,3 +387,25 @@ async def test_a_half_open_connection_is_noticed(server: NatsServer, monkeypatch
                 server.signal(signal.SIGCONT)
             await publish(broker, "b")
             await seen.all_of({b"a", b"b"})
+
+
+def test_a_transport_that_is_closed_already_is_an_absence_and_no_fault(server: NatsServer) -> None:
+    """Where the client's writer has found out and its reader has not, uvloop, on which services run, has a word of its own."""
+
+    async def lose() -> None:
+        async with Connection.open(server.url, name="test", wait_s=5.0) as connection:
+            for use in (connection.request, connection.send):
+                assert await connection.wait_connected(timeout_s=10.0)
+                client = connection._client
+                assert client is not None
+                client._flusher_task.cancel()
+                await asyncio.wait([client._flusher_task])
+                client._transport._io_writer.transport.abort()
+                await asyncio.sleep(0)
+                assert connection.connected
+                with pytest.raises(Unavailable):
+                    await use("nobody", b"x")
+                await eventually(lambda: not connection.connected)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
+        loop.run(lose())

@@ -31,6 +31,10 @@ LOST_S_MAX = 10.0
 """How long the client library may try to reconnect before its connection is thrown away and made anew."""
 WATCH_INTERVAL_S = 0.25
 
+LOST = (nats.errors.Error, OSError, RuntimeError)
+"""What the client library raises when the server is out of reach; the last is uvloop's word for a transport that is closed
+already, which the library hands on."""
+
 T = TypeVar("T")
 
 
@@ -124,7 +128,7 @@ class Connection:
         client = self._connected_client()
         try:
             await client.publish(subject, payload, reply=reply)
-        except (nats.errors.Error, OSError) as error:
+        except LOST as error:
             raise self._unavailable(error) from error
 
     async def call(self, subject: str, payload: bytes, kind: type[T], *, headers: Mapping[str, str] | None = None) -> T:
@@ -157,7 +161,7 @@ class Connection:
             raise BodyTooLarge(
                 f"A message of {len(payload):,} bytes for {subject} is larger than NATS takes.", actual=len(payload)
             ) from error
-        except (nats.errors.Error, TimeoutError, OSError) as error:
+        except LOST as error:  # TimeoutError is an OSError
             raise self._unavailable(error) from error
         data: bytes = reply.data
         return data
@@ -188,14 +192,14 @@ class Connection:
         client = self._connected_client()
         try:
             subscription = await client.subscribe(subject, cb=on_message)
-        except (nats.errors.Error, OSError) as error:
+        except LOST as error:
             raise self._unavailable(error) from error
         self._on_loss.add(on_loss)
         try:
             yield
         finally:
             self._on_loss.discard(on_loss)
-            with contextlib.suppress(nats.errors.Error, OSError):
+            with contextlib.suppress(*LOST):
                 await subscription.unsubscribe()
 
     def _connected_client(self) -> Client:
