@@ -428,7 +428,7 @@ async def metric(process: Process, desk: AnswerDesk, name: str) -> float:
 # the death of a leader
 
 
-@pytest.mark.parametrize(("gate_at", "last_word"), [(0, b"sources"), (5, b" are")])
+@pytest.mark.parametrize(("gate_at", "last_word"), [(0, b'"sources"'), (5, b'{"text":" are"}')])
 async def test_followers_of_a_leader_that_is_killed_get_the_whole_answer(
     desk: AnswerDesk, gate_at: int, last_word: bytes
 ) -> None:
@@ -480,7 +480,7 @@ async def test_an_answer_is_never_spliced_of_two(desk: AnswerDesk) -> None:
         client = await second.client()
         following = asyncio.create_task(client.ask(QUESTION))
         await until(lambda: _waits(second, desk, 1))
-        await until(lambda: _copied(valkey, b" leave", earlier=earlier))
+        await until(lambda: _copied(valkey, b'{"text":" leave"}', earlier=earlier))
         await first.kill()
         await reading
         stream = await following
