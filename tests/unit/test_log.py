@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from refdesk.answering.log import ARRIVAL_S, AnswerLog, Entry, encode_entry
+from refdesk.answering.log import ARRIVAL_S, BATCH_BYTES_MAX, BATCH_MAX, AnswerLog, Entry, encode_entry
 from refdesk.contracts.answers import (
     Accepted,
     Delta,
@@ -101,6 +101,18 @@ async def test_readers_get_what_is_appended_while_they_wait() -> None:
         log.append(event)
     for reading in readings:
         assert await reading == log.entries
+
+
+async def test_what_is_read_at_a_time_is_bounded() -> None:
+    """In entries and in bytes, and still whole: a slow reader must not hold a copy of a long answer."""
+    texts = ["x" * 3_000_000, *("y" * 30_000 for _ in range(50)), *("z" for _ in range(1000))]
+    batches = [batch async for batch in log_of(*texts, ending=done()).read("answer")]
+    for batch in batches:
+        assert len(batch) <= BATCH_MAX
+        assert len(batch) == 1 or sum(len(entry.data) for entry in batch) <= BATCH_BYTES_MAX
+    read = [entry for batch in batches for entry in batch]
+    assert [entry.id for entry in read] == list(range(2, len(texts) + 3))
+    assert len(batches) < 50
 
 
 async def test_a_cancelled_reader_leaves_the_others_reading() -> None:

@@ -29,7 +29,8 @@ ARRIVAL_S = 5.0
 """How much longer than a reader who has left an asker is waited for who has not begun to read."""
 
 BATCH_MAX = 256
-"""Entries read at a time: a reader who has fallen behind holds a place in the log, not a copy of its rest."""
+BATCH_BYTES_MAX = 64 * 1024
+"""Entries read at a time, and their bytes: a reader who has fallen behind holds a place in the log, not a copy of its rest."""
 
 ID_TIME_DIGITS = 12
 
@@ -132,7 +133,7 @@ class AnswerLog:
         try:
             while True:
                 if position < len(self.entries):
-                    batch = self.entries[position : position + BATCH_MAX]
+                    batch = self._batch(position)
                     position += len(batch)
                     yield batch
                 elif self.finished or not wait or (self._stopped and self._is_over(answer_id)):
@@ -145,6 +146,13 @@ class AnswerLog:
             self.readers[answer_id] -= 1
             self.readers = +self.readers
             self.touch()
+
+    def _batch(self, position: int) -> list[Entry]:
+        """What is there from this position on, as far as it is read at a time; one entry at least."""
+        batch = self.entries[position : position + BATCH_MAX]
+        while len(batch) > 1 and sum(len(entry.data) for entry in batch) > BATCH_BYTES_MAX:
+            batch = batch[: len(batch) // 2]
+        return batch
 
     def _is_over(self, answer_id: str) -> bool:
         """Whether this answer was stopped, and the log has had its time to end."""
