@@ -216,9 +216,8 @@ class Refdesk:
     async def stream(self, question: str, **fields: Any) -> AsyncIterator[Event]:
         """The answer's events as they arrive."""
         headers = {"Accept": "text/event-stream"}
-        patient = aiohttp.ClientTimeout(
-            sock_read=WITHIN_S
-        )  # however long the answer, heartbeats come between its words
+        # However long the answer, heartbeats come between its words.
+        patient = aiohttp.ClientTimeout(sock_read=WITHIN_S)
         request = {"json": {"question": question, **fields}, "headers": headers, "timeout": patient}
         async with self.open("POST", "/api/answers", **request) as reply:
             assert reply.status == 200, await reply.text()
