@@ -1,7 +1,8 @@
 """The whole of Refdesk for a benchmark: real servers, the sample handbook indexed, one assistant alone on its core.
 
 The embedded PostgreSQL, NATS and Valkey, the Document Service, the stub model and the client share the other core. Each target
-(``start``) gets the first core; targets are measured one at a time.
+(``start``) gets the first core; targets are measured one at a time. With ``apart``, all of the AI side has the first core: the
+index in a PostgreSQL of its own, Valkey, the stub model.
 """
 
 import asyncio
@@ -9,8 +10,8 @@ import os
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import aiohttp
@@ -19,7 +20,7 @@ import psutil
 from measuring import machine
 from refdesk.app import samples
 from refdesk.app.embedded.nats import free_port
-from refdesk.app.embedded.stack import Stack, StackOptions, running_stack
+from refdesk.app.embedded.stack import Stack, StackOptions, StackUrls, running_stack
 from refdesk.app.embedded.supervisor import Service
 from refdesk.contracts.errors import Unavailable
 
@@ -44,8 +45,10 @@ RAISED = {
 @dataclass(frozen=True)
 class Desk:
     stack: Stack
+    urls: StackUrls
     folder: Path
     stub_port: int
+    documents_port: int
     assistant_port: int
     key: str
     """An API key of a principal who may read the handbook."""
@@ -71,8 +74,8 @@ class Desk:
             health_url=f"http://127.0.0.1:{port}{health_path}",
             environment=environment or {},
         )
-        with _on_target_core():
-            await self.stack.children.start(service.child(self.stack.urls))
+        with on_core(TARGET_CORE):
+            await self.stack.children.start(service.child(self.urls))
         return pid_of(command[-1])
 
     async def stub_counts(self) -> dict[str, int]:
@@ -86,40 +89,52 @@ class Desk:
 
 
 @asynccontextmanager
-async def running_desk(*, pace_s: float) -> AsyncIterator[Desk]:
+async def running_desk(*, pace_s: float, apart: bool = False) -> AsyncIterator[Desk]:
     """Everything but the other targets. The calling process and all that it starts keep to the load core."""
     print(f"machine: {machine()}")
     print("settings:", ", ".join(f"{name}={value}" for name, value in RAISED.items()), "else the defaults")
     for name in [name for name in os.environ if name.startswith("REFDESK_")]:
         del os.environ[name]
     os.sched_setaffinity(0, {LOAD_CORE})
-    with tempfile.TemporaryDirectory(prefix="refdesk-bench-") as directory:
-        folder = Path(directory)
-        async with running_stack(StackOptions(data_dir=folder)) as stack:
-            stub_port, documents_port, assistant_port = free_port(), free_port(), free_port()
-            stub = _stub(stub_port, pace_s)
-            settings = {
-                **RAISED,
-                "REFDESK_DATA_DIR": str(folder),
-                "REFDESK_OPERATOR_KEY": OPERATOR_KEY,
-                "REFDESK_DOCUMENTS_URL": f"http://127.0.0.1:{documents_port}",
-                "REFDESK_LLM_URL": f"http://127.0.0.1:{stub_port}/v1",
-                "REFDESK_LLM_MODEL": "stub",
-            }
-            documents = _service("documents", documents_port, settings)
-            await stack.children.start(stub.child(stack.urls), documents.child(stack.urls))
-            await _index_the_handbook(folder, f"http://127.0.0.1:{documents_port}", settings, stack)
-            assistant = _service("assistant", assistant_port, settings)
-            with _on_target_core():
-                await stack.children.start(assistant.child(stack.urls))
-            key = await _make_key(f"http://127.0.0.1:{assistant_port}")
-            yield Desk(stack, folder, stub_port, assistant_port, key, settings)
+    async with AsyncExitStack() as leaving:
+        folder = Path(leaving.enter_context(tempfile.TemporaryDirectory(prefix="refdesk-bench-")))
+        stack = await leaving.enter_async_context(running_stack(StackOptions(data_dir=folder)))
+        ai_core = TARGET_CORE if apart else LOAD_CORE
+        urls = await leaving.enter_async_context(_apart(folder, stack.urls)) if apart else stack.urls
+        stub_port, documents_port, assistant_port = free_port(), free_port(), free_port()
+        settings = {
+            **RAISED,
+            "REFDESK_DATA_DIR": str(folder),
+            "REFDESK_OPERATOR_KEY": OPERATOR_KEY,
+            "REFDESK_DOCUMENTS_URL": f"http://127.0.0.1:{documents_port}",
+            "REFDESK_LLM_URL": f"http://127.0.0.1:{stub_port}/v1",
+            "REFDESK_LLM_MODEL": "stub",
+        }
+        with on_core(ai_core):
+            await stack.children.start(_stub(stub_port, pace_s).child(urls))
+        await stack.children.start(_service("documents", documents_port, settings).child(urls))
+        await _index_the_handbook(folder, f"http://127.0.0.1:{documents_port}", settings, urls)
+        with on_core(TARGET_CORE):
+            await stack.children.start(_service("assistant", assistant_port, settings).child(urls))
+        key = await _make_key(f"http://127.0.0.1:{assistant_port}")
+        yield Desk(stack, urls, folder, stub_port, documents_port, assistant_port, key, settings)
+
+
+@asynccontextmanager
+async def _apart(folder: Path, documents: StackUrls) -> AsyncIterator[StackUrls]:
+    """Where everything is, with a PostgreSQL and a Valkey for the AI side alone, on its core."""
+    async with AsyncExitStack() as leaving:
+        with on_core(TARGET_CORE):
+            options = StackOptions(data_dir=folder / "ai", nats_url=documents.nats_url)
+            ai = await leaving.enter_async_context(running_stack(options))
+        index_url, valkey_url = ai.urls.index_database_url, ai.urls.valkey_url
+        yield replace(documents, index_database_url=index_url, valkey_url=valkey_url)
 
 
 @contextmanager
-def _on_target_core() -> Iterator[None]:
-    """What is started in this block stays on the target's core."""
-    os.sched_setaffinity(0, {TARGET_CORE})
+def on_core(core: int) -> Iterator[None]:
+    """What is started in this block stays on this core."""
+    os.sched_setaffinity(0, {core})
     try:
         yield
     finally:
@@ -152,13 +167,13 @@ def _service(name: str, port: int, settings: dict[str, str]) -> Service:
     )
 
 
-async def _index_the_handbook(folder: Path, documents_url: str, settings: dict[str, str], stack: Stack) -> None:
+async def _index_the_handbook(folder: Path, documents_url: str, settings: dict[str, str], urls: StackUrls) -> None:
     """With an indexer that may use every core and is gone before anything is measured."""
     port = free_port()
     log = (folder / "logs" / "indexer.log").open("wb")
     process = psutil.Popen(
         [sys.executable, "-m", "refdesk", "indexer", "--port", str(port)],
-        env={**os.environ, **stack.urls.environment(), **settings},
+        env={**os.environ, **urls.environment(), **settings},
         stdout=log,
         stderr=log,
     )

@@ -106,7 +106,7 @@ async def _targets(desk: desks.Desk, litellm: str | None) -> list[Target]:
         Target(
             "refdesk",
             desk.assistant_port,
-            _refdesk(desk.assistant_port, desk.key),
+            refdesk_request(desk.assistant_port, desk.key),
             REFDESK_DELTA,
             desks.pid_of("assistant", str(desk.assistant_port)),
         ),
@@ -222,7 +222,7 @@ def _openai(port: int, *, key: str = "") -> Request:
     return request
 
 
-def _refdesk(port: int, key: str) -> Request:
+def refdesk_request(port: int, key: str) -> Request:
     def request(number: int, pieces: int) -> bytes:
         body = {"question": _question(number, pieces), "cache": "bypass", "max_output_tokens": 1024}
         return post(port, "/api/answers", json.dumps(body).encode(), key=key)
