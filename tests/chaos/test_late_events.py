@@ -353,6 +353,7 @@ def play(documents_url: str, index_url: str, folder: Path, *, runs: int, steps: 
             loop.run(home.__aexit__(None, None, None))
 
 
+@pytest.mark.long
 def test_nothing_late_brings_anything_back(fresh_database: str, index_database: str, tmp_path: Path) -> None:
     """Some runs of 30 steps."""
     play(fresh_database, index_database, tmp_path, runs=15, steps=30)
