@@ -13,7 +13,6 @@ import aiohttp
 import msgspec
 import nats as nats_client
 import numpy as np
-import psycopg
 import pytest
 from tests.integration import indexing_desk
 from tests.integration.indexing_desk import LANES, QUICK, IndexingDesk, ScriptedDocuments, open_indexing_desk
@@ -358,23 +357,6 @@ async def test_an_outage_fails_no_document(desk: IndexingDesk) -> None:
     assert outages and len(outages) == len(told)
     assert {(fact.attempts, fact.final) for fact in outages} == {(0, False)}, "news of it, and no failure"
     assert all(fact.next_try_s for fact in outages)
-
-
-async def test_a_table_that_is_missing_fails_no_document(desk: IndexingDesk, fresh_database: str) -> None:
-    """As while a backup is being restored: the index is away, and the document is not at fault."""
-    async with await psycopg.AsyncConnection.connect(fresh_database, autocommit=True) as operator:
-        await operator.execute("ALTER TABLE generation_1.postings RENAME TO hidden")
-        async with working(desk):
-            await desk.tell(desk.change("a", 1, POLICY))
-
-            async def many() -> bool:
-                return desk.worker.outcomes["waiting"] > QUICK.attempts_max
-
-            await until(many)
-            await operator.execute("ALTER TABLE generation_1.hidden RENAME TO postings")
-            await drained(desk)
-    assert await version_of(desk, "a") == 1
-    assert await desk.dead_letters.count() == 0
 
 
 async def test_long_work_is_announced(desk: IndexingDesk) -> None:

@@ -1,8 +1,8 @@
 """PostgreSQL: a pool per process, forward-only migrations, named queries and a listener that never gives up.
 
 Nothing here knows a table of ours, except the list of applied migrations. The driver's errors end at this border: what
-may pass by itself (a server that restarts, a pool that is exhausted, a lock that times out, a table that a restored backup
-has yet to bring) becomes `Unavailable`; anything else is a bug and stays what it is.
+may pass by itself (a server that restarts, a pool that is exhausted, a lock that times out) becomes `Unavailable`;
+anything else is a bug and stays what it is.
 """
 
 import asyncio
@@ -16,7 +16,6 @@ from importlib.resources.abc import Traversable
 
 from psycopg import AsyncConnection, OperationalError, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.errors import UndefinedTable
 from psycopg_pool import AsyncConnectionPool
 
 from refdesk.contracts.errors import ConfigurationError, Unavailable
@@ -40,14 +39,9 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
 
 @contextmanager
 def translated(part: str = "PostgreSQL") -> Iterator[None]:
-    """Raise `Unavailable` for the driver's operational errors and missing tables, naming the part; let the rest through."""
+    """Raise `Unavailable` for the driver's operational errors, naming the part; let everything else through."""
     try:
         yield
-    except UndefinedTable as error:
-        raise Unavailable(
-            f"{part} lacks a table of Refdesk's: {error.diag.message_primary}. Restore it from a backup, or start the "
-            "services on an empty database."
-        ) from error
     except OperationalError as error:
         raise Unavailable(
             f"{part} does not answer ({type(error).__name__}). It is tried again by itself; `refdesk doctor` says why."
