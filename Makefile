@@ -33,6 +33,7 @@ bench: setup-dev  ## Run the benchmarks (minutes each; on a quiet machine)
 	$(BIN)/python benchmarks/streaming.py
 	$(BIN)/python benchmarks/cache.py
 	$(BIN)/python benchmarks/overload.py
+	$(BIN)/python benchmarks/isolation.py
 
 chaos: setup-dev  ## Run the long chaos tests: 500 kills, and the full counts of the other promises (an hour)
 	$(BIN)/python -m pytest -m long tests/chaos $(ARGS)
