@@ -10,6 +10,7 @@ invented figures and drift, not every wrong inference.
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -32,6 +33,9 @@ _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _LIST_MARKER = re.compile(r"\s*(?:\d{1,3}[.)]|[-*•])\s*")
 
+WORDS_REMEMBERED = 16_384
+"""Whose stem is not looked for again: a few thousand words come back all the time. One or two megabytes."""
+
 STOP_WORDS = frozenset(
     """a about above after again all also am an and any are as at be because been before being below between both but by
     can could did do does doing during each few for from further get give had has have having he her here hers him his how
@@ -42,6 +46,7 @@ STOP_WORDS = frozenset(
 )
 
 
+@lru_cache(maxsize=WORDS_REMEMBERED)
 def stem(word: str) -> str:
     """A rough English stem: enough to match ``renewing`` with ``renewed``. Retrieval uses PostgreSQL's real stemmer."""
     word = word.lower()
@@ -160,5 +165,6 @@ class Grounding:
         if n not in self._grounds:
             source = self._sources[n]
             text = f"{source.title} {source.heading or ''} {source.passage}"
-            self._grounds[n] = _Ground(words=frozenset(content_words(text)), numbers=frozenset(numbers(text)))
+            found = numbers(text)
+            self._grounds[n] = _Ground(words=frozenset(stems(text) | found), numbers=frozenset(found))
         return self._grounds[n]
