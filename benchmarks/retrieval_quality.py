@@ -110,8 +110,8 @@ async def _arms(index: PgvectorIndex, question: Question) -> tuple[list[str], li
         near, worded, _ = await index._arms(connection, question.text, question.vector, access, depth=50)
 
         async def names(arm: Sequence[Candidate]) -> list[str]:
-            passages = await pgvector._fetch(connection, [(candidate, 0.0) for candidate in arm[:TOP]], access)
-            return [passage.document_id for passage in passages]
+            found = await pgvector._fetch(connection, [(candidate, 0.0) for candidate in arm[:TOP]], access)
+            return [document_id for _, document_id, *_ in sorted(await found.fetchall())]
 
         return await names(near), await names(worded)
 

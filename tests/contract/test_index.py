@@ -421,6 +421,7 @@ class TestOperations:
         """A misspelt setting would only warn: ask the server itself."""
         async with index._snapshot() as connection:
             await connection.execute("SELECT '[1]'::halfvec")
+            await pgvector._prefer_graph(connection)
             cursor = await connection.execute("SELECT current_setting('hnsw.iterative_scan')")
             assert await cursor.fetchone() == ("relaxed_order",)
             cursor = await connection.execute("SELECT current_setting('transaction_isolation')")
@@ -431,7 +432,7 @@ class TestOperations:
         await put(index, document(), *(f"leave {number}" for number in range(200)))
         values = pgvector._access(ANYONE, None) | {"vector": halfvec.to_text(question()), "depth": 50}
         async with index._snapshot() as connection:
-            await connection.execute(pgvector._queries.prefer_graph)
+            await pgvector._prefer_graph(connection)
             graph = await pgvector._rows(connection, b"EXPLAIN " + pgvector._queries.vector_arm, values)
             exact = await pgvector._rows(connection, b"EXPLAIN " + pgvector._queries.vector_arm_exact, values)
         assert "vectors_embedding" in str(graph)

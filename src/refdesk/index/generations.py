@@ -16,13 +16,14 @@ for the last few documents (``draining_until``, which passes by itself should th
 wait for nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import datetime
 from importlib.resources import files
 from typing import Any, Literal
 
 import msgspec
-from psycopg import AsyncConnection, AsyncCursor
+from psycopg import AsyncConnection, AsyncCursor, ProgrammingError
 from psycopg.errors import LockNotAvailable
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
@@ -100,6 +101,23 @@ class Gap(msgspec.Struct, frozen=True):
 async def enter(connection: AsyncConnection, generation: Generation, *, role: Role | None = None) -> None:
     """The transaction's tables are the generation's from here on. Raises GenerationMoved when it has not that role."""
     await _check_role(await connection.execute(_queries.enter, _place(generation)), generation, role)
+
+
+@asynccontextmanager
+async def within(
+    connection: AsyncConnection, generation: Generation, *, role: Role | None = None
+) -> AsyncIterator[None]:
+    """The same in a pipeline, where nothing waits for the answer: GenerationMoved is raised at the end of the block.
+
+    It is raised, too, for what failed in the block because the tables are gone with their generation.
+    """
+    entered = await connection.execute(_queries.enter, _place(generation))
+    try:
+        yield
+    except ProgrammingError:
+        await _check_role(entered, generation, role)
+        raise
+    await _check_role(entered, generation, role)
 
 
 async def enter_to_change(connection: AsyncConnection, generation: Generation, *, role: Role | None = None) -> None:
@@ -264,11 +282,14 @@ def _place(generation: Generation) -> dict[str, Any]:
 async def _check_role(
     entered: AsyncCursor[tuple[Any, ...]], generation: Generation, role: Role | None, *, changing: bool = False
 ) -> None:
-    if role is None:
-        return
     ((*_, active, draining),) = await entered.fetchall()
+    check_role(generation, role, active=active, waits=changing and draining)
+
+
+def check_role(generation: Generation, role: Role | None, *, active: bool | None, waits: bool = False) -> None:
+    """Raises GenerationMoved when the database says otherwise: whether it is ``active``, None when it is gone."""
     now = None if active is None else "active" if active else "beside"
-    if now != role or (changing and draining):
+    if role is not None and (now != role or waits):
         raise GenerationMoved(f"Generation {generation.id} is being swapped. It is tried again by itself.")
 
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, AsyncCursor
 from psycopg_pool import AsyncConnectionPool
 
 from refdesk.contracts.access import Scope
@@ -29,12 +29,12 @@ from refdesk.contracts.answers import Filters
 from refdesk.contracts.errors import DocumentRejected
 from refdesk.index import halfvec
 from refdesk.index.chunks import Chunk, IndexedDocument, Passage, content_hash
-from refdesk.index.generations import Generation, Role, enter, enter_to_change
+from refdesk.index.generations import Generation, Role, check_role, enter, enter_to_change, within
 from refdesk.index.ranking import Candidate, CommonTerms, Corpus, Term, fuse, split_by_rarity, weight
 from refdesk.index.statements import one as _one
 from refdesk.index.statements import row as _row
 from refdesk.index.statements import rows as _rows
-from refdesk.outside.postgres import load_queries, transaction
+from refdesk.outside.postgres import load_queries, one_statement, pipelined, transaction
 
 CHANNEL = "refdesk_index"
 """Where a commit is announced, as ``<document_id>@<version>``."""
@@ -153,7 +153,9 @@ class PgvectorIndex:
         async with self._snapshot() as connection:
             depth = max(DEPTH_MIN, 2 * limit)
             near, worded, words_max = await self._arms(connection, text, vector, access, depth=depth)
-            return await _fetch(connection, fuse([near, worded], words_max=words_max)[:limit], access)
+            ranked = fuse([near, worded], words_max=words_max)[:limit]
+            found = await _fetch(connection, ranked, access)
+        return [_passage(row[1:], *ranked[row[0] - 1]) for row in sorted(await found.fetchall())]
 
     async def passages(self, document_id: str, *, scope: Scope) -> tuple[IndexedDocument, list[Chunk]] | None:
         """A document as it is searchable now, with its chunks in order; None when it is not here or not in the scope."""
@@ -179,8 +181,9 @@ class PgvectorIndex:
 
     async def epoch(self) -> str:
         """A name of the database's transaction snapshot: equal epochs, equal index."""
-        async with self._read() as connection:
-            (epoch,) = await _one(connection, _queries.epoch, {})
+        async with one_statement(self._pool) as connection:
+            epoch, active = await _one(connection, _queries.epoch, {"id": self._generation.id})
+        check_role(self._generation, self._role, active=active)
         return str(epoch)
 
     async def statistics(self) -> Corpus:
@@ -215,13 +218,10 @@ class PgvectorIndex:
 
     @asynccontextmanager
     async def _snapshot(self) -> AsyncIterator[AsyncConnection]:
-        async with transaction(self._pool) as connection:
-            async with connection.pipeline():
-                await connection.execute(_queries.begin_snapshot)
-                await connection.execute(
-                    _queries.tune_search, {"ef_search": EF_SEARCH, "scan_tuples_max": SCAN_TUPLES_MAX}
-                )
-                await enter(connection, self._generation, role=self._role)
+        async with (
+            pipelined(self._pool, _queries.begin_search) as connection,
+            within(connection, self._generation, role=self._role),
+        ):
             yield connection
 
     async def _write_chunks(
@@ -253,22 +253,20 @@ class PgvectorIndex:
 
     async def _look(self, connection: AsyncConnection, text: str, access: Access) -> tuple[bool, list[Term], Corpus]:
         """Before the search: whether few chunks may be read, the question's terms, and the sizes of the index."""
-        question = {
+        values = access | {
+            "documents_max": EXACT_DOCUMENTS_MAX + 1,
             "text": _storable(text),
             "text_search": self._generation.text_search,
             "rows_max": COMMON_ROWS,
             "terms_max": QUESTION_TERMS_MAX,
         }
-        async with connection.pipeline():
-            scope = await connection.execute(_queries.scope_size, access | {"documents_max": EXACT_DOCUMENTS_MAX + 1})
-            found = await connection.execute(_queries.question_terms, question)
-            sizes = await connection.execute(_queries.sizes)
-        ((documents, chunks),) = await scope.fetchall()
+        found = await _rows(connection, _queries.look, values)
+        documents, chunks, *sizes = found[0][:5]
         exact = bool(documents <= EXACT_DOCUMENTS_MAX and chunks <= EXACT_CHUNKS_MAX)
-        return exact, await self._terms(connection, await found.fetchall()), Corpus(*(await sizes.fetchall())[0])
+        return exact, await self._terms(connection, [row[5:] for row in found if row[8]]), Corpus(*sizes)
 
     async def _terms(self, connection: AsyncConnection, rows: Sequence[tuple[Any, ...]]) -> list[Term]:
-        """Those that the index has, with how many chunks have each: as counted, or as remembered."""
+        """With how many chunks have each: as counted, or as remembered."""
         common = {str(name) for name, _, counted, _ in rows if counted >= COMMON_ROWS}
         unknown = self._common.missing(sorted(common))
         if unknown:
@@ -280,7 +278,6 @@ class PgvectorIndex:
                 chunks=self._common.chunks(name, at_least=chunks) if name in common else chunks,
             )
             for name, occurrences, _, chunks in rows
-            if chunks
         ]
 
 
@@ -336,24 +333,33 @@ async def _settle(
 async def _find(
     connection: AsyncConnection, values: Mapping[str, Any], *, exact: bool
 ) -> tuple[list[Candidate], list[Candidate]]:
-    """Both arms; the vector arm again, exactly, when the graph ended with fewer than were asked for."""
-    async with connection.pipeline():
-        await connection.execute(_queries.prefer_nothing if exact else _queries.prefer_graph)
-        near = await connection.execute(_queries.vector_arm_exact if exact else _queries.vector_arm, values)
+    """Both arms; the vector arm again, exactly, when the graph ended with fewer than were asked for. In a pipeline."""
+    if exact:
+        near = await connection.execute(_queries.vector_arm_exact, values)
+        worded = await connection.execute(_queries.keyword_arm_exact, values)
+    else:
+        await _prefer_graph(connection)
+        near = await connection.execute(_queries.vector_arm, values)
         await connection.execute(_queries.prefer_nothing)
-        worded = await connection.execute(_queries.keyword_arm_exact if exact else _queries.keyword_arm, values)
+        worded = await connection.execute(_queries.keyword_arm, values)
     nearest = [Candidate(*row) for row in await near.fetchall()]
     if not exact and len(nearest) < values["depth"]:
         nearest = [Candidate(*row) for row in await _rows(connection, _queries.vector_arm_exact, values)]
     return nearest, [Candidate(*row) for row in await worded.fetchall()]
 
 
+async def _prefer_graph(connection: AsyncConnection) -> None:
+    """For this transaction, until `prefer_nothing`."""
+    values = {"ef_search": EF_SEARCH, "scan_tuples_max": SCAN_TUPLES_MAX}
+    await connection.execute(_queries.prefer_graph, values)
+
+
 async def _fetch(
     connection: AsyncConnection, ranked: Sequence[tuple[Candidate, float]], access: Access
-) -> list[Passage]:
+) -> AsyncCursor[tuple[Any, ...]]:
+    """Each row begins with its place in ``ranked``, from 1."""
     places = {"keys": [c.document_key for c, _ in ranked], "ordinals": [c.ordinal for c, _ in ranked]}
-    rows = sorted(await _rows(connection, _queries.fetch_passages, access | places))
-    return [_passage(row[1:], *ranked[row[0] - 1]) for row in rows]
+    return await connection.execute(_queries.fetch_passages, access | places)
 
 
 async def _corpus(connection: AsyncConnection) -> Corpus:

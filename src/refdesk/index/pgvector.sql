@@ -1,14 +1,8 @@
 -- The index in PostgreSQL. Tables are those of a generation's schema, which comes first in the search path (`generations.enter`).
 
--- name: begin_snapshot
--- Must be the first statement of its transaction: all that follows sees one state of the index.
-SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY
-
--- name: tune_search
--- Iterative: a scan that meets too few readable rows goes on, up to a bound.
-SELECT set_config('hnsw.iterative_scan', 'relaxed_order', true),
-       set_config('hnsw.ef_search', %(ef_search)s::text, true),
-       set_config('hnsw.max_scan_tuples', %(scan_tuples_max)s::text, true)
+-- name: begin_search
+-- All that follows sees one state of the index.
+BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY
 
 -- name: claim_version
 -- Apply-if-newer: no row comes back when the index has this version or a later one. Locks the document's row, so that of
@@ -118,20 +112,24 @@ FROM readable(%(everything)s, %(readers)s, %(document_ids)s, NULL) d
 LEFT JOIN chunks c ON c.document_key = d.key
 ORDER BY c.ordinal LIMIT %(chunks_max)s
 
--- name: scope_size
--- How many chunks may be read, counted up to a bound: beyond it, the exact number does not matter.
-SELECT count(*), coalesce(sum(chunks), 0)::bigint
-FROM (SELECT d.chunks FROM readable(%(everything)s, %(readers)s, %(document_ids)s, %(tags)s) d
-      LIMIT %(documents_max)s) AS counted
-
--- name: question_terms
--- The terms of a question, how often it has each, and how many chunks do, counted up to a bound of index rows.
-SELECT t.lexeme, cardinality(t.positions), known.rows, known.chunks
-FROM unnest(to_tsvector(%(text_search)s::regconfig, %(text)s)) AS t
-CROSS JOIN LATERAL (
-    SELECT count(*) AS rows, coalesce(sum(cardinality(p.entries)), 0)::bigint AS chunks
-    FROM (SELECT entries FROM postings WHERE term = t.lexeme COLLATE "C" LIMIT %(rows_max)s) AS p
-) AS known
+-- name: look
+-- What a search has to know, in a row for each term of the question, and one row at least: how many documents and chunks may
+-- be read, counted up to a bound (beyond it, the exact number does not matter); the sizes of the index; the term, how often
+-- the question has it, and how many index rows and chunks have it, counted up to a bound of rows.
+SELECT scope.documents, scope.chunks, index.documents, index.chunks, index.terms,
+       term.lexeme, cardinality(term.positions), term.rows, term.chunks
+FROM (SELECT count(*) AS documents, coalesce(sum(chunks), 0)::bigint AS chunks
+      FROM (SELECT d.chunks FROM readable(%(everything)s, %(readers)s, %(document_ids)s, %(tags)s) d
+            LIMIT %(documents_max)s) AS counted) AS scope
+CROSS JOIN (SELECT sum(documents)::bigint AS documents, sum(chunks)::bigint AS chunks, sum(terms)::bigint AS terms
+            FROM tallies) AS index
+LEFT JOIN (SELECT t.lexeme, t.positions, known.rows, known.chunks
+           FROM unnest(to_tsvector(%(text_search)s::regconfig, %(text)s)) AS t
+           CROSS JOIN LATERAL (
+               SELECT count(*) AS rows, coalesce(sum(cardinality(p.entries)), 0)::bigint AS chunks
+               FROM (SELECT entries FROM postings WHERE term = t.lexeme COLLATE "C" LIMIT %(rows_max)s) AS p
+           ) AS known
+           LIMIT %(terms_max)s) AS term ON true
 LIMIT %(terms_max)s
 
 -- name: term_chunks
@@ -143,8 +141,12 @@ WHERE p.term = ANY (%(terms)s::text[]) GROUP BY p.term LIMIT cardinality(%(terms
 -- vector arms, which do not know it.
 
 -- name: prefer_graph
--- The planner believes that comparing and sorting everything is cheaper than the graph, up to a million vectors.
-SELECT set_config('enable_sort', 'off', true)
+-- The planner believes that comparing and sorting everything is cheaper than the graph, up to a million vectors. Iterative: a
+-- scan that meets too few readable rows goes on, up to a bound.
+SELECT set_config('enable_sort', 'off', true),
+       set_config('hnsw.iterative_scan', 'relaxed_order', true),
+       set_config('hnsw.ef_search', %(ef_search)s::text, true),
+       set_config('hnsw.max_scan_tuples', %(scan_tuples_max)s::text, true)
 
 -- name: prefer_nothing
 SELECT set_config('enable_sort', 'on', true)
@@ -248,5 +250,5 @@ JOIN chunks c ON c.document_key = f.document_key AND c.ordinal = f.ordinal
 LIMIT cardinality(%(keys)s::bigint[])
 
 -- name: epoch
--- Reads no table.
-SELECT pg_current_snapshot()::text
+-- And whether the generation is active (null: it is gone).
+SELECT pg_current_snapshot()::text, (SELECT g.active FROM generations g WHERE g.id = %(id)s)

@@ -89,8 +89,38 @@ async def _check(connection: AsyncConnection) -> None:
 @asynccontextmanager
 async def transaction(pool: AsyncConnectionPool, *, part: str = "PostgreSQL") -> AsyncIterator[AsyncConnection]:
     """A connection in a transaction: committed on leaving, rolled back on an error, errors translated."""
+    async with _lent(pool, part=part, autocommit=False) as connection:
+        yield connection
+
+
+@asynccontextmanager
+async def one_statement(pool: AsyncConnectionPool) -> AsyncIterator[AsyncConnection]:
+    """A connection for a single statement, which is a transaction by itself: one round trip rather than three."""
+    async with _lent(pool, autocommit=True) as connection:
+        yield connection
+
+
+@asynccontextmanager
+async def pipelined(pool: AsyncConnectionPool, begin: bytes) -> AsyncIterator[AsyncConnection]:
+    """A transaction, begun by this statement, that waits only where rows are fetched; otherwise as `transaction`.
+
+    An error of a statement may be raised by a later one, or on leaving. Rows of the last statements may be fetched after it:
+    they come in the same round trip as the word that all is committed. (The driver's own BEGIN and COMMIT are waited for.)
+    """
+    async with _lent(pool, autocommit=True) as connection, connection.pipeline():
+        await connection.execute(begin)
+        yield connection
+        await connection.execute(b"COMMIT")
+
+
+@asynccontextmanager
+async def _lent(
+    pool: AsyncConnectionPool, *, part: str = "PostgreSQL", autocommit: bool
+) -> AsyncIterator[AsyncConnection]:
     with translated(part):
         async with pool.connection() as connection:
+            if connection.autocommit != autocommit:
+                await connection.set_autocommit(autocommit)
             yield connection
 
 
