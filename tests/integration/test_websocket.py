@@ -84,7 +84,10 @@ async def test_a_reader_goes_on_where_they_left(here: Here) -> None:
     async with connected(here) as socket:
         await socket.say(type="resume", answer_id=whole[0]["answer_id"], after=5)
         rest = await socket.until("done")
+        await socket.say(type="resume", answer_id=whole[0]["answer_id"], after=len(whole) + 1)
+        refusal = await socket.hear()
     assert [(m["id"], m["data"]) for m in rest] == [(m["id"], m["data"]) for m in whole if m["id"] > 5]
+    assert (refusal["event"], refusal["data"]["type"]) == ("error", "answer-rewritten")
 
 
 async def test_several_answers_run_on_one_connection(here: Here) -> None:

@@ -19,7 +19,7 @@ from refdesk.contracts.answers import (
     Timings,
     Usage,
 )
-from refdesk.contracts.errors import ModelFailed, problem
+from refdesk.contracts.errors import AnswerRewritten, ModelFailed, problem
 
 
 def done(finish_reason: FinishReason = "stop", *, degraded: bool = False) -> Done:
@@ -87,9 +87,48 @@ async def test_a_reading_goes_on_after_any_event(after: int) -> None:
     assert await read_all(log, after=after) == [entry for entry in log.entries if entry.id > after]
 
 
-async def test_a_reading_beyond_the_end_is_empty() -> None:
-    """It ends; it does not wait for what will never come."""
-    assert await read_all(log_of("a", ending=done()), after=99) == []
+async def test_a_reading_beyond_the_end_is_refused() -> None:
+    """It does not wait for what will never come, nor end as if it had been told how the answer ends."""
+    log = log_of("a", ending=done())
+    assert await read_all(log, after=3) == []
+    with pytest.raises(AnswerRewritten) as refused:
+        await read_all(log, after=4)
+    assert refused.value.details == {"last_event_id": 3}
+
+
+async def test_a_reader_ahead_of_the_log_waits_for_it() -> None:
+    """What they have seen is on its way here."""
+    log = log_of("a")
+    reading = asyncio.create_task(read_all(log, after=4))
+    for event in (Delta("b"), Delta("c"), Delta("d"), done()):
+        await asyncio.wait([reading], timeout=0.001)
+        log.append(event)
+    assert await reading == log.entries[-2:]
+
+
+async def test_each_producer_has_numbers_of_its_own() -> None:
+    """Whoever has seen what a dead one wrote is told when the next one begins, and so is who saw that of one in between."""
+    log = log_of("a", "b")
+    waiting = [asyncio.create_task(read_all(log, after=number)) for number in (3, 5, 1_000_007)]
+    await asyncio.wait(waiting, timeout=0.001)
+    log.change_producer(2)
+    log.append(Delta("c"))
+    log.append(done())
+    assert [entry.id for entry in log.entries] == [2, 3, 2_000_000, 2_000_001]
+    assert await waiting[0] == log.entries[2:]
+    for reading in waiting[1:]:
+        with pytest.raises(AnswerRewritten):
+            await reading
+    assert await read_all(log, after=2_000_000) == log.entries[3:]
+
+
+async def test_numbers_increase_whatever_a_producer_is_told() -> None:
+    """A count that was lost begins again."""
+    log = log_of("a")
+    for _ in range(2):
+        log.change_producer(1)
+        log.append(Delta("b"))
+    assert [entry.id for entry in log.entries] == [2, 1_000_000, 2_000_000]
 
 
 async def test_readers_get_what_is_appended_while_they_wait() -> None:

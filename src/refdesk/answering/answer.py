@@ -336,8 +336,11 @@ class Assistant:
 
     # reading
 
-    async def find(self, answer_id: str, principal: Principal) -> AnswerRecord:
-        """The asker's own record. Raises NotFound for anybody else's, Expired when it or its log was kept long enough."""
+    async def find(self, answer_id: str, principal: Principal, *, after: int = 0) -> AnswerRecord:
+        """The asker's own record. Raises NotFound for anybody else's, Expired when it or its log was kept long enough.
+
+        AnswerRewritten when it is known that there is nothing to read after event ``after``: that event is not in the log.
+        """
         try:
             record = await self._journal.record(answer_id)
         except ValkeyError as error:
@@ -351,8 +354,10 @@ class Assistant:
         if record.principal_id != principal.id:
             telemetry.acl_denied.inc()
             raise NotFound
-        if await self._open(record.log_id) is None:
+        log = await self._open(record.log_id)
+        if log is None:
             raise Expired
+        log.position_after(after)
         return record
 
     async def read(
@@ -360,7 +365,7 @@ class Assistant:
     ) -> AsyncGenerator[list[Entry], None]:
         """The answer's entries numbered above ``after``: the asker's own first event, then the log's, as they come.
 
-        With ``wait`` False it ends with what is there now.
+        With ``wait`` False it ends with what is there now. Raises Expired, or AnswerRewritten when event ``after`` was lost.
         """
         with self._expected(record.log_id):
             if after < 1:

@@ -3,12 +3,14 @@
     refdesk:log:<id>      stream of batches; each batch's id is the number of its last event
     refdesk:lease:<id>    which process produces the log; renewed while it does, gone seconds after it dies
     refdesk:job:<id>      what is being answered, so that another process can take over
+    refdesk:takeovers:<id>  how often that has happened
     refdesk:readers:<id>  answers followed from other processes, each with its expiry
     refdesk:answer:<id>   an asker's record
 
 A write goes through only while the lease is its writer's: a process that was frozen and wakes up late is refused. It tells how
 far the stream has come, so a write whose reply was lost is not repeated, and a stream that was lost is written again.
-A process that follows a log whose lease is gone tries to take the lease; who gets it goes on writing.
+A process that follows a log whose lease is gone tries to take the lease; who gets it goes on writing, with numbers of its own:
+what was written before and never copied is not there, and whoever saw it is told (``AnswerLog.position_after``).
 
 One connection reads all the streams that a process follows, however many.
 
@@ -27,7 +29,7 @@ import msgspec
 
 from refdesk.answering.log import FIRST_LOG_ID, AnswerLog, AnswerRecord, Entry
 from refdesk.contracts.answers import AnswerEvent, Delta, Failed
-from refdesk.contracts.errors import Unavailable, problem
+from refdesk.contracts.errors import AnswerRewritten, Unavailable, problem
 from refdesk.outside.valkey import Command, Script, Valkey, ValkeyError, Word
 
 logger = logging.getLogger(__name__)
@@ -51,7 +53,7 @@ redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
 local last = tonumber(ARGV[6]) - 1
 local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
 if newest then last = tonumber(string.match(newest[1], '^%d+')) end
-if ARGV[4] ~= '' and tonumber(ARGV[3]) == last + 1 then
+if ARGV[4] ~= '' and tonumber(ARGV[3]) == last then
   last = tonumber(ARGV[5])
   redis.call('XADD', KEYS[1], last .. '-0', 'e', ARGV[4])
   redis.call('EXPIRE', KEYS[1], ARGV[7])
@@ -59,8 +61,8 @@ end
 return last
 """
 """Renews the lease if it is ours or nobody's, and appends the batch if it is the next. Returns the last event in the stream, or
-0 when the lease is somebody else's. KEYS: log, lease. ARGV: owner, lease ms, the batch's first event, batch, its last event, the
-first event of any log, retention."""
+0 when the lease is somebody else's. KEYS: log, lease. ARGV: owner, lease ms, the event before the batch, batch, its last event,
+the first event of any log, retention."""
 
 
 class Abandoned(Unavailable):
@@ -234,19 +236,28 @@ class Journal:
     def _batch(self, produced: "_Produced") -> tuple[list[str], list[Word]]:
         """The keys and values of ``_WRITE``."""
         log_id, rest = produced.log.id, produced.rest
-        first, last, payload = (rest[0].id, rest[-1].id, msgspec.json.encode(rest)) if rest else (0, 0, b"")
+        last, payload = (rest[-1].id, msgspec.json.encode(rest)) if rest else (0, b"")
         lease = self.lease(log_id)
-        values: list[Word] = [lease.owner, lease.ms, first, payload, last, FIRST_LOG_ID, self._retention_s]
+        values: list[Word] = [
+            lease.owner,
+            lease.ms,
+            produced.last_copied,
+            payload,
+            last,
+            FIRST_LOG_ID,
+            self._retention_s,
+        ]
         return [_key(log_id), lease.key], values
 
     def _copied(self, produced: "_Produced", last: int) -> None:
         log = produced.log
-        if last == 0:
+        copied = produced.position_after(last)
+        if copied is None:
             logger.warning("log %s was taken over by another process", log.id)
             self._produced.pop(log.id, None)
             produced.on_superseded()
             return
-        produced.copied, produced.written_at = last - FIRST_LOG_ID + 1, time.monotonic()
+        produced.copied, produced.written_at = copied, time.monotonic()
         if produced.is_behind:
             self._dirty.set()
         elif log.finished:
@@ -313,11 +324,15 @@ class Journal:
         if not await self._valkey.command("SET", lease.key, lease.owner, "PX", lease.ms, "NX"):
             return
         self._feed(await self._entries([(log.id, f"{log.next_id - 1}-0")]))
-        job = await self._valkey.command("GET", f"refdesk:job:{log.id}")
+        counter = f"refdesk:takeovers:{log.id}"
+        job, number, _ = await self._valkey.commands(
+            [("GET", f"refdesk:job:{log.id}"), ("INCR", counter), ("EXPIRE", counter, self._retention_s)]
+        )
         if log.finished:
             return
         logger.warning("the producer of log %s has died; going on with it here", log.id)
         self._unfollow(log)
+        log.change_producer(number)
         self._produced[log.id] = _Produced(log, lambda: None, copied=len(log.entries))
         if job is None:
             self.append(log, Failed(problem(Abandoned()) | {"partial": log.count(Delta.name) > 0}))
@@ -365,6 +380,18 @@ class _Produced:
     def is_old(self) -> bool:
         """Whether its lease should be renewed now."""
         return time.monotonic() - self.written_at >= RENEW_AFTER_S
+
+    @property
+    def last_copied(self) -> int:
+        """The number of the last entry that is copied."""
+        return self.log.entries[self.copied - 1].id if self.copied else FIRST_LOG_ID - 1
+
+    def position_after(self, last: int) -> int | None:
+        """How many entries are copied when the stream ends with this one; None when it is none of ours."""
+        try:
+            return self.log.position_after(last) if last else None
+        except AnswerRewritten:
+            return None
 
     @property
     def rest(self) -> list[Entry]:

@@ -6,21 +6,31 @@
 
 Entries are encoded when they are appended, so every reader on every replica sees the same bytes. A log has one producer at
 a time and any number of readers; it ends with ``done`` or ``error`` and never changes afterwards.
+
+Numbers increase by one, but each producer counts from a start of its own, far above the one before. So a number names one
+event for ever: what a producer told its own readers and took with it when it died is not mistaken for what the next one wrote
+in its place.
 """
 
 import asyncio
 import secrets
 import time
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import AsyncGenerator
+from operator import attrgetter
 
 import msgspec
 
 from refdesk.contracts.answers import Accepted, AnswerEvent, Delta, Done, Failed, Sources
+from refdesk.contracts.errors import AnswerRewritten
 from refdesk.outside import sse
 
 FIRST_LOG_ID = 2
 """``accepted`` is event 1 of every answer and belongs to the asker; the log goes on from 2."""
+
+NUMBERS_PER_PRODUCER = 1_000_000
+"""More than the events of any answer."""
 
 STOPPED_READS_S = 1.0
 """How long a stopped reading waits for the log's own ending before it ends without one."""
@@ -65,6 +75,7 @@ class AnswerLog:
     def __init__(self, log_id: str) -> None:
         self.id = log_id
         self.entries: list[Entry] = []
+        self.next_id = FIRST_LOG_ID
         self.readers: Counter[str] = Counter()
         """Open readings by the answer they are for."""
         self._loop = asyncio.get_running_loop()
@@ -78,10 +89,6 @@ class AnswerLog:
     @property
     def finished(self) -> bool:
         return bool(self.entries) and self.entries[-1].name in ENDINGS
-
-    @property
-    def next_id(self) -> int:
-        return self.entries[-1].id + 1 if self.entries else FIRST_LOG_ID
 
     @property
     def reusable(self) -> bool:
@@ -101,11 +108,36 @@ class AnswerLog:
 
     def append(self, event: AnswerEvent) -> None:
         self.entries.append(encode_entry(self.next_id, event))
+        self.next_id += 1
         self._wake()
 
     def extend(self, entries: list[Entry]) -> None:
-        self.entries.extend(entries)
+        if entries:
+            self.entries.extend(entries)
+            self.next_id = entries[-1].id + 1
+            self._wake()
+
+    def change_producer(self, number: int) -> None:
+        """From here on somebody else writes, the ``number``-th who takes over."""
+        self.next_id = max(number, self.next_id // NUMBERS_PER_PRODUCER + 1) * NUMBERS_PER_PRODUCER
         self._wake()
+
+    def position_after(self, number: int) -> int | None:
+        """Where the entries after this one begin; None when there is no such entry, or not yet.
+
+        Raises AnswerRewritten when there will be none: the log has gone on, or ended, without it.
+        """
+        position = bisect_right(self.entries, number, key=_number)
+        kept = self.entries[position - 1].id if position else FIRST_LOG_ID - 1
+        if number <= kept:
+            return position
+        if self.finished or number < self.next_id:
+            raise AnswerRewritten(
+                f"Event {number} of this answer was lost with the process that wrote it. Drop what came after event {kept} "
+                f"and resume with Last-Event-ID: {kept}.",
+                last_event_id=kept,
+            )
+        return None
 
     def stop(self, answer_id: str) -> None:
         """This answer is read no more: its readings end with the log if it ends now, and shortly without it if others read on."""
@@ -126,13 +158,16 @@ class AnswerLog:
     async def read(self, answer_id: str, *, after: int = 0, wait: bool = True) -> AsyncGenerator[list[Entry], None]:
         """Every entry numbered above ``after``, in order, as batches of what is there, until the log has ended.
 
-        With ``wait`` False it ends with what is there now.
+        With ``wait`` False it ends with what is there now. Raises AnswerRewritten when the log goes on without the entry
+        ``after``; as long as it may still come, it is waited for.
         """
-        position = max(0, after - FIRST_LOG_ID + 1)
+        position = None
         self.readers[answer_id] += 1
         try:
             while True:
-                if position < len(self.entries):
+                if position is None:
+                    position = self.position_after(after)
+                if position is not None and position < len(self.entries):
                     batch = self._batch(position)
                     position += len(batch)
                     yield batch
@@ -178,6 +213,9 @@ class AnswerRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     def entry(self) -> Entry:
         return encode_entry(1, self.accepted)
+
+
+_number = attrgetter("id")
 
 
 def new_id() -> str:

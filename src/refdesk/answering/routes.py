@@ -13,7 +13,7 @@ from starlette.websockets import WebSocket
 
 from refdesk.answering.answer import Assistant
 from refdesk.answering.feedback import Feedback, FeedbackStore
-from refdesk.answering.log import AnswerRecord
+from refdesk.answering.log import FIRST_LOG_ID, AnswerRecord
 from refdesk.answering.websocket import AnswerSocket
 from refdesk.contracts.access import Principal
 from refdesk.contracts.answers import (
@@ -30,8 +30,9 @@ from refdesk.contracts.answers import (
     Timings,
     Usage,
 )
-from refdesk.contracts.errors import InvalidRequest, NotFound
+from refdesk.contracts.errors import InvalidRequest, NotFound, RefdeskError, problem
 from refdesk.index.opened import OpenGenerations
+from refdesk.outside import sse
 from refdesk.outside.http import Endpoint, Json, SocketEndpoint, read_json
 from refdesk.outside.sse import EventStream, while_connected
 
@@ -184,9 +185,10 @@ class AnswerRoutes:
         return Json(await self._finished(record, wait=False))
 
     async def resume(self, request: Request, principal: Principal) -> ASGIApp:
-        record = await self._assistant.find(request.path_params["answer_id"], principal)
+        after = _last_event_id(request)
+        record = await self._assistant.find(request.path_params["answer_id"], principal, after=after)
         granularity: Granularity = "sentence" if request.query_params.get("granularity") == "sentence" else "token"
-        return self._stream(self._frames(record, after=_last_event_id(request), granularity=granularity))
+        return self._stream(self._frames(record, after=after, granularity=granularity))
 
     async def stop(self, request: Request, principal: Principal) -> ASGIApp:
         await self._assistant.stop(await self._assistant.find(request.path_params["answer_id"], principal))
@@ -241,12 +243,16 @@ class AnswerRoutes:
     async def _frames(
         self, record: AnswerRecord, *, after: int = 0, granularity: Granularity = "token"
     ) -> AsyncGenerator[bytes, None]:
+        """What ends the reading though not the answer comes as an ``error`` without a number: it is not of the log."""
         reading = self._assistant.read(record, after=after)
-        async with aclosing(reading):
-            async for batch in reading:
-                frames = [entry.frame() for entry in batch if granularity == "token" or entry.name != Delta.name]
-                if frames:
-                    yield b"".join(frames)
+        try:
+            async with aclosing(reading):
+                async for batch in reading:
+                    frames = [entry.frame() for entry in batch if granularity == "token" or entry.name != Delta.name]
+                    if frames:
+                        yield b"".join(frames)
+        except RefdeskError as error:
+            yield sse.message(Failed.name, msgspec.json.encode(problem(error) | {"partial": after >= FIRST_LOG_ID}))
 
     async def _finished(self, record: AnswerRecord, *, wait: bool = True) -> FinishedAnswer:
         answer = FinishedAnswer(

@@ -107,7 +107,7 @@ class AnswerSocket:
                 self._start(self._ask(question, head.request_id))
             case "resume":
                 resume = decode_json(text, _Resume)
-                record = await self._assistant.find(resume.answer_id, self._principal)
+                record = await self._assistant.find(resume.answer_id, self._principal, after=resume.after)
                 self._start(self._follow(record, after=resume.after, granularity=resume.granularity))
             case "stop":
                 stop = decode_json(text, _Stop)

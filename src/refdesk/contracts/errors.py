@@ -115,6 +115,14 @@ class Expired(RefdeskError):
     status = 410
 
 
+class AnswerRewritten(RefdeskError):
+    """What you saw last of this answer was lost with the process that wrote it. Read the answer again."""
+
+    code = "answer-rewritten"
+    title = "Answer rewritten"
+    status = 409
+
+
 class VersionMismatch(RefdeskError):
     """The document has changed since you read it. Fetch it again and repeat the change with its new ETag."""
 

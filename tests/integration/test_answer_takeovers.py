@@ -1,0 +1,102 @@
+"""A process that wrote an answer dies with words that only its own readers have seen, and another one writes in its place."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import msgspec
+import pytest
+from redis.asyncio import Redis
+from tests.support.desk import LEAVE, AnswerDesk, Event, Wire, events, own_desk, text_of, until
+from tests.support.scripted_llm import ANSWER, say
+
+from refdesk.app.embedded.stack import StackUrls
+
+QUESTION = "How many days of paid leave do employees have?"
+COPIED, LOST = "Thirty days of", " leave are"
+WORDS_BEFORE_DEATH = 5
+
+
+@pytest.fixture(scope="module")
+async def desk(servers: StackUrls, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[AnswerDesk]:
+    patient = {"llm_first_token_timeout_s": 60.0, "llm_between_tokens_timeout_s": 60.0}
+    async with own_desk(servers, tmp_path_factory, valkey_number=15, **patient) as desk:
+        await desk.add("Leave", LEAVE)
+        yield desk
+
+
+@asynccontextmanager
+async def wire_to_valkey(desk: AnswerDesk) -> AsyncIterator[Wire]:
+    wire = Wire(desk.settings.valkey_url or "")
+    await wire.open()
+    try:
+        yield wire
+    finally:
+        await wire.shut()
+
+
+async def seen_at_a_dying_process(desk: AnswerDesk, valkey: Redis) -> list[Event]:
+    """Its reader's events: the words up to `COPIED` are in Valkey, the others nowhere any more."""
+    gate, seen = asyncio.Event(), list[Event]()
+    desk.llm.plan = [say(ANSWER, gate=gate, gate_at=3, after=WORDS_BEFORE_DEATH, ending="stall")]
+    async with AsyncExitStack() as stack:
+        wire = await stack.enter_async_context(wire_to_valkey(desk))
+        (process,) = await stack.enter_async_context(desk.assistants(1, valkey_url=wire.url))
+        client = await process.client()
+        async for event in events(await stack.enter_async_context(client.stream(QUESTION, cache="bypass"))):
+            seen.append(event)
+            if event.name == "delta" and text_of(seen) == COPIED:
+                await until(lambda: _copied(valkey, seen[-1].id))
+                await wire.shut()
+                gate.set()
+            if text_of(seen) == COPIED + LOST:
+                await process.kill()
+                break
+    return seen
+
+
+async def _copied(valkey: Redis, number: int) -> bool:
+    return any([await valkey.xrange(key, f"{number}-0", f"{number}-0") for key in await _logs(valkey)])
+
+
+async def _logs(valkey: Redis) -> list[bytes]:
+    return [key async for key in valkey.scan_iter("refdesk:log:*")]
+
+
+@pytest.mark.parametrize(
+    ("nothing_copied", "rewritten"),
+    [
+        (False, "Thirty days of holidays. [1]"),
+        (True, "Whoever is employed has thirty days of leave each year, all of them paid, whatever they do. [1]"),
+    ],
+    ids=["shorter", "longer"],
+)
+async def test_what_was_lost_is_not_mistaken_for_what_is_written_in_its_place(
+    desk: AnswerDesk, nothing_copied: bool, rewritten: str
+) -> None:
+    """Whoever saw the lost words is told so, and from which event on to read again; and then has one whole answer."""
+    desk.llm.reset()
+    desk.llm.default = say(rewritten)
+    async with Redis.from_url(desk.settings.valkey_url or "") as valkey, desk.assistant_here() as elsewhere:
+        await valkey.flushdb()
+        seen = await seen_at_a_dying_process(desk, valkey)
+        if nothing_copied:
+            await valkey.delete(*await _logs(valkey))
+        kept = 1 if nothing_copied else next(event.id for event in seen if text_of(seen[: event.id]) == COPIED)
+        client, answer_id = elsewhere.client(), seen[0].data["answer_id"]
+
+        async with client.resume(answer_id, seen[-1].id) as response:
+            assert response.status == 200, await response.text()
+            frame = await response.text()
+        assert frame.startswith("event: error\ndata: "), frame
+        status, _, refused = await client.json(
+            "GET", f"/api/answers/{answer_id}/events", headers={"Last-Event-ID": str(seen[-1].id)}
+        )
+        async with client.resume(answer_id, kept) as response:
+            rest = [event async for event in events(response)]
+
+    assert msgspec.json.decode(frame.rpartition("data: ")[2]) == refused | {"partial": True}
+    assert (status, refused["type"], refused["last_event_id"]) == (409, "answer-rewritten", kept)
+    assert (text_of([*seen[:kept], *rest]), rest[-1].name) == (rewritten, "done")
+    ids = [event.id for event in [*seen, *rest]]
+    assert ids == sorted(set(ids)), "no number has two meanings"
