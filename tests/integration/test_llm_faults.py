@@ -5,16 +5,21 @@ the model did not write is marked degraded. What was shown is what is stored, an
 """
 
 import asyncio
+import itertools
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.support.desk import LEAVE, AnswerDesk, Event, Here, own_desk, text_of
-from tests.support.scripted_llm import ANSWER, CONTEXT_LENGTH, Behaviour, ScriptedLlm, refuse, say, scripted_llm
+from tests.support.desk import LEAVE, AnswerDesk, Client, Event, Here, Process, own_desk, text_of, wait
+from tests.support.metrics import of, scraped
+from tests.support.scripted_llm import ANSWER, CONTEXT_LENGTH, Behaviour, Call, ScriptedLlm, refuse, say, scripted_llm
 
+from refdesk.answering.circuit import State
 from refdesk.app.embedded.stack import StackUrls
+from refdesk.app.settings import Settings
 from refdesk.contracts.errors import ModelFailed
 from refdesk.outside.http_client import open_http_client
 from refdesk.outside.llm import Clocks, Llm, LlmTimeout, Message
@@ -213,6 +218,112 @@ async def test_an_answer_cut_at_every_token_is_retried_or_ended(desk: AnswerDesk
     for token in range(61):
         async with desk.assistant_here() as here:
             await cut_at(here, desk, token)
+
+
+# an outage
+
+PROBES_MIN = 3
+ASKERS = 3
+BACK_S_MAX = 30.0
+PAUSE_S = 0.05
+REFUSING_S = 0.2
+"""How long a call during the outage takes to fail: long enough for every asker to come meanwhile."""
+
+
+class Outage:
+    """A model goes down under a process that people ask, and comes back."""
+
+    def __init__(self, desk: AnswerDesk, process: Process, client: Client) -> None:
+        self._desk, self._process, self._client = desk, process, client
+        self._calls_before = 0
+        self.degraded: list[bool] = []
+        """Of each answer asked and given while the model was down."""
+
+    @property
+    def probes(self) -> list[Call]:
+        """The calls since the model is left alone."""
+        return self._desk.llm.calls[self._calls_before :]
+
+    async def begin(self) -> None:
+        """Until the circuit is open."""
+        self._desk.llm.default = replace(refuse(503), headers_after_s=REFUSING_S)
+        while await self._state() is not State.OPEN:
+            await self._ask()
+        self._calls_before = len(self._desk.llm.calls)
+
+    async def last(self, is_over: Callable[[], bool]) -> None:
+        """People ask until it is over."""
+
+        async def ask() -> None:
+            while not is_over():
+                self.degraded.append(await self._ask())
+                await wait(PAUSE_S)
+
+        await asyncio.gather(*(ask() for _ in range(ASKERS)))
+
+    async def end(self) -> float:
+        """Seconds until the model writes again."""
+        self._desk.llm.default, began = say(), time.monotonic()
+        while await self._ask():
+            await wait(PAUSE_S)
+        assert await self._state() is State.CLOSED
+        return time.monotonic() - began
+
+    async def _ask(self) -> bool:
+        """Whether the answer is degraded; it is whole in any case."""
+        stream = await self._client.ask(QUESTION, cache="bypass")
+        assert stream[-1].name == "done"
+        degraded = bool(stream[-1].data["degraded"])
+        assert (text_of(stream) == ANSWER) is not degraded
+        return degraded
+
+    async def _state(self) -> State:
+        shown = of(await scraped(self._process, self._desk), "refdesk_llm_circuit_state", "model")
+        return State(int(shown.get("scripted", 0)))
+
+
+async def through_an_outage(desk: AnswerDesk, *, cool_down_s: float, lasts_s: float) -> None:
+    """What was promised of it, and one answer that was begun before it and comes only after the first probe."""
+    desk.llm.reset()
+    gate = asyncio.Event()
+    desk.llm.plan = [say(gate=gate)]
+    changes = {"llm_model": "scripted", "llm_first_token_timeout_s": 60.0, "llm_cool_down_s": cool_down_s}
+    async with desk.assistants(1, **changes) as (process,):
+        client = await process.client()
+        early = asyncio.create_task(client.ask(QUESTION, cache="bypass"))
+        await desk.llm.called()
+        outage = Outage(desk, process, client)
+        await outage.begin()
+        over_at = time.monotonic() + lasts_s
+
+        def is_over() -> bool:
+            if outage.probes:
+                gate.set()
+            return early.done() and len(outage.probes) >= PROBES_MIN and time.monotonic() >= over_at
+
+        await outage.last(is_over)
+        began = [call.opened_at for call in outage.probes]
+        back_s = await outage.end()
+        assert text_of(await early) == ANSWER
+    assert all(outage.degraded)
+    assert all(later - earlier >= cool_down_s for earlier, later in itertools.pairwise(began)), "one probe at a time"
+    print(  # noqa: T201
+        f"{sum(outage.degraded)} of {len(outage.degraded)} answers from quotes in {lasts_s:g} s and more, {len(began)} probes, "
+        f"never two at a time; the model wrote again after {back_s:.1f} s"
+    )
+    assert back_s <= BACK_S_MAX
+
+
+async def test_an_outage_is_answered_with_quotes_and_tried_by_one_call_at_a_time(desk: AnswerDesk) -> None:
+    """Also after an answer from before it has come; when the model is back, it writes again."""
+    await through_an_outage(desk, cool_down_s=0.3, lasts_s=0.0)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(240)
+async def test_an_outage_of_a_minute_is_answered_with_quotes(desk: AnswerDesk) -> None:
+    """The same with the settings as they are."""
+    await through_an_outage(desk, cool_down_s=Settings().llm_cool_down_s, lasts_s=60.0)
 
 
 # the four clocks, on the client itself
