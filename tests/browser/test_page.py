@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 from tests.browser.conftest import PHONE, Open
 from tests.support.running import Json, Refdesk, until
 from tests.support.scripted_llm import ScriptedLlm, say
@@ -91,6 +91,29 @@ async def test_a_stopped_answer_stops_the_model(visit: Open, llm: ScriptedLlm, l
     await expect(page.get_by_test_id("answer")).to_contain_text("The Marlowe")
     async with asyncio.timeout(10):
         await llm.calls[-1].closed.wait()
+
+
+async def test_an_answer_whose_words_were_lost_is_told_again(visit: Open, llm: ScriptedLlm, lighthouse: Json) -> None:
+    """Once, from its start: nothing of what was there before stays."""
+    llm.default = say(f"{ANSWER} Its lamp turns once in nine seconds. [1]")
+    page = (await visit()).page
+
+    async def cut_off(route: Route) -> None:
+        whole = await route.fetch()
+        await route.fulfill(response=whole, body=(await whole.text()).partition("event: sentence")[0])
+
+    async def after_what_was_lost(route: Route) -> None:
+        await page.unroute("**/api/answers/*/events")
+        await route.continue_(headers={**route.request.headers, "last-event-id": "999"})
+
+    await page.route("**/api/answers", cut_off)
+    await page.route("**/api/answers/*/events", after_what_was_lost)
+    async with page.expect_response(lambda response: response.status == 409):
+        await asked(page)
+    turn = page.get_by_test_id("turn")
+    await expect(turn).to_have_attribute("data-finish-reason", "stop")
+    await expect(turn.get_by_test_id("sentence")).to_have_count(2)
+    assert (await turn.get_by_test_id("answer").inner_text()).count("painted white") == 1
 
 
 async def test_a_citation_opens_its_passage(visit: Open, llm: ScriptedLlm, lighthouse: Json) -> None:

@@ -5,10 +5,12 @@ import { messages, pause } from "./sse.js";
 
 const WAITS_MS = [300, 1000, 2000, 4000, 8000];
 const LAST_EVENTS = new Set(["done", "error"]);
+const REWRITTEN = "answer-rewritten"; // the last words seen died with the process that wrote them
 
 /**
  * Ask, and yield every event once, in order, ending with `done` or `error`. A broken connection is resumed after the
- * last event seen; `reconnecting` is yielded while that is tried. Throws a Problem when the question is refused.
+ * last event seen; `reconnecting` is yielded while that is tried. An answer that was rewritten meanwhile is told again from
+ * its start: a second `accepted` says so. Throws a Problem when the question is refused.
  */
 export async function* ask(question, { conversationId, signal }) {
   const seen = { answerId: null, lastId: null, failures: 0 };
@@ -48,6 +50,10 @@ function answerPath(answerId, rest = "") {
 async function* newEvents(response, seen) {
   try {
     for await (const event of messages(response)) {
+      if (event.data.type === REWRITTEN) {
+        seen.lastId = null;
+        return;
+      }
       if (event.id !== null && seen.lastId !== null && event.id <= seen.lastId) continue;
       seen.lastId = event.id ?? seen.lastId;
       seen.answerId ??= event.data.answer_id ?? null;
@@ -68,7 +74,8 @@ async function resume(seen, signal) {
   try {
     return await request(answerPath(seen.answerId, "/events"), { headers, signal });
   } catch (error) {
-    if (error instanceof Problem && error.passing) return null;
-    throw error;
+    if (error.type === REWRITTEN) seen.lastId = null;
+    else if (!(error instanceof Problem && error.passing)) throw error;
+    return null;
   }
 }

@@ -40,7 +40,11 @@ export class Turn {
     this[`on_${name}`]?.(data);
   }
 
+  /** The answer begins; what an earlier beginning has left is gone. */
   on_accepted({ answer_id, model, cache }) {
+    this.#answer.replaceChildren();
+    this.#pending = "";
+    this.#cited.clear();
     this.answerId = answer_id;
     this.#model = model;
     this.#cache = cache;
