@@ -282,8 +282,11 @@ class Outage:
         return State(int(shown.get("scripted", 0)))
 
 
-async def through_an_outage(desk: AnswerDesk, *, cool_down_s: float, lasts_s: float) -> None:
-    """What was promised of it, and one answer that was begun before it and comes only after the first probe."""
+async def through_an_outage(desk: AnswerDesk, *, cool_down_s: float, lasts_s: float) -> float:
+    """What was promised of it, with one answer that was begun before it and comes only after the first probe.
+
+    Seconds until the model wrote again.
+    """
     desk.llm.reset()
     gate = asyncio.Event()
     desk.llm.plan = [say(gate=gate)]
@@ -311,7 +314,7 @@ async def through_an_outage(desk: AnswerDesk, *, cool_down_s: float, lasts_s: fl
         f"{sum(outage.degraded)} of {len(outage.degraded)} answers from quotes in {lasts_s:g} s and more, {len(began)} probes, "
         f"never two at a time; the model wrote again after {back_s:.1f} s"
     )
-    assert back_s <= BACK_S_MAX
+    return back_s
 
 
 async def test_an_outage_is_answered_with_quotes_and_tried_by_one_call_at_a_time(desk: AnswerDesk) -> None:
@@ -323,7 +326,8 @@ async def test_an_outage_is_answered_with_quotes_and_tried_by_one_call_at_a_time
 @pytest.mark.timeout(240)
 async def test_an_outage_of_a_minute_is_answered_with_quotes(desk: AnswerDesk) -> None:
     """The same with the settings as they are."""
-    await through_an_outage(desk, cool_down_s=Settings().llm_cool_down_s, lasts_s=60.0)
+    back_s = await through_an_outage(desk, cool_down_s=Settings().llm_cool_down_s, lasts_s=60.0)
+    assert back_s <= BACK_S_MAX
 
 
 # the four clocks, on the client itself
