@@ -30,7 +30,7 @@ from refdesk.contracts.events import (
 )
 from refdesk.documents.changes import new_id
 from refdesk.documents.waiting import SILENCE_S_MAX, Queue
-from refdesk.outside.postgres import Queries, load_queries, transaction
+from refdesk.outside.postgres import Queries, load_queries, one_statement, transaction
 
 SOURCE = "refdesk/documents"
 """The CloudEvents source of the events about documents."""
@@ -288,7 +288,7 @@ class DocumentStore:
             return await self._queue.explain(connection, documents)
 
     async def _fetch(self, query: bytes, parameters: Mapping[str, Any]) -> list[Row]:
-        async with transaction(self._pool) as connection:
+        async with one_statement(self._pool) as connection:
             return await fetch(connection, query, parameters)
 
 
