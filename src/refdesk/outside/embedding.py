@@ -126,8 +126,10 @@ class PackagedEmbedder:
         self.call_texts = TEXTS_PER_THREAD * turns.threads
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
-        vectors = np.empty((len(texts), self.dimensions), dtype=np.float32)
         loop = asyncio.get_running_loop()
+        if len(texts) == 1:  # a question: nothing to take turns with
+            return np.stack(await loop.run_in_executor(self._executor, self._embed_some, texts))
+        vectors = np.empty((len(texts), self.dimensions), dtype=np.float32)
         firsts = iter(range(0, len(texts), self._turns.texts))
 
         async def work() -> None:

@@ -88,7 +88,10 @@ def end(span: Span, *, error: BaseException | None = None) -> None:
 
 @contextmanager
 def current(span: Span) -> Iterator[None]:
-    """Makes the span the parent of what begins inside; does not end it."""
+    """Makes the span the parent of what begins inside; does not end it. One that is not of any trace is no parent."""
+    if not span.get_span_context().is_valid:
+        yield
+        return
     with trace.use_span(span, end_on_exit=False, record_exception=False, set_status_on_exception=False):
         yield
 
