@@ -36,6 +36,9 @@ SHORT, LONG = 64, 192
 """Deltas of an answer; the difference tells what a further token costs."""
 SEARCHES = 60
 """How many searches a round measures, one after the other."""
+SEARCH_PACE_S_MAX = 0.026
+"""Searches begin as far apart as the streams' questions do, and no further than those of 50 streams. Back to back they
+would find everything in the processor's caches, which a question between words does not."""
 WARM_UP_S = 0.5
 SETTLE_S = 0.5
 LOAD_CORE_SHARE_MAX = 0.80
@@ -127,28 +130,34 @@ async def _measure(desk: desks.Desk, targets: Sequence[Target], *, streams: int,
             await _once(desk, target, rows[Kind(target.name, pieces)], streams=streams, pieces=pieces, seconds=seconds)
         for target in targets:
             if target.name == "refdesk":
-                rows[Kind(target.name, SHORT)].retrieval_us.append(await _retrieval_us(target, desk.key))
+                rows[Kind(target.name, SHORT)].retrieval_us.append(
+                    await _retrieval_us(target, desk.key, streams=streams)
+                )
     return rows
 
 
-async def _retrieval_us(target: Target, key: str) -> float:
+async def _retrieval_us(target: Target, key: str, *, streams: int) -> float:
     """A search for the passages that a question is answered from, less what any request costs."""
-    loop = asyncio.get_running_loop()
+    loop, pace_s = asyncio.get_running_loop(), min(SEARCH_PACE_S_MAX, SHORT * PACE_S / streams)
     _, asker = await loop.create_connection(Asker, "127.0.0.1", target.port)
     live = f"GET /health/live HTTP/1.1\r\nHost: 127.0.0.1:{target.port}\r\n\r\n".encode()
     searches = [_search(target.port, key, number) for number in range(SEARCHES)]
-    search_us, request_us = [await _cpu_us(target, asker, requests) for requests in (searches, [live] * SEARCHES)]
+    search_us, request_us = [
+        await _cpu_us(target, asker, requests, pace_s=pace_s) for requests in (searches, [live] * SEARCHES)
+    ]
     asker.transport.close()
     return search_us - request_us
 
 
-async def _cpu_us(target: Target, asker: Asker, requests: Sequence[bytes]) -> float:
-    """CPU of the target for one of these requests."""
+async def _cpu_us(target: Target, asker: Asker, requests: Sequence[bytes], *, pace_s: float) -> float:
+    """CPU of the target for one of these requests, which begin ``pace_s`` apart."""
     assert target.pid is not None
-    before = cpu_ns(target.pid)
+    before, loop = cpu_ns(target.pid), asyncio.get_running_loop()
     for request in requests:
+        next_at = loop.time() + pace_s
         asker.begin(request)
         await asker.ended
+        await asyncio.sleep(next_at - loop.time())
     return (cpu_ns(target.pid) - before) / 1000 / len(requests)
 
 

@@ -346,9 +346,16 @@ async def test_nobody_asks_without_a_key(here: Here) -> None:
 
 
 async def test_a_wrong_method_is_named(client: Client) -> None:
-    """405, not 404."""
-    status, _, refused = await client.json("PUT", "/api/answers", json={})
-    assert (status, refused["type"]) == (405, "method-not-allowed")
+    """405, not 404, and what it takes instead."""
+    status, headers, refused = await client.json("PUT", "/api/answers", json={})
+    assert (status, refused["type"], headers["allow"]) == (405, "method-not-allowed", "POST")
+
+
+async def test_a_wrong_address_is_told_where_to_look(client: Client) -> None:
+    """404 as a problem."""
+    status, _, refused = await client.json("GET", "/api/nowhere")
+    assert (status, refused["type"]) == (404, "not-found")
+    assert "/openapi.json" in refused["detail"]
 
 
 async def test_a_last_event_id_must_be_a_number(client: Client) -> None:

@@ -145,3 +145,10 @@ async def test_somebody_elses_answer_is_not_there(here: Here) -> None:
     async with connected(here, Principal(id="other")) as socket:
         await socket.say(type="resume", answer_id=answer_id)
         assert (await socket.hear())["data"]["type"] == "not-found"
+
+
+async def test_a_wrong_address_is_refused_before_it_opens(here: Here) -> None:
+    """404, not an open socket that says nothing."""
+    with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+        await here.session.ws_connect(f"{here.url}/api/nowhere")
+    assert refused.value.status == 404

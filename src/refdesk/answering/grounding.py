@@ -127,9 +127,23 @@ def split_sentences(text: str) -> list[str]:
     return [*splitter.feed(text), *splitter.flush()]
 
 
-class _Ground(msgspec.Struct, frozen=True):
-    words: frozenset[str]
-    numbers: frozenset[str]
+class _Words(msgspec.Struct, frozen=True):
+    """What of a text can be looked up: stems of the words that carry meaning, and numbers."""
+
+    stems: set[str]
+    numbers: set[str]
+
+    @classmethod
+    def of(cls, text: str) -> "_Words":
+        return cls(stems(text), numbers(text))
+
+    @property
+    def empty(self) -> bool:
+        return not (self.stems or self.numbers)
+
+    def common(self, other: "_Words") -> int:
+        """How many stems and numbers both have."""
+        return len(self.stems & other.stems) + len(self.numbers & other.numbers)
 
 
 class Grounding:
@@ -137,34 +151,31 @@ class Grounding:
 
     def __init__(self, sources: Iterable[Source]) -> None:
         self._sources = {source.n: source for source in sources}
-        self._grounds: dict[int, _Ground] = {}
+        self._grounds: dict[int, _Words] = {}
         """Made when a source is first looked at: most answers cite one or two of theirs."""
 
     def check(self, text: str) -> Sentence:
         """The sentence as an event. Citations of sources that do not exist are not counted."""
-        cited = tuple(n for n in citations(text) if n in self._sources)
+        words, cited = _Words.of(text), tuple(n for n in citations(text) if n in self._sources)
         if not cited:
-            best = self._best(text)
+            best = self._best(words)
             return Sentence(text=text, citations=best, supported=bool(best))
-        return Sentence(text=text, citations=cited, supported=self._supports(text, cited))
+        return Sentence(text=text, citations=cited, supported=self._supports(words, cited))
 
-    def _supports(self, text: str, cited: Sequence[int]) -> bool:
+    def _supports(self, words: _Words, cited: Sequence[int]) -> bool:
         grounds = [self._ground(n) for n in cited]
-        if numbers(text).difference(*(ground.numbers for ground in grounds)):
+        if words.numbers.difference(*(ground.numbers for ground in grounds)):
             return False
-        words = stems(text)
-        unknown = words.difference(*(ground.words for ground in grounds))
-        return not words or (len(words) - len(unknown)) / len(words) >= SUPPORT_SHARE_MIN
+        unknown = words.stems.difference(*(ground.stems for ground in grounds))
+        known = len(words.stems) - len(unknown)
+        return not words.stems or known / len(words.stems) >= SUPPORT_SHARE_MIN
 
-    def _best(self, text: str) -> tuple[int, ...]:
-        words = content_words(text)
-        ranked = sorted(self._sources, key=lambda n: (-len(words & self._ground(n).words), n))
-        return next(((n,) for n in ranked if words and self._supports(text, (n,))), ())
+    def _best(self, words: _Words) -> tuple[int, ...]:
+        ranked = sorted(self._sources, key=lambda n: (-words.common(self._ground(n)), n))
+        return next(((n,) for n in ranked if not words.empty and self._supports(words, (n,))), ())
 
-    def _ground(self, n: int) -> _Ground:
+    def _ground(self, n: int) -> _Words:
         if n not in self._grounds:
             source = self._sources[n]
-            text = f"{source.title} {source.heading or ''} {source.passage}"
-            found = numbers(text)
-            self._grounds[n] = _Ground(words=frozenset(stems(text) | found), numbers=frozenset(found))
+            self._grounds[n] = _Words.of(f"{source.title} {source.heading or ''} {source.passage}")
         return self._grounds[n]

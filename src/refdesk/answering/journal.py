@@ -34,8 +34,8 @@ from refdesk.outside.valkey import Command, Script, Valkey, ValkeyError, Word
 
 logger = logging.getLogger(__name__)
 
-FLUSH_INTERVAL_S = 0.05
-"""Readers in this process wait for nothing; those elsewhere see a few words at a time. A copy costs as much as two words."""
+FLUSH_INTERVAL_S = 0.1
+"""Readers in this process wait for nothing; those elsewhere see a few words at a time. A copy costs as much as a few words."""
 TICK_S = 0.25
 LEASE_MS = 3000
 RENEW_AFTER_S = 1.0

@@ -7,15 +7,12 @@ becomes a plain 500. Pure ASGI throughout: nothing here stands between a handler
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal, TypeVar
 
 import msgspec
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
@@ -163,39 +160,64 @@ async def _admit(connection: HTTPConnection, policy: Policy, authenticate: Authe
     return principal
 
 
-def _socket(endpoint: SocketEndpoint, authenticate: Authenticate) -> WebSocketRoute:
-    async def handle(websocket: WebSocket) -> None:
+class _Path:
+    """The endpoints of one address as an ASGI app: the one for the request's method."""
+
+    def __init__(self) -> None:
+        self._by_method: dict[str, _Guarded] = {}
+
+    def add(self, endpoint: Endpoint, authenticate: Authenticate) -> None:
+        self._by_method[endpoint.method] = _Guarded(endpoint, authenticate)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        method = scope["method"]
+        endpoint = self._by_method.get("GET" if method == "HEAD" else method)
+        await (endpoint or self._refusal(f"{scope['path']} does not take {method}."))(scope, receive, send)
+
+    def _refusal(self, detail: str) -> ASGIApp:
+        response = problem_response(MethodNotAllowed(detail))
+        response.headers["Allow"] = ", ".join(self._by_method)
+        return response
+
+
+class _GuardedSocket:
+    """A WebSocket endpoint as an ASGI app: authenticate, check the policy, handle."""
+
+    def __init__(self, endpoint: SocketEndpoint, authenticate: Authenticate) -> None:
+        self._endpoint = endpoint
+        self._authenticate = authenticate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        websocket = WebSocket(scope, receive, send)
         try:
-            principal = await _admit(websocket, endpoint.policy, authenticate)
+            principal = await _admit(websocket, self._endpoint.policy, self._authenticate)
         except RefdeskError as error:
             await websocket.send_denial_response(problem_response(error))
             return
-        await endpoint.handler(websocket, principal)
-
-    return WebSocketRoute(endpoint.path, handle)
+        await self._endpoint.handler(websocket, principal)
 
 
-async def _http_error(request: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    if status == 405:
-        return problem_response(MethodNotAllowed(f"{request.url.path} does not take {request.method}."))
-    return problem_response(NotFound(f"There is nothing at {request.url.path}. /openapi.json lists every address."))
+async def _nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
+    problem = problem_response(NotFound(f"There is nothing at {scope['path']}. /openapi.json lists every address."))
+    if scope["type"] == "websocket":
+        await WebSocket(scope, receive, send).send_denial_response(problem)
+    else:
+        await problem(scope, receive, send)
 
 
-def create_app(
-    endpoints: Iterable[Endpoint | SocketEndpoint],
-    *,
-    authenticate: Authenticate,
-    lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]] | None = None,
-) -> Starlette:
-    """One ASGI application of these endpoints. ``authenticate`` gives None for whoever has no valid key."""
+def create_app(endpoints: Iterable[Endpoint | SocketEndpoint], *, authenticate: Authenticate) -> ASGIApp:
+    """One ASGI application of these endpoints. ``authenticate`` gives None for whoever has no valid key.
+
+    A bare router: the middlewares of a whole Starlette would wrap every ``send``, and an answer sends for every word.
+    """
+    paths: dict[str, _Path] = {}
     routes: list[BaseRoute] = []
     for endpoint in endpoints:
         if isinstance(endpoint, SocketEndpoint):
-            routes.append(_socket(endpoint, authenticate))
-        else:
-            guarded = _Guarded(endpoint, authenticate)
-            routes.append(Route(endpoint.path, guarded, methods=[endpoint.method]))
-    app = Starlette(routes=routes, exception_handlers={HTTPException: _http_error}, lifespan=lifespan)
-    app.router.redirect_slashes = False
-    return app
+            routes.append(WebSocketRoute(endpoint.path, _GuardedSocket(endpoint, authenticate)))
+            continue
+        if endpoint.path not in paths:
+            paths[endpoint.path] = _Path()
+            routes.append(Route(endpoint.path, paths[endpoint.path]))
+        paths[endpoint.path].add(endpoint, authenticate)
+    return Router(routes, redirect_slashes=False, default=_nothing_here)
