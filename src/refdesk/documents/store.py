@@ -232,10 +232,9 @@ class DocumentStore:
     async def changed(self, document_ids: list[str]) -> list[Changed]:
         """For the event streams, which filter by scope themselves."""
         parameters = {"ids": document_ids, "count": len(document_ids)}
-        async with transaction(self._pool) as connection:
-            rows = await fetch(connection, self._sql.changed_documents, parameters)
-            alive = [document_of(row) for row in rows if row["id"] is not None]
-            documents = {document.id: document for document in await self._queue.explain(connection, alive)}
+        rows = await self._fetch(self._sql.changed_documents, parameters)
+        alive = [document_of(row) for row in rows if row["id"] is not None]
+        documents = {document.id: document for document in await self._queue.explain(self._pool, alive)}
         return [
             Changed(
                 document_id=row["changed_id"],
@@ -283,9 +282,8 @@ class DocumentStore:
 
     async def _documents(self, query: bytes, parameters: Mapping[str, Any]) -> list[Document]:
         """The documents of the rows; those that are pending say why."""
-        async with transaction(self._pool) as connection:
-            documents = [document_of(row) for row in await fetch(connection, query, parameters)]
-            return await self._queue.explain(connection, documents)
+        documents = [document_of(row) for row in await self._fetch(query, parameters)]
+        return await self._queue.explain(self._pool, documents)
 
     async def _fetch(self, query: bytes, parameters: Mapping[str, Any]) -> list[Row]:
         async with one_statement(self._pool) as connection:

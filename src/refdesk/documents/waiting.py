@@ -9,12 +9,12 @@ silence of several times that, with an event waiting for it, means that none is 
 from importlib.resources import files
 
 import msgspec
-from psycopg import AsyncConnection
 from psycopg.rows import dict_row
+from psycopg_pool import AsyncConnectionPool
 
 from refdesk.contracts.documents import Document, Waiting
 from refdesk.contracts.events import NEWS_S
-from refdesk.outside.postgres import load_queries
+from refdesk.outside.postgres import load_queries, one_statement
 
 PUBLISH_S_MAX = 2.0
 """An event that has waited longer in the outbox is not merely about to be published."""
@@ -28,7 +28,7 @@ class Queue:
         self._counted_max = counted_max
         self._sql = load_queries(files("refdesk.documents") / "waiting.sql")
 
-    async def explain(self, connection: AsyncConnection, documents: list[Document]) -> list[Document]:
+    async def explain(self, pool: AsyncConnectionPool, documents: list[Document]) -> list[Document]:
         """The same documents; those that are pending say why. Costs nothing where none is."""
         ids = [document.id for document in documents if document.state == "pending"]
         if not ids:
@@ -40,7 +40,7 @@ class Queue:
             "publish_s_max": PUBLISH_S_MAX,
             "silence_s_max": SILENCE_S_MAX,
         }
-        async with connection.cursor(row_factory=dict_row) as cursor:
+        async with one_statement(pool) as connection, connection.cursor(row_factory=dict_row) as cursor:
             await cursor.execute(self._sql.explain_waiting, parameters)
             waiting = {row["id"]: msgspec.convert(row, Waiting) for row in await cursor.fetchall()}
         return [msgspec.structs.replace(document, waiting=waiting.get(document.id)) for document in documents]
