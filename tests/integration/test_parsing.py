@@ -296,12 +296,13 @@ async def test_a_process_is_reused_and_ends_when_idle() -> None:
     assert not parser_processes()
 
 
-async def test_a_process_stands_back_for_others() -> None:
-    """From its start on."""
-    async with ParserPool(limits=ParsingLimits(niceness=3)) as pool:
-        await pool.parse(b"text", kinds.TEXT)
-        (process,) = parser_processes()
-        assert process.nice() == min(19, THIS_PROCESS.nice() + 3)
+async def test_a_process_shares_its_parents_processors_but_not_its_terminal(pool: ParserPool) -> None:
+    """It stands back as its parent does: with the same niceness, in the same session. Ctrl-C does not reach its group."""
+    await pool.parse(b"text", kinds.TEXT)
+    (process,) = parser_processes()
+    assert process.nice() == THIS_PROCESS.nice()
+    assert os.getsid(process.pid) == os.getsid(0)
+    assert os.getpgid(process.pid) == process.pid
 
 
 async def test_a_worn_process_is_replaced() -> None:

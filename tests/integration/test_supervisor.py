@@ -124,9 +124,11 @@ async def test_services_are_told_the_addresses(start: Start, tmp_path: Path) -> 
 
 
 async def test_ctrl_c_reaches_only_the_supervisor(start: Start) -> None:
-    """No child is in its process group."""
+    """No child is in its process group; each leads a session, so that one that stands back does so alone."""
     supervised = await start()
     await supervised.until("ready")
+    children = psutil.Process(supervised.process.pid).children()
+    assert all(os.getsid(child.pid) == child.pid for child in children if "guardian" not in "".join(child.cmdline()))
     groups = {os.getpgid(process.pid) for process in supervised.family()}
     assert os.getpgid(supervised.process.pid) not in groups
     supervised.process.send_signal(signal.SIGINT)

@@ -62,11 +62,11 @@ async def until(holds: Callable[[], Awaitable[bool]], *, what: str, within_s: fl
 def environment(home: Path, **settings: str) -> dict[str, str]:
     """Ours without any setting of Refdesk's, and with a home where nothing of the developer's is found.
 
-    Parsers stand back for nobody: beside them are other tests, and their own one waits.
+    Its indexer stands back for nobody: beside it are other tests, and its own one waits.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("REFDESK_")}
     home_variables = {"HOME": str(home), "XDG_STATE_HOME": str(home / "state")}
-    return {**kept, **home_variables, "NO_COLOR": "1", "REFDESK_PARSE_NICENESS": "0", **settings}
+    return {**kept, **home_variables, "NO_COLOR": "1", "REFDESK_INDEX_NICENESS": "0", **settings}
 
 
 async def command(*arguments: str, home: Path, within_s: float = WITHIN_S, **settings: str) -> Said:

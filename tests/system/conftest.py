@@ -8,7 +8,7 @@ from tests.support.running import Refdesk, running
 
 @pytest.fixture(scope="session")
 async def desk(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Refdesk]:
-    """`refdesk up` with every sample searchable. Delete what you add."""
-    async with running(tmp_path_factory.mktemp("desk")) as refdesk:
+    """`refdesk up` with every sample searchable. Delete what you add. Its indexer stands back, by next to nothing."""
+    async with running(tmp_path_factory.mktemp("desk"), REFDESK_INDEX_NICENESS="1") as refdesk:
         await refdesk.all_settled()
         yield refdesk

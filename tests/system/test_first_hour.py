@@ -1,6 +1,7 @@
 """The first hour with Refdesk: what one adds, asks, replaces, deletes and gets wrong."""
 
 import asyncio
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,13 @@ def manual(tmp_path: Path) -> Path:
     path = tmp_path / "manual.pdf"
     path.write_bytes(pdf(MANUAL))
     return path
+
+
+async def test_the_indexer_alone_stands_back(desk: Refdesk) -> None:
+    """By `REFDESK_INDEX_NICENESS`, from all that was started with it."""
+    own = desk.child("desk").nice()
+    assert desk.child("indexer").nice() == min(19, own + 1)
+    assert own == os.getpriority(os.PRIO_PROCESS, 0)
 
 
 # adding and asking

@@ -88,8 +88,9 @@ async def test_every_file_is_indexed_or_fails_with_a_reason(empty_desk: Refdesk)
 
 
 CLASSES = ("hostile", "malformed", "encrypted", "scan")
+LISTED = 10
 CALLS = {
-    "list documents": ("GET", "/api/documents?limit=10", None),
+    "list documents": ("GET", f"/api/documents?limit={LISTED}", None),
     "read a document": ("GET", "/api/documents/{id}", None),
     "search": ("POST", "/api/search", {"query": "how long is parental leave"}),
 }
@@ -102,12 +103,15 @@ async def test_the_api_answers_while_hostile_files_are_read(desk: Refdesk, tmp_p
     files = [FORMATS / row["file"] for row in rows() if row["class"] in CLASSES]
     again = [Path(shutil.copy2(file, tmp_path)) for file in files]
     shutil.copytree(desk.data_dir / "models", tmp_path / "data" / "models")
-    niceness = str(Settings().parse_niceness)
+    niceness = str(Settings().index_niceness)
     peaks: dict[int, int] = {}
     async with (
-        running(tmp_path, "--no-samples", REFDESK_PARSE_NICENESS=niceness) as refdesk,
+        running(tmp_path, "--no-samples", REFDESK_INDEX_NICENESS=niceness) as refdesk,
         refdesk.holding("leave.md", b"# Leave\n\nParental leave is fourteen weeks long.") as document,
     ):
+        for number in range(LISTED):  # so that as many are listed before as meanwhile
+            await refdesk.upload(f"note {number}.md", b"# A note\n\nOne of many.")
+        await refdesk.all_settled()
         rounds = []
         for added in ([], files, again, []):
             work = add(refdesk, added, within_s=300) if added else asyncio.sleep(PROBE_S, ({}, PROBE_S))

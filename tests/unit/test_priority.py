@@ -6,11 +6,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
-from refdesk.indexing.priority import limit, stand_back, waited_s
+from refdesk.indexing.priority import limit, waited_s
 
+AUTOGROUP = Path("/proc/self/autogroup")
 SHOW = "import os; print(os.getpriority(os.PRIO_PROCESS, 0))"
 
 
@@ -25,13 +27,19 @@ def test_a_process_stands_back_with_all_it_starts() -> None:
     assert [int(line) for line in shown.stdout.split()] == [min(19, own + more) for more in (3, 7, 47)]
 
 
-def test_another_process_stands_back() -> None:
-    """One that has ended does not matter."""
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
-        stand_back(2, process_id=other.pid)
-        assert os.getpriority(os.PRIO_PROCESS, other.pid) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 2)
-        other.communicate(b"\n")
-        stand_back(2, process_id=other.pid)
+@pytest.mark.skipif(not os.access(AUTOGROUP, os.W_OK), reason="no niceness of sessions here")
+@pytest.mark.parametrize("leads", [True, False], ids=["its own", "another's"])
+def test_a_session_stands_back_with_its_leader(leads: bool) -> None:
+    """And with nobody else: others may be in it."""
+    script = (
+        "from pathlib import Path; from refdesk.indexing.priority import stand_back\n"
+        f"group = Path({str(AUTOGROUP)!r})\nbefore = group.read_text()\nstand_back(3)\nprint(before, group.read_text())"
+    )
+    command = [sys.executable, "-c", script]
+    shown = subprocess.run(command, check=True, capture_output=True, text=True, start_new_session=leads)
+    before, after = shown.stdout.splitlines()[:2]
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert after.strip() == (before.replace("nice 0", f"nice {min(19, own + 3)}") if leads else before)
 
 
 @pytest.mark.parametrize("waited", [lambda: 0.0, iter(range(1_000_000)).__next__], ids=["never waited", "always waits"])

@@ -88,8 +88,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Characters of text one document may have."""
     parse_blocks_max: Count = 500_000
     """Paragraphs, list items and table rows of one document together."""
-    parse_niceness: Annotated[int, Meta(ge=0, le=19)] = 10
-    """How much reading documents stands back where processors are busy (Unix niceness)."""
     parse_archive_members_max: Count = 10_000
     """Files inside a DOCX, XLSX, ODT, EPUB and the like."""
     parse_archive_bytes_max: Count = 256 * 1024 * 1024
@@ -112,6 +110,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Chunks one document may have."""
     index_concurrency: Count = 6
     """Documents one indexer works on at a time, large ones aside."""
+    index_niceness: Annotated[int, Meta(ge=0, le=19)] = 10
+    """How much indexing, reading documents included, stands back where processors are busy (Unix niceness)."""
     index_aside_max: Count = 200
     """Large documents that may be under way, or wait for their turn, beside these."""
     index_attempts_max: Count = 5

@@ -44,8 +44,6 @@ class ParsingLimits:
     file_bytes_max: int = 64 * 1024 * 1024
     """The largest temporary file a parser may write."""
     open_files_max: int = 64
-    niceness: int = 0
-    """How much a parser process stands back, beside what its parent does, where processors are busy: 0 to 19."""
     recognition: RecognitionLimits | None = None
     """None: there is no text recognition, and a scan is refused."""
 

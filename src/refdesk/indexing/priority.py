@@ -1,14 +1,18 @@
 """Standing back: work that nobody waits for leaves busy processors to work that somebody does.
 
-Niceness shares a busy processor out; it takes nothing from work that has one for itself. Parsers stand back: a hostile file
-may keep each of them busy for half a minute. Embedding does not: it has a set number of threads, one by default, and
-standing back for the database and the broker would only lengthen what it feeds them.
+Niceness shares a busy processor out; it takes nothing from work that has one for itself. A whole indexer stands back, its
+parsers included: a hostile file may keep each of them busy for half a minute, and embedding never pauses for long.
+
+Linux with `sched_autogroup_enabled`, as most distributions have it, shares processors among sessions first: a process's
+niceness counts within its session only, and each session has one of its own. So an indexer stands back with its session, and
+parsers stay in it. In a container with a share of its own, that share decides.
 
 Who stands back may wait long without doing anything wrong: `limit` does not count that.
 """
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -17,15 +21,32 @@ STRETCH_MAX = 10.0
 """How many times as long a clock may run that stands still while a process waits. At niceness 10 one gets a tenth of a processor
 that another keeps busy."""
 
+SESSION_TRIES_MAX = 10
+SESSION_RETRY_S = 0.1
+"""Linux takes a session's niceness from others than root once in a tenth of a second, whoever they are (sched/autogroup.c)."""
 
-def stand_back(niceness: int, *, process_id: int = 0) -> None:
-    """Have a process, 0 for this one, stand back by so much more (Unix niceness), with all it starts from now on.
 
-    At most as far as the system goes, 19. One that has just ended does not have to.
+def stand_back(niceness: int) -> None:
+    """Have this process stand back by so much more (Unix niceness), with all it starts from now on.
+
+    At most as far as the system goes, 19. Its session does, too, where it leads one: another's is not ours to change.
     """
-    with suppress(ProcessLookupError):
-        now = os.getpriority(os.PRIO_PROCESS, process_id)
-        os.setpriority(os.PRIO_PROCESS, process_id, now + niceness)
+    now = os.nice(niceness)
+    if niceness and os.getsid(0) == os.getpid():
+        _session_stands_back(now)
+
+
+def _session_stands_back(niceness: int) -> None:
+    """Best effort: many systems share nothing among sessions, and some containers forbid it."""
+    for _ in range(SESSION_TRIES_MAX):
+        try:
+            Path("/proc/self/autogroup").write_text(str(niceness))
+        except BlockingIOError:
+            time.sleep(SESSION_RETRY_S)
+        except OSError:
+            return
+        else:
+            return
 
 
 def waited_s(process_id: int) -> float:

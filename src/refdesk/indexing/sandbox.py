@@ -14,7 +14,6 @@ import msgspec
 from refdesk.contracts.errors import Unavailable
 from refdesk.indexing.frames import LENGTH_BYTES, Reply, Request, frame
 from refdesk.indexing.parsed import ParsingLimits
-from refdesk.indexing.priority import stand_back
 
 _START_TIMEOUT_S = 30.0  # Python and the parser's library; 0.5 s on an idle machine
 _PIPE_BUFFER_BYTES = 1024 * 1024
@@ -64,7 +63,6 @@ class Sandbox:
         directory = tempfile.TemporaryDirectory(prefix="refdesk-parser-", ignore_cleanup_errors=True)
         try:
             sandbox = cls(await _spawn(Path(directory.name), limits), directory, limits)
-            stand_back(limits.niceness, process_id=sandbox.pid)
         except OSError as error:
             directory.cleanup()
             raise Unavailable(f"A parser process cannot be started: {error}.") from error
@@ -136,7 +134,6 @@ async def _spawn(directory: Path, limits: ParsingLimits) -> asyncio.subprocess.P
             stderr=stderr,
             cwd=directory,
             env=_environment(directory, limits),
-            start_new_session=True,
             limit=_PIPE_BUFFER_BYTES,
         )
 

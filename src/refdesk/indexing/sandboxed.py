@@ -4,6 +4,8 @@ Started as ``python -m refdesk.indexing.sandboxed <parent's pid>`` in an empty d
 and go out on stdout; nothing is ever unpickled. The fences:
 
 * memory: RLIMIT_AS is the address space at start plus what the resident memory may still grow;
+* a process group of its own, so that Ctrl-C in a terminal reaches only its parent; not a session, which would have its own
+  share of the processors (see `priority`);
 * CPU, open files, size of written files, no core dumps, no new privileges; on Linux it dies with its parent, and where the
   kernel lets it, it has a network namespace of its own, which has no network in it.
 
@@ -31,6 +33,7 @@ _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000  # linux/sched.h
 
 
 def main() -> None:
+    os.setpgrp()
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints must not land between the frames
     limits = msgspec.json.decode(read_frame(requests) or b"{}", type=ParsingLimits)

@@ -1,8 +1,9 @@
 """Child processes: how one is started, written down, ended, and found again after a crash.
 
-Each child leads a process group of its own, so that Ctrl-C in a terminal reaches only the supervisor and so that a child
-and whatever it started can be ended together. Three things keep a child from outliving the supervisor: the kernel's
-parent-death signal (`launch.py`), the guardian (`guardian.py`), and the record of its pid that the next start reads.
+Each child leads a session, and so a process group, of its own: Ctrl-C in a terminal reaches only the supervisor, a child and
+whatever it started can be ended together, and one that stands back does so as a whole (`indexing/priority.py`). Three things
+keep a child from outliving the supervisor: the kernel's parent-death signal (`launch.py`), the guardian (`guardian.py`), and the
+record of its pid that the next start reads.
 """
 
 # mypy: allow-untyped-calls
@@ -83,7 +84,7 @@ def log_tail(path: Path) -> str:
 
 
 async def spawn(program: Program, *, log_path: Path) -> asyncio.subprocess.Process:
-    """Start `program` in a process group of its own, its output appended to the log.
+    """Start `program` in a session of its own, its output appended to the log.
 
     The kernel ties a child's death to the *thread* that started it: call this only from the main thread's event loop.
     Raises OSError when the log cannot be opened; a program that cannot be run ends at once and says so in its log.
@@ -102,7 +103,7 @@ async def spawn(program: Program, *, log_path: Path) -> asyncio.subprocess.Proce
             stderr=log,
             cwd=program.working_directory,
             env={**os.environ, **program.environment},
-            process_group=0,
+            start_new_session=True,
         )
     finally:
         os.close(log)

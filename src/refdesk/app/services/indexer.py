@@ -16,6 +16,7 @@ from refdesk.indexing.live import LiveIndexing, Sources
 from refdesk.indexing.manifests import Manifests
 from refdesk.indexing.parsed import ParsingLimits
 from refdesk.indexing.parsing import ParserPool
+from refdesk.indexing.priority import stand_back
 from refdesk.indexing.recognition import RecognitionLimits, find_data
 from refdesk.indexing.reconcile import Schedule, reconcilers
 from refdesk.indexing.reembedding import Reembedding
@@ -30,6 +31,7 @@ CONNECTIONS_MAX = 8
 
 async def serve(settings: Settings) -> None:
     """Runs until SIGINT or SIGTERM."""
+    stand_back(settings.index_niceness)  # before there are threads and parsers: they inherit it
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         pool = await enter(
@@ -107,7 +109,6 @@ def _parsing_limits(settings: Settings) -> ParsingLimits:
         archive_members_max=settings.parse_archive_members_max,
         archive_bytes_max=settings.parse_archive_bytes_max,
         archive_ratio_max=settings.parse_archive_ratio_max,
-        niceness=settings.parse_niceness,
         recognition=_recognition(settings),
     )
 
