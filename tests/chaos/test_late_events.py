@@ -10,8 +10,8 @@ are random, and so is who is first. So no rule stands under a condition on messa
 
 import asyncio
 import io
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -349,22 +349,41 @@ async def index_database(servers: StackUrls) -> AsyncIterator[str]:
         yield url
 
 
-def play(documents_url: str, index_url: str, folder: Path, *, runs: int, steps: int) -> None:
+@contextmanager
+def machines(documents_url: str, index_url: str, folder: Path) -> Iterator[type[LateEvents]]:
+    """Machines in a world of their own."""
     with asyncio.Runner() as loop:
         home = inhabited(loop, documents_url, index_url, folder)
-        machine = type("Machine", (LateEvents,), {"world": loop.run(home.__aenter__())})
+        world = loop.run(home.__aenter__())
         try:
-            run_state_machine_as_test(
-                machine,
-                settings=settings(
-                    max_examples=runs,
-                    stateful_step_count=steps,
-                    deadline=None,
-                    suppress_health_check=[HealthCheck.too_slow],
-                ),
-            )
+            yield type("Machine", (LateEvents,), {"world": world})
         finally:
             loop.run(home.__aexit__(None, None, None))
+
+
+def play(documents_url: str, index_url: str, folder: Path, *, runs: int, steps: int) -> None:
+    with machines(documents_url, index_url, folder) as machine:
+        run_state_machine_as_test(
+            machine,
+            settings=settings(
+                max_examples=runs,
+                stateful_step_count=steps,
+                deadline=None,
+                suppress_health_check=[HealthCheck.too_slow],
+            ),
+        )
+
+
+def test_who_was_overtaken_brings_nothing_back(fresh_database: str, index_database: str, tmp_path: Path) -> None:
+    """The story that Hypothesis needs many runs to come upon: wherever a worker stood still when a newer version passed it."""
+    with machines(fresh_database, index_database, tmp_path) as machine:
+        for step in STEPS:
+            run = machine()
+            told = run.create("A", READERS[0])
+            run.share_while_a_worker_stands_still(told, "B", READERS[1], step)
+            run.every_document_is_one_of_its_versions_and_no_older_one_than_before()
+            assert told.seen == len(told.versions), "the newer one stays"
+            run.teardown()
 
 
 def test_nothing_late_brings_anything_back(fresh_database: str, index_database: str, tmp_path: Path) -> None:
