@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import unicodedata
 import zipfile
@@ -26,6 +27,7 @@ from prometheus_client import REGISTRY
 from refdesk.contracts.errors import DocumentRejected, Overloaded, UnsupportedMediaType
 from refdesk.indexing.chunking import chunk
 from refdesk.indexing.parsing import ParsedDocument, ParserPool, ParsingLimits, PoolSizes
+from refdesk.indexing.sandbox import remove_abandoned
 from refdesk.outside import media_types as kinds
 
 pytestmark = pytest.mark.timeout(60)
@@ -378,6 +380,19 @@ async def test_a_parser_never_outlives_its_parent() -> None:
         child: Any = PROCESS(int(await asyncio.to_thread(parent.stdout.readline)))
         parent.kill()
         await until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+
+
+async def test_what_a_dead_parser_leaves_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its parent was killed and could not; a living parser keeps its directory."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    async with ParserPool() as pool:
+        await pool.parse(b"words", kinds.TEXT)
+        (living,) = tmp_path.iterdir()
+        dead = Path(tempfile.mkdtemp(prefix="refdesk-parser-"))
+        (dead / "stderr").write_bytes(b"")
+        remove_abandoned(starting_s_max=0)
+        assert (living.exists(), dead.exists()) == (True, False)
+    assert not list(tmp_path.iterdir())
 
 
 async def test_a_parser_knows_no_secrets(pool: ParserPool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from refdesk.indexing.frames import Reply, Request
 from refdesk.indexing.parsed import Block, ParsedDocument, ParsingLimits, rejected
 from refdesk.indexing.priority import limit, waited_s
 from refdesk.indexing.recognition import RecognitionLimits
-from refdesk.indexing.sandbox import Sandbox, SandboxCrashed
+from refdesk.indexing.sandbox import Sandbox, SandboxCrashed, remove_abandoned
 from refdesk.outside import media_types as kinds
 from refdesk.outside import telemetry
 
@@ -58,6 +58,7 @@ class ParserPool:
         self._ending: list[Sandbox] = []
 
     async def __aenter__(self) -> Self:
+        await asyncio.to_thread(remove_abandoned)
         return self
 
     async def __aexit__(

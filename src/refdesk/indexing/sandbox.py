@@ -1,10 +1,13 @@
 """One parser process, seen from outside: started, asked, and killed without regret."""
 
 import asyncio
+import fcntl
 import os
+import shutil
 import signal
 import sys
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -15,6 +18,10 @@ from refdesk.contracts.errors import Unavailable
 from refdesk.indexing.frames import LENGTH_BYTES, Reply, Request, frame
 from refdesk.indexing.parsed import ParsingLimits
 
+_DIRECTORY_PREFIX = "refdesk-parser-"
+_STDERR = "stderr"
+_STARTING_S_MAX = 60.0
+"""A directory younger than this may belong to a parser that is just being started."""
 _START_TIMEOUT_S = 30.0  # Python and the parser's library; 0.5 s on an idle machine
 _PIPE_BUFFER_BYTES = 1024 * 1024
 _STDERR_TAIL_BYTES = 4096
@@ -60,7 +67,7 @@ class Sandbox:
     @classmethod
     async def start(cls, limits: ParsingLimits) -> Self:
         """A process that is ready to parse. Raises `Unavailable` when none can be had."""
-        directory = tempfile.TemporaryDirectory(prefix="refdesk-parser-", ignore_cleanup_errors=True)
+        directory = tempfile.TemporaryDirectory(prefix=_DIRECTORY_PREFIX, ignore_cleanup_errors=True)
         try:
             sandbox = cls(await _spawn(Path(directory.name), limits), directory, limits)
         except OSError as error:
@@ -119,12 +126,25 @@ class Sandbox:
     async def _crash(self) -> SandboxCrashed:
         self.kill()  # no effect when it has ended by itself, as it nearly always has
         status = await self._process.wait()
-        stderr = await asyncio.to_thread(_tail, Path(self._directory.name, "stderr"))
+        stderr = await asyncio.to_thread(_tail, Path(self._directory.name, _STDERR))
         return SandboxCrashed(status, stderr=stderr, answered=self.answered)
 
 
+def remove_abandoned(*, starting_s_max: float = _STARTING_S_MAX) -> None:
+    """Removes the directories of parsers that died with their parent, which could not.
+
+    A parser holds the lock on its ``stderr`` for as long as it lives, whoever started it.
+    """
+    for directory in Path(tempfile.gettempdir()).glob(f"{_DIRECTORY_PREFIX}*"):
+        with suppress(OSError), (directory / _STDERR).open("rb") as stderr:
+            fcntl.flock(stderr, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if time.time() - directory.stat().st_mtime >= starting_s_max:
+                shutil.rmtree(directory)
+
+
 async def _spawn(directory: Path, limits: ParsingLimits) -> asyncio.subprocess.Process:
-    with (directory / "stderr").open("wb") as stderr:
+    with (directory / _STDERR).open("wb") as stderr:
+        fcntl.flock(stderr, fcntl.LOCK_EX)
         return await asyncio.create_subprocess_exec(
             sys.executable,
             "-PsB",
