@@ -59,7 +59,8 @@ async def open_pool(
 ) -> AsyncIterator[AsyncConnectionPool]:
     """A pool of connections, closed on leaving. Opens without waiting: a server that comes up later is found.
 
-    Autocommit is off; a connection is checked before it is lent; ``name`` is what `pg_stat_activity` shows.
+    Borrow from it by `transaction`, `one_statement` or `pipelined`. A connection is checked before it is lent; ``name`` is what
+    `pg_stat_activity` shows.
     """
     pool = AsyncConnectionPool(
         _conninfo(url, name=name, statement_timeout_s=statement_timeout_s),
