@@ -2,7 +2,7 @@
 
     producer ──append──▶ AnswerLog (memory) ──▶ readers in this process, at once
                               │
-                              └─ every few ms, in batches ─▶ Valkey ─▶ mirrors ─▶ readers elsewhere (journal.py)
+                              └─ ten times a second ────▶ Valkey ─▶ mirrors ─▶ readers elsewhere (journal.py)
 
 Entries are encoded when they are appended, so every reader on every replica sees the same bytes. A log has one producer at
 a time and any number of readers; it ends with ``done`` or ``error`` and never changes afterwards.
