@@ -307,6 +307,16 @@ async def test_a_process_shares_its_parents_processors_but_not_its_terminal(pool
     assert os.getpgid(process.pid) == process.pid
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="processors cannot be chosen here")
+async def test_a_process_spares_a_processor() -> None:
+    """Where there is another one for it."""
+    async with ParserPool(limits=ParsingLimits(processors_spared=1)) as pool:
+        await pool.parse(b"text", kinds.TEXT)
+        (process,) = parser_processes()
+        own = sorted(os.sched_getaffinity(0))
+        assert sorted(os.sched_getaffinity(process.pid)) == (own[1:] or own)
+
+
 async def test_a_worn_process_is_replaced() -> None:
     """After its share of documents a process goes."""
     async with ParserPool(sizes=PoolSizes(documents_per_worker_max=1)) as pool:

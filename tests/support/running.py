@@ -62,11 +62,12 @@ async def until(holds: Callable[[], Awaitable[bool]], *, what: str, within_s: fl
 def environment(home: Path, **settings: str) -> dict[str, str]:
     """Ours without any setting of Refdesk's, and with a home where nothing of the developer's is found.
 
-    Its indexer stands back for nobody: beside it are other tests, and its own one waits.
+    Its indexer stands back for nobody and spares nothing: beside it are other tests, and its own one waits.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("REFDESK_")}
     home_variables = {"HOME": str(home), "XDG_STATE_HOME": str(home / "state")}
-    return {**kept, **home_variables, "NO_COLOR": "1", "REFDESK_INDEX_NICENESS": "0", **settings}
+    no_courtesy = {"REFDESK_INDEX_NICENESS": "0", "REFDESK_PARSE_PROCESSORS_SPARED": "0"}
+    return {**kept, **home_variables, "NO_COLOR": "1", **no_courtesy, **settings}
 
 
 async def command(*arguments: str, home: Path, within_s: float = WITHIN_S, **settings: str) -> Said:

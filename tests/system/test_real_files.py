@@ -103,10 +103,14 @@ async def test_the_api_answers_while_hostile_files_are_read(desk: Refdesk, tmp_p
     files = [FORMATS / row["file"] for row in rows() if row["class"] in CLASSES]
     again = [Path(shutil.copy2(file, tmp_path)) for file in files]
     shutil.copytree(desk.data_dir / "models", tmp_path / "data" / "models")
-    niceness = str(Settings().index_niceness)
+    usual = Settings()
+    courtesy = {
+        "REFDESK_INDEX_NICENESS": str(usual.index_niceness),
+        "REFDESK_PARSE_PROCESSORS_SPARED": str(usual.parse_processors_spared),
+    }
     peaks: dict[int, int] = {}
     async with (
-        running(tmp_path, "--no-samples", REFDESK_INDEX_NICENESS=niceness) as refdesk,
+        running(tmp_path, "--no-samples", **courtesy) as refdesk,
         refdesk.holding("leave.md", b"# Leave\n\nParental leave is fourteen weeks long.") as document,
     ):
         for number in range(LISTED):  # so that as many are listed before as meanwhile

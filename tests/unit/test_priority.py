@@ -27,6 +27,19 @@ def test_a_process_stands_back_with_all_it_starts() -> None:
     assert [int(line) for line in shown.stdout.split()] == [min(19, own + more) for more in (3, 7, 47)]
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="processors cannot be chosen here")
+@pytest.mark.parametrize("count", [0, 1, 10_000])
+def test_a_process_keeps_off_the_first_processors(count: int) -> None:
+    """As many as it is told, if any is left."""
+    script = (
+        "import os; from refdesk.indexing.priority import spare_processors\n"
+        f"spare_processors({count})\nprint(*sorted(os.sched_getaffinity(0)))"
+    )
+    shown = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    own = sorted(os.sched_getaffinity(0))
+    assert [int(number) for number in shown.stdout.split()] == (own[count:] or own)
+
+
 @pytest.mark.skipif(not os.access(AUTOGROUP, os.W_OK), reason="no niceness of sessions here")
 @pytest.mark.parametrize("leads", [True, False], ids=["its own", "another's"])
 def test_a_session_stands_back_with_its_leader(leads: bool) -> None:

@@ -88,6 +88,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Characters of text one document may have."""
     parse_blocks_max: Count = 500_000
     """Paragraphs, list items and table rows of one document together."""
+    parse_processors_spared: Annotated[int, Meta(ge=0)] = 1
+    """Processors that reading documents keeps off, where there are more: there is always one without a hostile file."""
     parse_archive_members_max: Count = 10_000
     """Files inside a DOCX, XLSX, ODT, EPUB and the like."""
     parse_archive_bytes_max: Count = 256 * 1024 * 1024

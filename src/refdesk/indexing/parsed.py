@@ -44,6 +44,8 @@ class ParsingLimits:
     file_bytes_max: int = 64 * 1024 * 1024
     """The largest temporary file a parser may write."""
     open_files_max: int = 64
+    processors_spared: int = 0
+    """How many processors a parser keeps off, where there are more."""
     recognition: RecognitionLimits | None = None
     """None: there is no text recognition, and a scan is refused."""
 

@@ -49,6 +49,14 @@ def _session_stands_back(niceness: int) -> None:
             return
 
 
+def spare_processors(count: int) -> None:
+    """Keep this process off so many of its processors, the first ones, where it has more; with all it starts from now on."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        others = sorted(os.sched_getaffinity(0))[count:]
+        if others:
+            os.sched_setaffinity(0, others)
+
+
 def waited_s(process_id: int) -> float:
     """Seconds that the threads of a process have been ready and had no processor; 0 where the system does not tell."""
     waited_ns = 0

@@ -26,6 +26,7 @@ from refdesk.contracts.errors import DocumentRejected
 from refdesk.indexing.extraction import extract
 from refdesk.indexing.frames import Reply, Request, frame, read_frame
 from refdesk.indexing.parsed import ParsingLimits
+from refdesk.indexing.priority import spare_processors
 from refdesk.indexing.scans import recognise
 
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38  # linux/prctl.h
@@ -37,6 +38,7 @@ def main() -> None:
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints must not land between the frames
     limits = msgspec.json.decode(read_frame(requests) or b"{}", type=ParsingLimits)
+    spare_processors(limits.processors_spared)
     _fence(limits)
     _send(replies, msgspec.json.encode(Reply(resident_bytes=_memory_bytes()[1])))
     while (header := read_frame(requests)) is not None:

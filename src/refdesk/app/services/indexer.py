@@ -109,6 +109,7 @@ def _parsing_limits(settings: Settings) -> ParsingLimits:
         archive_members_max=settings.parse_archive_members_max,
         archive_bytes_max=settings.parse_archive_bytes_max,
         archive_ratio_max=settings.parse_archive_ratio_max,
+        processors_spared=settings.parse_processors_spared,
         recognition=_recognition(settings),
     )
 
