@@ -70,11 +70,12 @@ class Member:
 
     @property
     def alive(self) -> bool:
+        """Also while some of its threads are still dying: until the last has, its port is taken."""
         try:
             return (
                 self._process is not None
                 and self._process.is_running()
-                and self._process.status() != psutil.STATUS_ZOMBIE
+                and (self._process.status() != psutil.STATUS_ZOMBIE or self._process.num_threads() > 1)
             )
         except psutil.NoSuchProcess:
             return False

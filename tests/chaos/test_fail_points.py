@@ -82,14 +82,18 @@ async def test_dying_at_every_fail_point_loses_nothing(cluster: Cluster, tell: T
 
 
 async def die_everywhere(cluster: Cluster, name: str) -> None:
-    """One life for every fail-point of the service, then a sound one."""
+    """One life for every fail-point of the service, then a sound one.
+
+    One that ends before it gets there (somebody may have its port just then) is started again, as a supervisor would.
+    """
     member = cluster.members[name]
     for point in FAIL_POINTS:
         if name.startswith(point.service):
             await member.stop()
-            cluster.sabotage[name] = (f"kill:{point.name}",)
-            await member.start()
-            await member.ended()
+            while not (cluster.notes / point.name).exists():
+                cluster.sabotage[name] = (f"kill:{point.name}",)
+                await member.start()
+                await member.ended()
     await cluster.start(name)
 
 
