@@ -23,6 +23,7 @@ _STDERR = "stderr"
 _STARTING_S_MAX = 60.0
 """A directory younger than this may belong to a parser that is just being started."""
 _START_TIMEOUT_S = 30.0  # Python and the parser's library; 0.5 s on an idle machine
+_END_TIMEOUT_S = 1.0
 _PIPE_BUFFER_BYTES = 1024 * 1024
 _STDERR_TAIL_BYTES = 4096
 _JSON_BYTES_PER_CHARACTER_MAX = 6  # \\u0000
@@ -124,7 +125,11 @@ class Sandbox:
         return reply
 
     async def _crash(self) -> SandboxCrashed:
-        self.kill()  # no effect when it has ended by itself, as it nearly always has
+        """It has ended by itself, nearly always: to kill it just then would take its status from whoever waits for it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_END_TIMEOUT_S):
+                await self._process.wait()
+        self.kill()
         status = await self._process.wait()
         stderr = await asyncio.to_thread(_tail, Path(self._directory.name, _STDERR))
         return SandboxCrashed(status, stderr=stderr, answered=self.answered)
