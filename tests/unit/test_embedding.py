@@ -124,6 +124,13 @@ class TestPackagedEmbedder:
         output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
         assert output.stdout.strip() == "set()"
 
+    def test_it_keeps_to_itself(self, tmp_path: Path) -> None:
+        """onnxruntime leaves no id and no database of what it did in the user's home, and so has nothing to send."""
+        code = "import refdesk.outside.embedding"
+        environment = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+        subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+        assert list(tmp_path.rglob("*")) == []
+
 
 def _full_precision(texts: list[str], packaged: PackagedEmbedder, directory: Path) -> Vectors:
     """The same texts through the graph before quantisation."""

@@ -22,10 +22,10 @@ from typing import Protocol
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from onnxruntime import InferenceSession, SessionOptions  # type: ignore[attr-defined]  # it declares no exports
 from tokenizers import Tokenizer
 
 from refdesk.contracts.errors import ConfigurationError
+from refdesk.outside.inference import InferenceSession, SessionOptions
 
 Vectors = NDArray[np.float32]
 Embed = Callable[[Sequence[str]], Awaitable[Vectors]]
