@@ -20,7 +20,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from refdesk.contracts.access import EVERYONE, LOCAL_ADMINISTRATOR, OPERATOR, PRINCIPAL_PREFIX, Principal, is_reader
 from refdesk.contracts.errors import Conflict, InvalidRequest, NotFound, RefdeskError
-from refdesk.outside.postgres import load_queries, transaction
+from refdesk.outside.postgres import load_queries, one_statement, transaction
 
 MIGRATIONS = resources.files("refdesk.app") / "migrations"
 
@@ -78,7 +78,7 @@ class ApiKeys:
         checked_at, exists = self._exists
         if now - checked_at < CACHE_SECONDS:
             return exists
-        async with transaction(self._pool) as connection:
+        async with one_statement(self._pool) as connection:
             row = await (await connection.execute(self._queries.any_key)).fetchone()
         exists = bool(row and row[0])
         self._exists = (now, exists)
@@ -112,7 +112,7 @@ class ApiKeys:
         self._forget()
 
     async def _look_up(self, key_id: str, key: str) -> Principal | None:
-        async with transaction(self._pool) as connection:
+        async with one_statement(self._pool) as connection:
             row = await (await connection.execute(self._queries.find_key, {"id": key_id})).fetchone()
         if row is None or not hmac.compare_digest(bytes(row[2]), _digest(key)):
             return None

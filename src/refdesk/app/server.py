@@ -35,7 +35,21 @@ Background = Callable[[], Awaitable[None]]
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handling: signals are ours, and the exit code is 0 after a graceful end."""
+    """uvicorn without its signal handling: signals are ours, and the exit code is 0 after a graceful end.
+
+    It does not look ten times a second whether it should end either, but is told by ``stop``.
+    """
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        self.should_exit = True
+        self._stopping.set()
+
+    async def main_loop(self) -> None:
+        await self._stopping.wait()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -78,7 +92,7 @@ async def serve(
         with stop_signals() as stopping:
             waiting = tasks.create_task(stopping.wait())
             await asyncio.wait([waiting, serving], return_when=asyncio.FIRST_COMPLETED)
-            server.should_exit = True
+            server.stop()
             await asyncio.wait([serving], timeout=GRACE_S - HURRY_S)
             for hurry in on_hurry:
                 await hurry()

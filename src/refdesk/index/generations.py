@@ -30,7 +30,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from refdesk.contracts.errors import ConfigurationError, Conflict, NotFound, Unavailable
 from refdesk.index.statements import one, row, rows
-from refdesk.outside.postgres import load_queries, transaction
+from refdesk.outside.postgres import load_queries, one_statement, transaction
 
 MIGRATIONS = files("refdesk.index") / "migrations"
 
@@ -170,7 +170,7 @@ class Generations:
 
     async def live(self) -> list[Live]:
         """The active one first; empty before the first one was opened."""
-        async with transaction(self._pool) as connection:
+        async with one_statement(self._pool) as connection:
             return await _live(connection)
 
     async def beside(self) -> Live | None:

@@ -10,12 +10,14 @@ import hashlib
 import logging
 import re
 import select
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from importlib.resources.abc import Traversable
 
 from psycopg import AsyncConnection, OperationalError, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.generators import notifies
 from psycopg_pool import AsyncConnectionPool
 
 from refdesk.contracts.errors import ConfigurationError, Unavailable
@@ -176,19 +178,30 @@ async def listen(url: str, channel: str) -> AsyncGenerator[str, None]:
     """Payloads notified on a channel, for ever: a lost connection is replaced.
 
     Yields an empty payload after every (re)connect, since something may have been missed: look, then wait.
+    The driver's own `AsyncConnection.notifies` looks ten times a second; this one rests until something comes.
     """
+    heard: deque[str] = deque()
     while True:
         try:
             async with await _listener(url, channel) as connection:
-                yield ""
+                heard.append("")
+                connection.add_notify_handler(lambda notification: heard.append(notification.payload))
                 while True:
-                    async with aclosing(connection.notifies(timeout=LISTEN_CHECK_S)) as notifications:
-                        async for notification in notifications:
-                            yield notification.payload
-                    await connection.execute("SELECT 1")
+                    while heard:
+                        yield heard.popleft()
+                    await _wait_for_news(connection)
         except OperationalError as error:
             logger.warning("Listening on %s was interrupted (%s); connecting again.", channel, type(error).__name__)
             await asyncio.sleep(LISTEN_RETRY_S)
+
+
+async def _wait_for_news(connection: AsyncConnection) -> None:
+    """Returns when the connection's handlers have been called, or when the server has shown that it is there."""
+    try:
+        async with asyncio.timeout(LISTEN_CHECK_S):
+            await connection.wait(notifies(connection.pgconn), interval=LISTEN_CHECK_S)
+    except TimeoutError:
+        await connection.execute("SELECT 1")
 
 
 async def _listener(url: str, channel: str) -> AsyncConnection:
