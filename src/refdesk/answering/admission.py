@@ -98,6 +98,8 @@ class Admission:
         self._line_since: float | None = None
         self._short_until = 0.0
         self._changed: asyncio.Future[None] | None = None
+        telemetry.inflight.labels("writing").set_function(lambda: self._writing)
+        telemetry.inflight.labels("waiting").set_function(lambda: self._waiting)
 
     @property
     def waiting(self) -> int:
@@ -210,8 +212,6 @@ class Admission:
             self._line_since = None
         elif self._line_since is None:
             self._line_since = self.clock()
-        telemetry.inflight.labels("writing").set(self._writing)
-        telemetry.inflight.labels("waiting").set(self._waiting)
         if self._changed is not None and not self._changed.done():
             self._changed.set_result(None)
         self._changed = None

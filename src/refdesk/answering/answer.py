@@ -132,7 +132,7 @@ class Assistant:
             log = await self._joinable(exact.log_id)
             if log is not None and log.reusable:
                 return await self._share(asked, log, "hit", layer="exact")
-        telemetry.cache_requests.labels("exact", "miss" if asked.is_kept else "bypass").inc()
+        telemetry.labelled(telemetry.cache_requests, "exact", "miss" if asked.is_kept else "bypass").inc()
         if exact is None:
             self._admission.check(asked.principal.id)
         return None
@@ -198,7 +198,7 @@ class Assistant:
             return None
         log = await self._joinable(log_id)
         if log is None or not log.reusable:
-            telemetry.cache_requests.labels("semantic", "miss").inc()
+            telemetry.labelled(telemetry.cache_requests, "semantic", "miss").inc()
             return None
         return await self._share(asked, log, "semantic", layer="semantic")
 
@@ -225,7 +225,7 @@ class Assistant:
 
     async def _share(self, asked: Asked, log: AnswerLog, outcome: CacheOutcome, *, layer: str) -> AnswerRecord:
         """Points the asker at a log that exists."""
-        telemetry.cache_requests.labels(layer, "wait" if outcome == "coalesced" else "hit").inc()
+        telemetry.labelled(telemetry.cache_requests, layer, "wait" if outcome == "coalesced" else "hit").inc()
         record = self._record(asked, log.id, outcome)
         await self._journal.save(record)
         await self._converse(asked, log)
@@ -256,7 +256,7 @@ class Assistant:
                 await self._cache.release(keys.own, log.id)
             raise
         self._begin(log, job, ticket=ticket, reservation=reservation, workflow=asked.workflow)
-        telemetry.cache_requests.labels("fingerprint", outcome).inc()
+        telemetry.labelled(telemetry.cache_requests, "fingerprint", outcome).inc()
         return record
 
     async def _take_place(self, asked: Asked) -> tuple[Ticket, Reservation]:
@@ -267,7 +267,7 @@ class Assistant:
         except BaseException:
             ticket.leave()
             raise
-        telemetry.admission.labels("admitted", "").inc()
+        telemetry.labelled(telemetry.admission, "admitted", "").inc()
         return ticket, reservation
 
     async def _claim(self, key: str, log: AnswerLog) -> bool:

@@ -82,7 +82,8 @@ class Circuit:
                 self._set(State.OPEN)
         elif not failure:
             self._failures = 0
-            self._set(State.CLOSED)
+            if self._state is not State.CLOSED:
+                self._set(State.CLOSED)
         else:
             self._failures += 1
             if self._state is State.HALF_OPEN or self._failures >= self._failures_max:

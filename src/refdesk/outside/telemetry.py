@@ -8,6 +8,8 @@ import platform
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
+from typing import TypeVar
 
 from prometheus_client import Counter, Gauge, Histogram, Info
 
@@ -24,6 +26,8 @@ PROVIDER = "openai"
 """What speaks OpenAI's wire format, whoever runs it: the conventions name the format."""
 WORKFLOW = "refdesk.answer"
 SLOW_READER = "slow-reader"
+
+Labelled = TypeVar("Labelled", Counter, Gauge, Histogram)
 
 _MODEL = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
 
@@ -127,6 +131,12 @@ retrieval_results = Histogram(
 )
 
 
+@cache
+def labelled(metric: Labelled, *labels: str) -> Labelled:
+    """The metric with these labels, for what every question counts: looking it up anew costs as much as counting."""
+    return metric.labels(*labels)
+
+
 class Workflow:
     """One question on its way to its answer: a span and its duration."""
 
@@ -148,7 +158,7 @@ class Workflow:
             return
         self._ended = True
         tracing.end(self.span, error=error)
-        workflow_duration.labels(WORKFLOW, _error_type(error)).observe(time.monotonic() - self._started)
+        labelled(workflow_duration, WORKFLOW, _error_type(error)).observe(time.monotonic() - self._started)
 
 
 @contextmanager
@@ -157,7 +167,7 @@ def refusing(reason: str | None = None) -> Iterator[None]:
     try:
         yield
     except (InvalidRequest, TooManyRequests, Overloaded) as error:
-        admission.labels("refused", reason or error.code).inc()
+        labelled(admission, "refused", reason or error.code).inc()
         raise
 
 
@@ -177,7 +187,7 @@ def embedding(model: str, *, provider: str) -> Iterator[None]:
         failure = error
         raise
     finally:
-        labels = operation_duration.labels("embeddings", provider, model, _error_type(failure))
+        labels = labelled(operation_duration, "embeddings", provider, model, _error_type(failure))
         labels.observe(time.monotonic() - started)
 
 
@@ -280,8 +290,8 @@ class Call:
     ) -> None:
         """What the provider said of it, as far as it did: what is unknown is not recorded."""
         if usage is not None:
-            token_usage.labels(*self._labels, "input").observe(usage.input_tokens)
-            token_usage.labels(*self._labels, "output").observe(usage.output_tokens)
+            labelled(token_usage, *self._labels, "input").observe(usage.input_tokens)
+            labelled(token_usage, *self._labels, "output").observe(usage.output_tokens)
             self._chat.tell("gen_ai.usage.input_tokens", usage.input_tokens)
             self._chat.tell("gen_ai.usage.output_tokens", usage.output_tokens)
         self._chat.tell("gen_ai.response.model", model)
@@ -302,15 +312,15 @@ class Call:
             self._record(outcome)
 
     def _record(self, outcome: str) -> None:
-        llm_attempts.labels(PROVIDER, self._chat.model, outcome).inc()
+        labelled(llm_attempts, PROVIDER, self._chat.model, outcome).inc()
         error_type = "" if outcome in ("ok", "cancelled") else outcome
-        operation_duration.labels(*self._labels, error_type).observe(time.monotonic() - self._started)
+        labelled(operation_duration, *self._labels, error_type).observe(time.monotonic() - self._started)
         if self._first is not None:
-            time_to_first_chunk.labels(*self._labels).observe(self._first - self._started)
+            labelled(time_to_first_chunk, *self._labels).observe(self._first - self._started)
             self._chat.first_chunk(self._first)
             if self._chunks > 1:
                 gap = (self._last - self._first) / (self._chunks - 1)
-                time_per_output_chunk.labels(*self._labels).observe(gap)
+                labelled(time_per_output_chunk, *self._labels).observe(gap)
 
 
 def _error_type(error: BaseException | None) -> str:

@@ -41,7 +41,8 @@ PROCESS_INDEX = "process index"
 STEP = "document"
 """After the name of a step of indexing: `parse document`."""
 
-_INSTRUMENTATION = "refdesk"
+_tracer = trace.get_tracer("refdesk")
+"""Of whichever provider is set, once one is."""
 
 Attributes = Mapping[str, str | int | float | bool]
 
@@ -75,7 +76,7 @@ def start(
     links: Sequence[Link] = (),
 ) -> Span:
     """A span that is ended by ``end``; a child of the current one."""
-    return trace.get_tracer(_INSTRUMENTATION).start_span(name, kind=kind, attributes=attributes, links=links)
+    return _tracer.start_span(name, kind=kind, attributes=attributes, links=links)
 
 
 def end(span: Span, *, error: BaseException | None = None) -> None:
