@@ -36,6 +36,9 @@ _LIST_MARKER = re.compile(r"\s*(?:\d{1,3}[.)]|[-*•])\s*")
 WORDS_REMEMBERED = 16_384
 """Whose stem is not looked for again: a few thousand words come back all the time. One or two megabytes."""
 
+GROUNDS_REMEMBERED = 256
+"""Sources whose words are not looked for again: the same passages answer many questions. Some 10 kB each."""
+
 STOP_WORDS = frozenset(
     """a about above after again all also am an and any are as at be because been before being below between both but by
     can could did do does doing during each few for from further get give had has have having he her here hers him his how
@@ -146,6 +149,11 @@ class _Words(msgspec.Struct, frozen=True):
         return len(self.stems & other.stems) + len(self.numbers & other.numbers)
 
 
+@lru_cache(maxsize=GROUNDS_REMEMBERED)
+def _ground(text: str) -> _Words:
+    return _Words.of(text)
+
+
 class Grounding:
     """Checks sentences against the sources of one answer."""
 
@@ -177,5 +185,5 @@ class Grounding:
     def _ground(self, n: int) -> _Words:
         if n not in self._grounds:
             source = self._sources[n]
-            self._grounds[n] = _Words.of(f"{source.title} {source.heading or ''} {source.passage}")
+            self._grounds[n] = _ground(f"{source.title} {source.heading or ''} {source.passage}")
         return self._grounds[n]
