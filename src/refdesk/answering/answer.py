@@ -307,7 +307,7 @@ class Assistant:
         log.expect()
 
         async def on_end(writing: Writing) -> None:
-            self._writings.pop(log.id, None)
+            self._writings.pop(log.id, None)  # so that nobody cancels what follows
             workflow.end(error=writing.failure)
             if reservation is not None:
                 used = writing.usage.input_tokens + writing.usage.output_tokens

@@ -47,7 +47,7 @@ class ShuttingDown(Unavailable):
 
 
 class Writing:
-    """One log being written. ``on_end`` is awaited after the ending is appended, whatever it is."""
+    """One log being written. ``on_end`` is awaited after the ending is appended, whatever it is; nobody cancels that."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class Writing:
             self._fail(RefdeskError())
         finally:
             self._ticket.leave(wrote=True)
-            await asyncio.shield(self._on_end(self))
+            await self._on_end(self)
 
     async def _wait_for_turn(self) -> None:
         waiting_since = time.monotonic()
