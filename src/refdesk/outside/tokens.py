@@ -21,7 +21,7 @@ _PIECE = re.compile(
     r"(?P<word> ?[A-Z]?[a-z]+(?![A-Za-z0-9]))|(?P<code> ?[A-Za-z]+)|(?P<blank>\s+)|(?P<one>[!-~])|(?P<other>.)",
     re.DOTALL,
 )
-_UNIT = re.compile(r"(?:[^\w\s]|_)?[^\W_]+(?:['’][^\W_]{1,2}\b)?|(?:[^\w\s]|_)+")
+_UNIT = re.compile(r"(?:[^\w\s]|_)?[^\W_]+(?:['’][^\W_]{1,2}(?![^\W_]))?|(?:[^\w\s]|_)+")
 _WORD = re.compile(r"[A-Za-z]+")
 _ENGLISH = re.compile(
     r"\b(?:the|of|to|and|a|in|is|for|on|it|be|as|are|with|that|or|by|this|an|not|at|from)\b", re.IGNORECASE
