@@ -55,18 +55,12 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     data: msgspec.Raw
 
     def frame(self) -> bytes:
-        return sse.message(self.name, bytes(self.data), event_id=self.id)
+        return sse.message(self.name, self.data, event_id=self.id)
 
 
 def encode_entry(number: int, event: AnswerEvent) -> Entry:
-    match event:
-        case Sources(sources=sources):
-            data = msgspec.json.encode(sources)
-        case Failed(problem=problem):
-            data = msgspec.json.encode(problem)
-        case _:
-            data = msgspec.json.encode(event)
-    return Entry(number, event.name, msgspec.Raw(data))
+    payload = event.sources if isinstance(event, Sources) else event.problem if isinstance(event, Failed) else event
+    return Entry(number, event.name, msgspec.Raw(msgspec.json.encode(payload)))
 
 
 class AnswerLog:

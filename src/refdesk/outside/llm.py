@@ -149,20 +149,29 @@ class Llm:
             _deadline_of(reply, latest=started + self._clocks.total_s) as deadline,
         ):
             deadline.move(started + self._clocks.first_token_s, waiting_for="send its first token")
-            if reply.status != 200:
-                raise await self._refusal(reply, deadline)
             finished, rest = False, b""
-            while data := await self._read(reply, deadline, finished=finished):
-                lines, _, rest = (rest + data).rpartition(b"\n")
-                if len(rest) > LINE_BYTES_MAX:
-                    raise ModelFailed("The model sent something that is not an OpenAI stream: a line without an end.")
-                piece, closed = _merge(lines)
-                finished = finished or piece.finish_reason is not None
-                self._move(deadline, piece)
-                if piece.texts or piece.usage or piece.finish_reason:
-                    yield piece
-                if closed:
-                    break
+            try:
+                if reply.status != 200:
+                    raise _refusal(reply, await reply.read())
+                while data := await reply.read():
+                    lines, _, rest = (rest + data).rpartition(b"\n")
+                    if len(rest) > LINE_BYTES_MAX:
+                        raise ModelFailed(
+                            "The model sent something that is not an OpenAI stream: a line without an end."
+                        )
+                    piece, closed = _merge(lines)
+                    if piece.finish_reason:
+                        finished = True
+                        deadline.move(time.monotonic() + LAST_WORDS_S, waiting_for="end")
+                    elif piece.alive:
+                        deadline.move(time.monotonic() + self._clocks.between_tokens_s, waiting_for="go on")
+                    if piece.texts or piece.usage or piece.finish_reason:
+                        yield piece
+                    if closed:
+                        break
+            except OSError as error:  # once the model has finished, it may end as it likes
+                if not finished:
+                    raise self._broken(error, deadline) from error
             if not finished:
                 raise ModelFailed("The model's stream ended before its answer did.")
 
@@ -176,31 +185,10 @@ class Llm:
         except OSError as error:
             raise ModelFailed(f"The model at {url} cannot be reached: {error}.") from error
 
-    async def _read(self, reply: Reply, deadline: "_Deadline", *, finished: bool = False) -> bytes:
-        """What one network read brought; nothing at the end, and once the model has ``finished`` also at a failure."""
-        try:
-            return await reply.read()
-        except OSError as error:
-            if finished:
-                return b""
-            if isinstance(error, TimeoutError):
-                raise LlmTimeout(f"The model {self.model} did not {deadline.waiting_for} in time.") from error
-            raise ModelFailed(f"The connection to the model broke: {error}.") from error
-
-    def _move(self, deadline: "_Deadline", piece: Piece) -> None:
-        now = time.monotonic()
-        if piece.finish_reason:
-            deadline.move(now + LAST_WORDS_S, waiting_for="end")
-        elif piece.alive:
-            deadline.move(now + self._clocks.between_tokens_s, waiting_for="go on")
-
-    async def _refusal(self, reply: Reply, deadline: "_Deadline") -> ModelFailed:
-        body = await self._read(reply, deadline)
-        text = body[:ERROR_BODY_BYTES_MAX].decode(errors="replace")
-        message = f"The model answered {reply.status}: {text}"
-        if reply.status in (408, 409, 429) or reply.status >= 500:
-            return ModelFailed(message, retry_after_s=_retry_after(reply))
-        return LlmRefused(message)
+    def _broken(self, error: OSError, deadline: "_Deadline") -> ModelFailed:
+        if isinstance(error, TimeoutError):
+            return LlmTimeout(f"The model {self.model} did not {deadline.waiting_for} in time.")
+        return ModelFailed(f"The connection to the model broke: {error}.")
 
 
 class _Deadline:
@@ -286,6 +274,14 @@ def _decode(data: bytes) -> _Chunk:
     if chunk.error is not None:
         raise ModelFailed(f"The model reported: {bytes(chunk.error)[:ERROR_BODY_BYTES_MAX].decode(errors='replace')}")
     return chunk
+
+
+def _refusal(reply: Reply, body: bytes) -> ModelFailed:
+    text = body[:ERROR_BODY_BYTES_MAX].decode(errors="replace")
+    message = f"The model answered {reply.status}: {text}"
+    if reply.status in (408, 409, 429) or reply.status >= 500:
+        return ModelFailed(message, retry_after_s=_retry_after(reply))
+    return LlmRefused(message)
 
 
 def _retry_after(reply: Reply) -> int | None:

@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from typing import Any, TypeVar
 
+import msgspec
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
@@ -29,10 +30,11 @@ _HEADERS = (
 )
 
 
-def message(event: str, data: bytes, *, event_id: int | None = None) -> bytes:
+def message(event: str, data: bytes | msgspec.Raw, *, event_id: int | None = None) -> bytes:
     """One event. ``data`` is JSON without line breaks."""
-    head = b"" if event_id is None else b"id: %d\n" % event_id
-    return head + b"event: %s\ndata: %s\n\n" % (event.encode(), data)
+    if event_id is None:
+        return b"event: %s\ndata: %s\n\n" % (event.encode(), data)
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event_id, event.encode(), data)
 
 
 class EventStream:
