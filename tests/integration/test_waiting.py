@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from psycopg import AsyncConnection, sql
 from tests.integration.documents_desk import ADMINISTRATOR, Desk, open_desk
 
 from refdesk.contracts.access import Scope
 from refdesk.contracts.events import IndexApplied, IndexFailed, IndexStarted
-from refdesk.documents.store import DocumentStore
+from refdesk.documents.store import DocumentStore, Selection
+from refdesk.outside.postgres import open_pool
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ALL = Scope(readers=(), everything=True)
@@ -85,6 +87,43 @@ async def test_a_long_queue_is_counted_so_far_and_no_further(desk: Desk) -> None
     shown = [await store.read(document["id"], ALL) for document in documents]
     told = [(one.waiting.ahead, one.waiting.ahead_at_least) for one in shown if one and one.waiting]
     assert told == [(0, False), (1, False), (2, True), (2, True)]
+
+
+async def test_every_read_says_it_in_one_statement(desk: Desk) -> None:
+    """A page, a document, what stands under external ids, what is told to event streams: the same words from each."""
+    late = await desk.add("Late", external_id="notes/late.md")
+    await desk.store.apply_failed(failed(late, attempts=2))
+    next_one = await desk.add("Next", external_id="notes/next.md")
+    await desk.store.apply_indexed(applied(await desk.add("Done", external_id="notes/done.md")))
+    ids = {late["id"], next_one["id"]}
+    async with open_pool(desk.database_url, name="test reads") as pool:
+        store = DocumentStore(pool)
+        page = await store.page(Selection(count=10), ALL)
+        each = [await store.read(document.id, ALL) for document in page]
+        external = await store.external(
+            after="notes/", below="notes0", owner="alice", editor=False, scope=ALL, count=10
+        )
+        told = [change.document for change in await store.changed([document.id for document in page])]
+        assert pool.get_stats()["requests_num"] == 1 + len(page) + 1 + 1
+    said = {document.id: document.waiting for document in page if document.waiting}
+    assert said.keys() == ids
+    assert (said[late["id"]].reason, said[late["id"]].attempts, said[late["id"]].ahead) == ("retrying", 2, 0)
+    assert (said[next_one["id"]].reason, said[next_one["id"]].ahead) == ("queued", 0)
+    for documents in (each, external, told):
+        assert {document.id: document.waiting for document in documents if document and document.waiting} == said
+
+
+async def test_times_are_utc_whatever_the_databases_zone(fresh_database: str, tmp_path: Path) -> None:
+    """Those of the document, and those of why it waits."""
+    async with await AsyncConnection.connect(fresh_database, autocommit=True) as connection:
+        name = sql.Identifier(connection.info.dbname)
+        await connection.execute(sql.SQL("ALTER DATABASE {} SET TimeZone = 'Asia/Kolkata'").format(name))
+    async with open_desk(fresh_database, tmp_path / "blobs") as desk:
+        document = await desk.add()
+        shown = await waiting(desk, document)
+        assert document["created_at"].endswith("Z")
+        assert shown["since"].endswith("Z")
+        assert shown["since"] >= document["created_at"]
 
 
 async def test_a_document_being_indexed_says_so_while_that_is_said_again(desk: Desk) -> None:

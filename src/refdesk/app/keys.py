@@ -12,7 +12,7 @@ import secrets
 import time
 import zlib
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from importlib import resources
 
 import msgspec
@@ -96,7 +96,7 @@ class ApiKeys:
         if row is None:
             raise Conflict(f"There is a key named {name!r} already. Choose another name, or revoke that one first.")
         self._forget()
-        return KeyView(name=name, groups=tuple(sorted(set(groups))), created_at=row[0].astimezone(UTC), key=key)
+        return KeyView(name=name, groups=tuple(sorted(set(groups))), created_at=row[0], key=key)
 
     async def listing(self) -> list[KeyView]:
         async with transaction(self._pool) as connection:

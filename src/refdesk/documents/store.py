@@ -7,7 +7,7 @@ A `Writing` is one transaction: a change, its history and its outbox row are com
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from importlib.resources import files
 from typing import Any
 
@@ -29,7 +29,7 @@ from refdesk.contracts.events import (
     encode,
 )
 from refdesk.documents.changes import new_id
-from refdesk.documents.waiting import SILENCE_S_MAX, Queue
+from refdesk.documents.waiting import PUBLISH_S_MAX, SILENCE_S_MAX
 from refdesk.outside.postgres import Queries, load_queries, one_statement, transaction
 
 SOURCE = "refdesk/documents"
@@ -156,9 +156,8 @@ class Writing:
         await self._connection.execute(self._sql.announce, {"id": row["id"]})
 
     async def read(self, document_id: str) -> Document:
-        parameters = {"id": document_id, **_within(Scope(readers=(), everything=True))}
-        rows = await fetch(self._connection, self._sql.read_document, parameters)
-        return document_of(rows[0])
+        """As it stands in this transaction, without why it waits."""
+        return document_of((await fetch(self._connection, self._sql.read_written, {"id": document_id}))[0])
 
     async def _write(self, query: bytes, parameters: Mapping[str, Any]) -> Row:
         try:
@@ -173,11 +172,18 @@ class Writing:
 
 
 class DocumentStore:
-    """Reads, and transactions for writing. Every read takes the scope it is made for; deleted documents are in none."""
+    """Reads, and transactions for writing. Every read takes the scope it is made for; deleted documents are in none.
+
+    ``queue_counted_max``: how many changes ahead of a document are counted; more are told as "at least".
+    """
 
     def __init__(self, pool: AsyncConnectionPool, *, queue_counted_max: int = 1000) -> None:
         self._pool = pool
-        self._queue = Queue(counted_max=queue_counted_max)
+        self._explained = {
+            "counted_max": queue_counted_max,
+            "publish_s_max": PUBLISH_S_MAX,
+            "silence_s_max": SILENCE_S_MAX,
+        }
         self._sql = load_queries(files("refdesk.documents") / "store.sql")
         self._outbox_sql = load_queries(files("refdesk.documents") / "outbox.sql")
 
@@ -203,12 +209,12 @@ class DocumentStore:
     async def versions(self, document_id: str, scope: Scope, *, count: int) -> list[DocumentVersion]:
         """Newest first; empty when the scope has no such document."""
         rows = await self._fetch(self._sql.list_versions, {"id": document_id, "count": count, **_within(scope)})
-        return [msgspec.convert(_in_utc(row), DocumentVersion) for row in rows]
+        return [msgspec.convert(row, DocumentVersion) for row in rows]
 
     async def standing(self, document_ids: list[str], scope: Scope) -> Standings:
         """One snapshot of versions and lag."""
         parameters = {"document_ids": document_ids, "count": len(document_ids) + 1, **_within(scope)}
-        rows = [_in_utc(row) for row in await self._fetch(self._sql.standing, parameters)]
+        rows = await self._fetch(self._sql.standing, parameters)
         now, oldest = rows[0]["now"], rows[0]["oldest"]
         return Standings(
             as_of=oldest or now,
@@ -231,18 +237,15 @@ class DocumentStore:
 
     async def changed(self, document_ids: list[str]) -> list[Changed]:
         """For the event streams, which filter by scope themselves."""
-        parameters = {"ids": document_ids, "count": len(document_ids)}
-        rows = await self._fetch(self._sql.changed_documents, parameters)
-        alive = [document_of(row) for row in rows if row["id"] is not None]
-        documents = {document.id: document for document in await self._queue.explain(self._pool, alive)}
+        parameters = {"ids": document_ids, "count": len(document_ids), **self._explained}
         return [
             Changed(
                 document_id=row["changed_id"],
-                document=documents.get(row["changed_id"]),
+                document=None if row["id"] is None else document_of(row),
                 audience=row["audience_now"],
                 readers_before=row["readers_before"],
             )
-            for row in rows
+            for row in await self._fetch(self._sql.changed_documents, parameters)
         ]
 
     async def unreferenced(self, names: list[str]) -> set[str]:
@@ -282,8 +285,7 @@ class DocumentStore:
 
     async def _documents(self, query: bytes, parameters: Mapping[str, Any]) -> list[Document]:
         """The documents of the rows; those that are pending say why."""
-        documents = [document_of(row) for row in await self._fetch(query, parameters)]
-        return await self._queue.explain(self._pool, documents)
+        return [document_of(row) for row in await self._fetch(query, {**parameters, **self._explained})]
 
     async def _fetch(self, query: bytes, parameters: Mapping[str, Any]) -> list[Row]:
         async with one_statement(self._pool) as connection:
@@ -308,7 +310,6 @@ def event_of(row: Row) -> DocumentChanged | DocumentDeleted:
 
     Its readers name everybody who may read the document, the owner included, for that is what the index filters by.
     """
-    row = _in_utc(row)
     if row["deleted_at"] is not None:
         return DocumentDeleted(document_id=row["id"], version=row["version"], occurred_at=row["updated_at"])
     return DocumentChanged(
@@ -326,7 +327,7 @@ def event_of(row: Row) -> DocumentChanged | DocumentDeleted:
 
 
 def document_of(row: Row) -> Document:
-    return msgspec.convert(_in_utc(row), Document)
+    return msgspec.convert(row, Document)
 
 
 def _manifest_entry(row: Row) -> ManifestEntry:
@@ -339,8 +340,3 @@ def _readers_with_owner(readers: list[str], owner: str) -> tuple[str, ...]:
 
 def _within(scope: Scope) -> dict[str, Any]:
     return {"readers": list(scope.readers), "everything": scope.everything}
-
-
-def _in_utc(row: Row) -> Row:
-    """Times arrive in the server's time zone; people and events get UTC."""
-    return {name: value.astimezone(UTC) if isinstance(value, datetime) else value for name, value in row.items()}

@@ -1,4 +1,5 @@
 -- The Document Service's queries. `readers` is the asker's scope, `everything` lifts it; both stand inside every read.
+-- `waiting` is explained for pending documents only, and the front of the queue is looked up once, if any of them is.
 
 -- name: insert_document
 INSERT INTO documents (id, version, title, media_type, content_sha256, content_bytes, readers, tags, external_id,
@@ -89,13 +90,21 @@ LIMIT 1;
 
 -- name: read_document
 -- Index: documents_pkey.
-SELECT * FROM current_documents
+SELECT *, CASE WHEN state = 'pending' THEN explain_waiting(
+           id, (SELECT front_of_queue(%(counted_max)s)), %(publish_s_max)s, %(silence_s_max)s) END AS waiting
+FROM current_documents
 WHERE id = %(id)s AND (%(everything)s OR audience && %(readers)s);
+
+-- name: read_written
+-- What a write has left, for its reply. Index: documents_pkey.
+SELECT * FROM current_documents WHERE id = %(id)s;
 
 -- name: list_documents
 -- Newest first. Index: documents_live, read backwards from the cursor; documents_state, documents_tags or
 -- documents_audience where the filter is narrow.
-SELECT * FROM current_documents
+SELECT *, CASE WHEN state = 'pending' THEN explain_waiting(
+           id, (SELECT front_of_queue(%(counted_max)s)), %(publish_s_max)s, %(silence_s_max)s) END AS waiting
+FROM current_documents
 WHERE (%(everything)s OR audience && %(readers)s)
   AND (%(before)s::text IS NULL OR id < %(before)s)
   AND (%(state)s::text IS NULL OR state = %(state)s)
@@ -108,11 +117,18 @@ LIMIT %(count)s;
 -- name: list_external
 -- What a write under each external id of a prefix would mean (see find_external_id), in the order of code points.
 -- Index: documents_external_id_order.
-SELECT DISTINCT ON (external_id COLLATE "C") * FROM current_documents
-WHERE external_id COLLATE "C" > %(after)s AND external_id COLLATE "C" < %(below)s
-  AND (owner = %(owner)s OR %(editor)s)
-  AND (%(everything)s OR audience && %(readers)s)
-ORDER BY external_id COLLATE "C", owner = %(owner)s DESC, id
+WITH page AS (
+    SELECT DISTINCT ON (external_id COLLATE "C") * FROM current_documents
+    WHERE external_id COLLATE "C" > %(after)s AND external_id COLLATE "C" < %(below)s
+      AND (owner = %(owner)s OR %(editor)s)
+      AND (%(everything)s OR audience && %(readers)s)
+    ORDER BY external_id COLLATE "C", owner = %(owner)s DESC, id
+    LIMIT %(count)s
+)
+SELECT *, CASE WHEN state = 'pending' THEN explain_waiting(
+           id, (SELECT front_of_queue(%(counted_max)s)), %(publish_s_max)s, %(silence_s_max)s) END AS waiting
+FROM page
+ORDER BY external_id COLLATE "C"
 LIMIT %(count)s;
 
 -- name: list_versions
@@ -179,7 +195,9 @@ SELECT (SELECT count(*) FROM outbox WHERE published_at IS NULL) AS outbox_pendin
 -- name: changed_documents
 -- For event streams: what became of these documents, deleted ones included, and who could read the version before.
 -- The streams filter by scope. Index: documents_pkey, document_versions_pkey.
-SELECT d.id AS changed_id, d.audience AS audience_now, coalesce(before.readers, '{}') AS readers_before, v.*
+SELECT d.id AS changed_id, d.audience AS audience_now, coalesce(before.readers, '{}') AS readers_before, v.*,
+       CASE WHEN v.state = 'pending' THEN explain_waiting(
+           v.id, (SELECT front_of_queue(%(counted_max)s)), %(publish_s_max)s, %(silence_s_max)s) END AS waiting
 FROM documents d
 LEFT JOIN current_documents v ON v.id = d.id
 LEFT JOIN document_versions before ON before.document_id = d.id AND before.version = d.version - 1

@@ -61,8 +61,8 @@ async def open_pool(
 ) -> AsyncIterator[AsyncConnectionPool]:
     """A pool of connections, closed on leaving. Opens without waiting: a server that comes up later is found.
 
-    Borrow from it by `transaction`, `one_statement` or `pipelined`. A connection is checked before it is lent; ``name`` is what
-    `pg_stat_activity` shows.
+    Borrow from it by `transaction`, `one_statement` or `pipelined`. A connection is checked before it is lent; times
+    come in UTC; ``name`` is what `pg_stat_activity` shows.
     """
     pool = AsyncConnectionPool(
         _conninfo(url, name=name, statement_timeout_s=statement_timeout_s),
@@ -225,7 +225,8 @@ async def _apply(connection: AsyncConnection, file: Traversable, applied: Mappin
 
 def _conninfo(url: str, *, name: str, statement_timeout_s: float) -> str:
     given = conninfo_to_dict(url)
-    options = f"{given.get('options') or ''} -c statement_timeout={int(statement_timeout_s * 1000)}".strip()
+    ours = f"-c statement_timeout={int(statement_timeout_s * 1000)} -c TimeZone=UTC"
+    options = f"{given.get('options') or ''} {ours}".strip()
     return make_conninfo(
         url,
         application_name=name,
