@@ -90,6 +90,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Paragraphs, list items and table rows of one document together."""
     parse_processors_spared: Annotated[int, Meta(ge=0)] = 1
     """Processors that reading documents keeps off, where there are more: there is always one without a hostile file."""
+    parse_processes_max: Count = 2
+    """Documents that are read at a time, each in a process of its own."""
+    parse_waiting_max: Count = 64
+    """Documents that may wait for one of these processes; one more is tried again later."""
+    parse_process_idle_seconds_max: Seconds = 30.0
+    """How long such a process is kept without work."""
+    parse_process_documents_max: Count = 200
+    """Documents it may read before a new one takes its place."""
+    parse_process_bytes_max: Count = 192 * 1024 * 1024
+    """Memory it may still hold after a document before a new one takes its place."""
     parse_archive_members_max: Count = 10_000
     """Files inside a DOCX, XLSX, ODT, EPUB and the like."""
     parse_archive_bytes_max: Count = 256 * 1024 * 1024

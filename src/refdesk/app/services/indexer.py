@@ -15,7 +15,7 @@ from refdesk.indexing.lanes import LaneSettings
 from refdesk.indexing.live import LiveIndexing, Sources
 from refdesk.indexing.manifests import Manifests
 from refdesk.indexing.parsed import ParsingLimits
-from refdesk.indexing.parsing import ParserPool
+from refdesk.indexing.parsing import ParserPool, PoolSizes
 from refdesk.indexing.priority import stand_back
 from refdesk.indexing.recognition import RecognitionLimits, find_data
 from refdesk.indexing.reconcile import Schedule, reconcilers
@@ -48,7 +48,7 @@ async def serve(settings: Settings) -> None:
             operator_key=required(settings, "operator_key"),
             bytes_max=settings.upload_bytes_max,
         )
-        parsers = await enter(ParserPool(limits=_parsing_limits(settings)))
+        parsers = await enter(ParserPool(limits=_parsing_limits(settings), sizes=_pool_sizes(settings)))
         sources = Sources(contents, parsers, settings.chunks_max, _lane_settings(settings))
         indexing = LiveIndexing(generations, sources)
         letters = DeadLetters(pool, log_characters_max=settings.dead_letter_log_characters_max)
@@ -111,6 +111,16 @@ def _parsing_limits(settings: Settings) -> ParsingLimits:
         archive_ratio_max=settings.parse_archive_ratio_max,
         processors_spared=settings.parse_processors_spared,
         recognition=_recognition(settings),
+    )
+
+
+def _pool_sizes(settings: Settings) -> PoolSizes:
+    return PoolSizes(
+        workers=settings.parse_processes_max,
+        queue_max=settings.parse_waiting_max,
+        idle_s=settings.parse_process_idle_seconds_max,
+        documents_per_worker_max=settings.parse_process_documents_max,
+        resident_bytes_max=settings.parse_process_bytes_max,
     )
 
 
