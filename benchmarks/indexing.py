@@ -234,7 +234,18 @@ async def _write_small(running: Running, number: int) -> Took:
 
 def _sources(data: Path) -> list[Source]:
     files = sorted(file for file in data.rglob("*") if file.suffix == ".md")
-    return [Source(file.relative_to(data).as_posix().replace("/", "_"), file.read_bytes()) for file in files]
+    if not files:
+        raise SystemExit(f"{data} has no Markdown: --data takes a folder of *.md files.")
+    return [Source(file.relative_to(data).as_posix().replace("/", "_"), _text(file)) for file in files]
+
+
+def _text(file: Path) -> bytes:
+    content = file.read_bytes()
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        raise SystemExit(f"{file} is not UTF-8 ({error.reason}): leave it out of --data.") from None
+    return content
 
 
 CHUNKS_OF_A_COPY = 2086

@@ -1,5 +1,7 @@
 """A model that keeps failing is left alone, then tried by one call at a time."""
 
+from contextlib import suppress
+
 import pytest
 
 from refdesk.answering.circuit import Attempt, Circuit, State
@@ -30,15 +32,21 @@ def attempted(circuit: Circuit) -> Attempt:
     return attempt
 
 
+def end(attempt: Attempt, error: BaseException | None = None) -> None:
+    with suppress(BaseException), attempt:
+        if error is not None:
+            raise error
+
+
 def fail(circuit: Circuit, times: int = 1) -> None:
     for _ in range(times):
-        attempted(circuit).failed(ModelFailed())
+        end(attempted(circuit), ModelFailed())
 
 
 def test_it_opens_after_failures_in_a_row(circuit: Circuit) -> None:
     """And a success in between starts the count again."""
     fail(circuit, 2)
-    attempted(circuit).succeeded()
+    end(attempted(circuit))
     fail(circuit, 2)
     assert circuit.state is State.CLOSED
     fail(circuit)
@@ -61,7 +69,7 @@ def test_a_successful_try_closes_it(circuit: Circuit, clock: Clock) -> None:
     """Everybody may call again."""
     fail(circuit, 3)
     clock.now = 10
-    attempted(circuit).succeeded()
+    end(attempted(circuit))
     assert circuit.state is State.CLOSED
     fail(circuit, 2)
     assert circuit.attempt()
@@ -82,14 +90,14 @@ def test_an_abandoned_try_lets_the_next_call_try(circuit: Circuit, clock: Clock)
     """A reader who left says nothing about the model."""
     fail(circuit, 3)
     clock.now = 10
-    attempted(circuit).abandoned()
+    end(attempted(circuit), GeneratorExit())
     assert circuit.attempt()
 
 
 def test_a_refused_request_is_no_failure_of_the_model(circuit: Circuit) -> None:
     """Its question was at fault."""
     for _ in range(10):
-        attempted(circuit).failed(LlmRefused())
+        end(attempted(circuit), LlmRefused())
     assert circuit.state is State.CLOSED
 
 
@@ -99,10 +107,10 @@ def test_calls_from_before_it_opened_do_not_let_a_second_try_in(circuit: Circuit
     fail(circuit, 3)
     clock.now = 10
     probe = attempted(circuit)
-    early[0].abandoned()
-    early[1].failed(ModelFailed())
-    early[2].succeeded()
+    end(early[0], GeneratorExit())
+    end(early[1], ModelFailed())
+    end(early[2])
     assert circuit.state is State.HALF_OPEN
     assert not circuit.attempt()
-    probe.succeeded()
+    end(probe)
     assert circuit.state is State.CLOSED

@@ -21,22 +21,22 @@ class State(IntEnum):
 
 
 class Attempt:
-    """A call that was allowed; it ends in exactly one of the three. One that outlives its state has no say any more."""
+    """A call that was allowed, as a context: how it ends is how it went. One that outlives its state has no say any more."""
 
     def __init__(self, circuit: "Circuit", era: int) -> None:
         self._circuit = circuit
         self._era = era
 
-    def succeeded(self) -> None:
-        self._circuit.ended(self._era, failure=False)
+    def __enter__(self) -> None:
+        return None
 
-    def failed(self, error: ModelFailed) -> None:
-        """A refusal of the request itself says nothing about the model's health."""
-        self._circuit.ended(self._era, failure=True if error.retryable else None)
-
-    def abandoned(self) -> None:
-        """The call was cut off from our side before it could show anything: the next one may probe."""
-        self._circuit.ended(self._era, failure=None)
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        """A refusal of the request itself says nothing about the model's health, and neither does a call that we cut off."""
+        if error is None:
+            self._circuit.ended(self._era, failure=False)
+        else:
+            is_unwell = isinstance(error, ModelFailed) and error.retryable
+            self._circuit.ended(self._era, failure=True if is_unwell else None)
 
 
 class Circuit:

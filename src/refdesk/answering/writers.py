@@ -176,25 +176,19 @@ class Models:
                         break
                     begun = False
                     try:
-                        writing = model.attempt(assignment, chat)
-                        async with aclosing(writing):
-                            async for piece in writing:
-                                begun = begun or isinstance(piece, str)
-                                yield piece
+                        with attempt:
+                            async with aclosing(model.attempt(assignment, chat)) as writing:
+                                async for piece in writing:
+                                    begun = begun or isinstance(piece, str)
+                                    yield piece
+                        return
                     except ModelFailed as error:
                         failure = error
-                        attempt.failed(error)
                         if begun or not error.retryable:
                             raise
                         if isinstance(error, LlmTimeout) or (error.retry_after_s or 0) > RETRY_AFTER_MAX_S:
                             break
                         await asyncio.sleep(error.retry_after_s or RETRY_DELAY_S)
-                    except BaseException:
-                        attempt.abandoned()
-                        raise
-                    else:
-                        attempt.succeeded()
-                        return
         raise failure or ModelFailed("Every language model has failed lately and is left alone for a while.")
 
 
