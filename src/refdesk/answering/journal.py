@@ -39,6 +39,7 @@ FLUSH_INTERVAL_S = 0.1
 TICK_S = 0.25
 LEASE_MS = 3000
 RENEW_AFTER_S = 1.0
+RETRY_AFTER_S = 0.25
 PRESENCE_MS = 2000
 FINISHED_LOGS_KEPT = 256
 """Finished logs kept in this process's memory; older ones are read back from Valkey."""
@@ -198,10 +199,13 @@ class Journal:
             logger.warning("nobody is told who reads log %s: %s", log.id, error)
 
     async def flush(self, *, renew: bool = False) -> None:
-        """Copies everything that is not copied yet, once; each copy renews its log's lease, with ``renew`` also the others."""
+        """Copies everything that is not copied yet, once; each copy renews its log's lease.
+
+        With ``renew`` only what was not written lately: leases that would end, and copies that have failed.
+        """
         async with self._copying:
             batches = [
-                produced for produced in self._produced.values() if produced.is_behind or (renew and produced.is_old)
+                produced for produced in self._produced.values() if (produced.is_old if renew else produced.is_behind)
             ]
             if not batches:
                 return
@@ -378,8 +382,8 @@ class _Produced:
 
     @property
     def is_old(self) -> bool:
-        """Whether its lease should be renewed now."""
-        return time.monotonic() - self.written_at >= RENEW_AFTER_S
+        """Whether its lease should be renewed now, or its copy be tried again."""
+        return time.monotonic() - self.written_at >= (RETRY_AFTER_S if self.is_behind else RENEW_AFTER_S)
 
     @property
     def last_copied(self) -> int:
