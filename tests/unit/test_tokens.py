@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from refdesk.outside.tokens import cut, input_tokens, output_tokens
+from refdesk.outside.tokens import CHARACTERS_REMEMBERED_MAX, count_once, cut, input_tokens, output_tokens
 
 # Counted by SmolLM2's own tokenizer (49,152 entries), through llama.cpp's /tokenize.
 MEASURED = {
@@ -72,6 +72,21 @@ def test_a_text_counts_no_more_than_its_pieces(pieces: list[str]) -> None:
 def test_what_a_vocabulary_may_merge_counts_as_one(token: str) -> None:
     """Such tokens exist in o200k or in SmolLM2's vocabulary."""
     assert max(1, output_tokens(token)) == 1
+
+
+def test_what_was_counted_is_remembered_unless_it_is_long() -> None:
+    """The memory is bounded in texts and in their length: a long one is counted again each time."""
+    counted = []
+
+    def count(text: str) -> int:
+        counted.append(len(text))
+        return len(text)
+
+    short, long = "x" * CHARACTERS_REMEMBERED_MAX, "x" * (CHARACTERS_REMEMBERED_MAX + 1)
+    assert [count_once(text, count) for text in (short, short, long, long)] == [
+        len(t) for t in (short, short, long, long)
+    ]
+    assert counted == [len(short), len(long), len(long)]
 
 
 def test_counting_needs_no_network(monkeypatch: pytest.MonkeyPatch) -> None:

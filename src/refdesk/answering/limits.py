@@ -18,7 +18,7 @@ class AnswerLimits(msgspec.Struct, frozen=True, kw_only=True):
     def check_question(self, text: str) -> None:
         if not text.strip():
             raise InvalidRequest("The question is empty. Ask something.", field="question")
-        count = self.count_tokens(text)
+        count = tokens.count_once(text, self.count_tokens)
         if count > self.question_tokens_max:
             raise QuestionTooLong(
                 f"The question has about {count} tokens; the limit is {self.question_tokens_max} "

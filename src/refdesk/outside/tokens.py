@@ -12,10 +12,14 @@ Two estimates, each safe on the side where it is used:
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from math import ceil
 
 CountTokens = Callable[[str], int]
 """Tokens of a text as one model counts them, or never fewer."""
+
+TEXTS_REMEMBERED, CHARACTERS_REMEMBERED_MAX = 4096, 2000
+"""Whose tokens are not counted again, and how long such a text is at most. A few megabytes in all."""
 
 _PIECE = re.compile(
     r"(?P<word> ?[A-Z]?[a-z]+(?![A-Za-z0-9]))|(?P<code> ?[A-Za-z]+)|(?P<blank>\s+)|(?P<one>[!-~])|(?P<other>.)",
@@ -33,6 +37,16 @@ LETTERS_PER_TOKEN_ENGLISH = 4
 LETTERS_PER_TOKEN = 2
 CODE_LETTERS_PER_TOKEN = 1.25
 BLANKS_PER_TOKEN = 2
+
+
+def count_once(text: str, count: CountTokens) -> int:
+    """``count(text)``, for what is counted again and again: a question, the passages that answer many of them."""
+    return _remembered(text, count) if len(text) <= CHARACTERS_REMEMBERED_MAX else count(text)
+
+
+@lru_cache(maxsize=TEXTS_REMEMBERED)
+def _remembered(text: str, count: CountTokens) -> int:
+    return count(text)
 
 
 def input_tokens(text: str) -> int:
