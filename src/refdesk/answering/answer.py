@@ -82,7 +82,7 @@ class Assistant:
         self._cache = Cache(valkey, retention_s=retention_s)
         self._conversations = Conversations(valkey, retention_s=retention_s, open_log=self._journal.open)
         self._leaders = Leaders[AnswerRecord]()
-        self._writings: dict[str, tuple[Writing, asyncio.Task[None]]] = {}
+        self._writings: dict[str, Writing] = {}
 
     # asking
 
@@ -307,7 +307,7 @@ class Assistant:
         log.expect()
 
         async def on_end(writing: Writing) -> None:
-            self._writings.pop(log.id, None)  # so that nobody cancels what follows
+            self._writings.pop(log.id, None)  # so that nobody stops what follows
             workflow.end(error=writing.failure)
             if reservation is not None:
                 used = writing.usage.input_tokens + writing.usage.output_tokens
@@ -315,7 +315,7 @@ class Assistant:
             if job.fingerprint is not None and not log.reusable:
                 await self._cache.release(job.fingerprint, log.id)
 
-        writing = Writing(
+        self._writings[log.id] = Writing(
             log,
             job,
             journal=self._journal,
@@ -324,7 +324,6 @@ class Assistant:
             ticket=ticket,
             on_end=on_end,
         )
-        self._writings[log.id] = writing, asyncio.create_task(writing.run(), name=f"write {log.id}")
 
     def _take_over(self, log: AnswerLog, payload: bytes) -> None:
         """Goes on with the log of a process that died. Its budget was reserved there and returns by its lease."""
@@ -415,7 +414,7 @@ class Assistant:
 
     async def close(self) -> None:
         """Ends every answer that this process still writes, each with a terminal event that says to ask again."""
-        tasks = [task for _, task in self._writings.values()]
+        tasks = [writing.task for writing in self._writings.values()]
         for log_id in list(self._writings):
             self._cancel(log_id, as_error=ShuttingDown)
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -449,7 +448,7 @@ class Assistant:
         while True:
             await asyncio.sleep(WATCH_INTERVAL_S)
             now = asyncio.get_running_loop().time()
-            for log_id, (writing, _) in list(self._writings.items()):
+            for log_id, writing in list(self._writings.items()):
                 log = writing.log
                 alone = not log.readers and now - log.idle_since >= self._grace_s
                 if alone and not await self._journal.followed_elsewhere(log_id):
@@ -457,9 +456,7 @@ class Assistant:
 
     def _cancel(self, log_id: str, *, as_error: type[Unavailable] | None = None) -> None:
         if log_id in self._writings:
-            writing, task = self._writings[log_id]
-            writing.stop_as = as_error
-            task.cancel()
+            self._writings[log_id].stop(as_error=as_error)
 
     # small things
 

@@ -47,7 +47,10 @@ class ShuttingDown(Unavailable):
 
 
 class Writing:
-    """One log being written. ``on_end`` is awaited after the ending is appended, whatever it is; nobody cancels that."""
+    """One log being written, by a task of its own. ``on_end`` is awaited after the ending is appended, whatever it is.
+
+    Whoever keeps it lets go of it there: nobody stops what comes after.
+    """
 
     def __init__(
         self,
@@ -65,8 +68,6 @@ class Writing:
         self.usage = Usage()
         self.failure: RefdeskError | None = None
         """Why the log ended with an error, if it did."""
-        self.stop_as: type[RefdeskError] | None = None
-        """When set before cancelling: end with this error instead of ``cancelled``."""
         self._journal = journal
         self._writer = writer
         self._fallback = fallback
@@ -80,9 +81,21 @@ class Writing:
         self._queue_s = 0.0
         self._first_token_s: float | None = None
         self._degraded = False
+        self._stop_as: type[RefdeskError] | None = None
+        self._has_begun = self._is_stopped = False
+        self.task = asyncio.create_task(self._run(), name=f"write {log.id}")
 
-    async def run(self) -> None:
+    def stop(self, *, as_error: type[RefdeskError] | None = None) -> None:
+        """Ends it at once, with this error or as ``cancelled``."""
+        self._stop_as, self._is_stopped = as_error, True
+        if self._has_begun:  # before its first step, a task that is cancelled ends without a word
+            self.task.cancel()
+
+    async def _run(self) -> None:
+        self._has_begun = True
         try:
+            if self._is_stopped:
+                raise asyncio.CancelledError
             if not self.log.entries:
                 self._append(Sources(self.job.assignment.sources))
             await self._wait_for_turn()
@@ -190,8 +203,8 @@ class Writing:
 
     def _cut_off(self) -> None:
         """Stopped from outside: by its askers, by the shutdown, or because another process has taken over."""
-        if self.stop_as is not None:
-            self._fail(self.stop_as())
+        if self._stop_as is not None:
+            self._fail(self._stop_as())
             return
         self._count_unfinished()
         telemetry.stream_aborts.labels("cancelled").inc()
