@@ -8,7 +8,7 @@ import asyncio
 import itertools
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from refdesk.app.embedded.stack import StackUrls
 from refdesk.app.settings import Settings
 from refdesk.contracts.errors import ModelFailed
 from refdesk.outside.http_client import open_http_client
-from refdesk.outside.llm import Clocks, Llm, LlmTimeout, Message
+from refdesk.outside.llm import Clocks, Llm, LlmTimeout, Message, Told
 
 QUESTION = "How many days of paid leave do employees have?"
 OUTCOME_S = 15.0
@@ -343,16 +343,19 @@ async def llm() -> AsyncIterator[ScriptedLlm]:
 
 async def timed(url: str, clocks: Clocks = QUICK) -> tuple[float, Exception | None, str]:
     """Seconds until the call ended, its error, its text."""
-    started, text, error = time.monotonic(), "", None
+    started, said, error = time.monotonic(), list[str](), None
+
+    def take(texts: Sequence[str]) -> bool:
+        said.extend(texts)
+        return True
+
     async with open_http_client(url) as client:
+        llm = Llm(client, model="m", clocks=clocks)
         try:
-            async for piece in Llm(client, model="m", clocks=clocks).stream(
-                [Message("user", "Q?")], output_tokens_max=50
-            ):
-                text += "".join(piece.texts)
+            await llm.stream([Message("user", "Q?")], output_tokens_max=50, take=take, told=Told())
         except ModelFailed as failure:
             error = failure
-    return time.monotonic() - started, error, text
+    return time.monotonic() - started, error, "".join(said)
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,7 @@ from hypothesis import strategies as st
 from refdesk.answering.grounding import (
     Grounding,
     SentenceSplitter,
-    citations,
-    content_words,
-    numbers,
+    Words,
     split_sentences,
     without_citations,
 )
@@ -87,19 +85,19 @@ def test_a_sentence_is_given_as_soon_as_the_next_one_begins() -> None:
 
 def test_citations_are_read_in_order_and_once() -> None:
     """Single, listed and repeated ones; a number in brackets of four digits is a year."""
-    assert citations("A [2] b [1, 3]. [2] in [2024]") == (2, 1, 3)
+    assert Words.of("A [2] b [1, 3]. [2] in [2024]").citations == (2, 1, 3)
 
 
 def test_citations_are_no_numbers_of_the_sentence() -> None:
     """The figures that must stand in the passage are the sentence's own."""
-    assert numbers("Costs 1,200.50 euros [3].") == {"1200.50"}
+    assert Words.of("Costs 1,200.50 euros [3].").numbers == {"1200.50"}
     assert without_citations("Costs 7 euros [3] .") == "Costs 7 euros."
 
 
 def test_words_match_across_their_endings() -> None:
     """Renewed and renewing share a stem; stop words carry nothing."""
-    assert content_words("the renewing") & content_words("were renewed")
-    assert not content_words("which of these are those")
+    assert Words.of("the renewing").content & Words.of("were renewed").content
+    assert not Words.of("which of these are those").content
 
 
 @pytest.mark.parametrize(

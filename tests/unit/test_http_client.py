@@ -67,12 +67,20 @@ async def post(client: HttpClient, body: bytes = b"{}") -> Reply:
     return await client.post("/ask", body, headers={"Accept": "*/*"}, connect_s=5)
 
 
-async def whole(reply: Reply) -> bytes:
-    body = b""
+async def whole(reply: Reply, *, handed: bool = False) -> bytes:
+    """Read, or handed over as it comes."""
+    body = bytearray()
+
+    def take(piece: bytes) -> bool:
+        body.extend(piece)
+        return True
+
     with closing(reply):
+        if handed:
+            await reply.each(take)
         while piece := await reply.read():
             body += piece
-    return body
+    return bytes(body)
 
 
 async def test_each_piece_is_there_before_the_next_is_sent() -> None:
@@ -94,6 +102,7 @@ async def test_each_piece_is_there_before_the_next_is_sent() -> None:
         assert reply.complete
 
 
+@pytest.mark.parametrize("handed", [False, True], ids=["read", "handed"])
 @pytest.mark.parametrize(
     "sent",
     [
@@ -105,7 +114,7 @@ async def test_each_piece_is_there_before_the_next_is_sent() -> None:
     ],
     ids=["chunked", "length", "open-end", "http-1.0", "early-hints"],
 )
-async def test_a_body_is_read_to_its_end(sent: bytes) -> None:
+async def test_a_body_is_read_to_its_end(sent: bytes, handed: bool) -> None:
     """However its end is told, even byte by byte."""
 
     async def answer(caller: Caller) -> None:
@@ -115,7 +124,7 @@ async def test_a_body_is_read_to_its_end(sent: bytes) -> None:
             await caller.writer.drain()
 
     async with server(answer) as (client, _):
-        assert await whole(await post(client)) == b"abcde"
+        assert await whole(await post(client), handed=handed) == b"abcde"
 
 
 @given(st.lists(st.binary(min_size=1, max_size=40), max_size=8), st.integers(1, 50))
@@ -211,7 +220,44 @@ async def test_a_reply_that_breaks_off_is_an_error(sent: bytes) -> None:
             await whole(await post(client))
 
 
-async def test_a_reader_who_does_not_read_makes_the_server_wait() -> None:
+async def test_what_comes_is_handed_over_at_once_until_it_is_enough() -> None:
+    """Within the call that brings it; then the rest is nobody's."""
+    reply, taken = Reply(Connection({}, loop=asyncio.get_running_loop())), list[bytes]()
+
+    def take(piece: bytes) -> bool:
+        taken.append(piece)
+        return len(taken) < 2
+
+    reply.feed(CHUNKED + b"1\r\na\r\n")
+    reading = asyncio.create_task(reply.each(take))
+    await asyncio.wait([reading], timeout=0.001)
+    assert taken == [b"a"]
+    reply.feed(b"1\r\nb\r\n1\r\nc\r\n")
+    assert taken == [b"a", b"bc"]
+    reply.feed(b"1\r\nd\r\n")
+    await asyncio.wait_for(reading, 5)
+    assert taken == [b"a", b"bc"]
+
+
+async def test_what_breaks_while_it_is_handed_over_is_raised_where_it_is_waited_for() -> None:
+    """And nothing is handed over after it."""
+    reply, taken = Reply(Connection({}, loop=asyncio.get_running_loop())), list[bytes]()
+
+    def take(piece: bytes) -> bool:
+        taken.append(piece)
+        raise ValueError(piece)
+
+    reading = asyncio.create_task(reply.each(take))
+    await asyncio.wait([reading], timeout=0.001)
+    for piece in (CHUNKED + b"1\r\na\r\n", b"1\r\nb\r\n", b"0\r\n\r\n"):
+        reply.feed(piece)
+    with pytest.raises(ValueError, match="a"):
+        await reading
+    assert taken == [b"a"]
+
+
+@pytest.mark.parametrize("handed", [False, True], ids=["read", "handed"])
+async def test_a_reader_who_does_not_read_makes_the_server_wait(handed: bool) -> None:
     """Little is kept in memory, and nothing is lost."""
     size = 64 * READ_AHEAD_BYTES_MAX
 
@@ -226,7 +272,7 @@ async def test_a_reader_who_does_not_read_makes_the_server_wait() -> None:
         for _ in range(200):  # time enough to have read it all
             assert await whole(await post(client, b"[]")) == b"ok"
         assert callers[0].writer.transport.get_write_buffer_size() > size // 2
-        assert await whole(reply) == bytes(size)
+        assert await whole(reply, handed=handed) == bytes(size)
 
 
 async def test_the_certificate_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:

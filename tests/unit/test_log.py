@@ -20,6 +20,7 @@ from refdesk.contracts.answers import (
     Usage,
 )
 from refdesk.contracts.errors import AnswerRewritten, ModelFailed, problem
+from refdesk.outside.sse import Wait
 
 
 def done(finish_reason: FinishReason = "stop", *, degraded: bool = False) -> Done:
@@ -43,7 +44,9 @@ def log_of(*texts: str, ending: Done | Failed | None = None) -> AnswerLog:
 
 
 async def read_all(log: AnswerLog, *, after: int = 0, wait: bool = True) -> list[Entry]:
-    return [entry async for batch in log.read("a", after=after, wait=wait) for entry in batch]
+    read: list[Entry] = []
+    await log.read("a", read.extend, after=after, wait=wait)
+    return read
 
 
 @pytest.mark.parametrize(
@@ -142,10 +145,78 @@ async def test_readers_get_what_is_appended_while_they_wait() -> None:
         assert await reading == log.entries
 
 
+async def test_a_reader_who_keeps_up_is_told_within_the_append() -> None:
+    """No task has to wake for a word."""
+    log, read = log_of("a"), list[Entry]()
+    reading = asyncio.create_task(log.read("a", read.extend))
+    await asyncio.wait([reading], timeout=0.001)
+    log.append(Delta("b"))
+    assert read == log.entries
+    log.append(done())
+    assert read == log.entries
+    await asyncio.wait_for(reading, 5)
+
+
+async def test_a_reader_who_does_not_keep_up_is_waited_for() -> None:
+    """What comes meanwhile is theirs when they are ready, all of it, in order."""
+    log, read, ready = log_of("a"), list[Entry](), asyncio.Event()
+
+    async def until_ready() -> None:
+        await ready.wait()
+
+    def take(batch: list[Entry]) -> Wait:
+        read.extend(batch)
+        return until_ready
+
+    reading = asyncio.create_task(log.read("a", take))
+    await asyncio.wait([reading], timeout=0.001)
+    for event in (Delta("b"), Delta("c"), done()):
+        log.append(event)
+        await asyncio.wait([reading], timeout=0.001)
+    assert read == log.entries[:1]
+    ready.set()
+    await asyncio.wait_for(reading, 5)
+    assert read == log.entries
+
+
+async def test_what_comes_as_a_reader_is_woken_is_not_missed() -> None:
+    """Between the call that wakes them and their turn."""
+    log, read = log_of("a"), list[Entry]()
+    reading = asyncio.create_task(log.read("b", read.extend))
+    await asyncio.wait([reading], timeout=0.001)
+    log.stop("a")  # everybody looks whether it is theirs
+    for event in (Delta("b"), Delta("c")):
+        log.append(event)
+    await asyncio.wait([reading], timeout=0.001)
+    assert read == log.entries
+    log.append(done())
+    await asyncio.wait_for(reading, 5)
+    assert read == log.entries
+
+
+async def test_a_reader_who_breaks_breaks_nobody_else() -> None:
+    """Neither the writer nor the other readers."""
+    log, read = log_of("a"), list[Entry]()
+
+    def take(batch: list[Entry]) -> None:
+        if len(log.entries) > 1:
+            raise ValueError(batch)
+
+    broken, whole = (asyncio.create_task(log.read("a", each)) for each in (take, read.extend))
+    await asyncio.wait([broken, whole], timeout=0.001)
+    log.append(Delta("b"))
+    log.append(done())
+    await asyncio.wait_for(whole, 5)
+    assert read == log.entries
+    with pytest.raises(ValueError):
+        await broken
+
+
 async def test_what_is_read_at_a_time_is_bounded() -> None:
     """In entries and in bytes, and still whole: a slow reader must not hold a copy of a long answer."""
     texts = ["x" * 3_000_000, *("y" * 30_000 for _ in range(50)), *("z" for _ in range(1000))]
-    batches = [batch async for batch in log_of(*texts, ending=done()).read("answer")]
+    batches: list[list[Entry]] = []
+    await log_of(*texts, ending=done()).read("answer", batches.append)
     for batch in batches:
         assert len(batch) <= BATCH_MAX
         assert len(batch) == 1 or sum(len(entry.data) for entry in batch) <= BATCH_BYTES_MAX

@@ -7,16 +7,18 @@ from typing import Any
 
 import pytest
 
-from refdesk.outside.sse import EventStream, message
+from refdesk.outside.sse import EventStream, Offer, body_of, message, settled
 
 
 class Line:
-    """The server's side of one response: what was sent; ``leave`` disconnects the reader, ``slow`` stops them reading."""
+    """The server's side of one response: what was sent. ``leave`` disconnects the reader, ``slow`` stops them reading."""
 
     def __init__(self) -> None:
         self.sent: list[dict[str, Any]] = []
         self.leave = asyncio.Event()
         self.slow = False
+        self.full: asyncio.Event | None = None
+        """They take nothing until it is set."""
 
     async def receive(self) -> dict[str, Any]:
         await self.leave.wait()
@@ -25,6 +27,8 @@ class Line:
     async def send(self, event: Any) -> None:
         if self.slow:
             await asyncio.Event().wait()
+        if self.full is not None:
+            await self.full.wait()
         self.sent.append(event)
 
     @property
@@ -33,15 +37,17 @@ class Line:
 
 
 class Body:
-    """An endless body after its pieces, which knows whether it was closed."""
+    """An endless body after its pieces, which knows whether it was left."""
 
     def __init__(self, *pieces: bytes, ends: bool = False) -> None:
         self.pieces, self.ends, self.closed = pieces, ends, False
+        self.offer: Offer | None = None
 
-    async def __call__(self) -> AsyncGenerator[bytes, None]:
+    async def __call__(self, offer: Offer) -> None:
+        self.offer = offer
         try:
             for piece in self.pieces:
-                yield piece
+                await settled(offer(piece))
             if not self.ends:
                 await asyncio.Event().wait()
         finally:
@@ -64,7 +70,7 @@ def test_a_message_is_one_frame() -> None:
 async def test_a_body_that_ends_ends_the_response() -> None:
     """Headers that no proxy buffers, the pieces as they were, the end."""
     line, body = Line(), Body(b"a", b"b", ends=True)
-    await EventStream(body())({}, line.receive, line.send)
+    await EventStream(body)({}, line.receive, line.send)
     headers = dict(line.sent[0]["headers"])
     assert headers[b"content-type"].startswith(b"text/event-stream")
     assert headers[b"cache-control"] == b"no-cache, no-transform"
@@ -77,7 +83,7 @@ async def test_a_body_that_ends_ends_the_response() -> None:
 async def test_a_reader_who_leaves_closes_the_body() -> None:
     """At once."""
     line, body = Line(), Body(b"a")
-    serving = asyncio.create_task(EventStream(body())({}, line.receive, line.send))
+    serving = asyncio.create_task(EventStream(body)({}, line.receive, line.send))
     await until(lambda: line.body == b"a")
     line.leave.set()
     await asyncio.wait_for(serving, 5)
@@ -87,7 +93,7 @@ async def test_a_reader_who_leaves_closes_the_body() -> None:
 async def test_a_reader_who_does_not_read_is_cut() -> None:
     """After the time for one write, not buffered for."""
     line, body = Line(), Body(b"a", b"b")
-    stream = EventStream(body(), heartbeat_s=0.01, send_timeout_s=0.01)
+    stream = EventStream(body, heartbeat_s=0.01, send_timeout_s=0.01)
     serving = asyncio.create_task(stream({}, line.receive, line.send))
     await until(lambda: line.body.startswith(b"ab"))
     line.slow = True
@@ -98,7 +104,7 @@ async def test_a_reader_who_does_not_read_is_cut() -> None:
 async def test_silence_is_filled_with_heartbeats() -> None:
     """Comments, which no client takes for an event; they stop with the body."""
     line, body = Line(), Body(b"a")
-    serving = asyncio.create_task(EventStream(body(), heartbeat_s=0.01)({}, line.receive, line.send))
+    serving = asyncio.create_task(EventStream(body, heartbeat_s=0.01)({}, line.receive, line.send))
     await until(lambda: line.body.count(b": still here\n\n") >= 2)
     line.leave.set()
     await asyncio.wait_for(serving, 5)
@@ -107,13 +113,13 @@ async def test_silence_is_filled_with_heartbeats() -> None:
 async def test_a_broken_body_is_not_a_finished_one() -> None:
     """The failure reaches the server, which closes the connection without the end of the body."""
 
-    async def broken() -> AsyncGenerator[bytes, None]:
-        yield b"a"
+    async def broken(offer: Offer) -> None:
+        offer(b"a")
         raise ValueError("broken")
 
     line = Line()
     with pytest.raises(ExceptionGroup):
-        await EventStream(broken())({}, line.receive, line.send)
+        await EventStream(broken)({}, line.receive, line.send)
     assert line.body == b"a"
     assert line.sent[-1]["more_body"]
 
@@ -122,7 +128,45 @@ async def test_nothing_is_left_running() -> None:
     """Whichever way a stream ends."""
     before = asyncio.all_tasks()
     line = Line()
-    await EventStream(Body(b"a", ends=True)())({}, line.receive, line.send)
+    await EventStream(Body(b"a", ends=True))({}, line.receive, line.send)
     line.leave.set()
-    await EventStream(Body(b"a")())({}, line.receive, line.send)
+    await EventStream(Body(b"a"))({}, line.receive, line.send)
     assert asyncio.all_tasks() == before
+
+
+async def test_what_is_offered_is_sent_within_the_call() -> None:
+    """No task has to wake for it; a reader who does not keep up is waited for, and gets the rest then."""
+    line, body, taken = Line(), Body(b"a"), asyncio.Event()
+    serving = asyncio.create_task(EventStream(body)({}, line.receive, line.send))
+    await until(lambda: line.body == b"a")
+    assert body.offer is not None
+    assert body.offer(b"b") is None
+    assert line.body == b"ab"
+    line.full = taken
+    waiting = asyncio.create_task(settled(body.offer(b"c")))
+    await asyncio.wait([waiting], timeout=0.001)
+    assert (line.body, waiting.done()) == (b"ab", False)
+    taken.set()
+    await asyncio.wait_for(waiting, 5)
+    assert line.body == b"abc"
+    line.leave.set()
+    await asyncio.wait_for(serving, 5)
+
+
+async def test_the_pieces_of_a_generator_are_a_body() -> None:
+    """Which is closed when the reader leaves."""
+    closed = asyncio.Event()
+
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        try:
+            yield b"a"
+            await asyncio.Event().wait()
+        finally:
+            closed.set()
+
+    line = Line()
+    serving = asyncio.create_task(EventStream(body_of(pieces()))({}, line.receive, line.send))
+    await until(lambda: line.body == b"a")
+    line.leave.set()
+    await asyncio.wait_for(serving, 5)
+    assert closed.is_set()

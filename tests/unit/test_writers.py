@@ -1,8 +1,9 @@
 """Writing with a model: the output limit, retries before the first word, and honest endings."""
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+import asyncio
+from collections.abc import Sequence
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,35 +11,66 @@ from hypothesis import strategies as st
 from refdesk.answering import writers
 from refdesk.answering.circuit import Circuit
 from refdesk.answering.writers import Assignment, Generating, Meter, Models, Verdict
+from refdesk.answering.writing import Diverged
 from refdesk.contracts.answers import Source, Usage
 from refdesk.contracts.errors import ModelFailed
-from refdesk.outside.llm import LlmFiltered, LlmRefused, LlmTimeout, Message, Piece
+from refdesk.outside.llm import LlmFiltered, LlmRefused, LlmTimeout, Message, Take, Told
 from refdesk.outside.tokens import output_tokens
 
 SOURCE = Source(n=1, document_id="d", version=1, title="Leave", passage="Thirty days.", ordinal=0, stale=False)
 
 
+class Piece(msgspec.Struct):
+    """What a model says in one go, and what it tells beside that."""
+
+    texts: tuple[str, ...] = ()
+    finish_reason: str | None = None
+    usage: Usage | None = None
+
+
 class Puppet:
-    """An LLM that says what it is told; an exception in a script is raised."""
+    """An LLM that says what it is told; an exception in a script is raised, None is a pause without an end."""
 
     model = "puppet"
     server = ("puppet", 80)
 
-    def __init__(self, *scripts: Sequence[Piece | Exception]) -> None:
+    def __init__(self, *scripts: Sequence[Piece | Exception | None]) -> None:
         self.scripts = list(scripts)
         self.calls: list[Sequence[Message]] = []
         self.open = 0
 
-    async def stream(self, messages: Sequence[Message], *, output_tokens_max: int) -> AsyncGenerator[Piece, None]:
+    async def stream(self, messages: Sequence[Message], *, output_tokens_max: int, take: Take, told: Told) -> None:
         self.calls.append(messages)
         self.open += 1
         try:
             for piece in self.scripts.pop(0):
                 if isinstance(piece, Exception):
                     raise piece
-                yield piece
+                if piece is None:
+                    await asyncio.Event().wait()
+                    continue
+                told.finish_reason, told.usage = piece.finish_reason, piece.usage
+                if piece.texts and not take(piece.texts):
+                    return
         finally:
             self.open -= 1
+
+
+class Page:
+    """What has been written, and whether anything has."""
+
+    def __init__(self) -> None:
+        self.usage = Usage()
+        self.text = ""
+        self.has_words = asyncio.Event()
+
+    @property
+    def begun(self) -> bool:
+        return self.has_words.is_set()
+
+    def say(self, text: str) -> None:
+        self.text += text
+        self.has_words.set()
 
 
 def said(*texts: str) -> Piece:
@@ -64,12 +96,9 @@ class Once:
         self.model, self.passages_read = model.model, model.passages_read
         self._generating = model
 
-    async def write(self, task: Assignment) -> AsyncGenerator[writers.Piece, None]:
+    async def write(self, task: Assignment, page: writers.Page) -> Verdict:
         with self._generating.chat(task) as chat:
-            attempt = self._generating.attempt(task, chat)
-            async with aclosing(attempt):
-                async for piece in attempt:
-                    yield piece
+            return await self._generating.attempt(task, page, chat)
 
 
 def once(puppet: Puppet, *, context_tokens_max: int = 1000) -> Once:
@@ -77,10 +106,9 @@ def once(puppet: Puppet, *, context_tokens_max: int = 1000) -> Once:
 
 
 async def written(writer: writers.Writer, task: Assignment) -> tuple[str, Verdict]:
-    pieces = [piece async for piece in writer.write(task)]
-    verdict = pieces[-1]
-    assert isinstance(verdict, Verdict)
-    return "".join(piece for piece in pieces if isinstance(piece, str)), verdict
+    page = Page()
+    verdict = await writer.write(task, page)
+    return page.text, verdict
 
 
 @given(
@@ -129,11 +157,11 @@ async def test_the_models_own_count_is_the_usage() -> None:
 
 async def test_the_cost_of_the_prompt_is_known_before_the_first_word() -> None:
     """A call that is stopped has been paid for all the same."""
-    writing = once(Puppet([said("Thirty"), finished()])).write(assignment())
-    async with aclosing(writing):
-        first = await anext(writing)
-    assert isinstance(first, Usage)
-    assert first.input_tokens > 0
+    page = Page()
+    with pytest.raises(ModelFailed):
+        await once(Puppet([ModelFailed()])).write(assignment(), page)
+    assert page.usage.input_tokens > 0
+    assert not page.begun
 
 
 @pytest.mark.parametrize(
@@ -214,10 +242,10 @@ async def test_a_refused_request_is_tried_nowhere_else() -> None:
 async def test_nothing_is_tried_again_after_the_first_word() -> None:
     """Readers would see a splice."""
     first, second = Puppet([said("Thirty"), ModelFailed()], GOOD), Puppet(GOOD)
-    seen = []
+    page = Page()
     with pytest.raises(ModelFailed):
-        seen = [piece async for piece in models(first, second).write(assignment())]
-    assert (len(first.calls), len(second.calls), seen) == (1, 0, [])
+        await models(first, second).write(assignment(), page)
+    assert (len(first.calls), len(second.calls), page.text) == (1, 0, "Thirty")
 
 
 async def test_a_model_that_keeps_failing_is_left_alone() -> None:
@@ -229,12 +257,28 @@ async def test_a_model_that_keeps_failing_is_left_alone() -> None:
     assert (len(first.calls), len(second.calls)) == (5, 10)
 
 
-async def test_closing_the_writer_closes_the_call() -> None:
+async def test_what_the_page_refuses_is_not_the_models_failure() -> None:
+    """As when a taken-over answer would go on otherwise: the call ends, nothing is tried again, the circuit stays closed."""
+
+    class Torn(Page):
+        def say(self, text: str) -> None:
+            super().say(text)
+            raise Diverged
+
+    puppet = Puppet(*[[said("Thirty"), finished()]] * 6)
+    both = models(puppet)
+    for _ in range(6):
+        with pytest.raises(Diverged):
+            await both.write(assignment(), Torn())
+    assert (len(puppet.calls), puppet.open) == (6, 0)
+
+
+async def test_cancelling_the_writer_closes_the_call() -> None:
     """At once, wherever it is."""
-    puppet = Puppet([said(" a"), said(" b"), finished()])
-    writing = models(puppet).write(assignment())
-    async with aclosing(writing):
-        while not isinstance(await anext(writing), str):
-            pass
-        assert puppet.open == 1
-    assert puppet.open == 0
+    puppet, page = Puppet([said(" a"), None, finished()]), Page()
+    writing = asyncio.create_task(models(puppet).write(assignment(), page))
+    await asyncio.wait_for(page.has_words.wait(), 5)
+    assert puppet.open == 1
+    writing.cancel()
+    await asyncio.wait([writing])
+    assert (puppet.open, page.text) == (0, " a")

@@ -1,5 +1,6 @@
 """One log being written: whatever stops it, it ends with a word, and its place and its budget come back."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -9,13 +10,15 @@ from redis.asyncio import ConnectionPool
 from refdesk.answering.admission import Admission, AdmissionLimits
 from refdesk.answering.extractive import Extractor
 from refdesk.answering.journal import Journal
-from refdesk.answering.log import AnswerLog
-from refdesk.answering.writers import Assignment, Quoting
+from refdesk.answering.log import AnswerLog, Entry
+from refdesk.answering.writers import Assignment, Page, Quoting, Verdict, Writer
 from refdesk.answering.writing import Job, ShuttingDown, Writing
-from refdesk.contracts.answers import Done, Failed
+from refdesk.contracts.answers import Delta, Done, Failed, Sentence, Sources
 from refdesk.contracts.errors import RefdeskError
 from refdesk.outside.embedding import Vectors
 from refdesk.outside.valkey import Valkey
+
+LIMITS = AdmissionLimits(concurrent_max=1, waiting_max=1, waiting_per_principal_max=1)
 
 JOB = Job(
     assignment=Assignment(question="How many days?", sources=(), output_tokens_max=100),
@@ -44,6 +47,34 @@ class Settled:
         self.writings.append(writing)
 
 
+class Waiting:
+    """A writer who leaves it to the test to say something."""
+
+    model = "waiting"
+    passages_read = 1
+
+    def __init__(self) -> None:
+        self.page: Page | None = None
+
+    async def write(self, assignment: Assignment, page: Page) -> Verdict:
+        self.page = page
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+def begun(writer: Writer, *, door: Admission | None = None) -> tuple[Writing, Settled]:
+    """A writing of this writer's, and what will have been done at its end."""
+    journal = Journal(  # which copies nothing here
+        Valkey(ConnectionPool.from_url("redis://127.0.0.1:1"), name="test"), retention_s=60, take_over=lambda *_: None
+    )
+    door = door or Admission(LIMITS)
+    settled = Settled()
+    ticket = door.enter("ann")
+    return Writing(
+        AnswerLog("log"), JOB, journal=journal, writer=writer, fallback=writer, ticket=ticket, on_end=settled
+    ), settled
+
+
 @pytest.mark.parametrize(
     ("as_error", "names"),
     [(None, [Done.name]), (ShuttingDown, [Failed.name])],
@@ -53,16 +84,42 @@ async def test_what_is_stopped_before_it_has_begun_ends_with_a_word(
     as_error: type[RefdeskError] | None, names: list[str]
 ) -> None:
     """A task that is cancelled before its first step would end without one, and keep its place for ever."""
-    journal = Journal(  # which copies nothing here
-        Valkey(ConnectionPool.from_url("redis://127.0.0.1:1"), name="test"), retention_s=60, take_over=lambda *_: None
-    )
-    door = Admission(AdmissionLimits(concurrent_max=1, waiting_max=1, waiting_per_principal_max=1))
-    quoting, settled, log = Quoting(Extractor(never)), Settled(), AnswerLog("log")
-    writing = Writing(
-        log, JOB, journal=journal, writer=quoting, fallback=quoting, ticket=door.enter("ann"), on_end=settled
-    )
+    door = Admission(LIMITS)
+    writing, settled = begun(Quoting(Extractor(never)), door=door)
     writing.stop(as_error=as_error)
     await writing.task
-    assert [entry.name for entry in log.entries] == names
+    assert [entry.name for entry in writing.log.entries] == names
     assert settled.writings == [writing]
     assert door.enter("ben").admitted
+
+
+async def test_a_sentence_leaves_with_the_words_that_end_it() -> None:
+    """One write to each reader for what came in one read."""
+    writer = Waiting()
+    writing, _ = begun(writer)
+    batches: list[list[str]] = []
+
+    def take(batch: list[Entry]) -> None:
+        batches.append([entry.name for entry in batch])
+
+    reading = asyncio.create_task(writing.log.read("a", take))
+    await asyncio.wait([reading], timeout=0.001)
+    assert writer.page is not None
+    writer.page.say("Thirty days. They")
+    assert batches == [[Sources.name], [Delta.name, Sentence.name]]
+    writing.stop()
+    await asyncio.wait_for(reading, 5)
+    assert batches[2:] == [[Sentence.name, Done.name]]
+
+
+async def test_what_comes_after_a_stop_is_not_said() -> None:
+    """Bytes may come in between the stop and the end of the task."""
+    writer = Waiting()
+    writing, _ = begun(writer)
+    await asyncio.wait([writing.task], timeout=0.001)
+    assert writer.page is not None
+    writer.page.say("Thirty days.")
+    writing.stop()
+    writer.page.say(" They expire.")
+    await writing.task
+    assert writing.log.text() == "Thirty days."

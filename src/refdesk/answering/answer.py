@@ -10,8 +10,8 @@ transport (SSE, WebSocket, JSON, the command line) is an encoding of the two.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import msgspec
 
@@ -22,7 +22,7 @@ from refdesk.answering.cache import Cache, Exact, Flight
 from refdesk.answering.conversations import Conversations, as_messages
 from refdesk.answering.journal import Journal
 from refdesk.answering.limits import AnswerLimits
-from refdesk.answering.log import AnswerLog, AnswerRecord, Entry, has_expired, new_id
+from refdesk.answering.log import AnswerLog, AnswerRecord, Take, has_expired, new_id
 from refdesk.answering.retrieval import Evidence, Retrieval, Sought
 from refdesk.answering.sharing import Leaders
 from refdesk.answering.similar import SimilarQuestions
@@ -359,25 +359,20 @@ class Assistant:
         log.position_after(after)
         return record
 
-    async def read(
-        self, record: AnswerRecord, *, after: int = 0, wait: bool = True
-    ) -> AsyncGenerator[list[Entry], None]:
-        """The answer's entries numbered above ``after``: the asker's own first event, then the log's, as they come.
+    async def read(self, record: AnswerRecord, take: Take, *, after: int = 0, wait: bool = True) -> None:
+        """Gives ``take`` the answer's entries numbered above ``after`` as they come: the asker's own first event, then the log's.
 
         With ``wait`` False it ends with what is there now. Raises Expired, or AnswerRewritten when event ``after`` was lost.
         """
         with self._expected(record.log_id):
-            if after < 1:
-                yield [record.entry()]
+            if after < 1 and (pending := take([record.entry()])) is not None:
+                await pending()
             log = await self._open(record.log_id)
             if log is None:
                 raise Expired
-        reading = log.read(record.answer_id, after=after, wait=wait)
         follows = record.accepted.cache == "coalesced"
         with telemetry.singleflight_waiters.track_inprogress() if follows else nullcontext():
-            async with aclosing(reading):
-                async for batch in reading:
-                    yield batch
+            await log.read(record.answer_id, take, after=after, wait=wait)
 
     @contextmanager
     def _expected(self, log_id: str) -> Iterator[None]:

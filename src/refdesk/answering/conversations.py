@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
-from refdesk.answering.grounding import content_words, without_citations
+from refdesk.answering.grounding import Words, without_citations
 from refdesk.answering.log import AnswerLog
 from refdesk.contracts.access import Principal
 from refdesk.outside.llm import Message
@@ -94,7 +94,7 @@ def standalone(question: str, turns: Sequence[Turn]) -> str:
 
 
 def _leans_back(question: str) -> bool:
-    return len(content_words(question)) <= SHORT_QUESTION_WORDS or _LEANS_BACK.match(question) is not None
+    return len(Words.of(question).content) <= SHORT_QUESTION_WORDS or _LEANS_BACK.match(question) is not None
 
 
 def as_messages(turns: Sequence[Turn]) -> tuple[Message, ...]:

@@ -17,7 +17,7 @@ from math import log
 
 import msgspec
 
-from refdesk.answering.grounding import content_words, numbers, split_sentences
+from refdesk.answering.grounding import Words, split_sentences
 from refdesk.contracts.answers import Source
 from refdesk.index.chunks import HEADING_SEPARATOR, place
 from refdesk.outside.embedding import Embed
@@ -108,7 +108,7 @@ def _is_listed(line: str) -> bool:
 
 def _rows(source: Source, lines: list[str], *, lead: str) -> Iterator[Candidate]:
     """Items lean on the line that introduces them; rows also on the first of them when it says what the columns are."""
-    has_header = len(lines) > 1 and not _ITEM.match(lines[0]) and not numbers(lines[0])
+    has_header = len(lines) > 1 and not _ITEM.match(lines[0]) and not Words.of(lines[0]).numbers
     header = lines[0] if has_header else ""
     for line in lines[has_header:]:
         yield from _candidate(source, line, lead if _ITEM.match(line) else f"{lead}\n{header}".strip())
@@ -116,7 +116,7 @@ def _rows(source: Source, lines: list[str], *, lead: str) -> Iterator[Candidate]
 
 def _candidate(source: Source, text: str, context: str = "") -> Iterator[Candidate]:
     """A single word, be it numbered, is a heading that the parser did not tell from text: it answers nothing."""
-    if len(content_words(_ITEM.sub("", text, count=1))) > 1:
+    if len(Words.of(_ITEM.sub("", text, count=1)).content) > 1:
         yield Candidate(source, text, context)
 
 
@@ -126,9 +126,9 @@ def _plain(line: str) -> str:
 
 def _word_shares(question: str, candidates: Sequence[Candidate]) -> list[tuple[Candidate, float]]:
     """The most promising candidates, each with its share of the question's words: 0 to 1, rare words weighing more."""
-    asked = content_words(question)
-    own = [content_words(candidate.text) & asked for candidate in candidates]
-    around = [content_words(candidate.surroundings()) & asked for candidate in candidates]
+    asked = Words.of(question).content
+    own = [Words.of(candidate.text).content & asked for candidate in candidates]
+    around = [Words.of(candidate.surroundings()).content & asked for candidate in candidates]
     whole = [mine | theirs for mine, theirs in zip(own, around, strict=True)]
     weights = {word: log(1 + len(candidates) / (0.5 + sum(word in words for words in whole))) for word in asked}
     total = sum(weights.values()) or 1.0

@@ -29,8 +29,10 @@ _ABBREVIATION = re.compile(
     r"(?:^|[\s(])(?:e\.g|i\.e|etc|cf|vs|approx|incl|no|nos|fig|dr|mr|mrs|ms|prof|st|inc|ltd|co|dept|ext|p|pp|[a-z])\.$",
     re.IGNORECASE,
 )
-_NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
-_WORD = re.compile(r"[^\W\d_]{3,}")
+ABBREVIATION_LENGTH_MAX = len(" approx.")
+"""The longest of them with what stands before it."""
+_WORDS = re.compile(_CITATION.pattern + r"|(\d+(?:[.,:]\d+)*)|([^\W\d_]{3,})")
+"""A citation, a number or a word."""
 _LIST_MARKER = re.compile(r"\s*(?:\d{1,3}[.)]|[-*•])\s*")
 
 WORDS_REMEMBERED = 16_384
@@ -51,32 +53,48 @@ STOP_WORDS = frozenset(
 
 @lru_cache(maxsize=WORDS_REMEMBERED)
 def stem(word: str) -> str:
-    """A rough English stem: enough to match ``renewing`` with ``renewed``. Retrieval uses PostgreSQL's real stemmer."""
+    """A rough English stem: enough to match ``renewing`` with ``renewed``; empty for a word that carries no meaning.
+
+    Retrieval uses PostgreSQL's real stemmer.
+    """
     word = word.lower()
+    if word in STOP_WORDS:
+        return ""
     for suffix in ("ations", "ation", "ments", "ment", "ings", "ing", "ies", "ied", "ers", "es", "ed", "er", "ly", "s"):
         if word.endswith(suffix) and len(word) - len(suffix) >= 3:
             return word[: -len(suffix)]
     return word.removesuffix("e") if len(word) > 4 else word
 
 
-def content_words(text: str) -> set[str]:
-    """Stems of the words that carry meaning, and every number as it stands."""
-    return stems(text) | numbers(text)
+class Words(msgspec.Struct, frozen=True):
+    """What a text consists of: stems of the words that carry meaning, numbers, and what it cites, each once."""
 
+    stems: set[str]
+    numbers: set[str]
+    citations: tuple[int, ...]
+    """In order of appearance."""
 
-def stems(text: str) -> set[str]:
-    """Stems of the words that carry meaning."""
-    return {stem(word) for word in _WORD.findall(text) if word.lower() not in STOP_WORDS}
+    @classmethod
+    def of(cls, text: str) -> "Words":
+        stems, numbers, citations = set[str](), set[str](), list[int]()
+        for cited, number, word in _WORDS.findall(text):
+            if word:
+                stems.add(stem(word))
+            elif number:
+                numbers.add(number.replace(",", ""))
+            else:
+                citations.extend(map(int, cited.split(",")))
+        stems.discard("")
+        return cls(stems, numbers, tuple(dict.fromkeys(citations)))
 
+    @property
+    def content(self) -> set[str]:
+        """Stems and numbers."""
+        return self.stems | self.numbers
 
-def numbers(text: str) -> set[str]:
-    return {number.replace(",", "") for number in _NUMBER.findall(_CITATION.sub(" ", text))}
-
-
-def citations(text: str) -> tuple[int, ...]:
-    """The cited numbers in order of appearance, each once."""
-    found = (int(n) for group in _CITATION.findall(text) for n in group.split(","))
-    return tuple(dict.fromkeys(found))
+    def common(self, other: "Words") -> int:
+        """How many stems and numbers both have."""
+        return len(self.stems & other.stems) + len(self.numbers & other.numbers)
 
 
 def without_citations(text: str) -> str:
@@ -88,16 +106,29 @@ class SentenceSplitter:
 
     def __init__(self) -> None:
         self._rest = ""
-        self._may_stop = False
-        """Whether there is a stop mark in the rest."""
+        self._stop_from: int | None = None
+        """Where in the rest the first stop may be; None while there is no stop mark in it."""
 
     def feed(self, text: str) -> list[str]:
-        self._rest += text
-        self._may_stop = self._may_stop or _STOP_MARK.search(text) is not None
-        if not self._may_stop:
-            return []
-        sentences, start, search = [], 0, 0
-        decided = _OPEN_END.search(self._rest)
+        before, self._rest = len(self._rest), self._rest + text
+        if self._stop_from is None:
+            self._stop_from = self._first_mark(before)
+        return [] if self._stop_from is None else self._ended(self._stop_from)
+
+    def flush(self) -> list[str]:
+        """What is left when the text has ended."""
+        rest, self._rest, self._stop_from = self._rest.strip(), "", None
+        return [rest] if rest else []
+
+    def _first_mark(self, begin: int) -> int | None:
+        """A line break may belong to what stands before it: then the first stop is looked for from the beginning."""
+        mark = _STOP_MARK.search(self._rest, begin)
+        return None if mark is None else 0 if mark.group() == "\n" else mark.start()
+
+    def _ended(self, search: int) -> list[str]:
+        """The sentences that have ended, the first of them not before ``search``."""
+        sentences, start = [], 0
+        decided = _OPEN_END.search(self._rest, search)
         while (stop := _STOP.search(self._rest, search, decided.start() if decided else len(self._rest))) is not None:
             search = stop.end()
             candidate = self._rest[start : stop.end()]
@@ -108,13 +139,8 @@ class SentenceSplitter:
             start = stop.end()
         if start:
             self._rest = self._rest[start:]
-            self._may_stop = _STOP_MARK.search(self._rest) is not None
+            self._stop_from = self._first_mark(0)
         return sentences
-
-    def flush(self) -> list[str]:
-        """What is left when the text has ended."""
-        rest, self._rest, self._may_stop = self._rest.strip(), "", False
-        return [rest] if rest else []
 
 
 def _goes_on(candidate: str, following: str) -> bool:
@@ -122,7 +148,11 @@ def _goes_on(candidate: str, following: str) -> bool:
     text = candidate.rstrip()
     if not text.endswith("."):
         return following.islower()
-    return following.islower() or bool(_ABBREVIATION.search(text)) or bool(_LIST_MARKER.fullmatch(text))
+    return (
+        following.islower()
+        or _ABBREVIATION.search(text, max(0, len(text) - ABBREVIATION_LENGTH_MAX)) is not None
+        or _LIST_MARKER.fullmatch(text) is not None
+    )
 
 
 def split_sentences(text: str) -> list[str]:
@@ -130,28 +160,9 @@ def split_sentences(text: str) -> list[str]:
     return [*splitter.feed(text), *splitter.flush()]
 
 
-class _Words(msgspec.Struct, frozen=True):
-    """What of a text can be looked up: stems of the words that carry meaning, and numbers."""
-
-    stems: set[str]
-    numbers: set[str]
-
-    @classmethod
-    def of(cls, text: str) -> "_Words":
-        return cls(stems(text), numbers(text))
-
-    @property
-    def empty(self) -> bool:
-        return not (self.stems or self.numbers)
-
-    def common(self, other: "_Words") -> int:
-        """How many stems and numbers both have."""
-        return len(self.stems & other.stems) + len(self.numbers & other.numbers)
-
-
 @lru_cache(maxsize=GROUNDS_REMEMBERED)
-def _ground(text: str) -> _Words:
-    return _Words.of(text)
+def _ground(text: str) -> Words:
+    return Words.of(text)
 
 
 class Grounding:
@@ -159,18 +170,19 @@ class Grounding:
 
     def __init__(self, sources: Iterable[Source]) -> None:
         self._sources = {source.n: source for source in sources}
-        self._grounds: dict[int, _Words] = {}
+        self._grounds: dict[int, Words] = {}
         """Made when a source is first looked at: most answers cite one or two of theirs."""
 
     def check(self, text: str) -> Sentence:
         """The sentence as an event. Citations of sources that do not exist are not counted."""
-        words, cited = _Words.of(text), tuple(n for n in citations(text) if n in self._sources)
+        words = Words.of(text)
+        cited = tuple(n for n in words.citations if n in self._sources)
         if not cited:
             best = self._best(words)
             return Sentence(text=text, citations=best, supported=bool(best))
         return Sentence(text=text, citations=cited, supported=self._supports(words, cited))
 
-    def _supports(self, words: _Words, cited: Sequence[int]) -> bool:
+    def _supports(self, words: Words, cited: Sequence[int]) -> bool:
         grounds = [self._ground(n) for n in cited]
         if words.numbers.difference(*(ground.numbers for ground in grounds)):
             return False
@@ -178,11 +190,11 @@ class Grounding:
         known = len(words.stems) - len(unknown)
         return not words.stems or known / len(words.stems) >= SUPPORT_SHARE_MIN
 
-    def _best(self, words: _Words) -> tuple[int, ...]:
+    def _best(self, words: Words) -> tuple[int, ...]:
         ranked = sorted(self._sources, key=lambda n: (-words.common(self._ground(n)), n))
-        return next(((n,) for n in ranked if not words.empty and self._supports(words, (n,))), ())
+        return next(((n,) for n in ranked if words.content and self._supports(words, (n,))), ())
 
-    def _ground(self, n: int) -> _Words:
+    def _ground(self, n: int) -> Words:
         if n not in self._grounds:
             source = self._sources[n]
             self._grounds[n] = _ground(f"{source.title} {source.heading or ''} {source.passage}")

@@ -114,8 +114,8 @@ class Journal:
         """The lease under which this process produces the log."""
         return Lease(f"refdesk:lease:{log_id}", self._process)
 
-    def append(self, log: AnswerLog, event: AnswerEvent) -> None:
-        log.append(event)
+    def append(self, log: AnswerLog, *events: AnswerEvent) -> None:
+        log.append(*events)
         self._dirty.set()
 
     def produced(self) -> list[AnswerLog]:

@@ -17,7 +17,7 @@ import secrets
 import time
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import Callable
 from operator import attrgetter
 
 import msgspec
@@ -25,6 +25,7 @@ import msgspec
 from refdesk.contracts.answers import Accepted, AnswerEvent, Delta, Done, Failed, Sources
 from refdesk.contracts.errors import AnswerRewritten
 from refdesk.outside import sse
+from refdesk.outside.sse import Wait
 
 FIRST_LOG_ID = 2
 """``accepted`` is event 1 of every answer and belongs to the asker; the log goes on from 2."""
@@ -58,6 +59,10 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
         return sse.message(self.name, self.data, event_id=self.id)
 
 
+Take = Callable[[list[Entry]], Wait | None]
+"""Is given a batch, at least one entry. What it returns, if anything, is called and awaited before it is given the next."""
+
+
 def encode_entry(number: int, event: AnswerEvent) -> Entry:
     payload = event.sources if isinstance(event, Sources) else event.problem if isinstance(event, Failed) else event
     return Entry(number, event.name, msgspec.Raw(msgspec.json.encode(payload)))
@@ -77,8 +82,8 @@ class AnswerLog:
         """When the last reader left, or an expected one is missed (loop time); meaningless while ``readers`` is not empty."""
         self._stopped: dict[str, float] = {}
         """When the readings of a stopped answer end at the latest (loop time)."""
-        self._waiting: list[asyncio.Future[None]] = []
-        """Readers that have read everything there is."""
+        self._up_to_date: list[_Reading] = []
+        """Those that have been given everything there is."""
 
     @property
     def finished(self) -> bool:
@@ -100,9 +105,11 @@ class AnswerLog:
     def count(self, name: str) -> int:
         return sum(entry.name == name for entry in self.entries)
 
-    def append(self, event: AnswerEvent) -> None:
-        self.entries.append(encode_entry(self.next_id, event))
-        self.next_id += 1
+    def append(self, *events: AnswerEvent) -> None:
+        """Events that belong together reach a reader together."""
+        for event in events:
+            self.entries.append(encode_entry(self.next_id, event))
+            self.next_id += 1
         self._wake()
 
     def extend(self, entries: list[Entry]) -> None:
@@ -149,34 +156,31 @@ class AnswerLog:
         """An asker is about to come: a busy process may need longer for that than a reader is missed who has left."""
         self.idle_since = self._loop.time() + ARRIVAL_S
 
-    async def read(self, answer_id: str, *, after: int = 0, wait: bool = True) -> AsyncGenerator[list[Entry], None]:
-        """Every entry numbered above ``after``, in order, as batches of what is there, until the log has ended.
+    async def read(self, answer_id: str, take: Take, *, after: int = 0, wait: bool = True) -> None:
+        """Gives ``take`` every entry numbered above ``after``, in order, as batches of what is there, until the log has ended.
 
-        With ``wait`` False it ends with what is there now. Raises AnswerRewritten when the log goes on without the entry
-        ``after``; as long as it may still come, it is waited for.
+        Whoever keeps up is given what is appended within ``append``: no task wakes for a word (docs/adr/0018). With ``wait``
+        False it ends with what is there now. Raises AnswerRewritten when the log goes on without the entry ``after`` (as long as
+        it may still come, it is waited for), and what ``take`` raises.
         """
-        position = None
+        reading = _Reading(self, take, after=after)
         self.readers[answer_id] += 1
         try:
             while True:
-                if position is None:
-                    position = self.position_after(after)
-                if position is not None and position < len(self.entries):
-                    batch = self._batch(position)
-                    position += len(batch)
-                    yield batch
-                elif self.finished or not wait or (self._stopped and self._is_over(answer_id)):
-                    return
-                else:
-                    waiter = self._loop.create_future()
-                    self._waiting.append(waiter)
-                    await waiter
+                pending = reading.catch_up()
+                if pending is None:
+                    if self.finished or not wait or (self._stopped and self._is_over(answer_id)):
+                        return
+                    self._up_to_date.append(reading)
+                    pending = await reading.until_behind()
+                if pending is not None:
+                    await pending()
         finally:
             self.readers[answer_id] -= 1
             self.readers = +self.readers
             self.touch()
 
-    def _batch(self, position: int) -> list[Entry]:
+    def batch(self, position: int) -> list[Entry]:
         """What is there from this position on, as far as it is read at a time; one entry at least."""
         batch = self.entries[position : position + BATCH_MAX]
         while len(batch) > 1 and sum(len(entry.data) for entry in batch) > BATCH_BYTES_MAX:
@@ -189,10 +193,54 @@ class AnswerLog:
         return ends_at is not None and self._loop.time() >= ends_at
 
     def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
-            if not waiter.done():
-                waiter.set_result(None)
+        """Gives the readers what there is; the tasks of those who do not keep up, or may have come to their end, go on."""
+        readings = self._up_to_date
+        if not readings:
+            return
+        is_over = self.finished or bool(self._stopped)
+        self._up_to_date = [reading for reading in readings if reading.keeps_up(is_over=is_over)]
+
+
+class _Reading:
+    """One reader's place in a log."""
+
+    def __init__(self, log: AnswerLog, take: Take, *, after: int) -> None:
+        self._log = log
+        self._take = take
+        self._after = after
+        self._position: int | None = None
+        self._behind: asyncio.Future[Wait | None] | None = None
+
+    def catch_up(self) -> Wait | None:
+        """Gives what is there; returns what has to be waited for before the rest, if anything."""
+        log = self._log
+        if self._position is None:
+            self._position = log.position_after(self._after)
+        while self._position is not None and self._position < len(log.entries):
+            batch = log.batch(self._position)
+            self._position += len(batch)
+            if (pending := self._take(batch)) is not None:
+                return pending
+        return None
+
+    async def until_behind(self) -> Wait | None:
+        """Returns when the reader's task has something to do: to wait for what is returned, or to see if this is the end."""
+        self._behind = asyncio.get_running_loop().create_future()
+        return await self._behind
+
+    def keeps_up(self, *, is_over: bool) -> bool:
+        """Gives what has just come, if this reader can take it. ``is_over``: this may be the end for them."""
+        if self._behind is None or self._behind.done():
+            return False  # it has left
+        try:
+            pending = self.catch_up()
+        except Exception as error:  # noqa: BLE001 (the reader's, not the log's)
+            self._behind.set_exception(error)
+            return False
+        if pending is None and not is_over:
+            return True
+        self._behind.set_result(pending)
+        return False
 
 
 class AnswerRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,7 +1,5 @@
 """Answers over HTTP: `/api/answers`, `/api/search`, `/api/passages`. Encodings of ``Assistant`` and nothing else."""
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from datetime import datetime
 from typing import Literal
 
@@ -13,7 +11,7 @@ from starlette.websockets import WebSocket
 
 from refdesk.answering.answer import Assistant
 from refdesk.answering.feedback import Feedback, FeedbackStore
-from refdesk.answering.log import FIRST_LOG_ID, AnswerRecord
+from refdesk.answering.log import FIRST_LOG_ID, AnswerRecord, Entry
 from refdesk.answering.websocket import AnswerSocket
 from refdesk.contracts.access import Principal
 from refdesk.contracts.answers import (
@@ -34,7 +32,7 @@ from refdesk.contracts.errors import InvalidRequest, NotFound, RefdeskError, pro
 from refdesk.index.opened import OpenGenerations
 from refdesk.outside import sse
 from refdesk.outside.http import Endpoint, Json, SocketEndpoint, read_json
-from refdesk.outside.sse import EventStream, while_connected
+from refdesk.outside.sse import EventStream, Offer, Wait, settled, while_connected
 
 SEARCH_LIMIT_DEFAULT = 10
 SEARCH_LIMIT_MAX = 100
@@ -177,7 +175,7 @@ class AnswerRoutes:
         question = await read_json(request, Question)
         record = await self._assistant.ask(question, principal)
         if "text/event-stream" in request.headers.get("accept", ""):
-            return self._stream(self._frames(record, granularity=question.granularity))
+            return self._stream(record, granularity=question.granularity)
         return Json(await while_connected(request.receive, self._finished(record)))
 
     async def show(self, request: Request, principal: Principal) -> ASGIApp:
@@ -188,7 +186,7 @@ class AnswerRoutes:
         after = _last_event_id(request)
         record = await self._assistant.find(request.path_params["answer_id"], principal, after=after)
         granularity: Granularity = "sentence" if request.query_params.get("granularity") == "sentence" else "token"
-        return self._stream(self._frames(record, after=after, granularity=granularity))
+        return self._stream(record, after=after, granularity=granularity)
 
     async def stop(self, request: Request, principal: Principal) -> ASGIApp:
         await self._assistant.stop(await self._assistant.find(request.path_params["answer_id"], principal))
@@ -237,22 +235,21 @@ class AnswerRoutes:
             )
         )
 
-    def _stream(self, frames: AsyncGenerator[bytes, None]) -> EventStream:
-        return EventStream(frames, send_timeout_s=self._send_timeout_s)
-
-    async def _frames(
-        self, record: AnswerRecord, *, after: int = 0, granularity: Granularity = "token"
-    ) -> AsyncGenerator[bytes, None]:
+    def _stream(self, record: AnswerRecord, *, after: int = 0, granularity: Granularity = "token") -> EventStream:
         """What ends the reading though not the answer comes as an ``error`` without a number: it is not of the log."""
-        reading = self._assistant.read(record, after=after)
-        try:
-            async with aclosing(reading):
-                async for batch in reading:
-                    frames = [entry.frame() for entry in batch if granularity == "token" or entry.name != Delta.name]
-                    if frames:
-                        yield b"".join(frames)
-        except RefdeskError as error:
-            yield sse.message(Failed.name, msgspec.json.encode(problem(error) | {"partial": after >= FIRST_LOG_ID}))
+
+        async def body(offer: Offer) -> None:
+            def take(batch: list[Entry]) -> Wait | None:
+                frames = [entry.frame() for entry in batch if granularity == "token" or entry.name != Delta.name]
+                return offer(b"".join(frames)) if frames else None
+
+            try:
+                await self._assistant.read(record, take, after=after)
+            except RefdeskError as error:
+                failed = msgspec.json.encode(problem(error) | {"partial": after >= FIRST_LOG_ID})
+                await settled(offer(sse.message(Failed.name, failed)))
+
+        return EventStream(body, send_timeout_s=self._send_timeout_s)
 
     async def _finished(self, record: AnswerRecord, *, wait: bool = True) -> FinishedAnswer:
         answer = FinishedAnswer(
@@ -266,11 +263,12 @@ class AnswerRoutes:
             sentences=[],
             sources=msgspec.Raw(b"[]"),
         )
-        reading = self._assistant.read(record, wait=wait)
-        async with aclosing(reading):
-            async for batch in reading:
-                for entry in batch:
-                    _add(answer, entry.name, entry.data)
+
+        def take(batch: list[Entry]) -> None:
+            for entry in batch:
+                _add(answer, entry.name, entry.data)
+
+        await self._assistant.read(record, take, wait=wait)
         return answer
 
 

@@ -7,19 +7,20 @@ each event; what refuses a request comes as event ``error`` without an id, with 
 
 import asyncio
 import logging
-from contextlib import aclosing
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from refdesk.answering.answer import Assistant
-from refdesk.answering.log import AnswerRecord
+from refdesk.answering.log import AnswerRecord, Entry
 from refdesk.contracts.access import Principal
 from refdesk.contracts.answers import Delta, Granularity, Question
 from refdesk.contracts.errors import InvalidRequest, RefdeskError, TooManyRequests, problem
 from refdesk.outside import telemetry
 from refdesk.outside.http import decode_json
+from refdesk.outside.sse import Wait
 
 logger = logging.getLogger(__name__)
 
@@ -130,23 +131,20 @@ class AnswerSocket:
         self, record: AnswerRecord, *, after: int = 0, granularity: Granularity, request_id: str | None = None
     ) -> None:
         first: dict[str, Any] = {} if request_id is None else {"request_id": request_id}
-        reading = self._assistant.read(record, after=after)
+
+        async def deliver(batch: list[Entry]) -> None:
+            for entry in batch:
+                await self._send(
+                    {"answer_id": record.answer_id, "id": entry.id, "event": entry.name, "data": entry.data, **first}
+                )
+                first.clear()
+
+        def take(batch: list[Entry]) -> Wait:
+            wanted = [entry for entry in batch if granularity == "token" or entry.name != Delta.name]
+            return partial(deliver, wanted)
+
         try:
-            async with aclosing(reading):
-                async for batch in reading:
-                    for entry in batch:
-                        if granularity == "sentence" and entry.name == Delta.name:
-                            continue
-                        await self._send(
-                            {
-                                "answer_id": record.answer_id,
-                                "id": entry.id,
-                                "event": entry.name,
-                                "data": entry.data,
-                                **first,
-                            }
-                        )
-                        first = {}
+            await self._assistant.read(record, take, after=after)
         except RefdeskError as error:
             await self._send({"answer_id": record.answer_id, "event": "error", "data": problem(error)})
 

@@ -1,11 +1,11 @@
-"""Who writes an answer: a language model, or the extractor that quotes. Both yield text as it comes and end with a Verdict.
+"""Who writes an answer: a language model, or the extractor that quotes. Both say text as it comes and return a Verdict.
 
 The output limit is ours: whatever the provider thinks of ``max_tokens``, the text is cut at the limit and the model stopped.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import msgspec
@@ -16,7 +16,7 @@ from refdesk.answering.extractive import MODEL_NAME, PASSAGES_READ, Extractor
 from refdesk.contracts.answers import FinishReason, Source, Usage
 from refdesk.contracts.errors import ModelFailed
 from refdesk.outside import telemetry, tokens
-from refdesk.outside.llm import Llm, LlmFiltered, LlmRefused, LlmTimeout, Message
+from refdesk.outside.llm import Llm, LlmFiltered, LlmRefused, LlmTimeout, Message, Told
 
 NEW_LINE = "\n"
 """Between quotes: a table row has no stop of its own."""
@@ -46,21 +46,30 @@ class Verdict(msgspec.Struct, frozen=True):
     usage: Usage
 
 
-Piece = str | Usage | Verdict
+class Page(Protocol):
+    """What is written on."""
+
+    usage: Usage
+    """What the work has cost even if it is stopped now."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a word on it."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Readers have it at once."""
+        ...
 
 
 class Writer(Protocol):
-    """Yields ``str`` pieces, then exactly one Verdict as its last item. Closing it early stops the work at once.
-
-    A Usage before the pieces is what the work costs even if it is stopped. Raises ModelFailed when it cannot go on; what it
-    has yielded until then stands.
-    """
+    """Raises ModelFailed when it cannot go on; what it has said until then stands. Cancelling it stops the work at once."""
 
     model: str
     passages_read: int
     """How many passages it makes use of."""
 
-    def write(self, assignment: Assignment) -> AsyncGenerator[Piece, None]: ...
+    async def write(self, assignment: Assignment, page: Page) -> Verdict: ...
 
 
 class Quoting:
@@ -72,18 +81,18 @@ class Quoting:
     def __init__(self, extractor: Extractor) -> None:
         self._extractor = extractor
 
-    async def write(self, assignment: Assignment) -> AsyncGenerator[Piece, None]:
+    async def write(self, assignment: Assignment, page: Page) -> Verdict:
         quotes = await self._extractor.quotes(assignment.question, assignment.sources)
         meter = Meter(assignment.output_tokens_max)
         pieces = [f"{quote.text} [{quote.n}]" for quote in quotes] or [prompting.NOT_FOUND]
         for position, piece in enumerate(pieces):
             allowed = meter.allow([f"{NEW_LINE if position else ''}{piece}"])
             if allowed:
-                yield allowed
+                page.say(allowed)
             if meter.spent:
                 break
         finish: FinishReason = "length" if meter.spent else "stop" if quotes else "not_found"
-        yield Verdict(finish, Usage(tokens.input_tokens(assignment.question), meter.used))
+        return Verdict(finish, Usage(tokens.input_tokens(assignment.question), meter.used))
 
 
 class Generating:
@@ -107,33 +116,21 @@ class Generating:
         """What all attempts at an assignment are told to be part of."""
         return telemetry.Chat(self.model, output_tokens_max=assignment.output_tokens_max, server=self._llm.server)
 
-    async def attempt(self, assignment: Assignment, chat: telemetry.Chat) -> AsyncGenerator[Piece, None]:
-        """Yields and raises as a Writer does."""
+    async def attempt(self, assignment: Assignment, page: Page, chat: telemetry.Chat) -> Verdict:
+        """Writes and raises as a Writer does."""
         history, packed = self._pack(assignment)
         messages = prompting.messages(assignment.question, packed.sources, history=history)
-        meter = Meter(assignment.output_tokens_max)
-        yield Usage(packed.tokens, 0)
-        text, finish, usage, served_by, response_id = "", None, None, None, None
-        stream = self._llm.stream(messages, output_tokens_max=assignment.output_tokens_max)
-        call = telemetry.Call(chat)
-        with call.measured():
-            try:
-                async with aclosing(stream):
-                    async for piece in stream:
-                        allowed = meter.allow(piece.texts)
-                        if allowed:
-                            call.said(len(piece.texts))
-                            text += allowed
-                            yield allowed
-                        finish, usage = piece.finish_reason or finish, piece.usage or usage
-                        served_by, response_id = piece.model or served_by, piece.response_id or response_id
-                        if meter.spent:
-                            break
-                if not meter.spent:
-                    _check_ending(text, finish)
-            finally:
-                call.ended(usage, finish_reason=finish, model=served_by, response_id=response_id)
-        yield Verdict(_finish_reason(text, finish, cut=meter.spent), usage or Usage(packed.tokens, meter.used))
+        page.usage = Usage(packed.tokens, 0)
+        dictation = _Dictation(page, assignment.output_tokens_max, telemetry.Call(chat))
+        with dictation.measured():
+            await self._llm.stream(
+                messages,
+                output_tokens_max=assignment.output_tokens_max,
+                take=dictation.take,
+                told=dictation.told,
+            )
+            dictation.check_ending()
+        return dictation.verdict(input_tokens=packed.tokens)
 
     def _pack(self, assignment: Assignment) -> tuple[tuple[Message, ...], prompting.Packed]:
         """What of the history and of the sources fits the model's window."""
@@ -154,6 +151,59 @@ class Generating:
         return history, packed
 
 
+class _Dictation:
+    """What a model says, written down within the limit."""
+
+    def __init__(self, page: Page, tokens_max: int, call: telemetry.Call) -> None:
+        self.told = Told()
+        self._page = page
+        self._meter = Meter(tokens_max)
+        self._call = call
+        self._said: list[str] = []
+
+    def take(self, texts: Sequence[str]) -> bool:
+        """Whether there is room for more."""
+        allowed = self._meter.allow(texts)
+        if allowed:
+            self._call.said(len(texts))
+            self._said.append(allowed)
+            self._page.say(allowed)
+        return not self._meter.spent
+
+    @contextmanager
+    def measured(self) -> Iterator[None]:
+        told = self.told
+        with self._call.measured():
+            try:
+                yield
+            finally:
+                self._call.ended(
+                    told.usage, finish_reason=told.finish_reason, model=told.model, response_id=told.response_id
+                )
+
+    def check_ending(self) -> None:
+        """Raises ModelFailed unless the model has said something and come to an end of its own or to its limit."""
+        reason = self.told.finish_reason
+        if self._meter.spent:
+            return
+        if reason == "content_filter":
+            raise LlmFiltered
+        if reason not in COMPLETE and reason != "length":
+            raise ModelFailed(f"The model ended its answer with {reason!r}.")
+        if not self._text().strip():
+            raise ModelFailed("The model ended its answer without a word.")
+
+    def verdict(self, *, input_tokens: int) -> Verdict:
+        """``input_tokens`` is our own count, for when the provider does not say."""
+        usage = self.told.usage or Usage(input_tokens, self._meter.used)
+        if self._meter.spent or self.told.finish_reason == "length":
+            return Verdict("length", usage)
+        return Verdict("not_found" if prompting.is_not_found(self._text()) else "stop", usage)
+
+    def _text(self) -> str:
+        return "".join(self._said)
+
+
 class Models:
     """Several models in order of preference, as one writer: the next one is tried before the first word, never after.
 
@@ -166,7 +216,7 @@ class Models:
         self.passages_read = models[0].passages_read
         self._models = tuple(zip(models, circuits, strict=True))
 
-    async def write(self, assignment: Assignment) -> AsyncGenerator[Piece, None]:
+    async def write(self, assignment: Assignment, page: Page) -> Verdict:
         failure: ModelFailed | None = None
         for model, circuit in self._models:
             with model.chat(assignment) as chat:
@@ -174,17 +224,12 @@ class Models:
                     attempt = circuit.attempt()
                     if attempt is None:
                         break
-                    begun = False
                     try:
                         with attempt:
-                            async with aclosing(model.attempt(assignment, chat)) as writing:
-                                async for piece in writing:
-                                    begun = begun or isinstance(piece, str)
-                                    yield piece
-                        return
+                            return await model.attempt(assignment, page, chat)
                     except ModelFailed as error:
                         failure = error
-                        if begun or not error.retryable:
+                        if page.begun or not error.retryable:
                             raise
                         if isinstance(error, LlmTimeout) or (error.retry_after_s or 0) > RETRY_AFTER_MAX_S:
                             break
@@ -204,8 +249,7 @@ class Meter:
         """The part of the texts that still fits; sets ``spent`` once something had to be cut."""
         allowed = []
         for text in texts:
-            need = max(1, tokens.output_tokens(text))
-            left = self._tokens_max - self.used
+            need, left = tokens.output_tokens(text) or 1, self._tokens_max - self.used
             if need > left:
                 self.spent = True
                 if left > 0:
@@ -215,19 +259,3 @@ class Meter:
             allowed.append(text)
             self.used += need
         return "".join(allowed)
-
-
-def _check_ending(text: str, finish: str | None) -> None:
-    """Raises ModelFailed unless the model has said something and come to an end of its own or to its limit."""
-    if finish == "content_filter":
-        raise LlmFiltered
-    if finish not in COMPLETE and finish != "length":
-        raise ModelFailed(f"The model ended its answer with {finish!r}.")
-    if not text.strip():
-        raise ModelFailed("The model ended its answer without a word.")
-
-
-def _finish_reason(text: str, finish: str | None, *, cut: bool) -> FinishReason:
-    if cut or finish == "length":
-        return "length"
-    return "not_found" if prompting.is_not_found(text) else "stop"

@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from datetime import datetime
+from functools import partial
 
 import msgspec
 
@@ -41,6 +42,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 class Diverged(ModelFailed):
     """The process that wrote this answer died, and the model would now answer otherwise. Ask again."""
 
+    retryable = False
+    """It says nothing about the model's health."""
+
 
 class ShuttingDown(Unavailable):
     """The service is restarting. Ask again in a moment."""
@@ -68,7 +72,7 @@ class Writing:
         self.usage = Usage()
         self.failure: RefdeskError | None = None
         """Why the log ended with an error, if it did."""
-        self._journal = journal
+        self._append = partial(journal.append, log)
         self._writer = writer
         self._fallback = fallback
         self._ticket = ticket
@@ -122,43 +126,35 @@ class Writing:
 
     async def _write(self) -> Verdict:
         if not self.job.assignment.sources:
-            return await self._follow(self._fallback)
+            return await self._fallback.write(self.job.assignment, self)
         try:
-            return await self._follow(self._writer)
+            return await self._writer.write(self.job.assignment, self)
         except ModelFailed as error:
-            if self._first_token_s is not None or self._already_said:
+            if self.begun or self._already_said:
                 raise
             logger.warning(
                 "%s failed before its first word, %s answers: %s", self._writer.model, self._fallback.model, error
             )
             self._degraded = True
-            return await self._follow(self._fallback)
+            return await self._fallback.write(self.job.assignment, self)
 
-    async def _follow(self, writer: Writer) -> Verdict:
-        verdict = None
-        writing = writer.write(self.job.assignment)
-        async with aclosing(writing):
-            async for piece in writing:
-                match piece:
-                    case str():
-                        self._say(piece)
-                    case Usage():
-                        self.usage = piece
-                    case Verdict():
-                        verdict = piece
-        if verdict is None:
-            raise ModelFailed(f"{writer.model} ended without a verdict.")
-        return verdict
+    @property
+    def begun(self) -> bool:
+        return self._first_token_s is not None
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """The writer's next words. They come from where bytes come in, so once more perhaps after a stop."""
+        if self._is_stopped:
+            return
         if self._first_token_s is None:
             self._first_token_s = time.monotonic() - self._started
             self._ticket.began()
         fresh = self._new_part(text) if self._already_said else text
-        if fresh:
-            self._append(Delta(fresh))
-        for sentence in self._splitter.feed(text):
-            self._check(sentence)
+        events: list[Delta | Sentence] = [Delta(fresh)] if fresh else []
+        if sentences := self._splitter.feed(text):
+            events += self._checked(sentences)
+        if events:
+            self._append(*events)
 
     def _new_part(self, text: str) -> str:
         """What of the text its readers have not seen yet."""
@@ -168,21 +164,20 @@ class Writing:
         self._already_said = self._already_said[repeated:]
         return text[repeated:]
 
-    def _check(self, text: str, *, finish_reason: FinishReason = "stop") -> None:
-        if self._already_checked:
-            self._already_checked -= 1
-        elif finish_reason == "not_found":
-            self._append(Sentence(text=text, citations=(), supported=True))
-        else:
-            self._append(self._grounding.check(text))
+    def _checked(self, sentences: list[str], *, finish_reason: FinishReason = "stop") -> list[Sentence]:
+        """As events, those that readers have not seen yet."""
+        fresh = sentences[self._already_checked :]
+        self._already_checked -= len(sentences) - len(fresh)
+        if finish_reason == "not_found":
+            return [Sentence(text=text, citations=(), supported=True) for text in fresh]
+        return [self._grounding.check(text) for text in fresh]
 
     def _end(self, verdict: Verdict) -> None:
         if self._already_said:
             raise Diverged
         self.usage = verdict.usage
-        for sentence in self._splitter.flush():
-            self._check(sentence, finish_reason=verdict.finish_reason)
-        self._append(self._done(verdict))
+        rest = self._checked(self._splitter.flush(), finish_reason=verdict.finish_reason)
+        self._append(*rest, self._done(verdict))
 
     def _done(self, verdict: Verdict) -> Done:
         job = self.job
@@ -208,9 +203,7 @@ class Writing:
             return
         self._count_unfinished()
         telemetry.stream_aborts.labels("cancelled").inc()
-        for sentence in self._splitter.flush():
-            self._check(sentence)
-        self._append(self._done(Verdict("cancelled", self.usage)))
+        self._append(*self._checked(self._splitter.flush()), self._done(Verdict("cancelled", self.usage)))
 
     def _fail(self, error: RefdeskError) -> None:
         self._count_unfinished()
@@ -222,6 +215,3 @@ class Writing:
     def _count_unfinished(self) -> None:
         """Work that is not finished has been paid for all the same."""
         self.usage = msgspec.structs.replace(self.usage, output_tokens=tokens.output_tokens(self.log.text()))
-
-    def _append(self, event: Queued | Sources | Delta | Sentence | Done | Failed) -> None:
-        self._journal.append(self.log, event)

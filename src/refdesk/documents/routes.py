@@ -24,7 +24,7 @@ from refdesk.outside import tracing
 from refdesk.outside.blobs import OpenBlob
 from refdesk.outside.http import Endpoint, Handler, Json, query_int, read_json
 from refdesk.outside.media_types import MARKDOWN, TEXT
-from refdesk.outside.sse import EventStream, message
+from refdesk.outside.sse import EventStream, body_of, message
 
 PAGE_DEFAULT, PAGE_MAX = 50, 200
 MANIFEST_PAGE_DEFAULT, MANIFEST_PAGE_MAX = 500, 1000
@@ -241,7 +241,7 @@ class _Routes:
 
     async def events(self, _: Request, principal: Principal) -> ASGIApp:
         stream = _told(self._feed, principal.scope)
-        return EventStream(_after_first(await anext(stream), stream))
+        return EventStream(body_of(_after_first(await anext(stream), stream)))
 
 
 async def _told(feed: DocumentFeed, scope: Scope) -> AsyncGenerator[bytes, None]:

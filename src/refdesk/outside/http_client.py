@@ -8,7 +8,7 @@ What it does not do: redirects, cookies, compression, proxies, credentials in th
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import cast
 from urllib.parse import urlsplit
@@ -22,6 +22,9 @@ KEEP_ALIVE_S = 15.0
 READ_AHEAD_BYTES_MAX = 1 << 18
 """What may wait of a reply that is not read; beyond it the server has to."""
 PORTS = {"http": 80, "https": 443}
+
+Take = Callable[[bytes], bool]
+"""Is given what has come, and says whether it wants more."""
 
 
 class Unanswered(ConnectionError):
@@ -44,6 +47,7 @@ class Reply:
         self._keeps_alive = False
         self._body: list[bytes] = []
         self._waiting_bytes = 0
+        self._take: Take | None = None
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
 
@@ -56,11 +60,19 @@ class Reply:
         """What of the body has come since the last read, as soon as there is something; empty at the end."""
         while not self._body and not self.complete:
             await self._more()
-        data, self._body = b"".join(self._body), []
-        if self._waiting_bytes > READ_AHEAD_BYTES_MAX and not self._connection.transport.is_closing():
-            self._connection.transport.resume_reading()
-        self._waiting_bytes = 0
-        return data
+        return self._drain()
+
+    async def each(self, take: Take) -> None:
+        """Gives ``take`` what each network read brings of the body, until its end or until it wants no more.
+
+        It is called from where the bytes come in: nothing waits for a turn of the event loop. What it raises is raised here.
+        """
+        self._take = take
+        self._hand_over()
+        while self._take is not None and not self.complete:
+            await self._more()
+        if self._error is not None:
+            raise self._error
 
     async def read_all(self) -> bytes:
         """The whole body, of whatever length: for those whom we trust."""
@@ -81,6 +93,25 @@ class Reply:
         else:
             self._connection.transport.abort()
 
+    def _hand_over(self) -> None:
+        """What has come goes to whoever takes each piece at once."""
+        if self._take is None or not self._body:
+            return
+        try:
+            if not self._take(self._drain()):
+                self._take = None
+        except Exception as error:  # noqa: BLE001 (raised where it is waited for)
+            self._take = None
+            self.fail(error)
+
+    def _drain(self) -> bytes:
+        """What has come; the server may send on."""
+        data, self._body = b"".join(self._body), []
+        if self._waiting_bytes > READ_AHEAD_BYTES_MAX and not self._connection.transport.is_closing():
+            self._connection.transport.resume_reading()
+        self._waiting_bytes = 0
+        return data
+
     def _more(self) -> asyncio.Future[None]:
         """Done when something has come or gone wrong."""
         if self._error is not None:
@@ -100,6 +131,10 @@ class Reply:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             self.fail(ConnectionError(f"what came is not HTTP: {error}"))
+        if self._take is not None:
+            self._hand_over()
+            if self._take is not None and not self.complete:
+                return  # nobody waits for anything else
         if self._waiting_bytes > READ_AHEAD_BYTES_MAX:
             self._connection.transport.pause_reading()
         self._wake()

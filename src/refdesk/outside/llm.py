@@ -3,12 +3,12 @@
 Four clocks bound every call: connecting, the first token (counted from the call), the gap between tokens, and the whole. Only
 tokens count, seen or thought: comments and empty chunks keep nobody waiting for longer. The SDKs stay off this
 path on purpose: they cost ten times the CPU per token (docs/adr/0009) and multiply time-outs by their retries. What
-arrives in one network read is handed on as one ``Piece``.
+arrives in one network read is handed on at once and as one: no task wakes for it (docs/adr/0018).
 """
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Literal
 
@@ -32,15 +32,16 @@ class Message(msgspec.Struct, frozen=True):
     content: str
 
 
-class Piece(msgspec.Struct, frozen=True):
-    """What one network read brought: the texts of its chunks, and at the end the finish reason and the usage."""
+Take = Callable[[Sequence[str]], bool]
+"""Is given the texts of the chunks that one network read has brought, and says whether it wants more."""
 
-    texts: tuple[str, ...]
+
+class Told(msgspec.Struct):
+    """What a model tells beside its words, as far as it has."""
+
     finish_reason: str | None = None
     usage: Usage | None = None
     model: str | None = None
-    alive: bool = False
-    """Whether there was a token, be it one of the model's thoughts."""
     response_id: str | None = None
 
 
@@ -129,11 +130,11 @@ class Llm:
         """Host and port."""
         return self._client.server
 
-    async def stream(self, messages: Sequence[Message], *, output_tokens_max: int) -> AsyncGenerator[Piece, None]:
-        """Yields pieces until the model has finished; the last one has ``finish_reason``.
+    async def stream(self, messages: Sequence[Message], *, output_tokens_max: int, take: Take, told: Told) -> None:
+        """Gives ``take`` the words as they come, until the model has finished or ``take`` wants no more; fills ``told``.
 
-        Closing the iterator closes the connection, which stops the model. Raises LlmTimeout, LlmRefused (the request
-        itself is at fault: never retry) or ModelFailed (also when the stream ends without a finish).
+        Whatever ends the call before closes the connection, which stops the model. Raises LlmTimeout, LlmRefused (the request
+        itself is at fault: never retry), ModelFailed (also when the stream ends without a finish), or what ``take`` raises.
         """
         body = {
             "model": self.model,
@@ -143,36 +144,18 @@ class Llm:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
-        started = time.monotonic()
-        with (
-            closing(await self._open(msgspec.json.encode(body))) as reply,
-            _deadline_of(reply, latest=started + self._clocks.total_s) as deadline,
-        ):
-            deadline.move(started + self._clocks.first_token_s, waiting_for="send its first token")
-            finished, rest = False, b""
+        deadline = _Deadline(self._clocks)
+        reply = await self._open(msgspec.json.encode(body))
+        with closing(reply), deadline.watching(reply):
+            stream = _Stream(take, told, deadline)
             try:
                 if reply.status != 200:
                     raise _refusal(reply, await reply.read())
-                while data := await reply.read():
-                    lines, _, rest = (rest + data).rpartition(b"\n")
-                    if len(rest) > LINE_BYTES_MAX:
-                        raise ModelFailed(
-                            "The model sent something that is not an OpenAI stream: a line without an end."
-                        )
-                    piece, closed = _merge(lines)
-                    if piece.finish_reason:
-                        finished = True
-                        deadline.move(time.monotonic() + LAST_WORDS_S, waiting_for="end")
-                    elif piece.alive:
-                        deadline.move(time.monotonic() + self._clocks.between_tokens_s, waiting_for="go on")
-                    if piece.texts or piece.usage or piece.finish_reason:
-                        yield piece
-                    if closed:
-                        break
+                await reply.each(stream.take)
             except OSError as error:  # once the model has finished, it may end as it likes
-                if not finished:
+                if not stream.over:
                     raise self._broken(error, deadline) from error
-            if not finished:
+            if not stream.over:
                 raise ModelFailed("The model's stream ended before its answer did.")
 
     async def _open(self, body: bytes) -> Reply:
@@ -191,79 +174,115 @@ class Llm:
         return ModelFailed(f"The connection to the model broke: {error}.")
 
 
+class _Stream:
+    """One reply, read by read."""
+
+    def __init__(self, take: Take, told: Told, deadline: "_Deadline") -> None:
+        self.over = False
+        """Whether the model has finished, or nobody wants more of it."""
+        self._take = take
+        self._told = told
+        self._deadline = deadline
+        self._rest = b""
+
+    def take(self, data: bytes) -> bool:
+        """Whether there is more to come."""
+        lines, _, self._rest = (self._rest + data).rpartition(b"\n")
+        if len(self._rest) > LINE_BYTES_MAX:
+            raise ModelFailed("The model sent something that is not an OpenAI stream: a line without an end.")
+        texts: list[str] = []
+        closed = False
+        for line in lines.split(b"\n"):
+            if line.startswith(b"data:"):
+                content = line[5:].strip()
+                if content == b"[DONE]":
+                    closed = True
+                    break
+                self._hear(_decode(content), texts)
+        if texts and not self._take(texts):
+            self.over = closed = True
+        return not closed
+
+    def _hear(self, chunk: "_Chunk", texts: list[str]) -> None:
+        """Adds the chunk's words to the texts."""
+        if chunk.usage is not None:
+            self._told.usage = Usage(chunk.usage.prompt_tokens, chunk.usage.completion_tokens)
+        for choice in chunk.choices:
+            delta = choice.delta
+            if delta.content:
+                texts.append(delta.content)
+            if delta.content or delta.reasoning_content or delta.reasoning:
+                self._deadline.heard()
+            if choice.finish_reason:
+                self._finish(choice.finish_reason)
+        if self._told.model is None:
+            self._told.model = chunk.model
+        if self._told.response_id is None and isinstance(chunk.id, str):
+            self._told.response_id = chunk.id
+
+    def _finish(self, reason: str) -> None:
+        self._told.finish_reason = reason
+        self.over = True
+        self._deadline.over()
+
+
 class _Deadline:
     """Until when a reply may be read; then its reads raise TimeoutError.
 
     It moves with every token, so moving it costs nothing: the timer looks at it only when it goes off.
     """
 
-    def __init__(self, reply: Reply, *, latest: float) -> None:
-        self.waiting_for = ""
+    def __init__(self, clocks: Clocks) -> None:
+        self.waiting_for = "send its first token"
+        self._clocks = clocks
+        self._moved_at = time.monotonic()
+        self._latest = self._moved_at + clocks.total_s
+        self._patience_s = clocks.first_token_s
+        self._has_begun = False
+        self._reply: Reply | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    @contextmanager
+    def watching(self, reply: Reply) -> Iterator[None]:
         self._reply = reply
-        self._latest = latest
-        self._at = self._timer_at = latest
-        self._timer = self._set_timer()
+        self._set_timer()
+        try:
+            yield
+        finally:
+            self._stop_timer()
 
-    def move(self, at: float, *, waiting_for: str) -> None:
-        self._at, self.waiting_for = min(at, self._latest), waiting_for
-        if self._at < self._timer_at:
+    def heard(self) -> None:
+        """There was a token."""
+        self._moved_at = time.monotonic()
+        if not self._has_begun:
+            self._has_begun = True
+            self._wait_for("go on", self._clocks.between_tokens_s)
+
+    def over(self) -> None:
+        """There will be none any more."""
+        self._has_begun = True
+        self._wait_for("end", LAST_WORDS_S)
+
+    def _wait_for(self, what: str, patience_s: float) -> None:
+        self.waiting_for, self._patience_s, self._moved_at = what, patience_s, time.monotonic()
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        self._stop_timer()
+        self._timer = asyncio.get_running_loop().call_later(max(self._left_s(), 0), self._look)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
             self._timer.cancel()
-            self._timer = self._set_timer()
 
-    def cancel(self) -> None:
-        self._timer.cancel()
-
-    def _set_timer(self) -> asyncio.TimerHandle:
-        self._timer_at = self._at
-        return asyncio.get_running_loop().call_later(max(self._at - time.monotonic(), 0), self._look)
+    def _left_s(self) -> float:
+        return min(self._moved_at + self._patience_s, self._latest) - time.monotonic()
 
     def _look(self) -> None:
-        if time.monotonic() < self._at:
-            self._timer = self._set_timer()
-        else:
+        if self._left_s() > 0:
+            self._set_timer()
+        elif self._reply is not None:
             self._reply.fail(TimeoutError())
-
-
-@contextmanager
-def _deadline_of(reply: Reply, *, latest: float) -> Iterator[_Deadline]:
-    """Times are those of ``time.monotonic``."""
-    deadline = _Deadline(reply, latest=latest)
-    try:
-        yield deadline
-    finally:
-        deadline.cancel()
-
-
-def _merge(lines: bytes) -> tuple[Piece, bool]:
-    """All data lines of one read as one piece, and whether ``[DONE]`` was among them."""
-    texts: list[str] = []
-    finish, usage, model, response_id, alive, closed = None, None, None, None, False, False
-    for line in lines.split(b"\n"):
-        if not line.startswith(b"data:"):
-            continue
-        data = line[5:].strip()
-        if data == b"[DONE]":
-            closed = True
-            break
-        chunk = _decode(data)
-        model, response_id = chunk.model or model, chunk.id or response_id
-        if chunk.usage is not None:
-            usage = Usage(input_tokens=chunk.usage.prompt_tokens, output_tokens=chunk.usage.completion_tokens)
-        for choice in chunk.choices:
-            delta = choice.delta
-            if delta.content:
-                texts.append(delta.content)
-            alive = alive or bool(delta.content or delta.reasoning_content or delta.reasoning)
-            finish = choice.finish_reason or finish
-    piece = Piece(
-        texts=tuple(texts),
-        finish_reason=finish,
-        usage=usage,
-        model=model,
-        alive=alive,
-        response_id=response_id if isinstance(response_id, str) else None,
-    )
-    return piece, closed
 
 
 def _decode(data: bytes) -> _Chunk:

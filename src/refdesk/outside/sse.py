@@ -1,12 +1,16 @@
 """Server-sent events over plain ASGI: no buffering, heartbeats, slow readers cut, disconnects noticed.
 
-The body is an async iterator of ready bytes (``message`` makes them), so whatever arrives together leaves in one write.
+The body offers ready bytes (``message`` makes them), which are sent within the call: whatever arrives together leaves in one
+write, and no task wakes for it. Only a reader who does not keep up is waited for (docs/adr/0018).
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine, Mapping
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Mapping
+from contextlib import aclosing
+from functools import partial
+from types import coroutine
+from typing import Any, TypeVar, cast
 
 import msgspec
 from starlette.requests import ClientDisconnect
@@ -29,6 +33,32 @@ _HEADERS = (
     (b"x-accel-buffering", b"no"),
 )
 
+Wait = Callable[[], Awaitable[None]]
+"""To be called and awaited before there can be more."""
+
+Offer = Callable[[bytes], Wait | None]
+"""Sends these bytes, or what the reader takes of them now; None when they took it all."""
+
+Body = Callable[[Offer], Coroutine[Any, Any, None]]
+"""Offers one piece after another, and returns at the end."""
+
+
+async def settled(wait: Wait | None) -> None:
+    """Returns when the reader has taken what was offered."""
+    if wait is not None:
+        await wait()
+
+
+def body_of(pieces: AsyncGenerator[bytes, None]) -> Body:
+    """A body of the pieces as they come; closes the generator."""
+
+    async def body(offer: Offer) -> None:
+        async with aclosing(pieces):
+            async for piece in pieces:
+                await settled(offer(piece))
+
+    return body
+
 
 def message(event: str, data: bytes | msgspec.Raw, *, event_id: int | None = None) -> bytes:
     """One event. ``data`` is JSON without line breaks."""
@@ -38,11 +68,11 @@ def message(event: str, data: bytes | msgspec.Raw, *, event_id: int | None = Non
 
 
 class EventStream:
-    """A streaming response. The body is closed when it ends, when the client leaves, or when it reads too slowly."""
+    """A streaming response. The body is cancelled when the client leaves or reads too slowly."""
 
     def __init__(
         self,
-        body: AsyncIterator[bytes],
+        body: Body,
         *,
         headers: Mapping[str, str] | None = None,
         heartbeat_s: float = HEARTBEAT_S,
@@ -68,18 +98,28 @@ class EventStream:
         except* TimeoutError:
             telemetry.stream_aborts.labels(telemetry.SLOW_READER).inc()
             logger.info("cut a stream whose reader took more than %s s for one write", self._send_timeout_s)
-        finally:
-            await _close(self._body)
 
     async def _pump(self, send: Send) -> None:
-        await self._send(send, {"type": "http.response.start", "status": 200, "headers": self._headers})
-        async for piece in self._body:
-            await self._send(send, {"type": "http.response.body", "body": piece, "more_body": True})
-        await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
+        def offer(piece: bytes) -> Wait | None:
+            return self._send(send, {"type": "http.response.body", "body": piece, "more_body": True})
 
-    async def _send(self, send: Send, message: Message) -> None:
-        self._sent_at, self._is_sending = self._clock(), True
-        await send(message)
+        await settled(self._send(send, {"type": "http.response.start", "status": 200, "headers": self._headers}))
+        await self._body(offer)
+        await settled(self._send(send, {"type": "http.response.body", "body": b"", "more_body": False}))
+
+    def _send(self, send: Send, message: Message) -> Wait | None:
+        """Begins to send, in whatever task this is or none; returns what is left to be waited for, if anything."""
+        self._sent_at = self._clock()
+        sending = cast(Coroutine[Any, Any, None], send(message))
+        try:
+            waits_for = sending.send(None)
+        except StopIteration:
+            return None
+        self._is_sending = True
+        return partial(self._finish, sending, waits_for)
+
+    async def _finish(self, sending: Coroutine[Any, Any, None], waits_for: Any) -> None:
+        await _go_on(sending, waits_for)
         self._is_sending = False
 
     async def _keep(self, send: Send) -> None:
@@ -97,7 +137,8 @@ class EventStream:
                 raise TimeoutError
             else:
                 async with asyncio.timeout(self._send_timeout_s):
-                    await self._send(send, {"type": "http.response.body", "body": HEARTBEAT, "more_body": True})
+                    message = {"type": "http.response.body", "body": HEARTBEAT, "more_body": True}
+                    await settled(self._send(send, message))
 
 
 async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
@@ -121,7 +162,16 @@ async def _cancel_on_disconnect(receive: Receive, pump: asyncio.Task[Any]) -> No
     pump.cancel()
 
 
-async def _close(body: AsyncIterator[bytes]) -> None:
-    close = getattr(body, "aclose", None)
-    if close is not None:
-        await close()
+@coroutine
+def _go_on(begun: Coroutine[Any, Any, None], waits_for: Any) -> Generator[Any, Any, None]:
+    """A coroutine that has come to where it waits, from there on."""
+    try:
+        while True:
+            try:
+                come = yield waits_for
+            except BaseException as error:  # noqa: BLE001 (a cancellation above all: the coroutine's to handle)
+                waits_for = begun.throw(error)
+            else:
+                waits_for = begun.send(come)
+    except StopIteration:
+        return
