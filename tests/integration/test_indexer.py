@@ -401,22 +401,28 @@ async def test_a_fact_that_cannot_be_published_is_published_later(nats: NatsServ
 # -- stopping and dying
 
 
-async def test_a_stopped_worker_gives_its_work_back(desk: IndexingDesk) -> None:
+async def test_a_stopped_worker_gives_its_work_back(
+    nats: NatsServer, fresh_database: str, documents: ScriptedDocuments, embedder: PackagedEmbedder
+) -> None:
     """What does not end within the grace goes back whole; nothing is told half-way; the next worker finishes it."""
-    desk.embedder.gate.clear()
-    async with working(desk):
-        await desk.tell(desk.change("slow", 1, POLICY))
+    patient = msgspec.structs.replace(QUICK, ack_wait_s=120.0)  # nothing comes back by itself while the test looks
+    async with open_indexing_desk(
+        nats_url=nats.url, database_url=fresh_database, documents=documents, embedder=embedder, settings=patient
+    ) as desk:
+        desk.embedder.gate.clear()
+        async with working(desk):
+            await desk.tell(desk.change("slow", 1, POLICY))
 
-        async def fetched() -> bool:
-            return desk.documents.calls == 1
+            async def fetched() -> bool:
+                return desk.documents.calls == 1
 
-        await until(fetched)
-    assert await facts(desk) == []
-    assert await version_of(desk, "slow") is None
-    desk.embedder.gate.set()
-    async with working(desk):
-        await drained(desk, within_s=QUICK.ack_wait_s)
-    assert await version_of(desk, "slow") == 1
+            await until(fetched)
+        assert await facts(desk) == []
+        assert await version_of(desk, "slow") is None
+        desk.embedder.gate.set()
+        async with working(desk):
+            await drained(desk)
+        assert await version_of(desk, "slow") == 1
 
 
 async def test_killed_workers_lose_nothing(
