@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import re
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -188,13 +189,15 @@ async def test_unreferenced_content_is_swept(desk: Desk) -> None:
 async def test_uploads_and_sweeps_at_once_lose_nothing(desk: Desk) -> None:
     """The same bytes are stored, dropped and swept over and over; a committed document always has its content."""
 
+    grace_s = 1.5  # more than an upload takes, on a slow machine, too
+
     async def sweep_on(stop: asyncio.Event) -> None:
         while not stop.is_set():
-            await desk.service.sweep_content(grace_s=0.5)
+            await desk.service.sweep_content(grace_s=grace_s)
 
-    stop = asyncio.Event()
+    stop, began = asyncio.Event(), time.monotonic()
     sweeping = asyncio.create_task(sweep_on(stop))
-    for _ in range(20):
+    while time.monotonic() - began < 2 * grace_s:
         document = await desk.add("Same")
         assert (await desk.call("GET", f"/{document['id']}/content")).status == 200
         await desk.call("DELETE", f"/{document['id']}")
