@@ -3,16 +3,19 @@
 import asyncio
 import contextlib
 import signal
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import uvloop
 from tests.integration.nats_server import NatsServer
 
 from refdesk.contracts.errors import ConfigurationError, Unavailable
 from refdesk.contracts.events import DOCUMENTS_STREAM, INDEX_STREAM
+from refdesk.outside import jetstream_consumer
 from refdesk.outside.jetstream import Broker, Consumer, ConsumerSettings, Message, StreamSettings
 from refdesk.outside.nats_connection import Connection
 
@@ -297,6 +300,31 @@ async def test_an_idle_pull_survives_the_servers_restart(server: NatsServer, bro
         await publish(broker, "second")
         await eventually(lambda: len(seen.payloads) == 2, within_s=5)
     print(f"idle pull healed {time.monotonic() - begin:.2f} s after the restart")  # noqa: T201
+
+
+async def test_a_process_that_stood_still_takes_up_what_came_meanwhile(
+    server: NatsServer, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own silence is not the server's: nothing is left to a lease that outlasts this test."""
+    monkeypatch.setattr(jetstream_consumer, "HEARTBEAT_S", 0.1)
+    monkeypatch.setattr(jetstream_consumer, "SILENCE_S_MAX", 0.25)
+    consumer, seen = broker.consumer(msgspec.structs.replace(WORK, ack_wait_s=120.0)), Seen()
+
+    async def meanwhile() -> None:
+        until = time.monotonic() + 0.5
+        async with Broker.connect(server.url, name="other", streams=SMALL) as other:
+            await publish(other, "second")
+            watched = other.consumer(consumer.settings)
+            while (await watched.backlog()).in_flight == 0 or time.monotonic() < until:
+                await asyncio.sleep(0.01)
+
+    async with consuming(consumer, seen):
+        await publish(broker, "first")
+        await seen.all_of({b"first"})
+        elsewhere = threading.Thread(target=lambda: asyncio.run(meanwhile()))
+        elsewhere.start()
+        elsewhere.join()  # nothing else runs in this one: it stands still
+        await seen.all_of({b"second"})
 
 
 async def test_a_wiped_store_is_made_anew(server: NatsServer, broker: Broker) -> None:

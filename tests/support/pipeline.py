@@ -38,7 +38,7 @@ from tests.support.running import Said, command
 
 OPERATOR_KEY = "operator administrators"
 """Read by `documents_desk.authenticate`: an administrator."""
-QUICK = WorkerSettings(attempts_max=2, backoff_s=(0.05,), outage_pause_s_max=0.1, ack_wait_s=5.0, grace_s=0.5)
+QUICK = WorkerSettings(attempts_max=2, backoff_s=(0.05,), outage_pause_s_max=0.1, ack_wait_s=30.0, grace_s=0.5)
 
 
 @dataclass(frozen=True)
