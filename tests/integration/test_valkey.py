@@ -1,7 +1,9 @@
 """The connection to Valkey that all commands share, on a real server and behind a door that breaks."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,8 @@ from redis.exceptions import ResponseError
 from tests.support.desk import Wire, fresh_valkey, until
 
 from refdesk.outside.valkey import Script, Valkey, ValkeyError, open_valkey
+
+CERTIFICATE = Path(__file__).parents[1] / "data" / "tls"
 
 
 @pytest.fixture
@@ -128,3 +132,21 @@ async def test_a_wrong_password_is_the_servers_answer(url: str) -> None:
     async with open_valkey(f"{url}&password=wrong&username=nobody", name="stranger") as valkey:
         with pytest.raises(ValkeyError):
             await valkey.command("PING")
+
+
+async def test_under_tls_commands_and_subscriptions_go_to_the_server_that_was_meant(url: str) -> None:
+    """One whose certificate nobody vouches for is not talked to, and that is an error of Valkey's as well."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(CERTIFICATE / "certificate.pem", CERTIFICATE / "key.pem")
+    wire = Wire(url, tls=tls)
+    await wire.open()
+    async with open_valkey(f"{wire.url}&ssl_ca_certs={CERTIFICATE / 'certificate.pem'}", name="private") as valkey:
+        assert await valkey.command("ECHO", "one") == b"one"
+        assert await valkey.patient_command("ECHO", "two") == b"two"
+        assert await valkey.redis.ping()
+    async with open_valkey(wire.url, name="wary") as valkey:
+        with pytest.raises(ValkeyError, match="certificate"):
+            await valkey.command("PING")
+        with pytest.raises(ValkeyError):
+            await valkey.redis.ping()
+    await wire.shut()

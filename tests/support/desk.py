@@ -9,6 +9,7 @@ import contextlib
 import os
 import secrets
 import socket
+import ssl
 import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -249,10 +250,11 @@ class Process:
 
 
 class Wire:
-    """A TCP door in front of a Valkey on a Unix socket: open, shut (connections refused and cut) or stuck."""
+    """A TCP door in front of a Valkey on a Unix socket: open, shut (connections refused and cut) or stuck; with ``tls`` under TLS."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, *, tls: ssl.SSLContext | None = None) -> None:
         self._target = urlsplit(target)
+        self._tls = tls
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._flowing = asyncio.Event()
@@ -261,10 +263,11 @@ class Wire:
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}?{self._target.query}"
+        scheme = "rediss" if self._tls else "redis"
+        return f"{scheme}://127.0.0.1:{self.port}?{self._target.query}"
 
     async def open(self) -> None:
-        self._server = await asyncio.start_server(self._forward, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._forward, "127.0.0.1", self.port, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def shut(self) -> None:
