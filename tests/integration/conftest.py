@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from tests.integration.nats_server import NatsServer
-from tests.support.desk import own_database
+from tests.support.desk import AnswerDesk, Client, Here, Process, own_database
 from tests.support.pipeline import Pipeline, open_pipeline
 
 from refdesk.app.embedded.stack import StackUrls
@@ -53,6 +53,34 @@ async def pipeline(
         ) as pipeline,
     ):
         yield pipeline
+
+
+@pytest.fixture(scope="module")
+async def processes(desk: AnswerDesk) -> AsyncIterator[list[Process]]:
+    """Two assistants of the module's own desk."""
+    async with desk.assistants(2) as processes:
+        yield processes
+
+
+@pytest.fixture
+async def pair(processes: list[Process], desk: AnswerDesk) -> tuple[Client, Client]:
+    """The same asker at two assistant processes."""
+    desk.llm.reset()
+    first, second = processes
+    return await first.client(), await second.client()
+
+
+@pytest.fixture(scope="module")
+async def assistant_here(desk: AnswerDesk) -> AsyncIterator[Here]:
+    """One of the module's own desk, in this process."""
+    async with desk.assistant_here() as here:
+        yield here
+
+
+@pytest.fixture
+def here(assistant_here: Here, desk: AnswerDesk) -> Here:
+    desk.llm.reset()
+    return assistant_here
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,9 @@
-"""An answer is a log: resumed anywhere, stopped at once, shared by all who ask the same, kept as long as it is true."""
+"""An answer is a log: resumed anywhere, stopped at once, there without Valkey, ended with words when its process ends."""
 
 import asyncio
-import contextlib
-import re
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from typing import Any
 
-import aiohttp
 import msgspec
 import pytest
 from redis.asyncio import Redis
@@ -23,14 +18,14 @@ from tests.support.desk import (
     Wire,
     events,
     own_desk,
+    raw,
     text_of,
     until,
     wait,
 )
-from tests.support.scripted_llm import ANSWER, Behaviour, refuse, say
+from tests.support.scripted_llm import ANSWER, say
 
 from refdesk.app.embedded.stack import StackUrls
-from refdesk.app.settings import Settings
 from refdesk.contracts.access import Principal
 
 QUESTION = "How many days of paid leave do employees have?"
@@ -48,41 +43,6 @@ async def desk(servers: StackUrls, tmp_path_factory: pytest.TempPathFactory) -> 
     async with own_desk(servers, tmp_path_factory, valkey_number=3, **patient) as desk:
         await desk.add("Leave", LEAVE)
         yield desk
-
-
-@pytest.fixture(scope="module")
-async def processes(desk: AnswerDesk) -> AsyncIterator[list[Process]]:
-    async with desk.assistants(2) as processes:
-        yield processes
-
-
-@pytest.fixture
-async def pair(processes: list[Process], desk: AnswerDesk) -> tuple[Client, Client]:
-    """The same asker at two assistant processes."""
-    desk.llm.reset()
-    first, second = processes
-    return await first.client(), await second.client()
-
-
-@pytest.fixture(scope="module")
-async def assistant_here(desk: AnswerDesk) -> AsyncIterator[Here]:
-    async with desk.assistant_here() as here:
-        yield here
-
-
-@pytest.fixture
-def here(assistant_here: Here, desk: AnswerDesk) -> Here:
-    desk.llm.reset()
-    return assistant_here
-
-
-async def resumed(client: Client, answer_id: str, *, after: int = 0) -> list[Event]:
-    async with client.resume(answer_id, after) as response:
-        return [event async for event in events(response)]
-
-
-def raw(stream: list[Event]) -> bytes:
-    return b"".join(event.raw for event in stream)
 
 
 async def beginning(client: Client, count: int, *, question: str = QUESTION) -> list[Event]:
@@ -109,7 +69,7 @@ async def test_an_answer_is_the_same_from_any_event_on_another_process(
     whole = await first.ask(QUESTION, cache="bypass")
     assert len(whole) >= EVENTS
     for index in range(len(whole) + 1):
-        rest = await resumed(second, whole[0].data["answer_id"], after=index)
+        rest = await second.rest(whole[0].data["answer_id"], after=index)
         assert raw(whole[:index]) + raw(rest) == raw(whole)
     assert len(desk.llm.calls) == 1
 
@@ -124,7 +84,7 @@ async def cut_and_resume(pair: tuple[Client, Client], desk: AnswerDesk, index: i
     async with pair[1].resume(answer_id, index) as response:
         gate.set()
         rest = [event async for event in events(response)]
-    assert raw(seen) + raw(rest) == raw(await resumed(pair[0], answer_id))
+    assert raw(seen) + raw(rest) == raw(await pair[0].rest(answer_id))
     assert (rest[-1].name, len(desk.llm.calls)) == ("done", 1)
 
 
@@ -179,17 +139,26 @@ async def test_a_log_that_is_gone_is_told_before_the_stream_begins(
     pair: tuple[Client, Client], desk: AnswerDesk
 ) -> None:
     """An asker's record may outlive the shared log it points at."""
-    answer_id = (await pair[0].ask(QUESTION, cache="bypass"))[0].data["answer_id"]
     async with Redis.from_url(desk.settings.valkey_url or "") as valkey:
-        await until(lambda: _forgotten(valkey))
+        earlier = await _logs(valkey)
+        answer_id = (await pair[0].ask(QUESTION, cache="bypass"))[0].data["answer_id"]
+        await until(lambda: _copied_to_its_end(valkey, earlier=earlier))
+        await valkey.delete(*[key async for key in valkey.scan_iter("refdesk:[ljf]*:*")])
     status, _, refused = await pair[1].json("GET", f"/api/answers/{answer_id}/events")
     assert (status, refused["type"]) == (410, "expired")
 
 
-async def _forgotten(valkey: Redis) -> bool:
-    keys = [key async for key in valkey.scan_iter("refdesk:[ljf]*:*")]
-    await valkey.delete(*keys)
-    return not [key async for key in valkey.scan_iter("refdesk:lease:*")]
+async def _logs(valkey: Redis) -> set[bytes]:
+    return {key async for key in valkey.scan_iter("refdesk:log:*")}
+
+
+async def _copied_to_its_end(valkey: Redis, *, earlier: set[bytes]) -> bool:
+    """Whether a log that is none of the earlier ones is there as a whole."""
+    for key in await _logs(valkey) - earlier:
+        [(_, newest)] = await valkey.xrevrange(key, count=1)
+        if msgspec.json.decode(newest[b"e"])[-1][1] == "done":
+            return True
+    return False
 
 
 # stopping and leaving
@@ -251,342 +220,6 @@ async def test_a_reader_who_comes_back_in_time_finds_the_answer_going_on(here: H
     assert len(desk.llm.calls) == 1
 
 
-# one question, one call
-
-
-async def ask_everywhere(clients: list[Client], count: int, question: str) -> list[list[Event]]:
-    return await asyncio.gather(*(clients[number % len(clients)].ask(question) for number in range(count)))
-
-
-def all_one(streams: list[list[Event]]) -> None:
-    """Everybody has the whole answer, the same bytes after their own first event."""
-    assert {text_of(stream) for stream in streams} == {ANSWER}
-    assert len({raw(stream[1:]) for stream in streams}) == 1
-    assert len({stream[0].data["answer_id"] for stream in streams}) == len(streams)
-
-
-async def test_one_question_of_many_askers_is_one_call(pair: tuple[Client, Client], desk: AnswerDesk) -> None:
-    """Over processes."""
-    desk.llm.default = say(gap_s=0.05)
-    streams = await ask_everywhere(list(pair), 40, "How many days of leave, asked by many?")
-    assert len(desk.llm.calls) == 1
-    assert [stream[0].data["cache"] for stream in streams].count("miss") == 1
-    all_one(streams)
-
-
-@pytest.mark.long
-@pytest.mark.timeout(600)
-async def test_one_question_of_a_thousand_askers_is_one_call(desk: AnswerDesk) -> None:
-    """Over four processes."""
-    desk.llm.reset()
-    desk.llm.default = say(gap_s=0.1)
-    async with desk.assistants(4) as processes:
-        clients = [await process.client() for process in processes]
-        streams = await ask_everywhere(clients, 1000, "How many days of leave, asked by a thousand?")
-    assert len(desk.llm.calls) == 1
-    all_one(streams)
-
-
-@pytest.mark.long
-@pytest.mark.timeout(600)
-async def test_a_thousand_askers_lose_a_leader_and_nothing_else(desk: AnswerDesk) -> None:
-    """Killed while it writes: two calls at most, and all who ask elsewhere get the whole answer."""
-    desk.llm.reset()
-    desk.llm.plan = [say(gate=asyncio.Event(), gate_at=4)]
-    question = "How many days of leave, asked by a thousand with a leader killed?"
-    async with desk.assistants(4) as (leader, *others):
-        reading = asyncio.create_task(partial_stream(await leader.client(), question))
-        await desk.llm.called()
-        clients = [await process.client() for process in others]
-        asking = asyncio.create_task(ask_everywhere(clients, 1000, question))
-        await until(lambda: _waits(others[0], desk, 334), within_s=120)
-        await leader.kill()
-        await reading
-        all_one(await asking)
-    assert len(desk.llm.calls) == 2
-
-
-@pytest.mark.parametrize("count", [4, pytest.param(200, marks=pytest.mark.long)])
-async def test_followers_see_the_words_live(pair: tuple[Client, Client], desk: AnswerDesk, count: int) -> None:
-    """Not only the finished answer: on their own process and on another."""
-    gate = asyncio.Event()
-    desk.llm.default = say(gate=gate, gate_at=4)
-    question = "How many days of leave, followed live?"
-    seen: list[list[Event]] = [[] for _ in range(count)]
-
-    async def follow(number: int) -> None:
-        async with pair[number % 2].stream(question) as response:
-            async for event in events(response):
-                seen[number].append(event)
-
-    async with asyncio.TaskGroup() as tasks:
-        for number in range(count):
-            tasks.create_task(follow(number))
-        await until(lambda: all(text_of(stream) == "Thirty days of leave" for stream in seen), within_s=60)
-        gate.set()
-    assert len(desk.llm.calls) == 1
-
-
-USUAL: dict[str, Any] = {
-    name: getattr(Settings(), name) for name in ("concurrent_answers_max", "waiting_max", "waiting_per_principal_max")
-}
-"""The limits of a process as they are without a setting."""
-
-
-async def test_equal_questions_take_one_place_however_many(desk: AnswerDesk) -> None:
-    """Many times as many as there are places, connections and searches: one call, and nobody is refused."""
-    desk.llm.reset()
-    gate = asyncio.Event()
-    desk.llm.default = say(gate=gate, gate_at=4)
-    async with desk.assistant_here(**USUAL) as here:
-        asking = [asyncio.create_task(here.client().ask("How many days of leave, once more?")) for _ in range(150)]
-        await until(lambda: desk.llm.calls or any(task.done() for task in asking))
-        gate.set()
-        all_one(await asyncio.gather(*asking))
-    assert len(desk.llm.calls) == 1
-
-
-async def ask_differently(clients: list[Client], desk: AnswerDesk, count: int) -> Counter[str]:
-    """So many different questions at once; how each ended, while the model says nothing until all but those it has are told."""
-    gate = asyncio.Event()
-    desk.llm.default = say(gate=gate)
-    outcomes: Counter[str] = Counter()
-
-    async def ask(number: int) -> None:
-        async with clients[number % len(clients)].stream(f"What is rule {number} about leave?") as response:
-            if response.status == 200:
-                outcomes["accepted"] += 1
-                assert text_of([event async for event in events(response)]) == ANSWER
-                return
-            refused = await response.json()
-            assert refused["type"] in ("overloaded", "rate-limited"), refused
-            assert int(response.headers["retry-after"]) >= 1
-            outcomes[refused["type"]] += 1
-
-    asking = [asyncio.create_task(ask(number)) for number in range(count)]
-    await until(
-        lambda: outcomes.total() == count or any(task.done() and task.exception() for task in asking), within_s=60
-    )
-    gate.set()
-    await asyncio.gather(*asking)
-    print(f"{count} different questions at {len(clients)} processes: {dict(outcomes)}")  # noqa: T201
-    return outcomes
-
-
-def some_accepted_the_rest_refused(outcomes: Counter[str], *, processes: int) -> None:
-    """A place at the model or in line, or the word that there is none."""
-    writing, waiting = USUAL["concurrent_answers_max"], USUAL["waiting_max"]
-    assert processes * writing <= outcomes["accepted"] <= processes * (writing + waiting)
-
-
-async def test_different_questions_at_once_wait_or_are_refused(desk: AnswerDesk) -> None:
-    """Many more than there are connections to search with."""
-    desk.llm.reset()
-    async with desk.assistant_here(**USUAL) as here:
-        some_accepted_the_rest_refused(await ask_differently([here.client()], desk, 150), processes=1)
-
-
-@pytest.mark.long
-@pytest.mark.timeout(240)
-async def test_a_thousand_different_questions_at_once_wait_or_are_refused(desk: AnswerDesk) -> None:
-    """Over four processes."""
-    desk.llm.reset()
-    async with desk.assistants(4, **USUAL) as processes:
-        clients = [await process.client() for process in processes]
-        some_accepted_the_rest_refused(await ask_differently(clients, desk, 1000), processes=4)
-
-
-async def test_many_followed_answers_leave_the_limits_in_force(processes: list[Process], desk: AnswerDesk) -> None:
-    """However many are read elsewhere, their words come live, and budgets are still counted."""
-    desk.llm.reset()
-    gate = asyncio.Event()
-    desk.llm.default = say(gate=gate, gate_at=1)
-    first, second = [await process.client() for process in processes]
-    async with AsyncExitStack() as stack:
-        followed = []
-        for number in range(80):
-            leading = events(await stack.enter_async_context(first.stream(f"Question {number}?", cache="bypass")))
-            answer_id = (await anext(leading)).data["answer_id"]
-            following = events(await stack.enter_async_context(second.resume(answer_id, 1)))
-            assert (await anext(following)).name == "sources"
-            followed.append(following)
-        await desk.llm.called(80)
-        for following in followed:
-            assert (await anext(following)).data == {"text": "Thirty"}
-        gate.set()
-        assert text_of(await second.ask("And one more?", cache="bypass")) == ANSWER
-        for following in followed:
-            assert "Thirty" + text_of([event async for event in following]) == ANSWER
-    assert await metric(processes[1], desk, "refdesk_budget_unchecked_total") == 0
-
-
-async def metric(process: Process, desk: AnswerDesk, name: str) -> float:
-    async with desk.session.get(f"{process.url}/metrics") as response:
-        found = re.search(rf"(?m)^{name}(?:{{[^}}]*}})? (\S+)$", await response.text())
-    return float(found[1]) if found else 0.0
-
-
-# the death of a leader
-
-
-@pytest.mark.parametrize(("gate_at", "said"), [(0, ""), (5, "Thirty days of leave are")])
-async def test_followers_of_a_leader_that_is_killed_get_the_whole_answer(
-    desk: AnswerDesk, gate_at: int, said: str
-) -> None:
-    """Two calls at most; whoever read at the dead process goes on elsewhere, byte by byte, from what it had copied."""
-    desk.llm.reset()
-    gate = asyncio.Event()
-    desk.llm.plan = [say(gate=gate, gate_at=gate_at)]
-    question = f"How many days of leave, with a leader killed at {gate_at}?"
-    async with desk.assistants(2) as (first, second), Redis.from_url(desk.settings.valkey_url or "") as valkey:
-        earlier = await _logs(valkey)
-        leading, following = await first.client(), await second.client()
-        reading = asyncio.create_task(partial_stream(leading, question))
-        await desk.llm.called()
-        followers = [asyncio.create_task(following.ask(question)) for _ in range(5)]
-        await until(lambda: _waits(second, desk, 5))
-        await until(lambda: _copied(valkey, said, earlier=earlier))
-        await first.kill()
-        seen = await reading
-        streams = await asyncio.gather(*followers)
-        assert {text_of(stream) for stream in streams} == {ANSWER}
-        assert {stream[-1].name for stream in streams} == {"done"}
-        rest = await resumed(following, seen[0].data["answer_id"], after=seen[-1].id)
-        assert raw(seen[1:]) + raw(rest) == raw(streams[0][1:])
-    assert len(desk.llm.calls) == 2
-
-
-async def _waits(process: Process, desk: AnswerDesk, count: int) -> bool:
-    return await metric(process, desk, "refdesk_singleflight_waiters") == count
-
-
-async def partial_stream(client: Client, question: str) -> list[Event]:
-    """What arrives until the connection breaks."""
-    seen: list[Event] = []
-    with contextlib.suppress(aiohttp.ClientError):
-        async with client.stream(question) as response:
-            async for event in events(response):
-                seen.append(event)  # noqa: PERF401  what came before the break counts
-    return seen
-
-
-async def test_an_answer_is_never_spliced_of_two(desk: AnswerDesk) -> None:
-    """When the model now answers otherwise than its readers have seen, the answer ends with an error."""
-    desk.llm.reset()
-    desk.llm.plan = [say(gate=asyncio.Event(), gate_at=4), say("Thirty weeks of leave. [1]")]
-    async with desk.assistants(2) as (first, second), Redis.from_url(desk.settings.valkey_url or "") as valkey:
-        earlier = await _logs(valkey)
-        reading = asyncio.create_task(partial_stream(await first.client(), QUESTION))
-        await desk.llm.called()
-        client = await second.client()
-        following = asyncio.create_task(client.ask(QUESTION))
-        await until(lambda: _waits(second, desk, 1))
-        await until(lambda: _copied(valkey, "Thirty days of leave", earlier=earlier))
-        await first.kill()
-        await reading
-        stream = await following
-    assert (text_of(stream), stream[-1].name, stream[-1].data["partial"]) == ("Thirty days of leave", "error", True)
-
-
-async def _logs(valkey: Redis) -> set[bytes]:
-    return {key async for key in valkey.scan_iter("refdesk:log:*")}
-
-
-async def _copied(valkey: Redis, said: str, *, earlier: set[bytes]) -> bool:
-    """Whether a log that is none of the earlier ones is copied as far as its sources and this text."""
-    for key in await _logs(valkey) - earlier:
-        payloads = [payload for _, fields in await valkey.xrange(key) for payload in fields.values()]
-        entries = [entry for payload in payloads for entry in msgspec.json.decode(payload)]
-        if entries and said == "".join(data["text"] for _, name, data in entries if name == "delta"):
-            return True
-    return False
-
-
-# caching
-
-
-async def test_a_finished_answer_is_given_again(here: Here, desk: AnswerDesk) -> None:
-    """White space and letter case aside; the log is the same, the asker's own event is not."""
-    question = "How many days of leave are cached?"
-    first = await here.client().ask(question)
-    second = await here.client(OTHER).ask(f"  {question.upper()} ")
-    assert [stream[0].data["cache"] for stream in (first, second)] == ["miss", "hit"]
-    assert raw(first[1:]) == raw(second[1:])
-    assert len(desk.llm.calls) == 1
-    await resumed(here.client(OTHER), second[0].data["answer_id"])
-
-
-@pytest.mark.parametrize(
-    "changes", [{"cache": "bypass"}, {"max_output_tokens": 99}, {"filters": {"document_ids": ["nothing"]}}]
-)
-async def test_another_question_is_another_answer(here: Here, changes: dict[str, object]) -> None:
-    """So is one that asks for a new answer, and one with other parameters."""
-    await here.client().ask(QUESTION)
-    assert (await here.client().ask(QUESTION, **changes))[0].data["cache"] in ("miss", "bypass")
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [say(after=3, ending="cut"), refuse(400), Behaviour(status=503), say(after=3, finish_reason="content_filter")],
-    ids=["cut", "refused", "down", "filtered"],
-)
-async def test_what_failed_is_never_given_again(desk: AnswerDesk, fault: Behaviour) -> None:
-    """Neither an error nor the quotes that stood in for the model."""
-    desk.llm.reset()
-    question = f"How many days of leave, after a fault of {fault.status} {fault.finish_reason} {fault.ending}?"
-    async with desk.assistant_here() as here:
-        desk.llm.default = fault
-        failed = await here.client().ask(question)
-        assert failed[-1].name == "error" or failed[-1].data["degraded"]
-        desk.llm.default = say()
-        again = await here.client().ask(question)
-    assert (again[0].data["cache"], text_of(again)) == ("miss", ANSWER)
-
-
-async def change_and_ask(here: Here, desk: AnswerDesk, times: int) -> None:
-    desk.llm.default = Behaviour(echo=True)
-    text = "The code of the cellar door is {}."
-    document_id = await desk.add("Cellar", text.format("unset"))
-    for number in range(times):
-        changed = await desk.change(document_id, text.format(f"C{number:04}"))
-        indexing = asyncio.create_task(desk.put_into_index(changed, text.format(f"C{number:04}")))
-        for _ in range(2):
-            stream = await here.client().ask(
-                "What is the code of the cellar door?", after=[changed["freshness_token"]], max_output_tokens=1000
-            )
-            assert f"C{number:04}" in text_of(stream)
-            assert stream[-1].name == "done"
-        await indexing
-    await desk.documents.call("DELETE", f"/{document_id}", by=Principal(id="ada", groups=("administrators",)))
-    assert "C0" not in text_of(await here.client().ask("What is the code of the cellar door?"))
-
-
-async def test_a_changed_document_is_never_answered_from_before(here: Here, desk: AnswerDesk) -> None:
-    """Change, wait for its freshness token, ask: no old answer, from no cache."""
-    await change_and_ask(here, desk, 15)
-
-
-@pytest.mark.long
-@pytest.mark.timeout(900)
-async def test_a_document_changed_a_thousand_times_is_never_answered_from_before(here: Here, desk: AnswerDesk) -> None:
-    """A thousand pairs."""
-    await change_and_ask(here, desk, 1000)
-
-
-async def test_nobody_is_given_an_answer_from_what_they_may_not_read(here: Here, desk: AnswerDesk) -> None:
-    """The same question, documents of each one's own."""
-    desk.llm.default = Behaviour(echo=True)
-    people = [Principal(id=f"person{number}") for number in range(5)]
-    for person in people:
-        await desk.add("Locker", f"Your locker has the code {person.id}-canary.", readers=(f"principal:{person.id}",))
-    for _ in range(2):
-        streams = await asyncio.gather(
-            *(here.client(person).ask("What is the code of my locker?", max_output_tokens=1000) for person in people)
-        )
-        for person, stream in zip(people, streams, strict=True):
-            assert set(re.findall(r"\S+-canary", str([event.data for event in stream]))) == {f"{person.id}-canary"}
-
-
 # without Valkey
 
 
@@ -607,7 +240,7 @@ async def test_answers_flow_without_valkey(desk: AnswerDesk) -> None:
         await wire.open()
         resumable = await client.ask(QUESTION, cache="bypass")
         async with desk.assistant_here() as elsewhere:
-            assert raw(await resumed(elsewhere.client(), resumable[0].data["answer_id"])) == raw(resumable)
+            assert raw(await elsewhere.client().rest(resumable[0].data["answer_id"])) == raw(resumable)
     await wire.shut()
 
 
@@ -627,7 +260,7 @@ async def test_a_log_cut_off_from_valkey_is_copied_when_it_is_back(desk: AnswerD
         stream = await asking
         await wire.open()
         elsewhere = await stack.enter_async_context(desk.assistant_here())
-        assert raw(await resumed(elsewhere.client(), stream[0].data["answer_id"])) == raw(stream)
+        assert raw(await elsewhere.client().rest(stream[0].data["answer_id"])) == raw(stream)
     await wire.shut()
 
 

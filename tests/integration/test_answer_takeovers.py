@@ -1,4 +1,4 @@
-"""A process that wrote an answer dies with words that only its own readers have seen, and another one writes in its place."""
+"""A process that writes an answer dies, perhaps with words that only its own readers have seen; another writes in its place."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,7 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import msgspec
 import pytest
 from redis.asyncio import Redis
-from tests.support.desk import LEAVE, AnswerDesk, Event, Wire, events, own_desk, text_of, until
+from tests.support.desk import LEAVE, AnswerDesk, Event, Wire, events, own_desk, raw, text_of, until
+from tests.support.metrics import follow
 from tests.support.scripted_llm import ANSWER, say
 
 from refdesk.app.embedded.stack import StackUrls
@@ -59,8 +60,8 @@ async def _copied(valkey: Redis, number: int) -> bool:
     return any([await valkey.xrange(key, f"{number}-0", f"{number}-0") for key in await _logs(valkey)])
 
 
-async def _logs(valkey: Redis) -> list[bytes]:
-    return [key async for key in valkey.scan_iter("refdesk:log:*")]
+async def _logs(valkey: Redis) -> set[bytes]:
+    return {key async for key in valkey.scan_iter("refdesk:log:*")}
 
 
 @pytest.mark.parametrize(
@@ -100,3 +101,61 @@ async def test_what_was_lost_is_not_mistaken_for_what_is_written_in_its_place(
     assert (text_of([*seen[:kept], *rest]), rest[-1].name) == (rewritten, "done")
     ids = [event.id for event in [*seen, *rest]]
     assert ids == sorted(set(ids)), "no number has two meanings"
+
+
+# the death of a leader
+
+
+@pytest.mark.parametrize(("gate_at", "said"), [(0, ""), (5, "Thirty days of leave are")])
+async def test_followers_of_a_leader_that_is_killed_get_the_whole_answer(
+    desk: AnswerDesk, gate_at: int, said: str
+) -> None:
+    """Two calls at most; whoever read at the dead process goes on elsewhere, byte by byte, from what it had copied."""
+    desk.llm.reset()
+    gate = asyncio.Event()
+    desk.llm.plan = [say(gate=gate, gate_at=gate_at)]
+    question = f"How many days of leave, with a leader killed at {gate_at}?"
+    async with desk.assistants(2) as (first, second), Redis.from_url(desk.settings.valkey_url or "") as valkey:
+        earlier = await _logs(valkey)
+        leading, following = await first.client(), await second.client()
+        reading = asyncio.create_task(leading.ask_until_cut(question))
+        await desk.llm.called()
+        followers = [asyncio.create_task(following.ask(question)) for _ in range(5)]
+        await until(lambda: follow(second, desk, 5))
+        await until(lambda: _copied_as_far_as(valkey, said, earlier=earlier))
+        await first.kill()
+        seen = await reading
+        streams = await asyncio.gather(*followers)
+        assert {text_of(stream) for stream in streams} == {ANSWER}
+        assert {stream[-1].name for stream in streams} == {"done"}
+        rest = await following.rest(seen[0].data["answer_id"], after=seen[-1].id)
+        assert raw(seen[1:]) + raw(rest) == raw(streams[0][1:])
+    assert len(desk.llm.calls) == 2
+
+
+async def test_an_answer_is_never_spliced_of_two(desk: AnswerDesk) -> None:
+    """When the model now answers otherwise than its readers have seen, the answer ends with an error."""
+    desk.llm.reset()
+    desk.llm.plan = [say(gate=asyncio.Event(), gate_at=4), say("Thirty weeks of leave. [1]")]
+    async with desk.assistants(2) as (first, second), Redis.from_url(desk.settings.valkey_url or "") as valkey:
+        earlier = await _logs(valkey)
+        reading = asyncio.create_task((await first.client()).ask_until_cut(QUESTION))
+        await desk.llm.called()
+        client = await second.client()
+        following = asyncio.create_task(client.ask(QUESTION))
+        await until(lambda: follow(second, desk, 1))
+        await until(lambda: _copied_as_far_as(valkey, "Thirty days of leave", earlier=earlier))
+        await first.kill()
+        await reading
+        stream = await following
+    assert (text_of(stream), stream[-1].name, stream[-1].data["partial"]) == ("Thirty days of leave", "error", True)
+
+
+async def _copied_as_far_as(valkey: Redis, said: str, *, earlier: set[bytes]) -> bool:
+    """Whether a log that is none of the earlier ones is copied as far as its sources and this text."""
+    for key in await _logs(valkey) - earlier:
+        payloads = [payload for _, fields in await valkey.xrange(key) for payload in fields.values()]
+        entries = [entry for payload in payloads for entry in msgspec.json.decode(payload)]
+        if entries and said == "".join(data["text"] for _, name, data in entries if name == "delta"):
+            return True
+    return False

@@ -89,6 +89,10 @@ def text_of(stream: list[Event]) -> str:
     return "".join(event.data["text"] for event in stream if event.name == "delta")
 
 
+def raw(stream: list[Event]) -> bytes:
+    return b"".join(event.raw for event in stream)
+
+
 @dataclass(frozen=True)
 class Client:
     """An asker at one assistant."""
@@ -112,6 +116,20 @@ class Client:
     async def ask(self, question: str, **fields: Any) -> list[Event]:
         """The whole stream of an answer."""
         async with self.stream(question, **fields) as response:
+            return [event async for event in events(response)]
+
+    async def ask_until_cut(self, question: str, **fields: Any) -> list[Event]:
+        """What arrives until the connection breaks."""
+        seen: list[Event] = []
+        with contextlib.suppress(aiohttp.ClientError):
+            async with self.stream(question, **fields) as response:
+                async for event in events(response):
+                    seen.append(event)  # noqa: PERF401  what came before the break counts
+        return seen
+
+    async def rest(self, answer_id: str, *, after: int = 0) -> list[Event]:
+        """The whole stream of an answer from there on."""
+        async with self.resume(answer_id, after) as response:
             return [event async for event in events(response)]
 
     async def json(self, method: str, path: str, **arguments: Any) -> tuple[int, Any, Any]:
@@ -250,7 +268,7 @@ class Process:
 
 
 class Wire:
-    """A TCP door in front of a Valkey on a Unix socket: open, shut (connections refused and cut) or stuck; with ``tls`` under TLS."""
+    """A TCP door in front of a Valkey on a Unix socket: open, shut (connections refused and cut) or stuck."""
 
     def __init__(self, target: str, *, tls: ssl.SSLContext | None = None) -> None:
         self._target = urlsplit(target)

@@ -28,3 +28,13 @@ def of(samples: Samples, name: str, *labels: str) -> dict[Any, float]:
             key = tuple(dict(pairs)[label] for label in labels)
             found[key[0] if len(key) == 1 else key] += value
     return {key: value for key, value in found.items() if value}
+
+
+async def total(process: Process, desk: AnswerDesk, name: str) -> float:
+    """A metric's value over all its labels."""
+    return sum(of(await scraped(process, desk), name).values())
+
+
+async def follow(process: Process, desk: AnswerDesk, count: int) -> bool:
+    """Whether so many askers of this process follow an answer that somebody else's question has begun."""
+    return await total(process, desk, "refdesk_singleflight_waiters") == count
