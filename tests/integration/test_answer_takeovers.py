@@ -148,7 +148,9 @@ async def test_an_answer_is_never_spliced_of_two(desk: AnswerDesk) -> None:
         await first.kill()
         await reading
         stream = await following
-    assert (text_of(stream), stream[-1].name, stream[-1].data["partial"]) == ("Thirty days of leave", "error", True)
+    ending = stream[-1]
+    assert (text_of(stream), ending.name, ending.data["partial"]) == ("Thirty days of leave", "error", True)
+    assert ending.data["type"] == "answer-diverged"
 
 
 async def _copied_as_far_as(valkey: Redis, said: str, *, earlier: set[bytes]) -> bool:

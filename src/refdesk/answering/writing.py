@@ -42,6 +42,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 class Diverged(ModelFailed):
     """The process that wrote this answer died, and the model would now answer otherwise. Ask again."""
 
+    code = "answer-diverged"
+    title = "The answer could not be continued"
     retryable = False
     """It says nothing about the model's health."""
 
