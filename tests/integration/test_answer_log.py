@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from tests.support.desk import (
     ASKER,
     LEAVE,
+    PATIENT,
     AnswerDesk,
     Client,
     Event,
@@ -39,8 +40,7 @@ GAP_S = 0.003
 
 @pytest.fixture(scope="module")
 async def desk(servers: StackUrls, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[AnswerDesk]:
-    patient = {"llm_first_token_timeout_s": 60.0, "llm_between_tokens_timeout_s": 60.0}
-    async with own_desk(servers, tmp_path_factory, valkey_number=3, **patient) as desk:
+    async with own_desk(servers, tmp_path_factory, valkey_number=3, **PATIENT) as desk:
         await desk.add("Leave", LEAVE)
         yield desk
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tests.support.desk import (
     LEAVE,
+    PATIENT,
     AnswerDesk,
     Client,
     Event,
@@ -34,8 +35,7 @@ OTHER = Principal(id="other")
 
 @pytest.fixture(scope="module")
 async def desk(servers: StackUrls, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[AnswerDesk]:
-    patient = {"llm_first_token_timeout_s": 60.0, "llm_between_tokens_timeout_s": 60.0}
-    async with own_desk(servers, tmp_path_factory, valkey_number=12, **patient) as desk:
+    async with own_desk(servers, tmp_path_factory, valkey_number=12, **PATIENT) as desk:
         await desk.add("Leave", LEAVE)
         yield desk
 

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import msgspec
 import pytest
 from redis.asyncio import Redis
-from tests.support.desk import LEAVE, AnswerDesk, Event, Wire, events, own_desk, raw, text_of, until
+from tests.support.desk import LEAVE, PATIENT, AnswerDesk, Event, Wire, events, own_desk, raw, text_of, until
 from tests.support.metrics import follow
 from tests.support.scripted_llm import ANSWER, say
 
@@ -20,8 +20,7 @@ WORDS_BEFORE_DEATH = 5
 
 @pytest.fixture(scope="module")
 async def desk(servers: StackUrls, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[AnswerDesk]:
-    patient = {"llm_first_token_timeout_s": 60.0, "llm_between_tokens_timeout_s": 60.0}
-    async with own_desk(servers, tmp_path_factory, valkey_number=15, **patient) as desk:
+    async with own_desk(servers, tmp_path_factory, valkey_number=15, **PATIENT) as desk:
         await desk.add("Leave", LEAVE)
         yield desk
 

@@ -34,15 +34,8 @@ async def desk(servers: StackUrls, tmp_path_factory: pytest.TempPathFactory) -> 
         yield desk
 
 
-@pytest.fixture(scope="module")
-async def here(desk: AnswerDesk) -> AsyncIterator[Here]:
-    async with desk.assistant_here() as here:
-        yield here
-
-
 @pytest.fixture
-def client(here: Here, desk: AnswerDesk) -> Client:
-    desk.llm.reset()
+def client(here: Here) -> Client:
     return here.client()
 
 

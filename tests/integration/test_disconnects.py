@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from tests.support.bare_sockets import socket_handshake, socket_question, stream_request
-from tests.support.desk import LEAVE, AnswerDesk, Client, Here, own_desk, until, wait
+from tests.support.desk import LEAVE, PATIENT, AnswerDesk, Client, Here, own_desk, until, wait
 from tests.support.scripted_llm import Call, say
 
 from refdesk.app.embedded.stack import StackUrls
@@ -34,16 +34,9 @@ MATRIX: list[tuple[Transport, Point]] = [
 
 @pytest.fixture(scope="module")
 async def desk(servers: StackUrls, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[AnswerDesk]:
-    patient = {"llm_first_token_timeout_s": 60.0, "llm_between_tokens_timeout_s": 60.0}
-    async with own_desk(servers, tmp_path_factory, valkey_number=14, **patient) as desk:
+    async with own_desk(servers, tmp_path_factory, valkey_number=14, **PATIENT) as desk:
         await desk.add("Leave", LEAVE)
         yield desk
-
-
-@pytest.fixture(scope="module")
-async def here(desk: AnswerDesk) -> AsyncIterator[Here]:
-    async with desk.assistant_here() as here:
-        yield here
 
 
 async def asked(

@@ -24,17 +24,6 @@ async def desk(servers: StackUrls, tmp_path_factory: pytest.TempPathFactory) -> 
         yield desk
 
 
-@pytest.fixture(scope="module")
-async def here(desk: AnswerDesk) -> AsyncIterator[Here]:
-    async with desk.assistant_here() as here:
-        yield here
-
-
-@pytest.fixture(autouse=True)
-def forget(desk: AnswerDesk) -> None:
-    desk.llm.reset()
-
-
 class Socket:
     def __init__(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
         self._websocket = websocket

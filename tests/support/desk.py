@@ -59,6 +59,8 @@ GENEROUS = {
     "truth_timeout_s": 10.0,
 }
 """Limits out of the way of tests that are about something else."""
+PATIENT = {"llm_first_token_timeout_s": 60.0, "llm_between_tokens_timeout_s": 60.0}
+"""Clocks for a model whose words a test holds back."""
 
 
 class Event(NamedTuple):
