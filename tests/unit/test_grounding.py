@@ -67,6 +67,14 @@ def test_no_word_of_a_text_is_lost_between_its_sentences(text: str) -> None:
     assert "".join("".join(split_sentences(text)).split()) == "".join(text.split())
 
 
+@pytest.mark.parametrize("piece", [" costs 3.5", " e.g. this"])
+def test_what_has_turned_out_to_be_no_stop_is_not_looked_at_again(piece: str) -> None:
+    """A text without an end would take minutes, with every piece a look at all before it."""
+    splitter = SentenceSplitter()
+    assert not any(splitter.feed(piece) for _ in range(30_000))
+    assert len(splitter.flush()) == 1
+
+
 @pytest.mark.parametrize(
     "text", ["A.\n[1] B", "A.\n [1] [2] B", "A. [1]\n[2] B", "A.\n[1]\nB", "A.\n[1x] B", "A\n[1] B", "A. [ 1"]
 )

@@ -22,8 +22,9 @@ SUPPORT_SHARE_MIN = 0.6
 _STOP = re.compile(r"""[.!?…]+["'”’)\]]*(?:\s*\[\d{1,3}(?:\s*,\s*\d{1,3})*\])*\s+(?=[^\s\[])|\s*\n+\s*""")
 _STOP_MARK = re.compile(r"[.!?…\n]")
 """Without one there is no stop: most deltas need no closer look."""
-_OPEN_END = re.compile(r"(?:\s|\[[\d,\s]*(?:\]|$))*$")
-"""White space, citations and what may become one: until more has come, nobody knows which sentence they belong to."""
+_TAIL = re.compile(r"""(?:[.!?…]+["'”’)\]]*)?(?P<open>(?:\s|\[[\d,\s]*(?:\]|$))*)$""")
+"""A stop that may be coming, and behind it white space, citations and what may become one (``open``): until more has come,
+nobody knows which sentence they belong to."""
 _CITATION = re.compile(r"\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
 _ABBREVIATION = re.compile(
     r"(?:^|[\s(])(?:e\.g|i\.e|etc|cf|vs|approx|incl|no|nos|fig|dr|mr|mrs|ms|prof|st|inc|ltd|co|dept|ext|p|pp|[a-z])\.$",
@@ -106,30 +107,32 @@ class SentenceSplitter:
 
     def __init__(self) -> None:
         self._rest = ""
-        self._stop_from: int | None = None
-        """Where in the rest the first stop may be; None while there is no stop mark in it."""
+        self._decided = 0
+        """Nothing ends before this place in the rest."""
+        self._may_end = False
+        """Whether there is a stop mark behind it."""
 
     def feed(self, text: str) -> list[str]:
         before, self._rest = len(self._rest), self._rest + text
-        if self._stop_from is None:
-            self._stop_from = self._first_mark(before)
-        return [] if self._stop_from is None else self._ended(self._stop_from)
+        if not self._may_end:
+            mark = _STOP_MARK.search(text)
+            if mark is None:
+                return []
+            if mark.group() != "\n":  # a line break may belong to what stands before it
+                self._decided = before + mark.start()
+        return self._ended()
 
     def flush(self) -> list[str]:
         """What is left when the text has ended."""
-        rest, self._rest, self._stop_from = self._rest.strip(), "", None
+        rest = self._rest.strip()
+        self._rest, self._decided, self._may_end = "", 0, False
         return [rest] if rest else []
 
-    def _first_mark(self, begin: int) -> int | None:
-        """A line break may belong to what stands before it: then the first stop is looked for from the beginning."""
-        mark = _STOP_MARK.search(self._rest, begin)
-        return None if mark is None else 0 if mark.group() == "\n" else mark.start()
-
-    def _ended(self, search: int) -> list[str]:
-        """The sentences that have ended, the first of them not before ``search``."""
-        sentences, start = [], 0
-        decided = _OPEN_END.search(self._rest, search)
-        while (stop := _STOP.search(self._rest, search, decided.start() if decided else len(self._rest))) is not None:
+    def _ended(self) -> list[str]:
+        sentences, start, search = [], 0, self._decided
+        tail = _TAIL.search(self._rest, search)
+        assert tail is not None  # every text has an end
+        while (stop := _STOP.search(self._rest, search, tail.start("open"))) is not None:
             search = stop.end()
             candidate = self._rest[start : stop.end()]
             if "\n" not in stop.group() and _goes_on(candidate, self._rest[stop.end()]):
@@ -137,9 +140,8 @@ class SentenceSplitter:
             if candidate.strip():
                 sentences.append(candidate.strip())
             start = stop.end()
-        if start:
-            self._rest = self._rest[start:]
-            self._stop_from = self._first_mark(0)
+        self._rest, self._decided = self._rest[start:], max(search, tail.start()) - start
+        self._may_end = _STOP_MARK.search(self._rest, self._decided) is not None
         return sentences
 
 
