@@ -27,6 +27,7 @@ from refdesk.contracts.errors import Unavailable
 TARGET_CORE, LOAD_CORE = 0, 1
 OPERATOR_KEY = "operator-key-of-the-benchmark"
 STUB = Path(__file__).with_name("stub_llm.py")
+MEMORY = Path("/dev/shm")
 INDEX_S_MAX = 300.0
 STOP_S_MAX = 60.0
 
@@ -100,7 +101,7 @@ async def running_desk(*, pace_s: float, apart: bool = False) -> AsyncIterator[D
         folder = Path(leaving.enter_context(tempfile.TemporaryDirectory(prefix="refdesk-bench-")))
         stack = await leaving.enter_async_context(running_stack(StackOptions(data_dir=folder)))
         ai_core = TARGET_CORE if apart else LOAD_CORE
-        urls = await leaving.enter_async_context(_apart(folder, stack.urls)) if apart else stack.urls
+        urls = await leaving.enter_async_context(_apart(stack.urls)) if apart else stack.urls
         stub_port, documents_port, assistant_port = free_port(), free_port(), free_port()
         settings = {
             **RAISED,
@@ -121,11 +122,13 @@ async def running_desk(*, pace_s: float, apart: bool = False) -> AsyncIterator[D
 
 
 @asynccontextmanager
-async def _apart(folder: Path, documents: StackUrls) -> AsyncIterator[StackUrls]:
-    """Where everything is, with a PostgreSQL and a Valkey for the AI side alone, on its core."""
+async def _apart(documents: StackUrls) -> AsyncIterator[StackUrls]:
+    """Where everything is, with a PostgreSQL and a Valkey for the AI side alone, on its core and off the others' disk."""
     async with AsyncExitStack() as leaving:
+        home = MEMORY if MEMORY.is_dir() else None
+        folder = leaving.enter_context(tempfile.TemporaryDirectory(prefix="refdesk-bench-ai-", dir=home))
         with on_core(TARGET_CORE):
-            options = StackOptions(data_dir=folder / "ai", nats_url=documents.nats_url)
+            options = StackOptions(data_dir=Path(folder), nats_url=documents.nats_url)
             ai = await leaving.enter_async_context(running_stack(options))
         index_url, valkey_url = ai.urls.index_database_url, ai.urls.valkey_url
         yield replace(documents, index_database_url=index_url, valkey_url=valkey_url)

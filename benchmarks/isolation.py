@@ -1,12 +1,19 @@
 """Does the Document Service feel a saturated AI side? Its latency meanwhile against its latency alone, in one run.
 
-    python benchmarks/isolation.py [--rounds 8] [--seconds 5] [--streams 160]
+    python benchmarks/isolation.py [--rounds 8] [--seconds 5] [--streams 160 | --files FOLDER]
 
 Apart as in production, on two cores: the Document Service, its PostgreSQL, NATS and this client have one; the assistant, an
 indexer, the index's PostgreSQL, Valkey, the stub model and the askers the other. Documents are read, listed, created and changed
-at their own pace, whatever becomes of the requests before (open loop). A saturated round adds ``--streams`` answers at a time and
-a document of hundreds of passages to be embedded; an idle one begins when nothing is pending. Order ABBA, ratios of a pair.
-Exits with 1 when the AI side was not saturated, the service's own core was too busy to tell, or a request failed.
+at their own pace, whatever becomes of the requests before (open loop), in rounds of three sides:
+
+* alone: the AI side has nothing to do;
+* beside embedding: nor has it here, but a process that belongs to nobody runs the embedding model on its core. Two cores of one
+  machine are not two machines, they share caches and memory: this is what any neighbour at such work would do;
+* beside the AI side: with ``--streams`` answers at a time and a document of hundreds of passages to be embedded; or, with
+  ``--files``, with the files below that folder, hostile ones for instance, uploaded again and again as fast as they are read.
+
+A side begins when nothing is pending; each second round has the opposite order; ratios are of the same round. Exits with 1 when
+the AI side's core was not saturated, the service's own was too busy to tell, or a request failed.
 """
 
 import argparse
@@ -15,8 +22,9 @@ import itertools
 import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
 from time import perf_counter
 
@@ -26,6 +34,7 @@ import desk as desks
 from load import Target, load
 from measuring import CoreTime, Ratio, quantile, table
 from refdesk.app.embedded.nats import free_port
+from refdesk.outside.embedding import open_packaged_embedder
 from streaming import PACE_S, REFDESK_DELTA, SHORT, refdesk_request
 
 PER_SECOND = 60
@@ -36,17 +45,24 @@ SATURATE_S = 2.0
 """From the first asker until the clock runs: answers are spread over their own length."""
 SATURATED_MIN, OWN_CORE_MAX = 0.95, 0.80
 SETTLE_S_MAX = 120.0
+AHEAD = 8
+"""How many uploaded files wait to be read."""
+LOOK_S = 1.0
 
 
 @dataclass
 class Side:
-    """Idle or saturated: what was seen, round by round."""
+    """What was seen beside one kind of company, round by round."""
 
     seconds: dict[str, list[list[float]]] = field(default_factory=lambda: defaultdict(list))
     """Operation → a list of latencies for each round."""
     ai_core: list[float] = field(default_factory=list)
     own_core: list[float] = field(default_factory=list)
     failed: int = 0
+
+
+ALONE, MACHINE, AI = "alone", "beside embedding", "beside the AI side"
+Sides = dict[str, Side]
 
 
 class Documents:
@@ -101,7 +117,31 @@ class Documents:
 
 
 @asynccontextmanager
-async def saturated(desk: desks.Desk, documents: Documents, *, streams: int) -> AsyncIterator[None]:
+async def embedding(desk: desks.Desk) -> AsyncIterator[None]:
+    """The AI side's core embeds what nobody has asked for, for as long as the block."""
+    with desks.on_core(desks.TARGET_CORE):
+        embedder = await asyncio.create_subprocess_exec(
+            sys.executable, __file__, "embed", str(desk.folder / "models"), stdin=asyncio.subprocess.PIPE
+        )
+    await asyncio.sleep(SATURATE_S)
+    try:
+        yield
+    finally:
+        await embedder.communicate(b"")
+        assert embedder.returncode == 0, "the embedder failed"
+
+
+async def embed(models: Path) -> None:
+    """Embeds the same passages until standard input ends."""
+    ended = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
+    passages = ["The ferry leaves at noon, and the mate writes it down. " * 8] * 32
+    async with open_packaged_embedder(models) as embedder:
+        while not ended.done():
+            await embedder.embed(passages)
+
+
+@asynccontextmanager
+async def answering(desk: desks.Desk, documents: Documents, *, streams: int) -> AsyncIterator[None]:
     """Answers without pause and a large document to embed, for as long as the block."""
     with desks.on_core(desks.TARGET_CORE):
         arguments = (str(desk.assistant_port), desk.key, str(streams))
@@ -116,7 +156,6 @@ async def saturated(desk: desks.Desk, documents: Documents, *, streams: int) -> 
         await askers.communicate(b"")
         await documents.drop_huge()
         assert askers.returncode == 0, "the askers failed"
-        await documents.at_rest()
 
 
 async def ask(port: int, key: str, streams: int) -> None:
@@ -124,6 +163,53 @@ async def ask(port: int, key: str, streams: int) -> None:
     target = Target("refdesk", port, refdesk_request(port, key), REFDESK_DELTA)
     async with load(target, streams=streams, pieces=SHORT, pace_s=PACE_S):
         await asyncio.to_thread(sys.stdin.read)
+
+
+@asynccontextmanager
+async def reading(desk: desks.Desk, *, folder: Path) -> AsyncIterator[None]:
+    """Files to be read without pause, for as long as the block."""
+    with desks.on_core(desks.TARGET_CORE):
+        adder = await asyncio.create_subprocess_exec(
+            sys.executable, __file__, "add", str(desk.documents_port), str(folder), stdin=asyncio.subprocess.PIPE
+        )
+    await asyncio.sleep(SATURATE_S)
+    try:
+        yield
+    finally:
+        await adder.communicate(b"")
+        assert adder.returncode == 0, "the files could not be added"
+
+
+async def add(port: int, folder: Path) -> None:
+    """Uploads these files, a few ahead of the indexer, until standard input ends; then deletes them."""
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+    ended = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
+    async with documents_client(port) as session:
+        ids: list[str] = []
+        for file in itertools.cycle(files):
+            form = aiohttp.FormData()
+            form.add_field("file", file.read_bytes(), filename=file.name)
+            async with session.post("/api/documents", data=form) as response:
+                if response.status == 201:  # others are refused at the door
+                    ids.append((await response.json())["id"])
+            while not ended.done() and await _pending(session) >= AHEAD:
+                await asyncio.wait([ended], timeout=LOOK_S)
+            if ended.done():
+                break
+        print(f"{len(ids)} files added", file=sys.stderr)
+        for document_id in ids:
+            async with session.delete(f"/api/documents/{document_id}") as response:
+                response.raise_for_status()
+
+
+async def _pending(session: aiohttp.ClientSession) -> int:
+    async with session.get("/api/documents/backlog") as response:
+        return int((await response.json())["documents_pending"])
+
+
+def documents_client(port: int) -> aiohttp.ClientSession:
+    headers = {"Authorization": f"Bearer {desks.OPERATOR_KEY}"}
+    return aiohttp.ClientSession(f"http://127.0.0.1:{port}", headers=headers)
 
 
 async def measure(documents: Documents, side: Side, *, seconds: float) -> None:
@@ -150,48 +236,69 @@ async def measure(documents: Documents, side: Side, *, seconds: float) -> None:
         side.seconds[operation].append(values)
 
 
-def report(idle: Side, busy: Side) -> bool:
+def report(sides: Sides) -> bool:
     """Whether the figures may be used."""
-    rows = []
-    for operation in dict.fromkeys(OPERATIONS):
-        pairs = [(idle.seconds[operation], busy.seconds[operation])]
-        rows += [_row(operation, share, *pair) for pair in pairs for share in (0.50, 0.95, 0.99)]
-    print(table(["operation", "quantile", "alone ms", "AI saturated ms", "ratio [95 %]"], rows))
-    ai, own = median(busy.ai_core), max(median(idle.own_core), median(busy.own_core))
-    print(f"\nAI side's core {median(idle.ai_core):.0%} busy alone, {ai:.0%} saturated")
-    print(f"Document Service's core {median(idle.own_core):.0%} alone, {median(busy.own_core):.0%} meanwhile")
-    print(f"failed requests: {idle.failed} and {busy.failed}")
-    return ai >= SATURATED_MIN and own <= OWN_CORE_MAX and idle.failed == busy.failed == 0
+    rows = [_row(operation, share, sides) for operation in dict.fromkeys(OPERATIONS) for share in (0.50, 0.95, 0.99)]
+    print(table(HEADINGS, rows))
+    busy, failed = [], 0
+    for name, side in sides.items():
+        print(f"{name}: AI side's core {median(side.ai_core):.0%} busy, Document Service's {median(side.own_core):.0%}")
+        failed += side.failed
+        busy.append(median(side.own_core))
+    print(f"failed requests: {failed}")
+    return median(sides[AI].ai_core) >= SATURATED_MIN and max(busy) <= OWN_CORE_MAX and failed == 0
 
 
-def _row(operation: str, share: float, idle: list[list[float]], busy: list[list[float]]) -> list[str]:
-    alone, meanwhile = (quantile(itertools.chain(*rounds), share) * 1e3 for rounds in (idle, busy))
-    ratio = Ratio.of([quantile(each, share) for each in busy], [quantile(each, share) for each in idle])
-    return [operation, f"p{share * 100:.0f}", f"{alone:.2f}", f"{meanwhile:.2f}", str(ratio)]
+HEADINGS = (
+    "operation",
+    "quantile",
+    *(f"{name}, ms" for name in (ALONE, MACHINE, AI)),
+    "÷ alone [95 %]",
+    "÷ embedding [95 %]",
+)
+
+
+def _row(operation: str, share: float, sides: Sides) -> list[str]:
+    alone, machine, ai = ([quantile(each, share) for each in side.seconds[operation]] for side in sides.values())
+    milliseconds = [f"{median(each) * 1e3:.2f}" for each in (alone, machine, ai)]
+    return [operation, f"p{share * 100:.0f}", *milliseconds, str(Ratio.of(ai, alone)), str(Ratio.of(ai, machine))]
 
 
 async def main() -> int:
+    arguments = _arguments()
+    sides: Sides = {ALONE: Side(), MACHINE: Side(), AI: Side()}
+    async with desks.running_desk(pace_s=PACE_S, apart=True) as desk:
+        await _start_indexer(desk)
+        async with documents_client(desk.documents_port) as session:
+            documents = Documents(session)
+            await documents.prepare(40)
+            for number in range(arguments.rounds):
+                for name in sides if number % 2 == 0 else reversed(sides):
+                    await documents.at_rest()
+                    async with _company(name, desk, documents, arguments):
+                        await measure(documents, sides[name], seconds=arguments.seconds)
+    return 0 if report(sides) else 1
+
+
+def _company(
+    name: str, desk: desks.Desk, documents: Documents, arguments: argparse.Namespace
+) -> AbstractAsyncContextManager[None]:
+    if name == ALONE:
+        return nullcontext()
+    if name == MACHINE:
+        return embedding(desk)
+    if arguments.files:
+        return reading(desk, folder=arguments.files)
+    return answering(desk, documents, streams=arguments.streams)
+
+
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--streams", type=int, default=160)
-    arguments = parser.parse_args()
-    idle, busy = Side(), Side()
-    async with desks.running_desk(pace_s=PACE_S, apart=True) as desk:
-        await _start_indexer(desk)
-        headers = {"Authorization": f"Bearer {desks.OPERATOR_KEY}"}
-        async with aiohttp.ClientSession(f"http://127.0.0.1:{desk.documents_port}", headers=headers) as session:
-            documents = Documents(session)
-            await documents.prepare(40)
-            for number in range(arguments.rounds):
-                for side in (idle, busy) if number % 2 == 0 else (busy, idle):
-                    if side is busy:
-                        async with saturated(desk, documents, streams=arguments.streams):
-                            await measure(documents, side, seconds=arguments.seconds)
-                    else:
-                        await documents.at_rest()
-                        await measure(documents, side, seconds=arguments.seconds)
-    return 0 if report(idle, busy) else 1
+    parser.add_argument("--files", type=Path)
+    return parser.parse_args()
 
 
 async def _start_indexer(desk: desks.Desk) -> None:
@@ -201,7 +308,12 @@ async def _start_indexer(desk: desks.Desk) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["ask"]:
-        asyncio.run(ask(int(sys.argv[2]), sys.argv[3], int(sys.argv[4])))
-    else:
-        sys.exit(asyncio.run(main()))
+    match sys.argv[1:]:
+        case ["ask", port, key, streams]:
+            asyncio.run(ask(int(port), key, int(streams)))
+        case ["embed", models]:
+            asyncio.run(embed(Path(models)))
+        case ["add", port, folder]:
+            asyncio.run(add(int(port), Path(folder)))
+        case _:
+            sys.exit(asyncio.run(main()))
