@@ -1,6 +1,8 @@
 """What every benchmark measures with: CPU of a process tree, how busy a core is, paired ratios with their interval."""
 
+import platform
 import random
+import sysconfig
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -96,4 +98,8 @@ def machine() -> str:
         ),
         "unknown",
     )
-    return f"{time.strftime('%Y-%m-%d')}, {psutil.cpu_count()} cores ({model}), load {psutil.getloadavg()[0]:.2f} at the start"
+    optimised = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
+    return (
+        f"{time.strftime('%Y-%m-%d')}, {psutil.cpu_count()} cores ({model}), load {psutil.getloadavg()[0]:.2f} at the start, "
+        f"Python {platform.python_version()} {'' if optimised else 'not '}built for speed"
+    )
