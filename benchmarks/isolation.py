@@ -48,6 +48,7 @@ SETTLE_S_MAX = 120.0
 AHEAD = 8
 """How many uploaded files wait to be read."""
 LOOK_S = 1.0
+"""How often that is looked at: each look is one more request."""
 
 
 @dataclass
@@ -117,18 +118,16 @@ class Documents:
 
 
 @asynccontextmanager
-async def embedding(desk: desks.Desk) -> AsyncIterator[None]:
-    """The AI side's core embeds what nobody has asked for, for as long as the block."""
+async def working(*words: str) -> AsyncIterator[None]:
+    """This script at other work, on the AI side's core, from some time before the block to its end."""
     with desks.on_core(desks.TARGET_CORE):
-        embedder = await asyncio.create_subprocess_exec(
-            sys.executable, __file__, "embed", str(desk.folder / "models"), stdin=asyncio.subprocess.PIPE
-        )
+        process = await asyncio.create_subprocess_exec(sys.executable, __file__, *words, stdin=asyncio.subprocess.PIPE)
     await asyncio.sleep(SATURATE_S)
     try:
         yield
     finally:
-        await embedder.communicate(b"")
-        assert embedder.returncode == 0, "the embedder failed"
+        await process.communicate(b"")
+        assert process.returncode == 0, f"{words[0]} failed"
 
 
 async def embed(models: Path) -> None:
@@ -143,19 +142,10 @@ async def embed(models: Path) -> None:
 @asynccontextmanager
 async def answering(desk: desks.Desk, documents: Documents, *, streams: int) -> AsyncIterator[None]:
     """Answers without pause and a large document to embed, for as long as the block."""
-    with desks.on_core(desks.TARGET_CORE):
-        arguments = (str(desk.assistant_port), desk.key, str(streams))
-        askers = await asyncio.create_subprocess_exec(
-            sys.executable, __file__, "ask", *arguments, stdin=asyncio.subprocess.PIPE
-        )
     await documents.put_huge()
-    await asyncio.sleep(SATURATE_S)
-    try:
+    async with working("ask", str(desk.assistant_port), desk.key, str(streams)):
         yield
-    finally:
-        await askers.communicate(b"")
-        await documents.drop_huge()
-        assert askers.returncode == 0, "the askers failed"
+    await documents.drop_huge()
 
 
 async def ask(port: int, key: str, streams: int) -> None:
@@ -163,21 +153,6 @@ async def ask(port: int, key: str, streams: int) -> None:
     target = Target("refdesk", port, refdesk_request(port, key), REFDESK_DELTA)
     async with load(target, streams=streams, pieces=SHORT, pace_s=PACE_S):
         await asyncio.to_thread(sys.stdin.read)
-
-
-@asynccontextmanager
-async def reading(desk: desks.Desk, *, folder: Path) -> AsyncIterator[None]:
-    """Files to be read without pause, for as long as the block."""
-    with desks.on_core(desks.TARGET_CORE):
-        adder = await asyncio.create_subprocess_exec(
-            sys.executable, __file__, "add", str(desk.documents_port), str(folder), stdin=asyncio.subprocess.PIPE
-        )
-    await asyncio.sleep(SATURATE_S)
-    try:
-        yield
-    finally:
-        await adder.communicate(b"")
-        assert adder.returncode == 0, "the files could not be added"
 
 
 async def add(port: int, folder: Path) -> None:
@@ -286,9 +261,9 @@ def _company(
     if name == ALONE:
         return nullcontext()
     if name == MACHINE:
-        return embedding(desk)
+        return working("embed", str(desk.folder / "models"))
     if arguments.files:
-        return reading(desk, folder=arguments.files)
+        return working("add", str(desk.documents_port), str(arguments.files))
     return answering(desk, documents, streams=arguments.streams)
 
 
