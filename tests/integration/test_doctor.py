@@ -11,7 +11,8 @@ from tests.integration.documents_desk import serving
 from tests.support.packaged_vocabulary import packaged_tokenizer
 
 from refdesk.app.commands import checks
-from refdesk.app.commands.checks import CHECKS, Finding, examine
+from refdesk.app.commands.checks import CHECKS, examine, machine
+from refdesk.app.commands.checks.findings import Finding
 from refdesk.app.embedded.stack import StackUrls
 from refdesk.app.http import health_endpoints
 from refdesk.app.settings import load
@@ -178,8 +179,8 @@ async def test_a_data_directory_that_cannot_be_written_is_told(tmp_path: Path) -
 
 async def test_damaged_weights_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By their digest, which is the one that the indexer demands."""
-    assert checks.WEIGHTS_SHA256 == embedding_graph.WEIGHTS_SHA256
-    monkeypatch.setattr(checks, "WEIGHTS_SHA256", "0" * 64)
+    assert machine.WEIGHTS_SHA256 == embedding_graph.WEIGHTS_SHA256
+    monkeypatch.setattr(machine, "WEIGHTS_SHA256", "0" * 64)
     assert (await found(tmp_path))["embedding model"].level == "FAIL"
 
 

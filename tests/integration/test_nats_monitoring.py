@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import REGISTRY
 from tests.integration.nats_server import NatsServer
 
-from refdesk.app.commands.checks import check_nats_on_disk
+from refdesk.app.commands.checks.broker import check_nats_on_disk
 from refdesk.app.embedded.stack import StackUrls
 from refdesk.app.settings import load
 from refdesk.contracts.errors import Unavailable

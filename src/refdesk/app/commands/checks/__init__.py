@@ -1,0 +1,58 @@
+"""What `refdesk doctor` checks. A check is an async function of the settings that yields findings, one line each.
+
+Checks start, write and change nothing, and none may hang: each has a few seconds. There is a module for each part.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import aclosing
+from typing import Any
+
+from refdesk.app.commands.checks import broker, databases, machine, models, running, valkey
+from refdesk.app.commands.checks.findings import Check, Finding
+from refdesk.app.settings import Loaded
+
+CHECK_TIMEOUT_S = 10.0
+
+CHECKS: Mapping[str, Check] = {
+    "Python": machine.check_python,
+    "programs": machine.check_programs,
+    "embedding model": machine.check_weights,
+    "text recognition": machine.check_text_recognition,
+    "data directory": machine.check_data_directory,
+    "port": machine.check_port,
+    "databases": databases.check_databases,
+    "NATS": broker.check_nats,
+    "NATS on disk": broker.check_nats_on_disk,
+    "Valkey": valkey.check_valkey,
+    "Document Service": running.check_documents_url,
+    "language model": models.check_language_model,
+    "tokenizer": models.check_tokenizer,
+    "embeddings": models.check_embeddings,
+    "running Refdesk": running.check_running,
+}
+
+
+async def examine(loaded: Loaded, *, on_finding: Callable[[Finding], Any] | None = None) -> list[Finding]:
+    """Every check's findings, in their order; the checks run side by side."""
+    running = [asyncio.create_task(_findings_of(name, check, loaded)) for name, check in CHECKS.items()]
+    findings: list[Finding] = []
+    for task in running:
+        for finding in await task:
+            findings.append(finding)
+            if on_finding is not None:
+                on_finding(finding)
+    return findings
+
+
+async def _findings_of(name: str, check: Check, loaded: Loaded) -> list[Finding]:
+    found: list[Finding] = []
+    try:
+        async with asyncio.timeout(CHECK_TIMEOUT_S), aclosing(check(loaded)) as findings:
+            async for finding in findings:
+                found.append(finding)  # noqa: PERF401  what was found before a timeout counts
+    except TimeoutError:
+        found.append(
+            Finding("FAIL", name, f"no answer within {CHECK_TIMEOUT_S:g} s", "Check the network and the server.")
+        )
+    return found
