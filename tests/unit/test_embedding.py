@@ -77,11 +77,11 @@ class TestPackagedEmbedder:
         assert packaged.count_tokens(["[SEP]"])[0] > 1
 
     async def test_int8_vectors_are_those_of_the_full_model(self, packaged: PackagedEmbedder, tmp_path: Path) -> None:
-        """Quantised and fp32 vectors of the same text have a cosine of 0.98 or more, above 0.99 on average."""
+        """Their cosine is 0.975 or more, above 0.985 on average: what a processor without VNNI reaches (ADR 4)."""
         full = await asyncio.to_thread(_full_precision, MIXED[:8], packaged, tmp_path)
         cosines = ((await packaged.embed(MIXED[:8])) * full).sum(axis=1)
-        assert cosines.min() >= 0.98
-        assert cosines.mean() >= 0.99
+        assert cosines.min() >= 0.975
+        assert cosines.mean() >= 0.985
 
     async def test_token_spans_cut_a_text_into_windows(self, packaged: PackagedEmbedder) -> None:
         """Spans are character offsets into the text as given, in order, also for CJK and accents."""
