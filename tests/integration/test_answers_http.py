@@ -52,7 +52,7 @@ async def test_an_answer_is_a_stream_of_events_in_their_order(client: Client, de
     assert all(source.keys() == SOURCE_FIELDS for source in sources)
     assert sources[0]["document_id"] == desk.ids["leave"]
     assert text_of(stream) == ANSWER
-    assert stream[-2].data == {"text": ANSWER, "citations": [1], "supported": True}
+    assert stream[-2].data == {"text": ANSWER, "citations": [1], "support": "supported", "block": "paragraph"}
     assert done["finish_reason"] == "stop"
     assert done["usage"] == {"input_tokens": 100, "output_tokens": 9}
     assert done["timings"].keys() == {"queue", "embed", "retrieve", "first_token", "total"}
@@ -153,7 +153,7 @@ async def test_without_a_passage_no_model_is_asked(client: Client, desk: AnswerD
     stream = await client.ask(QUESTION, filters={"tags": ["nothing"]})
     assert stream[1].data == []
     assert stream[-1].data["finish_reason"] == "not_found"
-    assert stream[-2].data == {"text": text_of(stream), "citations": [], "supported": True}
+    assert stream[-2].data == {"text": text_of(stream), "citations": [], "support": "unchecked", "block": "paragraph"}
     assert not desk.llm.calls
 
 

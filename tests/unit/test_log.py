@@ -59,7 +59,10 @@ async def read_all(log: AnswerLog, *, after: int = 0, wait: bool = True) -> list
             'event: sources\ndata: [{"n":1,"document_id":"d","version":2,"title":"T","passage":"P","ordinal":0,"stale":false}]',
         ),
         (Delta("one\ntwo"), 'event: delta\ndata: {"text":"one\\ntwo"}'),
-        (Sentence("S. [1]", (1,), True), 'event: sentence\ndata: {"text":"S. [1]","citations":[1],"supported":true}'),
+        (
+            Sentence("S. [1]", (1,), "supported"),
+            'event: sentence\ndata: {"text":"S. [1]","citations":[1],"support":"supported","block":"paragraph"}',
+        ),
         (
             done(),
             'event: done\ndata: {"finish_reason":"stop","usage":{"input_tokens":3,"output_tokens":2},"cost":null,"timings":'
@@ -263,7 +266,7 @@ async def test_only_a_complete_answer_is_reusable(ending: Done | Failed | None, 
 async def test_the_text_is_what_the_deltas_say() -> None:
     """Of a running answer, so far."""
     log = log_of("Thirty", " days")
-    log.append(Sentence("Thirty days", (), False))
+    log.append(Sentence("Thirty days", (), "unchecked"))
     assert log.text() == "Thirty days"
 
 

@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
-from refdesk.answering.grounding import Words, without_citations
 from refdesk.answering.log import AnswerLog
+from refdesk.answering.sentences import Words, without_citations
 from refdesk.contracts.access import Principal
 from refdesk.outside.llm import Message
 from refdesk.outside.valkey import Valkey, ValkeyError

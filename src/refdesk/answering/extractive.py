@@ -17,7 +17,7 @@ from math import log
 
 import msgspec
 
-from refdesk.answering.grounding import Words, split_sentences
+from refdesk.answering.sentences import Words, split_sentences
 from refdesk.contracts.answers import Source
 from refdesk.index.chunks import HEADING_SEPARATOR, place
 from refdesk.outside.embedding import Embed

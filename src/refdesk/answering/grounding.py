@@ -1,203 +1,79 @@
-"""Whole sentences out of a stream of text, and whether each stands on the passages it cites.
+"""Whether each sentence of an answer stands on the passages it cites.
 
-A sentence ends at its stop (``.``, ``!``, ``?``, ``…``) followed by white space and something that is not a citation, or at
-a line break; citations right behind the stop (``… 27 days. [1]``) belong to the sentence before them. A sentence without a
-citation is given the source that supports it best, if one does.
+*Supported*: nothing in it contradicts the cited passages, and most of its content words stand there. *Contradicted*: a value, a
+name, a quote, a negation or a direction is not what the cited passages say (``claims``), or another passage says it and the cited
+one does not. *Unchecked*: neither can be said. So it is with a paraphrase in other words, and with what claims nothing: a
+heading, a line that introduces a list, code.
 
-*Supported* means: every number of the sentence, and most of its content words, stand in the cited passages. That catches
-invented figures and drift, not every wrong inference.
+A sentence without a citation is given the source that supports it best, if one does.
 """
 
-import re
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 
-import msgspec
-
-from refdesk.contracts.answers import Sentence, Source
+from refdesk.answering import claims
+from refdesk.answering.blocks import Blocks, is_claim
+from refdesk.answering.sentences import Cut, citations
+from refdesk.contracts.answers import Sentence, Source, Support
+from refdesk.index.chunks import place
 
 SUPPORT_SHARE_MIN = 0.6
 """Share of a sentence's content words that must stand in the cited passages."""
-
-_STOP = re.compile(r"""[.!?…]+["'”’)\]]*(?:\s*\[\d{1,3}(?:\s*,\s*\d{1,3})*\])*\s+(?=[^\s\[])|\s*\n+\s*""")
-_STOP_MARK = re.compile(r"[.!?…\n]")
-"""Without one there is no stop: most deltas need no closer look."""
-_TAIL = re.compile(r"""(?:[.!?…]+["'”’)\]]*)?(?P<open>(?:\s|\[[\d,\s]*(?:\]|$))*)$""")
-"""A stop that may be coming, and behind it white space, citations and what may become one (``open``): until more has come,
-nobody knows which sentence they belong to."""
-_CITATION = re.compile(r"\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
-_ABBREVIATION = re.compile(
-    r"(?:^|[\s(])(?:e\.g|i\.e|etc|cf|vs|approx|incl|no|nos|fig|dr|mr|mrs|ms|prof|st|inc|ltd|co|dept|ext|p|pp|[a-z])\.$",
-    re.IGNORECASE,
-)
-ABBREVIATION_LENGTH_MAX = len(" approx.")
-"""The longest of them with what stands before it."""
-_WORDS = re.compile(_CITATION.pattern + r"|(\d+(?:[.,:]\d+)*)|([^\W\d_]{3,})")
-"""A citation, a number or a word."""
-_LIST_MARKER = re.compile(r"\s*(?:\d{1,3}[.)]|[-*•])\s*")
-
-WORDS_REMEMBERED = 16_384
-"""Whose stem is not looked for again: a few thousand words come back all the time. One or two megabytes."""
-
-GROUNDS_REMEMBERED = 256
-"""Sources whose words are not looked for again: the same passages answer many questions. Some 10 kB each."""
-
-STOP_WORDS = frozenset(
-    """a about above after again all also am an and any are as at be because been before being below between both but by
-    can could did do does doing during each few for from further get give had has have having he her here hers him his how
-    i if in into is it its itself just me may might more most much must my no nor not now of off on once one only or other
-    our out over own per same shall she should so some such tell than that the their them then there these they this those
-    through to too under until up upon us use very was we were what when where which while who whom whose why will with
-    within would you your""".split()
-)
-
-
-@lru_cache(maxsize=WORDS_REMEMBERED)
-def stem(word: str) -> str:
-    """A rough English stem: enough to match ``renewing`` with ``renewed``; empty for a word that carries no meaning.
-
-    Retrieval uses PostgreSQL's real stemmer.
-    """
-    word = word.lower()
-    if word in STOP_WORDS:
-        return ""
-    for suffix in ("ations", "ation", "ments", "ment", "ings", "ing", "ies", "ied", "ers", "es", "ed", "er", "ly", "s"):
-        if word.endswith(suffix) and len(word) - len(suffix) >= 3:
-            return word[: -len(suffix)]
-    return word.removesuffix("e") if len(word) > 4 else word
-
-
-class Words(msgspec.Struct, frozen=True):
-    """What a text consists of: stems of the words that carry meaning, numbers, and what it cites, each once."""
-
-    stems: set[str]
-    numbers: set[str]
-    citations: tuple[int, ...]
-    """In order of appearance."""
-
-    @classmethod
-    def of(cls, text: str) -> "Words":
-        stems, numbers, citations = set[str](), set[str](), list[int]()
-        for cited, number, word in _WORDS.findall(text):
-            if word:
-                stems.add(stem(word))
-            elif number:
-                numbers.add(number.replace(",", ""))
-            else:
-                citations.extend(map(int, cited.split(",")))
-        stems.discard("")
-        return cls(stems, numbers, tuple(dict.fromkeys(citations)))
-
-    @property
-    def content(self) -> set[str]:
-        """Stems and numbers."""
-        return self.stems | self.numbers
-
-    def common(self, other: "Words") -> int:
-        """How many stems and numbers both have."""
-        return len(self.stems & other.stems) + len(self.numbers & other.numbers)
-
-
-def without_citations(text: str) -> str:
-    return re.sub(r"\s+([.,;:!?])", r"\1", _CITATION.sub("", text)).strip()
-
-
-class SentenceSplitter:
-    """Feed it text as it comes; it gives back each sentence as soon as it is certain to have ended."""
-
-    def __init__(self) -> None:
-        self._rest = ""
-        self._decided = 0
-        """Nothing ends before this place in the rest."""
-        self._may_end = False
-        """Whether there is a stop mark behind it."""
-
-    def feed(self, text: str) -> list[str]:
-        before, self._rest = len(self._rest), self._rest + text
-        if not self._may_end:
-            mark = _STOP_MARK.search(text)
-            if mark is None:
-                return []
-            if mark.group() != "\n":  # a line break may belong to what stands before it
-                self._decided = before + mark.start()
-        return self._ended()
-
-    def flush(self) -> list[str]:
-        """What is left when the text has ended."""
-        rest = self._rest.strip()
-        self._rest, self._decided, self._may_end = "", 0, False
-        return [rest] if rest else []
-
-    def _ended(self) -> list[str]:
-        sentences, start, search = [], 0, self._decided
-        tail = _TAIL.search(self._rest, search)
-        assert tail is not None  # every text has an end
-        while (stop := _STOP.search(self._rest, search, tail.start("open"))) is not None:
-            search = stop.end()
-            candidate = self._rest[start : stop.end()]
-            if "\n" not in stop.group() and _goes_on(candidate, self._rest[stop.end()]):
-                continue
-            if candidate.strip():
-                sentences.append(candidate.strip())
-            start = stop.end()
-        self._rest, self._decided = self._rest[start:], max(search, tail.start()) - start
-        self._may_end = _STOP_MARK.search(self._rest, self._decided) is not None
-        return sentences
-
-
-def _goes_on(candidate: str, following: str) -> bool:
-    """Whether the stop at the candidate's end is not the end of a sentence: an abbreviation, an ordinal, a list marker."""
-    text = candidate.rstrip()
-    if not text.endswith("."):
-        return following.islower()
-    return (
-        following.islower()
-        or _ABBREVIATION.search(text, max(0, len(text) - ABBREVIATION_LENGTH_MAX)) is not None
-        or _LIST_MARKER.fullmatch(text) is not None
-    )
-
-
-def split_sentences(text: str) -> list[str]:
-    splitter = SentenceSplitter()
-    return [*splitter.feed(text), *splitter.flush()]
-
-
-@lru_cache(maxsize=GROUNDS_REMEMBERED)
-def _ground(text: str) -> Words:
-    return Words.of(text)
+ELSEWHERE_SHARE_MAX = 0.34
+"""With a smaller share, and support from a passage that is not cited, the citation is wrong."""
+UNCITED_SOURCES_MAX = 4
+"""Sources that a sentence without a citation is compared with: those that share most of its words."""
 
 
 class Grounding:
-    """Checks sentences against the sources of one answer."""
+    """Checks the sentences of one answer, in their order, against its sources. ``question`` may be repeated."""
 
-    def __init__(self, sources: Iterable[Source]) -> None:
+    def __init__(self, sources: Iterable[Source], *, question: str = "") -> None:
         self._sources = {source.n: source for source in sources}
-        self._grounds: dict[int, Words] = {}
-        """Made when a source is first looked at: most answers cite one or two of theirs."""
+        self._asked = claims.Ground("", question)
+        self._blocks = Blocks()
 
-    def check(self, text: str) -> Sentence:
+    def check(self, cut: Cut) -> Sentence:
         """The sentence as an event. Citations of sources that do not exist are not counted."""
-        words = Words.of(text)
-        cited = tuple(n for n in words.citations if n in self._sources)
+        block = self._blocks.next(cut)
+        cited = tuple(n for n in citations(cut.text) if n in self._sources)
+        if not is_claim(cut.text, block):
+            return Sentence(text=cut.text, citations=cited, support="unchecked", block=block)
+        claim = claims.Facts.of(cut.text)
         if not cited:
-            best = self._best(words)
-            return Sentence(text=text, citations=best, supported=bool(best))
-        return Sentence(text=text, citations=cited, supported=self._supports(words, cited))
+            cited, support = self._uncited(claim)
+        else:
+            support = self._support(claim, cited)
+            if support == "unchecked" and self._stands_elsewhere(claim, cited):
+                support = "contradicted"
+        return Sentence(text=cut.text, citations=cited, support=support, block=block)
 
-    def _supports(self, words: Words, cited: Sequence[int]) -> bool:
+    def _uncited(self, claim: claims.Facts) -> tuple[tuple[int, ...], Support]:
+        nearest = sorted(self._sources, key=lambda n: (-_share(claim, [self._ground(n)]), n))[:UNCITED_SOURCES_MAX]
+        support = {n: self._support(claim, (n,)) for n in nearest}
+        best = next(((n,) for n in nearest if support[n] == "supported"), ())
+        if best:
+            return best, "supported"
+        return (), "contradicted" if self._support(claim, nearest) == "contradicted" else "unchecked"
+
+    def _support(self, claim: claims.Facts, cited: Sequence[int]) -> Support:
         grounds = [self._ground(n) for n in cited]
-        if words.numbers.difference(*(ground.numbers for ground in grounds)):
+        if claims.contradiction(claim, grounds, asked=self._asked) is not None:
+            return "contradicted"
+        return "supported" if _share(claim, grounds) >= SUPPORT_SHARE_MIN else "unchecked"
+
+    def _stands_elsewhere(self, claim: claims.Facts, cited: Sequence[int]) -> bool:
+        if _share(claim, [self._ground(n) for n in cited]) > ELSEWHERE_SHARE_MAX:
             return False
-        unknown = words.stems.difference(*(ground.stems for ground in grounds))
-        known = len(words.stems) - len(unknown)
-        return not words.stems or known / len(words.stems) >= SUPPORT_SHARE_MIN
+        others = [n for n in self._sources if _share(claim, [self._ground(n)]) >= SUPPORT_SHARE_MIN]
+        return any(self._support(claim, (n,)) == "supported" for n in others)
 
-    def _best(self, words: Words) -> tuple[int, ...]:
-        ranked = sorted(self._sources, key=lambda n: (-words.common(self._ground(n)), n))
-        return next(((n,) for n in ranked if words.content and self._supports(words, (n,))), ())
+    def _ground(self, n: int) -> claims.Ground:
+        source = self._sources[n]
+        return claims.ground(place(source.title, source.heading), source.passage)
 
-    def _ground(self, n: int) -> Words:
-        if n not in self._grounds:
-            source = self._sources[n]
-            self._grounds[n] = _ground(f"{source.title} {source.heading or ''} {source.passage}")
-        return self._grounds[n]
+
+def _share(claim: claims.Facts, grounds: Sequence[claims.Ground]) -> float:
+    content = claim.words.content
+    if not content:
+        return 0.0
+    return len(content & set().union(*(ground.words.content for ground in grounds))) / len(content)

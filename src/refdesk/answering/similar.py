@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from refdesk.answering.grounding import STOP_WORDS, stem
+from refdesk.answering.sentences import STOP_WORDS, stem
 from refdesk.outside import telemetry
 from refdesk.outside.valkey import Valkey, ValkeyError
 

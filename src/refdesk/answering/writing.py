@@ -15,9 +15,10 @@ from functools import partial
 import msgspec
 
 from refdesk.answering.admission import Ticket
-from refdesk.answering.grounding import Grounding, SentenceSplitter
+from refdesk.answering.grounding import Grounding
 from refdesk.answering.journal import Journal
 from refdesk.answering.log import AnswerLog
+from refdesk.answering.sentences import Cut, SentenceSplitter
 from refdesk.answering.writers import Assignment, Verdict, Writer
 from refdesk.contracts.answers import Delta, Done, Failed, FinishReason, Queued, Sentence, Sources, Timings, Usage
 from refdesk.contracts.errors import ModelFailed, RefdeskError, Unavailable, problem
@@ -79,7 +80,7 @@ class Writing:
         self._fallback = fallback
         self._ticket = ticket
         self._on_end = on_end
-        self._grounding = Grounding(job.assignment.sources)
+        self._grounding = Grounding(job.assignment.sources, question=job.assignment.question)
         self._splitter = SentenceSplitter()
         self._already_said = log.text()
         self._already_checked = log.count(Sentence.name)
@@ -166,13 +167,16 @@ class Writing:
         self._already_said = self._already_said[repeated:]
         return text[repeated:]
 
-    def _checked(self, sentences: list[str], *, finish_reason: FinishReason = "stop") -> list[Sentence]:
+    def _checked(self, sentences: list[Cut], *, finish_reason: FinishReason = "stop") -> list[Sentence]:
         """As events, those that readers have not seen yet."""
-        fresh = sentences[self._already_checked :]
-        self._already_checked -= len(sentences) - len(fresh)
+        repeated = sentences[: self._already_checked]
+        self._already_checked -= len(repeated)
         if finish_reason == "not_found":
-            return [Sentence(text=text, citations=(), supported=True) for text in fresh]
-        return [self._grounding.check(text) for text in fresh]
+            return [Sentence(text=cut.text, citations=(), support="unchecked") for cut in sentences[len(repeated) :]]
+        checked = [self._grounding.check(cut) for cut in sentences][len(repeated) :]
+        for sentence in checked:
+            telemetry.labelled(telemetry.sentences, sentence.support).inc()
+        return checked
 
     def _end(self, verdict: Verdict) -> None:
         if self._already_said:

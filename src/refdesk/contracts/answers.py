@@ -13,6 +13,8 @@ from msgspec import Meta
 CacheOutcome = Literal["hit", "semantic", "coalesced", "miss", "bypass"]
 FinishReason = Literal["stop", "length", "not_found", "cancelled"]
 Granularity = Literal["token", "sentence"]
+Support = Literal["supported", "unchecked", "contradicted"]
+Block = Literal["paragraph", "heading", "list_item", "table_header", "table_row", "code", "quote", "rule"]
 
 
 class Filters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -100,13 +102,18 @@ class Delta(msgspec.Struct, frozen=True):
 
 
 class Sentence(msgspec.Struct, frozen=True):
-    """A whole sentence, after its deltas: the sources it cites and whether they support it."""
+    """A whole sentence, after its deltas: the sources it cites, and whether they support it.
+
+    ``unchecked``: nobody can tell without reading; ``contradicted``: the cited passages say otherwise. ``block`` is the kind of
+    Markdown block that the sentence belongs to.
+    """
 
     name: ClassVar[str] = "sentence"
 
     text: str
     citations: tuple[int, ...]
-    supported: bool
+    support: Support
+    block: Block = "paragraph"
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):

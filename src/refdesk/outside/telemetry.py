@@ -69,6 +69,9 @@ llm_attempts = Counter(
     "refdesk_llm_attempts_total", "Calls to a model by how they ended", ("provider", "model", "outcome")
 )
 llm_circuit_state = Gauge("refdesk_llm_circuit_state", "0 closed, 1 half open, 2 open", ("provider", "model"))
+sentences = Counter(
+    "refdesk_sentences_total", "Sentences of answers by how they compare with what they cite", ("support",)
+)
 stream_aborts = Counter(
     "refdesk_stream_aborts_total", "Answers that ended before they were complete, and readers cut off", ("reason",)
 )

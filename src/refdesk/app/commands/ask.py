@@ -34,6 +34,7 @@ async def _ask(asked: dict[str, Any], *, url: str | None, as_json: bool) -> None
             return
         events = client.events("POST", "/api/answers", json=asked)
         sources: list[dict[str, Any]] = []
+        contradicted: list[str] = []
         async with aclosing(events):
             async for event in events:
                 data = msgspec.json.decode(event.data)
@@ -44,15 +45,19 @@ async def _ask(asked: dict[str, Any], *, url: str | None, as_json: bool) -> None
                         console.print(f"[dim]{data['position']} in line, about {data['estimated_seconds']:.0f} s[/dim]")
                     case "delta":
                         click.echo(data["text"], nl=False)
+                    case "sentence" if data["support"] == "contradicted":
+                        contradicted.append(data["text"])
                     case "done":
-                        _show_end(data, sources)
+                        _show_end(data, sources, contradicted)
                     case "error":
                         click.echo()
                         _raise_if_failed(data)
 
 
-def _show_end(done: dict[str, Any], sources: list[dict[str, Any]]) -> None:
+def _show_end(done: dict[str, Any], sources: list[dict[str, Any]], contradicted: list[str]) -> None:
     click.echo("\n")
+    for sentence in contradicted:
+        console.print(f"Not what the source says: {sentence}", markup=False, soft_wrap=True, style="yellow")
     if done["finish_reason"] != "not_found":
         for source in sources:
             console.print(_source_line(source), markup=False, soft_wrap=True, style="dim")

@@ -71,11 +71,11 @@ export class Turn {
     this.#drawPending();
   }
 
-  on_sentence({ text, citations, supported }) {
+  on_sentence({ text, citations, support }) {
     this.#wordsCame();
     const { before, rest } = takeSentence(this.#pending, text);
     this.#pending = rest;
-    this.#blockFor(text, before.includes("\n")).append(this.#sentence(text, citations, supported), " ");
+    this.#blockFor(text, before.includes("\n")).append(this.#sentence(text, citations, support), " ");
     this.#drawPending();
     announce(withoutCitations(text));
   }
@@ -154,13 +154,13 @@ export class Turn {
     return typeof piece === "string" ? make("span", "", piece) : make("sup", "", `[${piece}]`);
   }
 
-  #sentence(text, citations, supported) {
-    const element = make("span", supported ? "sentence" : "sentence unsupported");
+  #sentence(text, citations, support) {
+    const element = make("span", support === "contradicted" ? "sentence contradicted" : "sentence");
     element.dataset.testid = "sentence";
     const parts = splitCitations(clean(text));
     const missing = citations.filter((n) => !parts.includes(n)); // sources the service found by itself
     element.append(...[...parts, ...missing].map((piece) => this.#sentencePart(piece)));
-    if (!supported) element.append(make("small", "unsupported-mark", "not found in the sources"));
+    if (support === "contradicted") element.append(make("small", "contradicted-mark", "not what the source says"));
     return element;
   }
 
