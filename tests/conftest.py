@@ -7,9 +7,14 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 from psycopg import sql
 
 from refdesk.app.embedded.stack import StackOptions, StackUrls, running_stack, with_database
+
+# How fast examples are made and run is the machine's business, and a busy one's tests are no less right.
+settings.register_profile("refdesk", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("refdesk")
 
 
 @pytest.fixture(scope="session")
