@@ -37,6 +37,12 @@ class Socket:
             pass
         return dict(message)
 
+    async def end(self) -> tuple[int | None, str]:
+        """Code and reason with which the server closes."""
+        while (message := await self._websocket.receive(timeout=20)).type is aiohttp.WSMsgType.TEXT:
+            pass
+        return message.data, str(message.extra)
+
     async def until(self, event: str) -> list[dict[str, Any]]:
         messages = [await self.hear()]
         while messages[-1]["event"] != event:
@@ -141,3 +147,12 @@ async def test_a_wrong_address_is_refused_before_it_opens(here: Here) -> None:
     with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
         await here.session.ws_connect(f"{here.url}/api/nowhere")
     assert refused.value.status == 404
+
+
+async def test_a_connection_that_asks_nothing_is_ended(desk: AnswerDesk) -> None:
+    """Not one that follows an answer, however long that takes."""
+    desk.llm.reset()
+    async with desk.assistant_here(socket_idle_seconds_max=0.2) as here, connected(here) as socket:
+        await socket.say(type="ask", question=QUESTION, cache="bypass")
+        assert (await socket.until("done"))[-1]["event"] == "done"
+        assert await socket.end() == (1001, "Nothing was asked for 0.2 s. Connect again.")

@@ -94,12 +94,19 @@ class FinishedAnswer(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 class AnswerRoutes:
     def __init__(
-        self, *, assistant: Assistant, generations: OpenGenerations, feedback: FeedbackStore, send_timeout_s: float
+        self,
+        *,
+        assistant: Assistant,
+        generations: OpenGenerations,
+        feedback: FeedbackStore,
+        send_timeout_s: float,
+        idle_s_max: float,
     ) -> None:
         self._assistant = assistant
         self._generations = generations
         self._feedback = feedback
         self._send_timeout_s = send_timeout_s
+        self._idle_s_max = idle_s_max
 
     def socket(self) -> SocketEndpoint:
         return SocketEndpoint(
@@ -110,7 +117,13 @@ class AnswerRoutes:
         )
 
     async def converse(self, websocket: WebSocket, principal: Principal) -> None:
-        socket = AnswerSocket(websocket, principal, assistant=self._assistant, send_timeout_s=self._send_timeout_s)
+        socket = AnswerSocket(
+            websocket,
+            principal,
+            assistant=self._assistant,
+            send_timeout_s=self._send_timeout_s,
+            idle_s_max=self._idle_s_max,
+        )
         await socket.run()
 
     def endpoints(self) -> list[Endpoint]:

@@ -28,6 +28,7 @@ MESSAGE_CHARACTERS_MAX = 100_000
 STREAMS_MAX = 16
 """Answers one connection may follow at a time."""
 HEARTBEAT_S = 10.0
+IDLE_S_MAX = 600.0
 
 POLICY, GOING_AWAY, TOO_BIG = 1008, 1001, 1009
 
@@ -51,12 +52,21 @@ class AnswerSocket:
     """One connection. Every stream on it belongs to the principal that opened it."""
 
     def __init__(
-        self, websocket: WebSocket, principal: Principal, *, assistant: Assistant, send_timeout_s: float
+        self,
+        websocket: WebSocket,
+        principal: Principal,
+        *,
+        assistant: Assistant,
+        send_timeout_s: float,
+        idle_s_max: float = IDLE_S_MAX,
     ) -> None:
         self._websocket = websocket
         self._principal = principal
         self._assistant = assistant
         self._send_timeout_s = send_timeout_s
+        self._idle_s_max = idle_s_max
+        self._busy_at = asyncio.get_running_loop().time()
+        """When it last asked something or followed an answer."""
         self._tasks = asyncio.TaskGroup()
         self._streams: set[asyncio.Task[None]] = set()
         self._sending = asyncio.Lock()
@@ -84,6 +94,7 @@ class AnswerSocket:
             if len(text) > MESSAGE_CHARACTERS_MAX:
                 await self._websocket.close(TOO_BIG, f"A message may have {MESSAGE_CHARACTERS_MAX} characters.")
                 raise WebSocketDisconnect(TOO_BIG)
+            self._busy_at = asyncio.get_running_loop().time()
             await self._take(text)
 
     async def _take(self, text: str) -> None:
@@ -158,8 +169,14 @@ class AnswerSocket:
             raise WebSocketDisconnect(GOING_AWAY) from None
 
     async def _heartbeat(self) -> None:
+        loop, every_s = asyncio.get_running_loop(), min(HEARTBEAT_S, self._idle_s_max)
         while self._websocket.client_state is WebSocketState.CONNECTED:
-            await asyncio.sleep(HEARTBEAT_S)
+            await asyncio.sleep(every_s)
+            if self._streams:
+                self._busy_at = loop.time()
+            elif loop.time() - self._busy_at >= self._idle_s_max:
+                await self._websocket.close(GOING_AWAY, f"Nothing was asked for {self._idle_s_max:g} s. Connect again.")
+                return
             await self._send({"event": "heartbeat"})
 
 

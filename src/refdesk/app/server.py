@@ -4,15 +4,19 @@ import asyncio
 import contextlib
 import gc
 import logging
+import resource
 import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
+import msgspec
 import uvicorn
 from starlette.types import ASGIApp
 
+from refdesk.app import connections
 from refdesk.app.auth import is_loopback
+from refdesk.app.connections import ConnectionLimits
 from refdesk.app.keys import ApiKeys
 from refdesk.contracts.errors import ConfigurationError
 
@@ -22,8 +26,10 @@ GRACE_S = 20
 """How long open requests and streams may take to end after SIGTERM."""
 HURRY_S = 4
 """How long before the end of the grace what is still open is ended."""
-HEADER_BYTES_MAX = 32 * 1024
-KEEP_ALIVE_S = 30
+FILES_BESIDE = 256
+"""Open files a service needs beside its connections: databases, NATS, Valkey, content, models."""
+SOCKET_MESSAGE_BYTES_MAX = 512 * 1024
+"""The largest WebSocket message taken in; who reads it may want less."""
 BACKLOG = 2048
 UNSENT_BYTES_MAX = 128 * 1024
 """What the kernel keeps for a reader beyond what is on its way to them: whoever reads slowly costs no more."""
@@ -34,7 +40,7 @@ GARBAGE_THRESHOLD = 10_000
 Background = Callable[[], Awaitable[None]]
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """uvicorn without its signal handling: signals are ours, and the exit code is 0 after a graceful end.
 
     It does not look ten times a second whether it should end either, but is told by ``stop``.
@@ -60,6 +66,7 @@ async def serve(
     app: ASGIApp,
     *,
     sockets: Sequence[socket.socket],
+    limits: ConnectionLimits,
     background: Sequence[Background] = (),
     on_hurry: Sequence[Background] = (),
 ) -> None:
@@ -68,23 +75,7 @@ async def serve(
     Open requests and streams then have ``GRACE_S``; shortly before its end ``on_hurry`` is called, to end what is still
     open with words rather than a broken connection.
     """
-    config = uvicorn.Config(
-        app,
-        loop="none",
-        http="httptools",
-        ws="websockets-sansio",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=GRACE_S,
-        h11_max_incomplete_event_size=HEADER_BYTES_MAX,
-        backlog=BACKLOG,
-    )
-    server = _Server(config)
+    server = open_server(app, limits)
     _settle_memory()
     async with asyncio.TaskGroup() as tasks:
         running = [tasks.create_task(_run(work)) for work in background]
@@ -99,6 +90,46 @@ async def serve(
             await asyncio.wait([serving])
         for task in (*running, waiting):
             task.cancel()
+
+
+def open_server(app: ASGIApp, limits: ConnectionLimits) -> "Server":
+    """A server of the app, not yet running, with as many connections as this process may have files open."""
+    files = _open_files(limits.connections_max + FILES_BESIDE)
+    connections_max = max(1, min(limits.connections_max, files - FILES_BESIDE))
+    if connections_max < limits.connections_max:
+        logger.warning(
+            "%d connections are all that %d open files leave room for, not %d: raise the limit (`ulimit -n`), or lower "
+            "REFDESK_CONNECTIONS_MAX.",
+            connections_max,
+            files,
+            limits.connections_max,
+        )
+    return Server(
+        connections.configuration(
+            app,
+            msgspec.structs.replace(limits, connections_max=connections_max),
+            loop="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=GRACE_S,
+            ws_max_size=SOCKET_MESSAGE_BYTES_MAX,
+            backlog=BACKLOG,
+        )
+    )
+
+
+def _open_files(wanted: int) -> int:
+    """How many files this process may have open, after asking for as many as are wanted."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return wanted
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    return allowed
 
 
 def _settle_memory() -> None:

@@ -44,6 +44,14 @@ class MalformedJson(InvalidRequest):
     status = 422
 
 
+class MalformedRequest(RefdeskError):
+    """What was sent is not HTTP. Compare it with RFC 9112."""
+
+    code = "malformed-request"
+    title = "Malformed request"
+    status = 400
+
+
 class QuestionTooLong(InvalidRequest):
     """The question is too long. Shorten it, or put the text into a document."""
 
@@ -139,7 +147,23 @@ class BodyTooLarge(RefdeskError):
     status = 413
 
 
-class UploadTooSlow(RefdeskError):
+class HeadersTooLarge(RefdeskError):
+    """The request line and headers are too large. Send fewer or shorter headers."""
+
+    code = "headers-too-large"
+    title = "Headers too large"
+    status = 431
+
+
+class RequestTooSlow(RefdeskError):
+    """The request took too long to arrive, or stopped. Send it again, over a faster connection."""
+
+    code = "request-too-slow"
+    title = "Request too slow"
+    status = 408
+
+
+class UploadTooSlow(RequestTooSlow):
     """The upload took too long or stopped. Send it again, over a faster connection."""
 
     code = "upload-too-slow"

@@ -3,10 +3,9 @@
 A form's file goes to a temporary file as it arrives and from there into the blob directory; it is never in memory whole.
 """
 
-import asyncio
 import io
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 
 import msgspec
 from starlette.datastructures import FormData, UploadFile
@@ -16,7 +15,7 @@ from starlette.requests import Request
 from refdesk.contracts.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType, UploadTooSlow
 from refdesk.documents.changes import Change, Limits, filename
 from refdesk.documents.service import DocumentService, too_large
-from refdesk.outside.http import read_json
+from refdesk.outside.http import BodyClock, body_pieces, read_json
 
 FIELDS = ("title", "readers", "tags", "external_id", "url")
 FIELDS_MAX = 128
@@ -59,7 +58,7 @@ async def read_change(request: Request, service: DocumentService) -> Change:
 async def _change_of_json(request: Request, service: DocumentService) -> Change:
     bytes_max = service.limits.text_bytes_max
     _refuse_announced(request, bytes_max)
-    given = await read_json(request, TextDocument, bytes_max=bytes_max)
+    given = await read_json(request, TextDocument, bytes_max=bytes_max, clock=_clock(service.limits))
     content = None
     if given.text is not None:
         text = given.text.encode()
@@ -163,34 +162,22 @@ async def _form(request: Request, limits: Limits) -> AsyncIterator[FormData]:
 
 async def _pieces(request: Request, limits: Limits) -> AsyncGenerator[bytes, None]:
     """The body as it arrives. Raises BodyTooLarge at the first piece too many, UploadTooSlow when it stalls or drips."""
-    stream, total = request.stream(), 0
-    loop = asyncio.get_running_loop()
-    end_s = loop.time() + limits.upload_s_max
-    while True:
-        pause_end_s = loop.time() + limits.upload_pause_s_max
-        try:
-            async with asyncio.timeout_at(min(pause_end_s, end_s)):
-                piece = await anext(stream, None)
-        except TimeoutError:
-            raise _too_slow(total, limits, paused=pause_end_s < end_s) from None
-        if piece is None:
-            return
-        total += len(piece)
-        if total > limits.upload_bytes_max + FORM_BYTES:
-            raise too_large(total, limits.upload_bytes_max)
-        yield piece
+    total = 0
+    async with aclosing(body_pieces(request, _clock(limits))) as pieces:
+        async for piece in pieces:
+            total += len(piece)
+            if total > limits.upload_bytes_max + FORM_BYTES:
+                raise too_large(total, limits.upload_bytes_max)
+            yield piece
 
 
-def _too_slow(total: int, limits: Limits, *, paused: bool) -> UploadTooSlow:
-    if paused:
-        what, seconds, setting = "paused for more than", limits.upload_pause_s_max, "REFDESK_UPLOAD_PAUSE_SECONDS_MAX"
-    else:
-        what, seconds, setting = "was not complete after", limits.upload_s_max, "REFDESK_UPLOAD_SECONDS_MAX"
-    return UploadTooSlow(
-        f"The upload {what} {seconds:g} s, with {total:,} bytes here. Send it again over a faster connection, or raise "
-        f"{setting}.",
-        limit=str(seconds),
-        actual=total,
+def _clock(limits: Limits) -> BodyClock:
+    return BodyClock(
+        total_s=limits.upload_s_max,
+        pause_s=limits.upload_pause_s_max,
+        total_setting="REFDESK_UPLOAD_SECONDS_MAX",
+        pause_setting="REFDESK_UPLOAD_PAUSE_SECONDS_MAX",
+        error=UploadTooSlow,
     )
 
 

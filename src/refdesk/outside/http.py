@@ -5,8 +5,10 @@ the handler. An error of the one error tree becomes ``application/problem+json``
 becomes a plain 500. Pure ASGI throughout: nothing here stands between a handler and the client's disconnect.
 """
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import aclosing
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -25,6 +27,7 @@ from refdesk.contracts.errors import (
     MethodNotAllowed,
     NotFound,
     RefdeskError,
+    RequestTooSlow,
     Unauthenticated,
     problem,
 )
@@ -35,6 +38,9 @@ logger = logging.getLogger(__name__)
 JSON_BYTES_MAX = 1 << 20
 """Ceiling of a JSON request body, in bytes; uploads have their own."""
 
+BODY_CLOCK = "refdesk.body_clock"
+"""Where a request's scope says how long its body may take."""
+
 Policy = Literal["public", "principal", "administrator"]
 Authenticate = Callable[[HTTPConnection], Awaitable[Principal | None]]
 Handler = Callable[[Request, Principal], Awaitable[ASGIApp]]
@@ -43,6 +49,28 @@ SocketHandler = Callable[[WebSocket, Principal], Awaitable[None]]
 ANONYMOUS = Principal(id="anonymous")
 
 T = TypeVar("T")
+
+
+class BodyClock(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a request's body may take, and stand still, in seconds; and the error that says which setting that is."""
+
+    total_s: float = 30.0
+    pause_s: float = 10.0
+    total_setting: str = "REFDESK_BODY_SECONDS_MAX"
+    pause_setting: str = "REFDESK_BODY_PAUSE_SECONDS_MAX"
+    error: type[RequestTooSlow] = RequestTooSlow
+
+    def ran_out(self, received: int, *, paused: bool) -> RequestTooSlow:
+        if paused:
+            what, seconds, setting = "paused for more than", self.pause_s, self.pause_setting
+        else:
+            what, seconds, setting = "was not complete after", self.total_s, self.total_setting
+        return self.error(
+            f"The request's body {what} {seconds:g} s, with {received:,} bytes here. Send it again over a faster "
+            f"connection, or raise {setting}.",
+            limit=str(seconds),
+            actual=received,
+        )
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,26 +110,49 @@ def problem_response(error: RefdeskError) -> Response:
         headers["Retry-After"] = str(error.retry_after_s)
     if error.status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="refdesk"'
+    if error.status == 408:  # the rest of the request is not waited for
+        headers["Connection"] = "close"
     body = msgspec.json.encode(problem(error))
     return Response(body, status_code=error.status, headers=headers, media_type="application/problem+json")
 
 
-async def read_body(request: Request, *, bytes_max: int) -> bytes:
-    """The whole body; raises BodyTooLarge at the first piece past ``bytes_max``."""
+async def body_pieces(request: Request, clock: BodyClock) -> AsyncGenerator[bytes, None]:
+    """The body as it arrives; raises the clock's error when it stalls or drips."""
+    stream, received = request.stream(), 0
+    loop = asyncio.get_running_loop()
+    end_s = loop.time() + clock.total_s
+    while True:
+        pause_end_s = loop.time() + clock.pause_s
+        try:
+            async with asyncio.timeout_at(min(pause_end_s, end_s)):
+                piece = await anext(stream, None)
+        except TimeoutError:
+            raise clock.ran_out(received, paused=pause_end_s < end_s) from None
+        if piece is None:
+            return
+        received += len(piece)
+        yield piece
+
+
+async def read_body(request: Request, *, bytes_max: int, clock: BodyClock | None = None) -> bytes:
+    """The whole body; raises BodyTooLarge at the first piece past ``bytes_max``, RequestTooSlow by the clock."""
     pieces, total = [], 0
-    async for piece in request.stream():
-        total += len(piece)
-        if total > bytes_max:
-            raise BodyTooLarge(
-                f"The request body is larger than {bytes_max:,} bytes. Send less.", limit=bytes_max, actual=total
-            )
-        pieces.append(piece)
+    async with aclosing(body_pieces(request, clock or request.scope.get(BODY_CLOCK) or BodyClock())) as arriving:
+        async for piece in arriving:
+            total += len(piece)
+            if total > bytes_max:
+                raise BodyTooLarge(
+                    f"The request body is larger than {bytes_max:,} bytes. Send less.", limit=bytes_max, actual=total
+                )
+            pieces.append(piece)
     return b"".join(pieces)
 
 
-async def read_json(request: Request, kind: type[T], *, bytes_max: int = JSON_BYTES_MAX) -> T:
+async def read_json(
+    request: Request, kind: type[T], *, bytes_max: int = JSON_BYTES_MAX, clock: BodyClock | None = None
+) -> T:
     """The JSON body as ``kind``; raises MalformedJson or InvalidRequest, naming the field."""
-    return decode_json(await read_body(request, bytes_max=bytes_max), kind)
+    return decode_json(await read_body(request, bytes_max=bytes_max, clock=clock), kind)
 
 
 def decode_json(body: bytes | str, kind: type[T]) -> T:
@@ -127,11 +178,13 @@ def query_int(request: Request, name: str, *, default: int, low: int, high: int)
 class _Guarded:
     """An endpoint as an ASGI app: authenticate, check the policy, handle, turn errors into problems."""
 
-    def __init__(self, endpoint: Endpoint, authenticate: Authenticate) -> None:
+    def __init__(self, endpoint: Endpoint, authenticate: Authenticate, clock: BodyClock) -> None:
         self._endpoint = endpoint
         self._authenticate = authenticate
+        self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[BODY_CLOCK] = self._clock
         request = Request(scope, receive, send)
         try:
             principal = await _admit(request, self._endpoint.policy, self._authenticate)
@@ -166,8 +219,8 @@ class _Path:
     def __init__(self) -> None:
         self._by_method: dict[str, _Guarded] = {}
 
-    def add(self, endpoint: Endpoint, authenticate: Authenticate) -> None:
-        self._by_method[endpoint.method] = _Guarded(endpoint, authenticate)
+    def add(self, method: str, guarded: _Guarded) -> None:
+        self._by_method[method] = guarded
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         method = scope["method"]
@@ -205,7 +258,12 @@ async def _nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
         await problem(scope, receive, send)
 
 
-def create_app(endpoints: Iterable[Endpoint | SocketEndpoint], *, authenticate: Authenticate) -> ASGIApp:
+def create_app(
+    endpoints: Iterable[Endpoint | SocketEndpoint],
+    *,
+    authenticate: Authenticate,
+    body_clock: BodyClock = BodyClock(),  # noqa: B008 (frozen)
+) -> ASGIApp:
     """One ASGI application of these endpoints. ``authenticate`` gives None for whoever has no valid key.
 
     A bare router: the middlewares of a whole Starlette would wrap every ``send``, and an answer sends for every word.
@@ -219,5 +277,5 @@ def create_app(endpoints: Iterable[Endpoint | SocketEndpoint], *, authenticate: 
         if endpoint.path not in paths:
             paths[endpoint.path] = _Path()
             routes.append(Route(endpoint.path, paths[endpoint.path]))
-        paths[endpoint.path].add(endpoint, authenticate)
+        paths[endpoint.path].add(endpoint.method, _Guarded(endpoint, authenticate, body_clock))
     return Router(routes, redirect_slashes=False, default=_nothing_here)

@@ -88,6 +88,11 @@ shared_lookups = Counter(
 acl_denied = Counter(
     "refdesk_acl_denied_total", "Passages and answers withheld from somebody who may not read them, or not any more"
 )
+connections_refused = Counter(
+    "refdesk_connections_refused_total",
+    "Connections refused before a request was whole: too large, too slow, not HTTP, or one too many",
+    ("reason",),
+)
 inflight = Gauge("refdesk_inflight", "Answers waiting for the model or being written", ("kind",))
 queue_wait = Histogram(
     "refdesk_queue_wait_seconds", "From the question to its turn at the model", buckets=OPERATION_BUCKETS

@@ -85,6 +85,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             generations=generations,
             feedback=FeedbackStore(pool),
             send_timeout_s=settings.send_timeout_s,
+            idle_s_max=settings.socket_idle_seconds_max,
         )
         letters = DeadLetters(pool)
         manifests = _manifests(settings, session)

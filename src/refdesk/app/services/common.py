@@ -1,5 +1,6 @@
 """What every service shares: required settings, the keys that people call with, the door they come through."""
 
+import ipaddress
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -9,11 +10,12 @@ from starlette.requests import HTTPConnection
 
 from refdesk.app import http, server
 from refdesk.app.auth import Authentication
+from refdesk.app.connections import LOOPBACK, ConnectionLimits, Network
 from refdesk.app.http import Fact, Measure, Probe
 from refdesk.app.keys import MIGRATIONS, ApiKeys
 from refdesk.app.settings import PREFIX, Settings
 from refdesk.contracts.errors import ConfigurationError, Unavailable
-from refdesk.outside.http import Endpoint, SocketEndpoint, create_app
+from refdesk.outside.http import BodyClock, Endpoint, SocketEndpoint, create_app
 from refdesk.outside.jetstream import Broker
 from refdesk.outside.postgres import migrate, open_pool, transaction
 
@@ -48,6 +50,35 @@ async def connected(broker: Broker) -> None:
     """Raises Unavailable when NATS does not answer."""
     if not broker.connected:
         raise Unavailable(f"NATS at {broker.address} is not connected.")
+
+
+def connection_limits(settings: Settings) -> ConnectionLimits:
+    """Raises ConfigurationError when a trusted proxy is no address."""
+    return ConnectionLimits(
+        head_bytes_max=settings.headers_bytes_max,
+        headers_max=settings.headers_max,
+        head_s_max=settings.headers_seconds_max,
+        keep_alive_s=settings.keep_alive_s,
+        connections_max=settings.connections_max,
+        per_client_max=settings.connections_per_client_max,
+        trusted=(*LOOPBACK, *trusted_proxies(settings)),
+    )
+
+
+def trusted_proxies(settings: Settings) -> tuple[Network, ...]:
+    """Raises ConfigurationError for what is neither an address nor a network."""
+    given = [text.strip() for text in (settings.trusted_proxies or "").split(",") if text.strip()]
+    try:
+        return tuple(ipaddress.ip_network(text) for text in given)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{PREFIX}TRUSTED_PROXIES={settings.trusted_proxies!r} is not valid: {error}. Give addresses or networks, "
+            "separated by commas."
+        ) from error
+
+
+def body_clock(settings: Settings) -> BodyClock:
+    return BodyClock(total_s=settings.body_seconds_max, pause_s=settings.body_pause_seconds_max)
 
 
 async def nobody(connection: HTTPConnection) -> None:
@@ -86,10 +117,12 @@ async def serve_door(settings: Settings, keys: ApiKeys, services: list[Service])
     app = create_app(
         [*listed, http.openapi_endpoint(listed), *(socket for service in services for socket in service.sockets)],
         authenticate=Authentication(keys, operator_key=required(settings, "operator_key")),
+        body_clock=body_clock(settings),
     )
     await server.serve(
         app,
         sockets=[server.bind(settings.host, settings.port, send_timeout_s=settings.send_timeout_s)],
+        limits=connection_limits(settings),
         background=[work for service in services for work in service.background],
         on_hurry=[service.close for service in services],
     )

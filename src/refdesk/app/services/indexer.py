@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 import aiohttp
 
 from refdesk.app import http, server
-from refdesk.app.services.common import connected, nobody, ping, required
+from refdesk.app.services.common import connected, connection_limits, nobody, ping, required
 from refdesk.app.services.generations import open_generations
 from refdesk.app.settings import Settings
 from refdesk.indexing.content import Contents
@@ -72,7 +72,8 @@ async def serve(settings: Settings) -> None:
         )
         await server.serve(
             app,
-            sockets=[server.bind(settings.host, settings.port)],
+            sockets=[server.bind(settings.host, settings.port, send_timeout_s=settings.send_timeout_s)],
+            limits=connection_limits(settings),
             background=[worker.run, generations.run, reembedding.run, schedule.run],
         )
 
