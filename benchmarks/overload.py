@@ -3,7 +3,7 @@
     python benchmarks/overload.py [--seconds 60]
 
 Open loop: questions arrive at their own pace, each a different one, whatever becomes of those before. The assistant runs with
-its default limits on admission; only the per-principal ones are raised, since all questions come from one key.
+its default limits on admission; only those on one principal are lifted, since all questions come from one key.
 """
 
 import argparse
@@ -56,6 +56,7 @@ async def measure(desk: Desk, *, seconds: float) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     environment = {name: value for name, value in desk.settings.items() if name not in RAISED} | {
+        "REFDESK_ANSWERS_KEPT_FREE": "0",
         "REFDESK_CONCURRENT_PER_PRINCIPAL_MAX": "10000",
         "REFDESK_WAITING_PER_PRINCIPAL_MAX": "4000",
         "REFDESK_REQUESTS_PER_MINUTE_MAX": "1000000",

@@ -379,7 +379,7 @@ async def test_waiting_for_the_model_is_told(desk: AnswerDesk) -> None:
     gate = asyncio.Event()
     desk.llm.reset()
     desk.llm.default = say(gate=gate)
-    limits = {"concurrent_answers_max": 1, "waiting_max": 2, "waiting_per_principal_max": 1}
+    limits = {"concurrent_answers_max": 1, "waiting_per_principal_max": 1, "waiting_principals_max": 2}
     async with desk.assistant_here(**limits) as here:
         first = asyncio.create_task(here.client().ask("First?", cache="bypass"))
         await desk.llm.called()

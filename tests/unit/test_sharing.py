@@ -6,13 +6,14 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from refdesk.answering.sharing import Leaders, Shared, SharedLimits
-from refdesk.contracts.errors import Overloaded, Unavailable
+from refdesk.contracts.errors import Overloaded, TooManyRequests, Unavailable
 
 LONG_S = 60.0
 
 
 def line(*, at_once: int = 1, waiting: int = 100, wait_s: float = LONG_S) -> Shared[int]:
-    return Shared(SharedLimits(at_once_max=at_once, waiting_max=waiting, wait_s_max=wait_s), kind="test")
+    limits = SharedLimits(at_once_max=at_once, waiting_max=waiting, waiting_principals_max=2, wait_s_max=wait_s)
+    return Shared(limits, kind="test")
 
 
 class Look:
@@ -34,8 +35,15 @@ class Look:
         return number
 
 
-def asking(shared: Shared[int], key: str, work: Callable[[], Awaitable[int]]) -> asyncio.Task[int]:
-    return asyncio.create_task(shared.get(key, work))
+def asking(
+    shared: Shared[int],
+    key: str,
+    work: Callable[[], Awaitable[int]],
+    *,
+    by: str = "ann",
+    admit: Callable[[], None] | None = None,
+) -> asyncio.Task[int]:
+    return asyncio.create_task(shared.get(key, work, principal_id=by, admit=admit))
 
 
 async def turns(count: int = 20) -> None:
@@ -107,7 +115,7 @@ async def test_a_line_that_is_full_refuses_at_once() -> None:
     asked = [asking(shared, str(number), look) for number in range(5)]
     await turns()
     with pytest.raises(Overloaded) as refused:
-        await shared.get("one more", look)
+        await shared.get("one more", look, principal_id="ann")
     assert refused.value.details == {"limit": 3, "actual": 3}
     assert refused.value.retry_after_s
     asked.append(asking(shared, "4", look))
@@ -169,6 +177,48 @@ async def test_work_that_fails_fails_for_all_who_shared_it_and_for_nobody_else()
     results = await asyncio.gather(*(shared.get("a", fails) for _ in range(5)), return_exceptions=True)
     assert {type(result) for result in results} == {Unavailable}
     assert await shared.get("a", one) == 1
+
+
+async def test_a_newcomer_finds_a_place_in_a_full_line_and_is_next() -> None:
+    """However much somebody else has asked for."""
+    shared, look = line(waiting=2), Look()
+    noisy = [asking(shared, str(number), look) for number in range(10)]
+    await turns()
+    assert sum(task.done() for task in noisy) == 7
+    quiet = asking(shared, "quiet", look, by="ben")
+    look.may_end.set()
+    assert await quiet == 2
+    await asyncio.gather(*noisy, return_exceptions=True)
+
+
+async def test_a_newcomer_who_asks_the_same_is_not_held_up_in_somebody_elses_line() -> None:
+    """The work is done once, in the first turn that comes."""
+    shared, look = line(), Look()
+    noisy = [asking(shared, str(number), look) for number in range(10)]
+    await turns()
+    quiet = asking(shared, "9", look, by="ben")
+    await turns()
+    look.may_end.set()
+    assert [await quiet, await noisy[9]] == [2, 2]
+    assert sorted(await asyncio.gather(*noisy)) == list(range(1, 11))
+
+
+async def test_whoever_is_not_admitted_is_refused_alone() -> None:
+    """When the turn comes, each asker of the same work is asked for; it is done only if somebody is left."""
+    shared, look = line(), Look()
+
+    def refuse() -> None:
+        raise TooManyRequests
+
+    first = asking(shared, "a", look)
+    await turns()
+    nobody = [asking(shared, "b", look, admit=refuse) for _ in range(2)]
+    mixed = [asking(shared, "c", look, admit=admit) for admit in (refuse, None, lambda: None)]
+    await turns()
+    look.may_end.set()
+    results = await asyncio.gather(first, *nobody, *mixed, return_exceptions=True)
+    assert [r if isinstance(r, int) else type(r) for r in results] == [1, *[TooManyRequests] * 3, 2, 2]
+    assert look.begun == 2
 
 
 # leaders

@@ -18,7 +18,7 @@ from refdesk.contracts.errors import RefdeskError
 from refdesk.outside.embedding import Vectors
 from refdesk.outside.valkey import Valkey
 
-LIMITS = AdmissionLimits(concurrent_max=1, waiting_max=1, waiting_per_principal_max=1)
+LIMITS = AdmissionLimits(concurrent_max=1, waiting_max=1, waiting_per_principal_max=1, waiting_principals_max=1)
 
 JOB = Job(
     assignment=Assignment(question="How many days?", sources=(), output_tokens_max=100),

@@ -102,7 +102,8 @@ class Assistant:
         self._limits.check_question(question.question)
         await self._wait_until_fresh(question)
         return await self._retrieval.gather(
-            Sought(text=question.question, scope=principal.scope, filters=question.filters, limit=limit)
+            Sought(text=question.question, scope=principal.scope, filters=question.filters, limit=limit),
+            principal_id=principal.id,
         )
 
     async def _admit(self, question: Question, principal: Principal) -> Asked:
@@ -134,7 +135,8 @@ class Assistant:
                 return await self._share(asked, log, "hit", layer="exact")
         telemetry.labelled(telemetry.cache_requests, "exact", "miss" if asked.is_kept else "bypass").inc()
         if exact is None:
-            self._admission.check(asked.principal.id)
+            with telemetry.refusing_a_place():
+                self._admission.check(asked.principal.id)
         return None
 
     async def _answer(self, asked: Asked, *, is_known: bool) -> AnswerRecord:
@@ -166,10 +168,13 @@ class Assistant:
 
     async def _gather(self, asked: Asked, *, is_known: bool) -> Evidence:
         """The evidence; a question that will need the model is refused when its turn to search comes and there is no room."""
-        sought = asked.sought(limit=self._writer.passages_read)
-        with telemetry.refusing("capacity"):
+        principal_id = asked.principal.id
+        with telemetry.refusing_a_place():
             return await self._retrieval.gather(
-                sought, shared=asked.is_kept, admit=None if is_known else self._admission.check_room
+                asked.sought(limit=self._writer.passages_read),
+                principal_id=principal_id,
+                shared=asked.is_kept,
+                admit=None if is_known else lambda: self._admission.check(principal_id),
             )
 
     async def _lead(self, asked: Asked, evidence: Evidence, keys: Flight) -> AnswerRecord:
@@ -225,6 +230,8 @@ class Assistant:
 
     async def _share(self, asked: Asked, log: AnswerLog, outcome: CacheOutcome, *, layer: str) -> AnswerRecord:
         """Points the asker at a log that exists."""
+        if (writing := self._writings.get(log.id)) is not None:
+            writing.wanted_by_also(asked.principal.id)
         telemetry.labelled(telemetry.cache_requests, layer, "wait" if outcome == "coalesced" else "hit").inc()
         record = self._record(asked, log.id, outcome)
         await self._journal.save(record)
@@ -260,7 +267,8 @@ class Assistant:
         return record
 
     async def _take_place(self, asked: Asked) -> tuple[Ticket, Reservation]:
-        ticket = self._admission.enter(asked.principal.id)
+        with telemetry.refusing_a_place():
+            ticket = self._admission.enter(asked.principal.id)
         try:
             tokens = self._limits.tokens_at_most(asked.question)
             reservation = await self._budget.reserve(asked.principal.id, tokens)

@@ -157,25 +157,21 @@ class Retrieval:
         self._epochs = Shared[str | None](limits, kind="epoch")
 
     async def gather(
-        self, sought: Sought, *, shared: bool = False, admit: Callable[[], None] | None = None
+        self, sought: Sought, *, principal_id: str, shared: bool = False, admit: Callable[[], None] | None = None
     ) -> Evidence:
         """The passages, best first. ``shared``: equal questions may share them, and the epoch before the search is told.
 
-        ``admit`` is called when the search's turn has come; what it raises ends the search. Raises Overloaded when too
-        many wait already.
+        ``admit`` is called when the search's turn has come; what it raises ends it for this asker. Raises Overloaded or
+        TooManyRequests when too many wait already.
         """
         asked = time.monotonic()
-        key = (
-            (normalised(sought.text), sought.scope, sought.filters, sought.limit, admit is None) if shared else object()
-        )
+        key = (normalised(sought.text), sought.scope, sought.filters, sought.limit) if shared else object()
 
         async def search() -> Evidence:
-            if admit is not None:
-                admit()
             epoch = await self.epoch() if shared else None
             return msgspec.structs.replace(await self._search(sought), epoch=epoch)
 
-        evidence = await self._searches.get(key, search)
+        evidence = await self._searches.get(key, search, principal_id=principal_id, admit=admit)
         return msgspec.structs.replace(evidence, retrieve_s=time.monotonic() - asked - evidence.embed_s)
 
     async def _search(self, sought: Sought) -> Evidence:

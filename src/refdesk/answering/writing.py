@@ -98,6 +98,10 @@ class Writing:
         if self._has_begun:  # before its first step, a task that is cancelled ends without a word
             self.task.cancel()
 
+    def wanted_by_also(self, principal_id: str) -> None:
+        """Somebody else waits for this answer too."""
+        self._ticket.wanted_by_also(principal_id)
+
     async def _run(self) -> None:
         self._has_begun = True
         try:

@@ -228,15 +228,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     concurrent_retrievals_max: Count = 8
     """Searches one process does at a time, each on a connection of its own to the index."""
     waiting_retrievals_max: Whole = 256
-    """Searches that may wait for their turn, per process; equal questions wait for one."""
+    """Searches that may wait for their turn, per process; equal questions wait for one. In a full line there is still room for an
+    equal share of each principal."""
     retrieval_wait_s_max: Seconds = 10.0
     """How long they may wait."""
     concurrent_answers_max: Count = 16
     """Answers one process lets the model write at a time."""
+    answers_kept_free: Whole = 2
+    """Of these, the last are kept for principals who have no answer under way; a quarter at most."""
     waiting_max: Whole = 16
-    """Questions in line for the model, per process."""
+    """Questions in line for the model, per process. In a full line there is still room for an equal share of each principal."""
     waiting_per_principal_max: Whole = 16
-    """Of these, questions of one principal."""
+    """Questions of one principal in line."""
+    waiting_principals_max: Count = 500
+    """Principals who may wait at a time, per process: for the model, and for a search."""
     concurrent_per_principal_max: Count = 64
     """Answers one principal may have under way."""
     requests_per_minute_max: Count = 3000

@@ -180,6 +180,16 @@ def refusing(reason: str | None = None) -> Iterator[None]:
 
 
 @contextmanager
+def refusing_a_place() -> Iterator[None]:
+    """Counts a question that finds no place: because the desk is full, or because its principal has a share already."""
+    try:
+        yield
+    except (TooManyRequests, Overloaded) as error:
+        labelled(admission, "refused", "capacity" if isinstance(error, Overloaded) else "principal").inc()
+        raise
+
+
+@contextmanager
 def embedding(model: str, *, provider: str) -> Iterator[None]:
     """Measures the embedding of a question."""
     attributes = {

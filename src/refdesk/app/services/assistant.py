@@ -150,6 +150,8 @@ def _admission_limits(settings: Settings) -> AdmissionLimits:
         concurrent_max=settings.concurrent_answers_max,
         waiting_max=settings.waiting_max,
         waiting_per_principal_max=settings.waiting_per_principal_max,
+        waiting_principals_max=settings.waiting_principals_max,
+        kept_free=settings.answers_kept_free,
     )
 
 
@@ -157,6 +159,7 @@ def _retrieval_limits(settings: Settings) -> SharedLimits:
     return SharedLimits(
         at_once_max=settings.concurrent_retrievals_max,
         waiting_max=settings.waiting_retrievals_max,
+        waiting_principals_max=settings.waiting_principals_max,
         wait_s_max=settings.retrieval_wait_s_max,
     )
 
