@@ -353,15 +353,6 @@ async def test_a_deleted_consumer_is_created_again(broker: Broker) -> None:
         await eventually(lambda: b"b" in seen.payloads)
 
 
-async def test_a_drifted_stream_is_named(server: NatsServer, broker: Broker) -> None:
-    """Another limit than the settings say is an error that names stream and field."""
-    changed = StreamSettings(bytes_max=32 << 20)
-    async with Broker.connect(server.url, name="other", streams=changed) as other:
-        with pytest.raises(ConfigurationError, match=f"{DOCUMENTS_STREAM} has max_bytes=67108864") as caught:
-            await other.ensure_streams()
-    assert caught.value.details["field"] == "max_bytes"
-
-
 async def test_a_drifted_consumer_is_updated_or_named(broker: Broker) -> None:
     """What can change is changed; what cannot is an error that names the field."""
     await broker.ensure_consumer(WORK)

@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -74,6 +74,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """NATS with JetStream; several servers separated by commas. Unset: `refdesk up` starts its own."""
     nats_monitoring_url: str | None = None
     """NATS's monitoring port, such as http://nats:8222; several separated by commas. Tells whether it writes to disk in time."""
+    stream_replicas: Annotated[int, Meta(ge=1, le=5)] = 1
+    """Servers of a NATS cluster that keep each message: 3 outlives the loss of one of them."""
+    stream_storage: Literal["file", "memory"] = "file"
+    """Where they keep it. In memory, what is not indexed yet is told again after a restart of NATS."""
+    stream_bytes_max: Count = 1 << 30
+    """Room of each of the two streams. What is done with leaves; while one is full all the same, changes wait in the outbox."""
+    stream_age_s_max: Seconds = 7 * 24 * 3600.0
+    """How long a message stays at the most. What was not indexed by then is told again."""
+    stream_message_bytes_max: Count = 1 << 20
+    """The largest message."""
+    stream_duplicate_window_s: Seconds = 120.0
+    """How long NATS remembers ids of messages, to take none twice."""
+    stream_cluster: str | None = None
+    """The NATS cluster that shall keep the streams, where there are several."""
+    stream_tags: str | None = None
+    """Tags of the NATS servers that shall keep them, separated by commas, such as `region:eu,ssd`."""
+    stream_reader_replicas: Whole = 0
+    """Servers that keep how far the readers of a stream are. 0: as many as keep the stream."""
+    stream_reader_absent_s_max: Seconds = 24 * 3600.0
+    """A foreign consumer of the streams that nobody uses for so long keeps no messages there any more."""
     valkey_url: str | None = None
     """Valkey or Redis: `redis://`, `rediss://` or `unix://`. Unset: `refdesk up` starts its own."""
     documents_url: str | None = None

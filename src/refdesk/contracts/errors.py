@@ -206,6 +206,13 @@ class Unavailable(RefdeskError):
     retryable = True
 
 
+class BrokerFull(Unavailable):
+    """NATS has no room for another message. Documents are taken all the same, and told as soon as there is room."""
+
+    code = "broker-full"
+    title = "NATS is full"
+
+
 class ModelFailed(RefdeskError):
     """The language model failed. Ask again; if it stays, check REFDESK_LLM_URL with `refdesk doctor`."""
 

@@ -14,6 +14,9 @@ SPEC_VERSION = "1.0"
 CONTENT_TYPE = "application/cloudevents+json"
 DOCUMENTS_STREAM = "DOCUMENTS"
 INDEX_STREAM = "INDEX"
+SUBJECTS = {DOCUMENTS_STREAM: "documents.>", INDEX_STREAM: "index.>"}
+READERS = {DOCUMENTS_STREAM: "indexer", INDEX_STREAM: "documents"}
+"""The durable consumer that each stream is there for. There may be others."""
 NEWS_S = 5.0
 """An indexer that works on something says so at least this often."""
 

@@ -32,6 +32,7 @@ from refdesk.contracts.errors import Overloaded, RefdeskError, Unavailable
 from refdesk.contracts.events import (
     DOCUMENTS_STREAM,
     NEWS_S,
+    READERS,
     DocumentChanged,
     DocumentDeleted,
     IndexFailed,
@@ -94,7 +95,7 @@ class Worker:
         embeddings: Runs,
         dead_letters: DeadLetters,
         settings: WorkerSettings | None = None,
-        durable: str = "indexer",
+        durable: str = READERS[DOCUMENTS_STREAM],
     ) -> None:
         self._broker = broker
         self._indexing = indexing

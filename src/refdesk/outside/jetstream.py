@@ -1,27 +1,21 @@
 """NATS JetStream behind one small object: both streams, publishing with a confirmed acknowledgement, consumers."""
 
 import contextlib
-import logging
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
-from typing import Any
 
 import msgspec
 
-from refdesk.contracts.errors import Unavailable
-from refdesk.contracts.events import DOCUMENTS_STREAM, INDEX_STREAM
+from refdesk.contracts.errors import BrokerFull, Unavailable
 from refdesk.outside.jetstream_consumer import (
-    STREAM_NOT_FOUND,
     Backlog,
     Consumer,
     ConsumerSettings,
     Handle,
-    Info,
     Message,
-    StreamInfo,
-    nanoseconds,
-    verify,
 )
+from refdesk.outside.jetstream_readers import Reader, list_readers
+from refdesk.outside.jetstream_streams import Judgement, Streams, StreamSettings, StreamState
 from refdesk.outside.nats_connection import Connection, NoResponder, error_code
 
 __all__ = [
@@ -36,20 +30,15 @@ __all__ = [
     "StreamState",
 ]
 
-logger = logging.getLogger(__name__)
-
-
-class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Ceilings of both streams. A full stream refuses new messages (``discard: new``): the publisher keeps them.
-
-    Discarding old messages instead would drop changes that the index has not seen yet.
-    """
-
-    bytes_max: int = 1 << 30
-    age_max_s: int = 7 * 24 * 3600
-    message_bytes_max: int = 1 << 20
-    duplicate_window_s: int = 120
-    replicas: int = 1
+_FULL = frozenset(
+    (
+        10077,  # the stream's own limit (err_code, nats-server/server/errors.json)
+        10002,  # the account's
+        10023,  # the server's: max_file_store, or its disk
+        10028,
+        10047,
+    )
+)
 
 
 class Published(msgspec.Struct, frozen=True):
@@ -58,15 +47,6 @@ class Published(msgspec.Struct, frozen=True):
     stream: str
     sequence: int = msgspec.field(name="seq")
     duplicate: bool = False
-
-
-class StreamState(msgspec.Struct, frozen=True, kw_only=True):
-    """What a stream holds. A ``created_at`` or ``last_sequence`` that went back tells of a lost or older store."""
-
-    created_at: datetime
-    messages: int
-    first_sequence: int
-    last_sequence: int
 
 
 class Broker:
@@ -78,6 +58,7 @@ class Broker:
     def __init__(self, connection: Connection, streams: StreamSettings) -> None:
         self._connection = connection
         self._settings = streams
+        self._streams = Streams(connection, streams)
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -110,32 +91,49 @@ class Broker:
         """Store one message and wait for the acknowledgement. A known ``message_id`` is dropped by the server for the
         length of the duplicate window. A missing stream is created first (a wiped broker heals by itself).
 
-        Raises Unavailable (nothing is known of the message then: publish it again) and BodyTooLarge.
+        Raises BrokerFull (nothing was stored), Unavailable (nothing is known of the message then: publish it again) and
+        BodyTooLarge.
         """
         named = {**(headers or {}), "Nats-Msg-Id": message_id}
         try:
             return await self._connection.call(subject, payload, Published, headers=named)
         except NoResponder:
             await self.ensure_streams()
+        except Unavailable as error:
+            if error_code(error) not in _FULL:
+                raise
+            reason = f"NATS has no room for a message on {subject}: {error.__cause__}."
+            mend = "It is tried again by itself; `refdesk doctor` says what fills it."
+            raise BrokerFull(f"{reason} {mend}") from error.__cause__
         return await self._connection.call(subject, payload, Published, headers=named)
 
-    async def ensure_streams(self) -> None:
-        """Create both streams where missing. Raises ConfigurationError naming the first field that differs."""
-        for stream, subject in ((DOCUMENTS_STREAM, "documents.>"), (INDEX_STREAM, "index.>")):
-            await self._ensure_stream(_stream_config(stream, subject, self._settings))
+    async def ensure_streams(self) -> dict[str, StreamState]:
+        """Make both streams where they are missing, and what the settings ask for; how they are now, by name.
+
+        Raises ConfigurationError naming the first field that is wrong, and how to mend it.
+        """
+        return await self._streams.ensure()
 
     async def stream_state(self, stream: str) -> StreamState:
-        info = await self._connection.api(f"STREAM.INFO.{stream}", StreamInfo)
-        return StreamState(
-            created_at=info.created,
-            messages=info.state.messages,
-            first_sequence=info.state.first_seq,
-            last_sequence=info.state.last_seq,
-        )
+        return (await self._streams.info(stream)).summary()
 
     async def stream_created_at(self, stream: str) -> datetime:
         """When the stream was created: a later time than last seen means that its messages were lost."""
         return (await self.stream_state(stream)).created_at
+
+    async def examine_stream(self, stream: str) -> tuple[StreamState, list[Judgement]]:
+        """How the stream is, and where that is not exactly what the settings say; nothing is changed."""
+        info = await self._streams.info(stream)
+        return info.summary(), self._streams.judge(stream, info)
+
+    async def readers(self, stream: str) -> list[Reader]:
+        """Every consumer of the stream, whoever made it. Raises Unavailable, also when the server cannot name them all."""
+        return await list_readers(self._connection, stream)
+
+    async def purge(self, stream: str, *, through: int) -> int:
+        """Take the messages up to and with sequence ``through`` out of the stream; how many they were."""
+        body = {"seq": through + 1}
+        return (await self._connection.api(f"STREAM.PURGE.{stream}", _Purged, body)).purged
 
     async def ensure_consumer(self, settings: ConsumerSettings) -> "Consumer":
         """The consumer, created or brought to these settings. Raises ConfigurationError where that is impossible."""
@@ -145,34 +143,10 @@ class Broker:
 
     def consumer(self, settings: ConsumerSettings) -> "Consumer":
         """The consumer as it should be; nothing is asked of the server yet."""
+        replicas = settings.replicas or self._settings.consumer_replicas
+        settings = msgspec.structs.replace(settings, replicas=replicas)
         return Consumer(self._connection, settings, ensure_streams=self.ensure_streams)
 
-    async def _ensure_stream(self, config: dict[str, Any]) -> None:
-        name = config["name"]
-        try:
-            info = await self._connection.api(f"STREAM.INFO.{name}", Info)
-        except Unavailable as error:
-            if error_code(error) != STREAM_NOT_FOUND:
-                raise
-            info = await self._connection.api(f"STREAM.CREATE.{name}", Info, config)
-            logger.info("created stream %s", name)
-        for field in config:
-            verify(f"Stream {name}", field, info.config.get(field), config[field])
 
-
-def _stream_config(name: str, subject: str, settings: StreamSettings) -> dict[str, Any]:
-    return {
-        "name": name,
-        "subjects": [subject],
-        "retention": "limits",
-        "storage": "file",
-        "discard": "new",
-        "max_consumers": -1,
-        "max_msgs": -1,
-        "max_msgs_per_subject": -1,
-        "max_bytes": settings.bytes_max,
-        "max_age": nanoseconds(settings.age_max_s),
-        "max_msg_size": settings.message_bytes_max,
-        "num_replicas": settings.replicas,
-        "duplicate_window": nanoseconds(settings.duplicate_window_s),
-    }
+class _Purged(msgspec.Struct):
+    purged: int

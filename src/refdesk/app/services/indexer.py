@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 import aiohttp
 
 from refdesk.app import http, server
-from refdesk.app.services.common import connected, connection_limits, nobody, ping, required
+from refdesk.app.services.common import connected, connection_limits, nobody, open_broker, ping, required
 from refdesk.app.services.generations import open_generations
 from refdesk.app.settings import Settings
 from refdesk.indexing.content import Contents
@@ -23,7 +23,6 @@ from refdesk.indexing.reembedding import Reembedding
 from refdesk.indexing.worker import Worker, WorkerSettings
 from refdesk.outside.embedding import TEXTS_PER_THREAD, Turns
 from refdesk.outside.http import create_app
-from refdesk.outside.jetstream import Broker
 from refdesk.outside.postgres import migrate, open_pool
 
 CONNECTIONS_MAX = 8
@@ -40,7 +39,7 @@ async def serve(settings: Settings) -> None:
         await migrate(pool, DEAD_LETTER_MIGRATIONS)
         turns = Turns(threads=settings.embedding_threads, texts=TEXTS_PER_THREAD)
         generations = await enter(open_generations(pool, settings, turns=turns))
-        broker = await enter(Broker.connect(required(settings, "nats_url"), name="indexer"))
+        broker = await enter(open_broker(settings, name="indexer"))
         session = await enter(aiohttp.ClientSession())
         contents = Contents(
             session,

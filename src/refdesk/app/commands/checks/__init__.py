@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
-from refdesk.app.commands.checks import broker, databases, machine, models, running, valkey
+from refdesk.app.commands.checks import broker, databases, machine, models, running, streams, valkey
 from refdesk.app.commands.checks.findings import Check, Finding
 from refdesk.app.settings import Loaded
 
@@ -24,6 +24,7 @@ CHECKS: Mapping[str, Check] = {
     "databases": databases.check_databases,
     "NATS": broker.check_nats,
     "NATS on disk": broker.check_nats_on_disk,
+    "streams": streams.check_streams,
     "Valkey": valkey.check_valkey,
     "Document Service": running.check_documents_url,
     "language model": models.check_language_model,
