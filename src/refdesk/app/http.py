@@ -7,7 +7,7 @@ import mimetypes
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -17,9 +17,9 @@ from starlette.types import ASGIApp
 
 from refdesk.app import openapi
 from refdesk.app.keys import ApiKeys, KeyView
-from refdesk.contracts.access import Principal
+from refdesk.contracts.access import Principal, Role
 from refdesk.contracts.errors import RefdeskError
-from refdesk.outside.http import Endpoint, Json, read_json
+from refdesk.outside.http import Endpoint, Handler, Json, read_json
 from refdesk.outside.valkey import ValkeyError
 
 logger = logging.getLogger(__name__)
@@ -43,6 +43,14 @@ _PAGE_HEADERS = {
 class NewKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     groups: tuple[str, ...] = ()
+    role: Role = "writer"
+
+
+class ChangedKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What to change of a key; what is left out stays."""
+
+    groups: tuple[str, ...] | None = None
+    role: Role | None = None
 
 
 class KeyList(msgspec.Struct, frozen=True):
@@ -115,38 +123,54 @@ def openapi_endpoint(endpoints: Iterable[Endpoint]) -> Endpoint:
 def key_endpoints(keys: ApiKeys) -> list[Endpoint]:
     async def create(request: Request, principal: Principal) -> ASGIApp:
         asked = await read_json(request, NewKey)
-        return Json(await keys.create(asked.name, asked.groups), status_code=201)
+        return Json(await keys.create(asked.name, asked.groups, role=asked.role), status_code=201)
 
     async def show(request: Request, principal: Principal) -> ASGIApp:
         return Json(KeyList(await keys.listing()))
+
+    async def change(request: Request, principal: Principal) -> ASGIApp:
+        asked = await read_json(request, ChangedKey)
+        return Json(await keys.change(request.path_params["name"], groups=asked.groups, role=asked.role))
+
+    async def rotate(request: Request, principal: Principal) -> ASGIApp:
+        return Json(await keys.rotate(request.path_params["name"]), status_code=201)
 
     async def revoke(request: Request, principal: Principal) -> ASGIApp:
         await keys.revoke(request.path_params["name"])
         return Response(status_code=204)
 
+    one = "/api/keys/{name}"
     return [
-        Endpoint(
-            method="POST",
-            path="/api/keys",
-            policy="administrator",
-            handler=create,
-            summary="Create an API key; it is shown once",
-            request=NewKey,
-            response=KeyView,
-            status=201,
+        _key_endpoint("POST", "/api/keys", create, "Create an API key; it is shown once", NewKey, KeyView, status=201),
+        _key_endpoint("GET", "/api/keys", show, "List keys", None, KeyList),
+        _key_endpoint("PUT", one, change, "Change a key's groups or role", ChangedKey, KeyView),
+        _key_endpoint(
+            "POST", one + "/rotate", rotate, "Give its holder another key, shown once", None, KeyView, status=201
         ),
-        Endpoint(
-            method="GET", path="/api/keys", policy="administrator", handler=show, summary="List keys", response=KeyList
-        ),
-        Endpoint(
-            method="DELETE",
-            path="/api/keys/{name}",
-            policy="administrator",
-            handler=revoke,
-            summary="Revoke a key",
-            status=204,
-        ),
+        _key_endpoint("DELETE", one, revoke, "Revoke a key", status=204),
     ]
+
+
+def _key_endpoint(
+    method: Literal["GET", "POST", "PUT", "DELETE"],
+    path: str,
+    handler: Handler,
+    summary: str,
+    request: Any = None,
+    response: Any = None,
+    *,
+    status: int = 200,
+) -> Endpoint:
+    return Endpoint(
+        method=method,
+        path=path,
+        policy="administrator",
+        handler=handler,
+        summary=summary,
+        request=request,
+        response=response,
+        status=status,
+    )
 
 
 def page_endpoints(examples: Callable[[], list[str]]) -> list[Endpoint]:

@@ -2,6 +2,9 @@
 
 A key is ``rdk_<id>_<secret><checksum>``: the id finds the row, 256 random bits are the secret, the checksum lets scanners and
 typing errors be told from keys without a look-up. Only its SHA-256 is stored.
+
+A key belongs to a principal, whose id is its own for ever: a key that takes the place of another (``rotate``) is the same
+principal, a key that is made under a name used before is another one.
 """
 
 import asyncio
@@ -11,19 +14,32 @@ import re
 import secrets
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from importlib import resources
+from typing import Any
 
 import msgspec
 from psycopg_pool import AsyncConnectionPool
 
-from refdesk.contracts.access import EVERYONE, LOCAL_ADMINISTRATOR, OPERATOR, PRINCIPAL_PREFIX, Principal, is_reader
+from refdesk.contracts.access import (
+    ADMINISTRATORS,
+    EDITORS,
+    EVERYONE,
+    LOCAL_ADMINISTRATOR,
+    OPERATOR,
+    PRINCIPAL_PREFIX,
+    Principal,
+    Role,
+    is_reader,
+)
 from refdesk.contracts.errors import Conflict, InvalidRequest, NotFound, RefdeskError
 from refdesk.outside.postgres import load_queries, one_statement, transaction
 
 MIGRATIONS = resources.files("refdesk.app") / "migrations"
 
+CHANNEL = "refdesk_keys"
+"""Where the database announces every change of the keys."""
 CACHE_SECONDS = 1.0
 """How long a process remembers a key: a revoked key dies everywhere within this time."""
 CACHED_KEYS_MAX = 10_000
@@ -31,16 +47,33 @@ GROUPS_MAX = 100
 RESERVED_NAMES = frozenset({LOCAL_ADMINISTRATOR.id, OPERATOR.id})
 """Their documents must not become a key's."""
 
+_PRINCIPAL_ID = re.compile(r"k[0-9a-f]{32}")
+"""The ids of principals, which no key may have as its name (``migrations/0002_principals.sql`` makes them)."""
 _KEY = re.compile(r"rdk_(?P<id>[0-9a-f]{8})_(?P<secret>[0-9a-f]{64})(?P<checksum>[0-9a-f]{8})")
 
 
 class KeyView(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A key as it may be shown; ``key`` itself only at its creation."""
+    """A key as it may be shown; ``id`` is its principal's, ``key`` itself is there only when it was just made."""
 
+    id: str
     name: str
     groups: tuple[str, ...]
+    role: Role
     created_at: datetime
     key: str | None = None
+
+
+class _Secret(msgspec.Struct, frozen=True):
+    """A key's text, shown once, and the id that finds its row."""
+
+    id: str
+    text: str
+
+    @classmethod
+    def make(cls) -> "_Secret":
+        key_id = secrets.token_hex(4)
+        body = f"rdk_{key_id}_{secrets.token_hex(32)}"
+        return cls(key_id, body + _checksum(body))
 
 
 class ApiKeys:
@@ -72,6 +105,18 @@ class ApiKeys:
                 del self._known[key]
             raise
 
+    async def principals(self, key_ids: Sequence[str]) -> dict[str, Principal]:
+        """The principals of those keys that are there now, by the key's id: never from memory."""
+        async with one_statement(self._pool) as connection:
+            rows = await (await connection.execute(self._queries.find_keys, {"ids": list(key_ids)})).fetchall()
+        return {key_id: _principal(*columns) for key_id, *columns in rows}
+
+    async def named(self, name: str) -> str | None:
+        """The principal's id of the key that has this name now; None when no key has."""
+        async with one_statement(self._pool) as connection:
+            row = await (await connection.execute(self._queries.find_named, {"name": name})).fetchone()
+        return None if row is None else str(row[0])
+
     async def exist(self) -> bool:
         """Whether any key exists: from then on nobody is let in without one."""
         now = self._clock()
@@ -84,57 +129,112 @@ class ApiKeys:
         self._exists = (now, exists)
         return exists
 
-    async def create(self, name: str, groups: tuple[str, ...]) -> KeyView:
-        """Raises InvalidRequest for a bad name or group, Conflict when the name is taken."""
-        _check_names(name, groups)
-        key_id = secrets.token_hex(4)
-        body = f"rdk_{key_id}_{secrets.token_hex(32)}"
-        key = body + _checksum(body)
-        values = {"id": key_id, "name": name, "groups": sorted(set(groups)), "key_sha256": _digest(key)}
-        async with transaction(self._pool) as connection:
-            row = await (await connection.execute(self._queries.create_key, values)).fetchone()
-        if row is None:
+    async def create(self, name: str, groups: tuple[str, ...], *, role: Role = "writer") -> KeyView:
+        """A key of a principal that was not there before, whoever had the name.
+
+        Raises InvalidRequest for a bad name or group, Conflict when the name is taken.
+        """
+        _check_name(name)
+        _check_rights(groups, role)
+        made = await self._make(self._queries.create_key, name=name, groups=sorted(set(groups)), role=role)
+        if made is None:
             raise Conflict(f"There is a key named {name!r} already. Choose another name, or revoke that one first.")
-        self._forget()
-        return KeyView(name=name, groups=tuple(sorted(set(groups))), created_at=row[0], key=key)
+        return made
+
+    async def rotate(self, name: str) -> KeyView:
+        """Another key for the same principal; the one before stops working. Raises NotFound."""
+        made = await self._make(self._queries.rotate_key, name=name)
+        if made is None:
+            raise _no_key(name)
+        return made
+
+    async def change(self, name: str, *, groups: tuple[str, ...] | None = None, role: Role | None = None) -> KeyView:
+        """The key with other groups or another role; None leaves them. Raises InvalidRequest, NotFound."""
+        async with transaction(self._pool) as connection:
+            row = await (await connection.execute(self._queries.lock_key, {"name": name})).fetchone()
+            if row is None:
+                raise _no_key(name)
+            before = _view(row)
+            groups = before.groups if groups is None else tuple(sorted(set(groups)))
+            role = before.role if role is None else role
+            _check_rights(groups, role)
+            values = {"name": name, "groups": list(groups), "role": role}
+            await connection.execute(self._queries.change_key, values)
+        self.forget()
+        return msgspec.structs.replace(before, groups=groups, role=role)
 
     async def listing(self) -> list[KeyView]:
         async with transaction(self._pool) as connection:
             rows = await (await connection.execute(self._queries.list_keys)).fetchall()
-        return [KeyView(name=name, groups=tuple(groups), created_at=at) for _, name, groups, at in rows]
+        return [_view(row) for row in rows]
 
     async def revoke(self, name: str) -> None:
         """Raises NotFound when there is no such key."""
         async with transaction(self._pool) as connection:
             row = await (await connection.execute(self._queries.revoke_key, {"name": name})).fetchone()
         if row is None:
-            raise NotFound(f"There is no key named {name!r}. `refdesk keys list` shows them.")
-        self._forget()
+            raise _no_key(name)
+        self.forget()
+
+    def forget(self) -> None:
+        """Look again before anybody is let in: something has changed."""
+        self._known.clear()
+        self._exists = (float("-inf"), False)
+
+    async def _make(self, query: bytes, **columns: Any) -> KeyView | None:
+        secret = _Secret.make()
+        values = {"id": secret.id, "key_sha256": _digest(secret.text), **columns}
+        async with transaction(self._pool) as connection:
+            row = await (await connection.execute(query, values)).fetchone()
+        self.forget()
+        return None if row is None else msgspec.structs.replace(_view(row), key=secret.text)
 
     async def _look_up(self, key_id: str, key: str) -> Principal | None:
         async with one_statement(self._pool) as connection:
             row = await (await connection.execute(self._queries.find_key, {"id": key_id})).fetchone()
-        if row is None or not hmac.compare_digest(bytes(row[2]), _digest(key)):
+        if row is None or not hmac.compare_digest(bytes(row[-1]), _digest(key)):
             return None
-        return Principal(id=row[0], groups=tuple(row[1]))
-
-    def _forget(self) -> None:
-        self._known.clear()
-        self._exists = (float("-inf"), False)
+        return _principal(*row[:-1])
 
 
-def _check_names(name: str, groups: tuple[str, ...]) -> None:
+def key_id_of(key: str) -> str:
+    """The part of a key that names it and is no secret; empty for what is no key of ours."""
+    match = _KEY.fullmatch(key)
+    return "" if match is None else match["id"]
+
+
+def _principal(principal_id: str, name: str, groups: Sequence[str], role: Role) -> Principal:
+    return Principal(id=principal_id, groups=tuple(groups), name=name, role=role)
+
+
+def _view(row: Sequence[Any]) -> KeyView:
+    principal_id, name, groups, role, created_at = row
+    return KeyView(id=principal_id, name=name, groups=tuple(groups), role=role, created_at=created_at)
+
+
+def _no_key(name: str) -> NotFound:
+    return NotFound(f"There is no key named {name!r}. `refdesk keys list` shows them.")
+
+
+def _check_name(name: str) -> None:
     if not is_reader(name) or name.startswith(PRINCIPAL_PREFIX):
         raise InvalidRequest(
             f"{name!r} cannot name a key: use letters, digits and . _ @ + - (128 at most).", field="name"
         )
+    if _PRINCIPAL_ID.fullmatch(name):
+        raise InvalidRequest(f"{name!r} looks like a principal's id. Choose another name for the key.", field="name")
     if name in RESERVED_NAMES:
         raise InvalidRequest(f"{name!r} is Refdesk's own name. Choose another for the key.", field="name")
+
+
+def _check_rights(groups: tuple[str, ...], role: Role) -> None:
     if len(groups) > GROUPS_MAX:
         raise InvalidRequest(f"{len(groups)} groups are too many for one key.", limit=GROUPS_MAX, actual=len(groups))
     for group in groups:
         if not is_reader(group) or group.startswith(PRINCIPAL_PREFIX) or group == EVERYONE:
             raise InvalidRequest(f"{group!r} cannot name a group: use letters, digits and . _ @ + -.", field="groups")
+        if role == "asker" and group in (ADMINISTRATORS, EDITORS):
+            raise InvalidRequest(f"The group {group!r} changes documents; an asker does not.", field="role")
 
 
 def _checksum(text: str) -> str:

@@ -70,6 +70,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The AI Service's database, with pgvector. `refdesk up` sets it."""
     access_database_url: str | None = None
     """API keys. Unset with a documents database set: they live there."""
+    access_silence_s_max: Annotated[float, Meta(ge=1)] = 4.0
+    """How long streams and sockets stay open while the database of the API keys does not answer; then they end."""
     nats_url: str | None = None
     """NATS with JetStream; several servers separated by commas. Unset: `refdesk up` starts its own."""
     nats_monitoring_url: str | None = None

@@ -1,12 +1,14 @@
 """Who may read what.
 
-A document names its *readers*: ``everyone``, a group (``hr``), or one principal (``principal:alice``).
+A principal is an id, not a name: a name may be given again when its key is revoked, an id never is.
+A document names its *readers*: ``everyone``, a group (``hr``), or one principal (``principal:<id>``).
 A principal's *scope* is the set of reader names that match them; a document is readable when the two sets meet.
 Administrators read everything. A document without readers is read by administrators alone: unknown means no.
 """
 
 import hashlib
 import re
+from typing import Literal
 
 import msgspec
 
@@ -14,6 +16,9 @@ EVERYONE = "everyone"
 ADMINISTRATORS = "administrators"
 EDITORS = "editors"
 PRINCIPAL_PREFIX = "principal:"
+
+Role = Literal["asker", "writer"]
+"""``asker``: reads and asks. ``writer``: also makes documents and changes its own."""
 
 _READER = re.compile(r"(principal:)?[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 
@@ -43,14 +48,25 @@ class Scope(msgspec.Struct, frozen=True):
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """Somebody who asks, reads or writes: an API key's name and its groups."""
+    """Somebody who asks, reads or writes. ``name`` is for people; everything that is owned is owned by ``id``."""
 
     id: str
     groups: tuple[str, ...] = ()
+    name: str = ""
+    role: Role = "writer"
 
     @property
     def administrator(self) -> bool:
         return ADMINISTRATORS in self.groups
+
+    @property
+    def editor(self) -> bool:
+        return EDITORS in self.groups
+
+    @property
+    def writer(self) -> bool:
+        """Whether it may write at all. Administrators always may."""
+        return self.administrator or self.role == "writer"
 
     @property
     def scope(self) -> Scope:
@@ -58,12 +74,16 @@ class Principal(msgspec.Struct, frozen=True):
         return Scope(readers=tuple(sorted(names)), everything=self.administrator)
 
     def may_change(self, owner: str) -> bool:
-        """Owners, editors and administrators change a document (editors only what they can also read)."""
-        return self.administrator or EDITORS in self.groups or self.id == owner
+        """Owners, editors and administrators change a document (editors only what they can also read); askers never do."""
+        return self.administrator or (self.writer and (self.editor or self.id == owner))
+
+    def may_name(self, reader: str) -> bool:
+        """Whether it may add this reader to a document: everyone, one of its own groups, or a single principal."""
+        return self.administrator or reader == EVERYONE or reader in self.groups or reader.startswith(PRINCIPAL_PREFIX)
 
 
-LOCAL_ADMINISTRATOR = Principal(id="local", groups=(ADMINISTRATORS,))
+LOCAL_ADMINISTRATOR = Principal(id="local", groups=(ADMINISTRATORS,), name="local")
 """Whoever calls from loopback while no API key exists."""
 
-OPERATOR = Principal(id="operator", groups=(ADMINISTRATORS,))
+OPERATOR = Principal(id="operator", groups=(ADMINISTRATORS,), name="operator")
 """The holder of the operator key: Refdesk's own services and the command line of the account that started it."""

@@ -82,6 +82,15 @@ class Forbidden(RefdeskError):
     status = 403
 
 
+class AccessChanged(RefdeskError):
+    """Your key's groups or role were changed while this was open. Send it again, with the rights of now."""
+
+    code = "access-changed"
+    title = "Access changed"
+    status = 409
+    retryable = True
+
+
 class NotFound(RefdeskError):
     """There is nothing here under this id, or you may not see it."""
 

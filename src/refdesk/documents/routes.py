@@ -137,7 +137,7 @@ def _endpoint(
     return Endpoint(
         method=method,
         path=path,
-        policy="principal",
+        policy="principal" if method == "GET" else "writer",
         handler=handler if method == "GET" else _traced(handler),
         summary=summary,
         request=request,

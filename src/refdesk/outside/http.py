@@ -1,14 +1,16 @@
 """HTTP as both services speak it: endpoints with a declared policy, JSON bodies, problem details.
 
 Every endpoint says who may call it (``policy``); the application authenticates, checks the policy, and only then runs
-the handler. An error of the one error tree becomes ``application/problem+json`` (RFC 9457); anything else is logged and
-becomes a plain 500. Pure ASGI throughout: nothing here stands between a handler and the client's disconnect.
+the handler. It runs, and its response is sent, while the caller's permission stands. What is open when that is withdrawn ends:
+a request with a problem, an event stream with an ``error`` event, a WebSocket with code 1008. An error of the one error tree
+becomes ``application/problem+json`` (RFC 9457); anything else is logged and becomes a plain 500. Pure ASGI throughout: nothing
+here stands between a handler and the client's disconnect.
 """
 
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -16,7 +18,7 @@ from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import (
@@ -32,6 +34,8 @@ from refdesk.contracts.errors import (
     problem,
 )
 from refdesk.outside import tracing
+from refdesk.outside.permission import Permission
+from refdesk.outside.sse import EventStream
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +45,15 @@ JSON_BYTES_MAX = 1 << 20
 BODY_CLOCK = "refdesk.body_clock"
 """Where a request's scope says how long its body may take."""
 
-Policy = Literal["public", "principal", "administrator"]
+FAREWELL_S_MAX = 2.0
+"""How long a connection that is ended may take for the words that say why."""
+POLICY_VIOLATION, TRY_AGAIN_LATER = 1008, 1013
+"""RFC 6455, 7.4.1, and its registry: why a WebSocket is closed."""
+
+Policy = Literal["public", "principal", "writer", "administrator"]
 Authenticate = Callable[[HTTPConnection], Awaitable[Principal | None]]
+Permit = Callable[[HTTPConnection, Principal], Permission]
+"""How long somebody who was let in may stay."""
 Handler = Callable[[Request, Principal], Awaitable[ASGIApp]]
 SocketHandler = Callable[[WebSocket, Principal], Awaitable[None]]
 
@@ -71,6 +82,11 @@ class BodyClock(msgspec.Struct, frozen=True, kw_only=True):
             limit=str(seconds),
             actual=received,
         )
+
+
+def for_ever(_: HTTPConnection, __: Principal) -> Permission:
+    """The permission of callers whose rights do not change."""
+    return Permission()
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -175,21 +191,42 @@ def query_int(request: Request, name: str, *, default: int, low: int, high: int)
     return int(text)
 
 
+class Door(msgspec.Struct, frozen=True):
+    """Who is let in, and for how long."""
+
+    authenticate: Authenticate
+    permit: Permit = for_ever
+
+    async def admit(self, connection: HTTPConnection, policy: Policy) -> tuple[Principal, Permission]:
+        """Raises Unauthenticated and Forbidden."""
+        if policy == "public":
+            return ANONYMOUS, Permission()
+        principal = await self.authenticate(connection)
+        if principal is None:
+            raise Unauthenticated
+        if policy == "administrator" and not principal.administrator:
+            raise Forbidden("Only administrators may do this. Use a key of the group `administrators`.")
+        if policy == "writer" and not principal.writer:
+            raise Forbidden("Your key reads and asks; it may not write (its role is `asker`). Ask for one that may.")
+        return principal, self.permit(connection, principal)
+
+
 class _Guarded:
     """An endpoint as an ASGI app: authenticate, check the policy, handle, turn errors into problems."""
 
-    def __init__(self, endpoint: Endpoint, authenticate: Authenticate, clock: BodyClock) -> None:
+    def __init__(self, endpoint: Endpoint, door: Door, clock: BodyClock) -> None:
         self._endpoint = endpoint
-        self._authenticate = authenticate
+        self._door = door
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope[BODY_CLOCK] = self._clock
         request = Request(scope, receive, send)
         try:
-            principal = await _admit(request, self._endpoint.policy, self._authenticate)
-            with tracing.continued(request.headers.get("traceparent")):
-                response = await self._endpoint.handler(request, principal)
+            principal, permission = await self._door.admit(request, self._endpoint.policy)
+            async with permission.held():
+                with tracing.continued(request.headers.get("traceparent")):
+                    response = await self._endpoint.handler(request, principal)
         except RefdeskError as error:
             if error.status >= 500:
                 logger.warning("%s %s: %s", request.method, self._endpoint.path, error)
@@ -199,18 +236,23 @@ class _Guarded:
         except Exception:
             logger.exception("%s %s failed", request.method, self._endpoint.path)
             response = problem_response(RefdeskError())
+        else:
+            await _send(response, permission, scope, receive, send)
+            return
         await response(scope, receive, send)
 
 
-async def _admit(connection: HTTPConnection, policy: Policy, authenticate: Authenticate) -> Principal:
-    if policy == "public":
-        return ANONYMOUS
-    principal = await authenticate(connection)
-    if principal is None:
-        raise Unauthenticated
-    if policy == "administrator" and not principal.administrator:
-        raise Forbidden("Only administrators may do this. Use a key of the group `administrators`.")
-    return principal
+async def _send(response: ASGIApp, permission: Permission, scope: Scope, receive: Receive, send: Send) -> None:
+    """Sends the response while the permission stands; a stream then says why it ends, anything else is broken off."""
+    try:
+        async with permission.held():
+            await response(scope, receive, send)
+    except RefdeskError as error:
+        logger.info("%s %s was ended: %s", scope["method"], scope["path"], error)
+        if isinstance(response, EventStream):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FAREWELL_S_MAX):
+                    await response.end(send, error)
 
 
 class _Path:
@@ -236,18 +278,26 @@ class _Path:
 class _GuardedSocket:
     """A WebSocket endpoint as an ASGI app: authenticate, check the policy, handle."""
 
-    def __init__(self, endpoint: SocketEndpoint, authenticate: Authenticate) -> None:
+    def __init__(self, endpoint: SocketEndpoint, door: Door) -> None:
         self._endpoint = endpoint
-        self._authenticate = authenticate
+        self._door = door
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         websocket = WebSocket(scope, receive, send)
         try:
-            principal = await _admit(websocket, self._endpoint.policy, self._authenticate)
+            principal, permission = await self._door.admit(websocket, self._endpoint.policy)
         except RefdeskError as error:
             await websocket.send_denial_response(problem_response(error))
             return
-        await self._endpoint.handler(websocket, principal)
+        try:
+            async with permission.held():
+                await self._endpoint.handler(websocket, principal)
+        except RefdeskError as error:
+            logger.info("%s was ended: %s", self._endpoint.path, error)
+            with suppress(TimeoutError, RuntimeError, WebSocketDisconnect):
+                async with asyncio.timeout(FAREWELL_S_MAX):
+                    code = TRY_AGAIN_LATER if error.status == 503 else POLICY_VIOLATION
+                    await websocket.close(code, error.code)
 
 
 async def _nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
@@ -263,19 +313,21 @@ def create_app(
     *,
     authenticate: Authenticate,
     body_clock: BodyClock = BodyClock(),  # noqa: B008 (frozen)
+    permit: Permit = for_ever,
 ) -> ASGIApp:
     """One ASGI application of these endpoints. ``authenticate`` gives None for whoever has no valid key.
 
     A bare router: the middlewares of a whole Starlette would wrap every ``send``, and an answer sends for every word.
     """
+    door = Door(authenticate, permit)
     paths: dict[str, _Path] = {}
     routes: list[BaseRoute] = []
     for endpoint in endpoints:
         if isinstance(endpoint, SocketEndpoint):
-            routes.append(WebSocketRoute(endpoint.path, _GuardedSocket(endpoint, authenticate)))
+            routes.append(WebSocketRoute(endpoint.path, _GuardedSocket(endpoint, door)))
             continue
         if endpoint.path not in paths:
             paths[endpoint.path] = _Path()
             routes.append(Route(endpoint.path, paths[endpoint.path]))
-        paths[endpoint.path].add(endpoint.method, _Guarded(endpoint, authenticate, body_clock))
+        paths[endpoint.path].add(endpoint.method, _Guarded(endpoint, door, body_clock))
     return Router(routes, redirect_slashes=False, default=_nothing_here)

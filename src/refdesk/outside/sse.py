@@ -16,6 +16,7 @@ import msgspec
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
+from refdesk.contracts.errors import RefdeskError, problem
 from refdesk.outside import telemetry
 
 logger = logging.getLogger(__name__)
@@ -85,6 +86,7 @@ class EventStream:
         self._clock = asyncio.get_running_loop().time
         self._sent_at = 0.0
         self._is_sending = False
+        self._has_begun = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -103,9 +105,20 @@ class EventStream:
         def offer(piece: bytes) -> Wait | None:
             return self._send(send, {"type": "http.response.body", "body": piece, "more_body": True})
 
-        await settled(self._send(send, {"type": "http.response.start", "status": 200, "headers": self._headers}))
+        await self._begin(send)
         await self._body(offer)
         await settled(self._send(send, {"type": "http.response.body", "body": b"", "more_body": False}))
+
+    async def _begin(self, send: Send) -> None:
+        self._has_begun = True
+        await settled(self._send(send, {"type": "http.response.start", "status": 200, "headers": self._headers}))
+
+    async def end(self, send: Send, error: RefdeskError) -> None:
+        """The last words of a stream that was broken off: an ``error`` event, without a number since the body did not say it."""
+        if not self._has_begun:
+            await self._begin(send)
+        said = message("error", msgspec.json.encode(problem(error)))
+        await send({"type": "http.response.body", "body": said, "more_body": False})
 
     def _send(self, send: Send, message: Message) -> Wait | None:
         """Begins to send, in whatever task this is or none; returns what is left to be waited for, if anything."""

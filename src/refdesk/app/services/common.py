@@ -13,6 +13,7 @@ from refdesk.app.auth import Authentication
 from refdesk.app.connections import LOOPBACK, ConnectionLimits, Network
 from refdesk.app.http import Fact, Measure, Probe
 from refdesk.app.keys import MIGRATIONS, ApiKeys
+from refdesk.app.permissions import Permissions
 from refdesk.app.settings import PREFIX, Settings
 from refdesk.contracts.errors import ConfigurationError, Unavailable
 from refdesk.outside.http import BodyClock, Endpoint, SocketEndpoint, create_app
@@ -34,10 +35,14 @@ def required(settings: Settings, name: str) -> str:
 
 @asynccontextmanager
 async def open_keys(settings: Settings) -> AsyncIterator[ApiKeys]:
-    url = settings.access_database_url or required(settings, "documents_database_url")
-    async with open_pool(url, name="refdesk keys", size_max=ACCESS_CONNECTIONS_MAX) as pool:
+    async with open_pool(access_url(settings), name="refdesk keys", size_max=ACCESS_CONNECTIONS_MAX) as pool:
         await migrate(pool, MIGRATIONS)
         yield ApiKeys(pool)
+
+
+def access_url(settings: Settings) -> str:
+    """Where the keys are."""
+    return settings.access_database_url or required(settings, "documents_database_url")
 
 
 async def ping(pool: AsyncConnectionPool) -> None:
@@ -134,15 +139,17 @@ async def serve_door(settings: Settings, keys: ApiKeys, services: list[Service])
         *http.health_endpoints(probes, facts=facts),
         http.metrics_endpoint(measures),
     ]
+    permissions = Permissions(keys, database_url=access_url(settings), silence_s_max=settings.access_silence_s_max)
     app = create_app(
         [*listed, http.openapi_endpoint(listed), *(socket for service in services for socket in service.sockets)],
         authenticate=Authentication(keys, operator_key=required(settings, "operator_key")),
         body_clock=body_clock(settings),
+        permit=permissions,
     )
     await server.serve(
         app,
         sockets=[server.bind(settings.host, settings.port, send_timeout_s=settings.send_timeout_s)],
         limits=connection_limits(settings),
-        background=[work for service in services for work in service.background],
+        background=[permissions.run, *(work for service in services for work in service.background)],
         on_hurry=[service.close for service in services],
     )

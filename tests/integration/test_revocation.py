@@ -1,0 +1,146 @@
+"""Nothing stays open that could not be opened now: each kind of connection, each way of losing the right to it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import psycopg
+import pytest
+from tests.support.desk import LEAVE, AnswerDesk, own_desk
+from tests.support.open_connections import Door, everything_open, model_is_left, open_door
+
+from refdesk.app.embedded.stack import StackUrls
+
+ENDS_S_MAX = 5.0
+"""What is promised: revocation takes effect everywhere within this time."""
+
+PATIENT = {"llm_first_token_timeout_s": 60.0, "llm_between_tokens_timeout_s": 60.0}
+
+
+@pytest.fixture(scope="module")
+async def desk(servers: StackUrls, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[AnswerDesk]:
+    async with own_desk(servers, tmp_path_factory, valkey_number=13, **PATIENT) as desk:
+        await desk.add("Leave", LEAVE)
+        yield desk
+
+
+@pytest.fixture(scope="module")
+async def door(desk: AnswerDesk) -> AsyncIterator[Door]:
+    async with open_door(desk) as door:
+        yield door
+
+
+async def revoke(door: Door) -> None:
+    await door.elsewhere.revoke("ada")
+
+
+async def rotate(door: Door) -> None:
+    await door.elsewhere.rotate("ada")
+
+
+async def change_groups(door: Door) -> None:
+    await door.elsewhere.change("ada", groups=("legal",))
+
+
+async def change_role(door: Door) -> None:
+    await door.elsewhere.change("ada", role="asker")
+
+
+async def delete_the_row(door: Door) -> None:
+    """As an operator may, without any of our code."""
+    await execute(door, "DELETE FROM api_keys WHERE name = 'ada'")
+
+
+async def delete_in_silence(door: Door) -> None:
+    """The news do not come through, as behind a pooler that drops NOTIFY."""
+    await execute(
+        door,
+        "ALTER TABLE api_keys DISABLE TRIGGER api_keys_announced",
+        "DELETE FROM api_keys WHERE name = 'ada'",
+        "ALTER TABLE api_keys ENABLE TRIGGER api_keys_announced",
+    )
+
+
+async def execute(door: Door, *statements: str) -> None:
+    url = door.desk.settings.access_database_url or ""
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        for statement in statements:
+            await connection.execute(statement.encode())
+
+
+LOSSES: dict[Callable[[Door], Awaitable[None]], str] = {
+    revoke: "unauthenticated",
+    rotate: "unauthenticated",
+    delete_the_row: "unauthenticated",
+    delete_in_silence: "unauthenticated",
+    change_groups: "access-changed",
+    change_role: "access-changed",
+}
+
+
+@pytest.mark.parametrize("lose", LOSSES, ids=lambda lose: lose.__name__)
+async def test_whatever_is_open_ends_with_the_right_to_it(door: Door, lose: Callable[[Door], Awaitable[None]]) -> None:
+    """Streams with an error event, sockets with 1008, requests with a problem; nothing comes after, and the model stops."""
+    clock = asyncio.get_running_loop().time
+    headers = await door.key("ada", "hr")
+    bob = await door.key("bob", "hr")
+    try:
+        async with everything_open(door, headers) as opened:
+            assert [kind for kind, one in opened.items() if one.ended.done()] == []
+            lost_at = clock()
+            await lose(door)
+            endings = {kind: await one.ending() for kind, one in opened.items()}
+            assert clock() - lost_at < ENDS_S_MAX
+            assert endings == {kind: "1008" if kind == "a socket" else LOSSES[lose] for kind in opened}
+            await model_is_left(door)
+        assert (await door.json("GET", "/api/documents", headers))[0] == (200 if "change" in lose.__name__ else 401)
+        assert (await door.json("GET", "/api/documents", bob))[0] == 200
+        assert "slow" not in str((await door.json("GET", "/api/documents", bob))[1])
+    finally:
+        for key in await door.elsewhere.listing():
+            await door.elsewhere.revoke(key.name)
+
+
+async def test_others_connections_stay(door: Door) -> None:
+    """Of the same groups, and through changes that change nothing."""
+    await door.key("ada", "hr")
+    bob = await door.key("bob", "hr")
+    try:
+        async with everything_open(door, bob) as opened:
+            await door.elsewhere.change("bob", groups=("hr",))
+            await door.elsewhere.revoke("ada")
+            await door.key("carol")
+            assert (await door.json("GET", "/api/documents", bob))[0] == 200
+            carol_gone = asyncio.get_running_loop().time()
+            await door.elsewhere.revoke("carol")
+            await asyncio.wait([one.ended for one in opened.values()], timeout=2.5, return_when="FIRST_COMPLETED")
+            assert asyncio.get_running_loop().time() - carol_gone >= 2.0
+            assert [kind for kind, one in opened.items() if one.ended.done()] == []
+    finally:
+        await door.elsewhere.revoke("bob")
+
+
+async def test_while_keys_cannot_be_looked_up_nothing_stays_open_for_long(desk: AnswerDesk) -> None:
+    """A database that is silent might know of a revocation; a shorter silence than the setting says is waited out."""
+    async with open_door(desk, silence_s_max=1.5) as door:
+        headers = await door.key("ada", "hr")
+        url = desk.settings.access_database_url or ""
+        async with everything_open(door, headers) as opened:
+            clock = asyncio.get_running_loop().time
+            async with await psycopg.AsyncConnection.connect(url) as locking:
+                await locking.execute("LOCK TABLE api_keys IN ACCESS EXCLUSIVE MODE")
+                silent_at = clock()
+                endings = {kind: await one.ending() for kind, one in opened.items()}
+                assert clock() - silent_at < ENDS_S_MAX
+        assert endings == {kind: "1013" if kind == "a socket" else "unavailable" for kind in opened}
+        assert (await door.json("GET", "/api/documents", headers))[0] == 200
+        await door.elsewhere.revoke("ada")
+
+
+async def test_the_first_key_ends_what_the_local_administrator_has_open(door: Door) -> None:
+    """From then on nobody on this machine is administrator without a key."""
+    async with everything_open(door, {}) as opened:
+        assert [kind for kind, one in opened.items() if one.ended.done()] == []
+        await door.key("ada")
+        endings = {kind: await one.ending() for kind, one in opened.items()}
+    await door.elsewhere.revoke("ada")
+    assert endings == {kind: "1008" if kind == "a socket" else "unauthenticated" for kind in opened}

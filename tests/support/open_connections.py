@@ -1,0 +1,196 @@
+"""Everything that a caller can hold open at a desk with real keys, and how each of them ends.
+
+The Document Service's addresses and the AI Service's are behind one door, as in `refdesk up`; keys are changed from elsewhere.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from refdesk.app.auth import Authentication
+from refdesk.app.keys import ApiKeys
+from refdesk.app.permissions import Permissions
+from refdesk.app.services import assistant
+from refdesk.app.services.common import open_keys
+from refdesk.documents.feed import DocumentFeed
+from refdesk.documents.routes import endpoints
+from refdesk.outside.http import create_app
+from tests.integration.documents_desk import running, serving
+from tests.support.desk import AnswerDesk, until
+from tests.support.scripted_llm import say
+
+QUESTION = "How many days of paid leave do employees have?"
+NEVER = "0" * 32 + "@1"
+"""The freshness token of a document that never was."""
+END_S_MAX = 20.0
+
+
+@dataclass
+class Door:
+    """A desk with real keys. ``elsewhere`` changes them as another process would."""
+
+    url: str
+    desk: AnswerDesk
+    elsewhere: ApiKeys
+    session: aiohttp.ClientSession
+
+    async def key(self, name: str, *groups: str, **rights: Any) -> dict[str, str]:
+        """The header of a new key."""
+        return {"Authorization": f"Bearer {(await self.elsewhere.create(name, groups, **rights)).key}"}
+
+    def call(self, method: str, path: str, headers: dict[str, str], **request: Any) -> Any:
+        return self.session.request(method, self.url + path, headers=headers, **request)
+
+    async def json(self, method: str, path: str, headers: dict[str, str], **request: Any) -> tuple[int, Any]:
+        async with self.call(method, path, headers, **request) as response:
+            body = await response.read()
+            return response.status, msgspec.json.decode(body) if body else None
+
+
+@contextlib.asynccontextmanager
+async def open_door(desk: AnswerDesk, *, silence_s_max: float = 4.0, **settings: Any) -> AsyncIterator[Door]:
+    changed = desk.with_settings(**settings)
+    url = changed.access_database_url or ""
+    async with contextlib.AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        keys = await enter(open_keys(changed))
+        service = await enter(assistant.open_service(changed))
+        feed = DocumentFeed(desk.documents.store, database_url=desk.documents.database_url)
+        permissions = Permissions(keys, database_url=url, silence_s_max=silence_s_max)
+        app = create_app(
+            [*endpoints(desk.documents.service, feed=feed), *service.endpoints, *service.sockets],
+            authenticate=Authentication(keys, operator_key="the-operators-own-key"),
+            permit=permissions,
+        )
+        await enter(running(*service.background, feed.run, permissions.run))
+        session = await enter(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
+        yield Door(await enter(serving(app)), desk, desk.keys, session)
+
+
+@dataclass
+class Opened:
+    """Something that is open. ``ended`` is done when it has ended and tells how; ``heard`` is what came, and when."""
+
+    ended: asyncio.Task[str]
+    heard: list[tuple[float, Any]] = field(default_factory=list)
+
+    async def ending(self) -> str:
+        async with asyncio.timeout(END_S_MAX):
+            return await asyncio.shield(self.ended)
+
+
+Reader = Callable[[list[tuple[float, Any]], asyncio.Event], Any]
+"""Reads to the end, sets the event when it is open, and returns how it ended."""
+
+
+@contextlib.asynccontextmanager
+async def opened(read: Reader) -> AsyncIterator[Opened]:
+    heard: list[tuple[float, Any]] = []
+    is_open = asyncio.Event()
+    task = asyncio.ensure_future(read(heard, is_open))
+    try:
+        async with asyncio.timeout(END_S_MAX):
+            await asyncio.wait({task, opening := asyncio.ensure_future(is_open.wait())}, return_when="FIRST_COMPLETED")
+            opening.cancel()
+        yield Opened(task, heard)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def kinds(door: Door, headers: dict[str, str]) -> dict[str, Reader]:
+    """A reader of each kind of thing that can be open. The model's words must be held back by the test."""
+    asked = {"question": QUESTION, "cache": "bypass"}
+    stream = {**headers, "Accept": "text/event-stream"}
+    waits = {"after": [NEVER], "wait_seconds": 30}
+
+    def events(method: str, path: str, **request: Any) -> Reader:
+        async def read(heard: list[tuple[float, Any]], is_open: asyncio.Event) -> str:
+            async with door.call(method, path, stream, **request) as response:
+                return await _read_events(response, heard, is_open)
+
+        return read
+
+    def reply(method: str, path: str, **request: Any) -> Reader:
+        async def read(heard: list[tuple[float, Any]], is_open: asyncio.Event) -> str:
+            trace = asyncio.get_running_loop().call_later(0.2, is_open.set)
+            status, body = await door.json(method, path, headers, **request)
+            trace.cancel()
+            return str(body["type"]) if status >= 400 else f"done {status}"
+
+        return read
+
+    async def resume(heard: list[tuple[float, Any]], is_open: asyncio.Event) -> str:
+        async with door.call("POST", "/api/answers", stream, json=asked) as response:
+            answer_id = ""
+            async for line in response.content:
+                if b"answer_id" in line:
+                    answer_id = msgspec.json.decode(line.partition(b": ")[2])["answer_id"]
+                    break
+            async with door.call("GET", f"/api/answers/{answer_id}/events", headers) as again:
+                return await _read_events(again, heard, is_open)
+
+    async def socket(heard: list[tuple[float, Any]], is_open: asyncio.Event) -> str:
+        async with door.session.ws_connect(f"{door.url}/api/answers/ws", headers=headers) as websocket:
+            await websocket.send_json({"type": "ask", **asked})
+            async for message in websocket:
+                said = msgspec.json.decode(message.data)
+                heard.append((asyncio.get_running_loop().time(), said["event"]))
+                if said["event"] == "delta":
+                    is_open.set()
+            return f"{websocket.close_code}"
+
+    async def upload(heard: list[tuple[float, Any]], is_open: asyncio.Event) -> str:
+        async def body() -> AsyncIterator[bytes]:
+            yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="slow.md"\r\n\r\n# Slow'
+            is_open.set()
+            await asyncio.Event().wait()
+
+        form = {**headers, "Content-Type": "multipart/form-data; boundary=x"}
+        async with door.call("POST", "/api/documents", form, data=body()) as response:
+            return str(msgspec.json.decode(await response.read())["type"])
+
+    return {
+        "an answer's stream": events("POST", "/api/answers", json=asked),
+        "a stream that goes on": resume,
+        "an answer waited for": reply("POST", "/api/answers", json=asked),
+        "a question that waits": reply("POST", "/api/answers", json={**asked, **waits}),
+        "a search that waits": reply("POST", "/api/search", json={"query": QUESTION, **waits}),
+        "a socket": socket,
+        "a feed of documents": events("GET", "/api/documents/events"),
+        "an upload": upload,
+    }
+
+
+async def _read_events(response: aiohttp.ClientResponse, heard: list[tuple[float, Any]], is_open: asyncio.Event) -> str:
+    """The type of the problem that the stream ends with, or the name of its last event."""
+    name, last, clock = "", "", asyncio.get_running_loop().time
+    async for line in response.content:
+        kind, _, value = line.rstrip(b"\n").partition(b": ")
+        if kind == b"event":
+            name = value.decode()
+        elif kind == b"data":
+            heard.append((clock(), name))
+            last = msgspec.json.decode(value)["type"] if name == "error" else name
+        if name == "delta" or line.startswith(b": watching"):
+            is_open.set()
+    return last
+
+
+@contextlib.asynccontextmanager
+async def everything_open(door: Door, headers: dict[str, str]) -> AsyncIterator[dict[str, Opened]]:
+    """All kinds at once, while the model says two words and no more."""
+    door.desk.llm.reset()
+    door.desk.llm.default = say(gate=asyncio.Event(), gate_at=2)
+    async with contextlib.AsyncExitStack() as stack:
+        yield {kind: await stack.enter_async_context(opened(read)) for kind, read in kinds(door, headers).items()}
+
+
+async def model_is_left(door: Door) -> None:
+    """Returns when nobody waits for the model any more."""
+    await until(lambda: door.desk.llm.open_calls == 0)
