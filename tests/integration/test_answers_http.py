@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.desk import ASKER, LEAVE, AnswerDesk, Client, Here, events, own_desk, text_of
+from tests.support.desk import LEAVE, AnswerDesk, Client, Here, events, own_desk, text_of
 from tests.support.packaged_vocabulary import packaged_tokenizer
 from tests.support.scripted_llm import ANSWER, say
 
@@ -407,16 +407,6 @@ async def test_waiting_for_the_model_is_told(desk: AnswerDesk) -> None:
         assert seen[-1].data["timings"]["queue"] > 0
         for asking in (first, third):
             assert (await asking)[-1].name == "done"
-
-
-async def test_when_the_documents_do_not_answer_the_index_decides(desk: AnswerDesk) -> None:
-    """And the answer says so: it is degraded, and nobody else is given it."""
-    desk.llm.reset()
-    async with desk.assistant_here(documents_url="http://127.0.0.1:1") as here:
-        for _ in range(2):
-            stream = await here.client(ASKER).ask(QUESTION)
-            assert (stream[0].data["cache"], stream[-1].data["degraded"]) == ("miss", True)
-    assert len(desk.llm.calls) == 2
 
 
 async def test_without_a_model_the_desk_quotes(desk: AnswerDesk) -> None:

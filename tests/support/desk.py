@@ -379,7 +379,7 @@ async def own_desk(
     models = folders.getbasetemp() / "models"
     valkey_url = await fresh_valkey(servers.valkey_url, number=valkey_number)
     async with own_database(servers) as database_url:
-        settings = {"database_url": database_url, "valkey_url": valkey_url}
+        settings = {"database_url": database_url, "valkey_url": valkey_url, "nats_url": servers.nats_url}
         async with open_answer_desk(**settings, folder=folders.mktemp("desk"), models=models, **changes) as desk:
             yield desk
 

@@ -24,7 +24,6 @@ JOB = Job(
     assignment=Assignment(question="How many days?", sources=(), output_tokens_max=100),
     fingerprint=None,
     principal_id="ann",
-    vouched=True,
     as_of=datetime(2026, 1, 1, tzinfo=UTC),
     index_lag_seconds=0.0,
     embed_s=0.0,

@@ -296,7 +296,7 @@ class Assistant:
             ),
             fingerprint=fingerprint,
             principal_id=asked.principal.id,
-            vouched=evidence.vouched,
+            checked_at=evidence.checked_at,
             as_of=evidence.as_of,
             index_lag_seconds=evidence.index_lag_seconds,
             embed_s=evidence.embed_s,
@@ -391,10 +391,6 @@ class Assistant:
             if (log := self._journal.known(log_id)) is not None:
                 log.touch()
             raise
-
-    async def still_readable(self, document_id: str, principal: Principal) -> bool:
-        """Whether the source of truth still lets this principal read the document (or cannot say)."""
-        return await self._retrieval.still_readable(document_id, scope=principal.scope)
 
     # stopping
 

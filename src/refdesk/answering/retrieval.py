@@ -1,24 +1,25 @@
-"""Finding what an answer may stand on: hybrid search inside the asker's scope, then one look at the source of truth.
+"""Finding what an answer may stand on: hybrid search inside the asker's scope, then one look at the gate.
 
-The index decides what matches; the Document Service decides what still exists and who may read it, even while the index
-lags. If it does not answer in time the index decides alone, and the answer says so (``vouched`` is False).
+The index decides what matches; the gate decides what still exists and who may read it, even while the index lags. While the
+Document Service is silent, it lets through what is for everyone and no more, and the answer says so (``checked_at``).
 
 Equal questions at the same time share one search (``sharing``): equal text, scope and filters, so that what is found is
 just what each of them may see; begun after each of them has asked, so that it is no older than what their own would be.
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
+from refdesk.answering.gate import RETRY_AFTER_S, AccessUnknown, Gate, Look
 from refdesk.answering.sharing import Shared, SharedLimits, normalised
-from refdesk.contracts.access import Scope
+from refdesk.answering.truth import NOTHING, SourceOfTruth
+from refdesk.contracts.access import EVERYONE, Scope
 from refdesk.contracts.answers import Filters, Hit, Source
 from refdesk.contracts.documents import FreshnessToken
 from refdesk.contracts.errors import NotYetSearchable
@@ -27,77 +28,10 @@ from refdesk.index.news import IndexNews
 from refdesk.index.opened import Opened, OpenGenerations
 from refdesk.outside import telemetry, tracing
 from refdesk.outside.embedding import Vectors
-from refdesk.outside.http_client import HttpClient
 
-logger = logging.getLogger(__name__)
-
-NOTHING = Scope(readers=())
-PATH = "/api/documents/standing"
+FOR_EVERYONE = Scope(readers=(EVERYONE,))
 WAIT_LOOK_S = 0.5
 """How often a waiting question looks by itself whether its document has become searchable; news of it come at once."""
-
-
-class _Standing(msgspec.Struct, frozen=True):
-    document_id: str
-    version: int
-
-
-class Truth(msgspec.Struct, frozen=True):
-    """The Document Service's word: the newest version of each readable document, and how far the index is behind."""
-
-    as_of: datetime
-    index_lag_seconds: float
-    versions: dict[str, int]
-    epoch: str
-
-
-class _StandingReply(msgspec.Struct, frozen=True):
-    as_of: datetime
-    index_lag_seconds: float
-    standings: list[_Standing]
-    epoch: str
-
-
-class SourceOfTruth:
-    """Asks the Document Service, over HTTP, what a scope may still read."""
-
-    def __init__(self, client: HttpClient, *, operator_key: str, timeout_s: float) -> None:
-        self._client = client
-        self._headers = {"Authorization": f"Bearer {operator_key}", "Content-Type": "application/json"}
-        self._timeout_s = timeout_s
-        self._last_as_of = datetime.fromtimestamp(0, UTC)
-
-    async def standing(self, document_ids: Sequence[str], *, scope: Scope) -> Truth | None:
-        """None when the Document Service does not answer in time."""
-        body = msgspec.json.encode(
-            {"document_ids": document_ids, "readers": scope.readers, "everything": scope.everything}
-        )
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                reply = await self._ask(body)
-        except (OSError, msgspec.MsgspecError) as error:
-            logger.warning("the Document Service does not vouch for the passages, the index decides: %r", error)
-            return None
-        self._last_as_of = max(self._last_as_of, reply.as_of)
-        return Truth(
-            as_of=reply.as_of,
-            index_lag_seconds=reply.index_lag_seconds,
-            epoch=reply.epoch,
-            versions={standing.document_id: standing.version for standing in reply.standings},
-        )
-
-    async def _ask(self, body: bytes) -> _StandingReply:
-        response = await self._client.post(PATH, body, headers=self._headers, connect_s=self._timeout_s)
-        with closing(response):
-            payload = await response.read_all()
-        if response.status != 200:
-            raise ConnectionError(f"status {response.status}")
-        return msgspec.json.decode(payload, type=_StandingReply)
-
-    @property
-    def last_as_of(self) -> datetime:
-        """The newest time up to which this process has seen every change searchable."""
-        return self._last_as_of
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,13 +43,19 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     passages: tuple[Passage, ...]
     stale: frozenset[str]
     """Ids of documents of which a newer version is on its way."""
-    vouched: bool
     as_of: datetime
     index_lag_seconds: float
     embed_s: float
     retrieve_s: float = 0.0
     epoch: str | None = None
     """The epoch before the search, where it was asked for and is known."""
+    checked_at: datetime | None = None
+    """When access was checked against the record, because the Document Service was silent."""
+
+    @property
+    def vouched(self) -> bool:
+        """Whether the Document Service itself let these passages through."""
+        return self.checked_at is None
 
     def sources(self) -> tuple[Source, ...]:
         return tuple(
@@ -148,11 +88,12 @@ class Retrieval:
     """At most ``limits.at_once_max`` searches at a time: each takes a connection."""
 
     def __init__(
-        self, *, generations: OpenGenerations, news: IndexNews, truth: SourceOfTruth, limits: SharedLimits
+        self, *, generations: OpenGenerations, news: IndexNews, truth: SourceOfTruth, gate: Gate, limits: SharedLimits
     ) -> None:
         self._generations = generations
         self._news = news
         self._truth = truth
+        self._gate = gate
         self._searches = Shared[Evidence](limits, kind="retrieval")
         self._epochs = Shared[str | None](limits, kind="epoch")
 
@@ -188,31 +129,39 @@ class Retrieval:
         with telemetry.embedding(opened.embedder.name, provider=opened.embedder.provider):
             vector = (await opened.embedder.embed([sought.text]))[0]
         embed_s = time.monotonic() - started
+        found, look = await self._find(opened, sought, vector)
+        return Evidence(
+            vector=vector,
+            generation=opened.generation.id,
+            passages=tuple(found),
+            stale=frozenset(p.document_id for p in found if look.is_stale(p.document_id, p.version)),
+            as_of=look.as_of,
+            index_lag_seconds=look.index_lag_seconds,
+            embed_s=embed_s,
+            checked_at=look.checked_at,
+        )
+
+    async def _find(self, opened: Opened, sought: Sought, vector: Vectors) -> tuple[list[Passage], Look]:
+        """What the gate lets through of what matches. Where it cannot tell of some, what is for everyone is searched alone.
+
+        Raises AccessUnknown when that brings nothing: it would look as if the documents said nothing of it.
+        """
+        found, look = await self._pass(opened, sought, vector)
+        if not look.unknown:
+            return found, look
+        found, look = await self._pass(opened, msgspec.structs.replace(sought, scope=FOR_EVERYONE), vector)
+        if not found:
+            raise AccessUnknown(retry_after_s=RETRY_AFTER_S)
+        return found, look
+
+    async def _pass(self, opened: Opened, sought: Sought, vector: Vectors) -> tuple[list[Passage], Look]:
         found = await opened.index.search(
             sought.text, vector, scope=sought.scope, filters=sought.filters, limit=sought.limit
         )
-        truth = await self._truth.standing(list({passage.document_id for passage in found}), scope=sought.scope)
-        measured: dict[str, Any] = {
-            "vector": vector,
-            "generation": opened.generation.id,
-            "embed_s": embed_s,
-        }
-        if truth is None:
-            as_of = self._truth.last_as_of
-            lag = (datetime.now(UTC) - as_of).total_seconds()
-            return Evidence(
-                passages=tuple(found), stale=frozenset(), vouched=False, as_of=as_of, index_lag_seconds=lag, **measured
-            )
-        passages = tuple(passage for passage in found if passage.document_id in truth.versions)
+        look = await self._gate.look({passage.document_id for passage in found}, scope=sought.scope)
+        passages = [passage for passage in found if look.allows(passage.document_id, passage.version)]
         telemetry.acl_denied.inc(len(found) - len(passages))
-        return Evidence(
-            passages=passages,
-            stale=frozenset(p.document_id for p in found if truth.versions.get(p.document_id, 0) > p.version),
-            vouched=True,
-            as_of=truth.as_of,
-            index_lag_seconds=truth.index_lag_seconds,
-            **measured,
-        )
+        return passages, look
 
     async def epoch(self) -> str | None:
         """A name for everything that answers can depend on: equal epochs, equal documents and index.
@@ -226,11 +175,6 @@ class Retrieval:
             self._truth.standing([], scope=NOTHING), self._generations.on_active(lambda opened: opened.index.epoch())
         )
         return None if truth is None else f"{truth.epoch}/{index}"
-
-    async def still_readable(self, document_id: str, *, scope: Scope) -> bool:
-        """Whether the source of truth still lets this scope read the document; True when it does not answer in time."""
-        truth = await self._truth.standing([document_id], scope=scope)
-        return truth is None or document_id in truth.versions
 
     async def wait_until_searchable(self, tokens: Sequence[FreshnessToken], *, wait_seconds: float) -> None:
         """Returns once the index has every token's version; raises NotYetSearchable when the time is up."""

@@ -11,6 +11,7 @@ from starlette.websockets import WebSocket
 
 from refdesk.answering.answer import Assistant
 from refdesk.answering.feedback import Feedback, FeedbackStore
+from refdesk.answering.gate import Gate
 from refdesk.answering.log import FIRST_LOG_ID, AnswerRecord, Entry
 from refdesk.answering.websocket import AnswerSocket
 from refdesk.contracts.access import Principal
@@ -30,7 +31,7 @@ from refdesk.contracts.answers import (
 )
 from refdesk.contracts.errors import InvalidRequest, NotFound, RefdeskError, problem
 from refdesk.index.opened import OpenGenerations
-from refdesk.outside import sse
+from refdesk.outside import sse, telemetry
 from refdesk.outside.http import Endpoint, Json, SocketEndpoint, read_json
 from refdesk.outside.sse import EventStream, Offer, Wait, settled, while_connected
 
@@ -47,9 +48,12 @@ class SearchRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class SearchReply(msgspec.Struct, frozen=True):
+    """``access_as_of``: the Document Service was silent, and access was checked against the record as of then."""
+
     hits: list[Hit]
     as_of: datetime
     index_lag_seconds: float
+    access_as_of: datetime | msgspec.UnsetType = msgspec.UNSET
 
 
 class PassageView(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -89,6 +93,7 @@ class FinishedAnswer(msgspec.Struct, kw_only=True, omit_defaults=True):
     as_of: datetime | None = None
     index_lag_seconds: float | None = None
     degraded: bool | None = None
+    access_as_of: datetime | msgspec.UnsetType = msgspec.UNSET
     error: msgspec.Raw | None = None
 
 
@@ -98,12 +103,14 @@ class AnswerRoutes:
         *,
         assistant: Assistant,
         generations: OpenGenerations,
+        gate: Gate,
         feedback: FeedbackStore,
         send_timeout_s: float,
         idle_s_max: float,
     ) -> None:
         self._assistant = assistant
         self._generations = generations
+        self._gate = gate
         self._feedback = feedback
         self._send_timeout_s = send_timeout_s
         self._idle_s_max = idle_s_max
@@ -226,6 +233,7 @@ class AnswerRoutes:
                 hits=evidence.hits(with_scores=principal.administrator),
                 as_of=evidence.as_of,
                 index_lag_seconds=evidence.index_lag_seconds,
+                access_as_of=evidence.checked_at or msgspec.UNSET,
             )
         )
 
@@ -234,9 +242,13 @@ class AnswerRoutes:
         found = await self._generations.on_active(
             lambda opened: opened.index.passages(document_id, scope=principal.scope)
         )
-        if found is None or not await self._assistant.still_readable(document_id, principal):
+        if found is None:
             raise NotFound
         document, chunks = found
+        look = await self._gate.look([document_id], scope=principal.scope)
+        if not look.surely_allows(document_id, document.version):
+            telemetry.acl_denied.inc()
+            raise NotFound
         return Json(
             DocumentView(
                 document_id=document.document_id,

@@ -33,7 +33,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     assignment: Assignment
     fingerprint: str | None
     principal_id: str
-    vouched: bool
+    checked_at: datetime | None = None
     as_of: datetime
     index_lag_seconds: float
     embed_s: float
@@ -203,7 +203,8 @@ class Writing:
             ),
             as_of=job.as_of,
             index_lag_seconds=round(job.index_lag_seconds, 3),
-            degraded=self._degraded or not job.vouched,
+            degraded=self._degraded or job.checked_at is not None,
+            access_as_of=job.checked_at or msgspec.UNSET,
         )
 
     def _cut_off(self) -> None:

@@ -176,6 +176,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How long an event stays with a process that gives no sign of life before another gets it: what a crash costs it."""
     relay_lease_s: Annotated[float, Meta(ge=1)] = 15.0
     """The same for changes on their way to NATS; must outlast the publishing of a hundred."""
+    revocation_wait_s: Annotated[float, Meta(ge=0)] = 0.5
+    """How long a deletion, or a change that takes somebody's right, waits for NATS to have it before it is acknowledged."""
     outage_pause_s_max: Seconds = 15.0
     """The longest pause between two tries of a document while a part that indexing needs is away."""
     reconcile_interval_s: Seconds = 3600.0
@@ -279,7 +281,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     answer_retention_s: Count = 24 * 3600
     """How long an answer can be resumed and re-read."""
     truth_timeout_s: Seconds = 0.5
-    """How long an answer waits for the Document Service's word on its passages before it trusts the index."""
+    """How long an answer waits for the Document Service's word on its passages before it looks at the record of changes."""
 
     @property
     def content_path(self) -> Path:

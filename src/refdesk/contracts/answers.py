@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 CacheOutcome = Literal["hit", "semantic", "coalesced", "miss", "bypass"]
 FinishReason = Literal["stop", "length", "not_found", "cancelled"]
@@ -117,7 +117,11 @@ class Sentence(msgspec.Struct, frozen=True):
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
-    """The end of a complete answer. ``as_of`` is the time up to which every change was searchable."""
+    """The end of a complete answer. ``as_of`` is the time up to which every change was searchable.
+
+    ``access_as_of`` is there when the Document Service was silent: access was checked against the record as of then, and only
+    documents for everyone were read.
+    """
 
     name: ClassVar[str] = "done"
 
@@ -128,6 +132,7 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     as_of: datetime
     index_lag_seconds: float
     degraded: bool = False
+    access_as_of: datetime | UnsetType = UNSET
 
 
 class Failed(msgspec.Struct, frozen=True):

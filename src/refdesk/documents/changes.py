@@ -29,6 +29,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """How long a form may take to arrive: 50 MiB in it are half a megabit a second."""
     upload_pause_s_max: float = 30.0
     """How long it may stand still."""
+    revocation_wait_s: float = 0.0
+    """How long a change that takes a right away waits for the broker to have its event. 0: no relay runs here."""
     title_chars_max: int = 300
     filename_chars_max: int = 200
     external_id_chars_max: int = 512

@@ -31,6 +31,10 @@ UPDATE outbox SET claimed_until = clock_timestamp() + make_interval(secs => %(le
 FROM claimable WHERE outbox.id = claimable.id
 RETURNING outbox.id, outbox.document_id, outbox.version, outbox.subject, outbox.payload, outbox.traceparent;
 
+-- name: is_published
+-- Whether the broker has everything about this document. Index: outbox_document.
+SELECT NOT EXISTS (SELECT FROM outbox WHERE document_id = %(document_id)s AND published_at IS NULL) AS published;
+
 -- name: mark_published
 -- Index: outbox_pkey.
 UPDATE outbox SET published_at = clock_timestamp(), claimed_until = NULL WHERE id = ANY(%(ids)s);

@@ -7,6 +7,7 @@ that it is not there; whoever may read but not change it is told so.
 import asyncio
 import base64
 import binascii
+import contextlib
 import logging
 import sys
 from typing import Any, BinaryIO
@@ -22,6 +23,7 @@ from refdesk.contracts.errors import (
     InvalidRequest,
     NotFound,
     RefdeskError,
+    Unavailable,
     UnsupportedMediaType,
     VersionMismatch,
 )
@@ -37,6 +39,10 @@ COLUMNS = ("title", "media_type", "content_sha256", "readers", "tags", "external
 """What makes a version: a change to none of these makes no new one."""
 
 VERSION_MAX = (1 << 63) - 1  # a bigint
+
+
+PUBLISHED_LOOK_S = 0.005
+"""How often a change that waits for the broker to have its event looks whether it has."""
 
 
 class DocumentService:
@@ -110,7 +116,9 @@ class DocumentService:
         change = change.checked(self.limits)
         async with self._store.writing() as writing:
             row = await self._lock_for_change(writing, principal, document_id, if_match)
-            return await self._replace(writing, principal, row, change, traceparent)
+            document = await self._replace(writing, principal, row, change, traceparent)
+        await self._until_published_if_narrowed(row, document)
+        return document
 
     async def put_external(
         self,
@@ -135,7 +143,9 @@ class DocumentService:
                     )
                 return await self._insert(writing, principal, change, traceparent), True
             row = await self._lock_for_change(writing, principal, document_id, if_match)
-            return await self._replace(writing, principal, row, change, traceparent), False
+            document = await self._replace(writing, principal, row, change, traceparent)
+        await self._until_published_if_narrowed(row, document)
+        return document, False
 
     async def delete(
         self,
@@ -150,6 +160,7 @@ class DocumentService:
             await self._lock_for_change(writing, principal, document_id, if_match)
             row = await writing.bury(document_id)
             await writing.record(row, change="deleted", changed_by=principal.id, traceparent=traceparent)
+        await self._until_published(document_id)
 
     async def retry(self, principal: Principal, document_id: str, *, traceparent: str | None = None) -> Document:
         """Tell the current version again, as pending if it had failed. Raises NotFound, Forbidden."""
@@ -285,6 +296,24 @@ class DocumentService:
                 limit=self.limits.standing_ids_max,
                 actual=count,
             )
+
+    # -- after a transaction
+
+    async def _until_published_if_narrowed(self, before: Row, now: Document) -> None:
+        if not set(before["readers"]) <= set(now.readers):
+            await self._until_published(now.id)
+
+    async def _until_published(self, document_id: str) -> None:
+        """So that whoever is told of it can rely on it, even should this service fall silent now (docs/adr/0025).
+
+        A broker or a database that is away holds it up by no more than ``limits.revocation_wait_s``: it is committed.
+        """
+        if not self.limits.revocation_wait_s:
+            return
+        with contextlib.suppress(TimeoutError, Unavailable):
+            async with asyncio.timeout(self.limits.revocation_wait_s):
+                while not await self._store.is_published(document_id):
+                    await asyncio.sleep(PUBLISHED_LOOK_S)
 
     # -- inside a transaction
 

@@ -248,6 +248,12 @@ class DocumentStore:
             for row in await self._fetch(self._sql.changed_documents, parameters)
         ]
 
+    async def is_published(self, document_id: str) -> bool:
+        """Whether the broker has everything about this document."""
+        async with one_statement(self._pool) as connection:
+            rows = await fetch(connection, self._outbox_sql.is_published, {"document_id": document_id})
+        return bool(rows[0]["published"])
+
     async def unreferenced(self, names: list[str]) -> set[str]:
         rows = await self._fetch(self._sql.unreferenced_content, {"names": names, "count": len(names)})
         return {row["name"] for row in rows}

@@ -93,6 +93,12 @@ connections_refused = Counter(
     "Connections refused before a request was whole: too large, too slow, not HTTP, or one too many",
     ("reason",),
 )
+access_checks = Counter(
+    "refdesk_access_checks_total",
+    "Looks at who may read, by whose word: documents, record (the Document Service was silent), refused (nobody could say)",
+    ("by",),
+)
+truth_silent = Gauge("refdesk_truth_silent", "1 while the Document Service does not answer this assistant")
 inflight = Gauge("refdesk_inflight", "Answers waiting for the model or being written", ("kind",))
 queue_wait = Histogram(
     "refdesk_queue_wait_seconds", "From the question to its turn at the model", buckets=OPERATION_BUCKETS

@@ -1,6 +1,7 @@
 """``refdesk ask QUESTION``: the answer as it is written, its sources below."""
 
 from contextlib import aclosing
+from datetime import datetime
 from typing import Any
 
 import click
@@ -61,8 +62,19 @@ def _show_end(done: dict[str, Any], sources: list[dict[str, Any]], contradicted:
     if done["finish_reason"] != "not_found":
         for source in sources:
             console.print(_source_line(source), markup=False, soft_wrap=True, style="dim")
-    if done["degraded"]:
-        console.print("The language model or the Document Service did not answer; this is what the index says.")
+    if "access_as_of" in done:
+        console.print(checked_by_record(done["access_as_of"]), markup=False)
+    elif done["degraded"]:
+        console.print("The language model did not answer: quoted from the documents.")
+
+
+def checked_by_record(as_of: str) -> str:
+    """What people are told when the Document Service was silent."""
+    checked_at = datetime.fromisoformat(as_of).astimezone()
+    return (
+        f"The Document Service does not answer. Access was checked against the record of changes as of {checked_at:%H:%M}, "
+        "and only documents for everyone were read."
+    )
 
 
 def _source_line(source: dict[str, Any]) -> str:

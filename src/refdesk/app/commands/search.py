@@ -2,6 +2,7 @@
 
 import click
 
+from refdesk.app.commands.ask import checked_by_record
 from refdesk.app.commands.client import connect, console, json_option, print_json, run, url_option
 
 
@@ -27,3 +28,5 @@ async def _search(query: str, *, limit: int, url: str | None, as_json: bool) -> 
         console.print(f"   {' '.join(hit['passage'].split())[:300]}", markup=False, soft_wrap=True)
     if not reply["hits"]:
         console.print("Nothing found.")
+    if "access_as_of" in reply:
+        console.print(checked_by_record(reply["access_as_of"]), markup=False)

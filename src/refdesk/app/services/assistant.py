@@ -13,19 +13,23 @@ from refdesk.answering.budget import Budget, BudgetLimits
 from refdesk.answering.extractive import Extractor
 from refdesk.answering.feedback import MIGRATIONS as FEEDBACK_MIGRATIONS
 from refdesk.answering.feedback import FeedbackStore
+from refdesk.answering.gate import Gate
 from refdesk.answering.limits import AnswerLimits
-from refdesk.answering.retrieval import Retrieval, SourceOfTruth
+from refdesk.answering.retrieval import Retrieval
 from refdesk.answering.routes import AnswerRoutes
 from refdesk.answering.sharing import SharedLimits
 from refdesk.answering.similar import SimilarQuestions
+from refdesk.answering.truth import SourceOfTruth
 from refdesk.answering.writers import Quoting
 from refdesk.app import http, samples
-from refdesk.app.services.common import Service, open_keys, ping, required, serve_door
+from refdesk.app.services.common import Service, open_broker, open_keys, ping, required, serve_door
 from refdesk.app.services.generations import choose_model, configured_model, open_generations
 from refdesk.app.services.models import open_language_models
 from refdesk.app.settings import Settings
 from refdesk.index.news import IndexNews
 from refdesk.index.opened import OpenGenerations
+from refdesk.index.recording import Recorder
+from refdesk.index.standings import Standings
 from refdesk.indexing.dead_letters import MIGRATIONS as DEAD_LETTER_MIGRATIONS
 from refdesk.indexing.dead_letters import DeadLetters
 from refdesk.indexing.generation_routes import GenerationRoutes
@@ -66,10 +70,16 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             operator_key=required(settings, "operator_key"),
             timeout_s=settings.truth_timeout_s,
         )
+        broker = await enter(open_broker(settings, name="assistant"))
+        standings = Standings(pool)
+        recorder = Recorder(broker, standings=standings, generations=generations)
+        gate = Gate(truth=truth, standings=standings, recorder=recorder, generations=generations)
         quoting = Quoting(Extractor(generations.embed))
         news = IndexNews(required(settings, "index_database_url"))
         assistant = Assistant(
-            retrieval=Retrieval(generations=generations, news=news, truth=truth, limits=_retrieval_limits(settings)),
+            retrieval=Retrieval(
+                generations=generations, news=news, truth=truth, gate=gate, limits=_retrieval_limits(settings)
+            ),
             writer=await enter(open_language_models(settings, vocabularies=vocabularies, otherwise=quoting)),
             fallback=quoting,
             valkey=valkey,
@@ -83,6 +93,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         routes = AnswerRoutes(
             assistant=assistant,
             generations=generations,
+            gate=gate,
             feedback=FeedbackStore(pool),
             send_timeout_s=settings.send_timeout_s,
             idle_s_max=settings.socket_idle_seconds_max,
@@ -102,7 +113,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                 *http.page_endpoints(lambda: samples.examples(settings.data_dir)),
             ],
             sockets=[routes.socket()],
-            background=[assistant.run, generations.run, news.run],
+            background=[assistant.run, generations.run, news.run, truth.run, recorder.run],
             probes={"index database": lambda: ping(pool)},  # without Valkey answers still flow
             measures=[letters.measure],
             close=assistant.close,

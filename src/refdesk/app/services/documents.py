@@ -36,6 +36,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                 upload_bytes_max=settings.upload_bytes_max,
                 upload_s_max=settings.upload_seconds_max,
                 upload_pause_s_max=settings.upload_pause_seconds_max,
+                revocation_wait_s=settings.revocation_wait_s,
             ),
         )
         feed = DocumentFeed(store, database_url=url)

@@ -8,6 +8,8 @@ from refdesk.app import http, server
 from refdesk.app.services.common import connected, connection_limits, nobody, open_broker, ping, required
 from refdesk.app.services.generations import open_generations
 from refdesk.app.settings import Settings
+from refdesk.index.recording import Recorder
+from refdesk.index.standings import Standings
 from refdesk.indexing.content import Contents
 from refdesk.indexing.dead_letters import MIGRATIONS as DEAD_LETTER_MIGRATIONS
 from refdesk.indexing.dead_letters import DeadLetters
@@ -40,6 +42,7 @@ async def serve(settings: Settings) -> None:
         turns = Turns(threads=settings.embedding_threads, texts=TEXTS_PER_THREAD)
         generations = await enter(open_generations(pool, settings, turns=turns))
         broker = await enter(open_broker(settings, name="indexer"))
+        recorder = Recorder(broker, standings=Standings(pool), generations=generations)
         session = await enter(aiohttp.ClientSession())
         contents = Contents(
             session,
@@ -73,7 +76,7 @@ async def serve(settings: Settings) -> None:
             app,
             sockets=[server.bind(settings.host, settings.port, send_timeout_s=settings.send_timeout_s)],
             limits=connection_limits(settings),
-            background=[worker.run, generations.run, reembedding.run, schedule.run],
+            background=[worker.run, recorder.run, generations.run, reembedding.run, schedule.run],
         )
 
 

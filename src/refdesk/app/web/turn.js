@@ -88,7 +88,7 @@ export class Turn {
     this.element.dataset.finishReason = done.finish_reason;
     if (done.finish_reason === "not_found" && !this.#answer.textContent) this.#sayNothingFound();
     writeOrHide(part(this.element, "notice"), ENDINGS[done.finish_reason]);
-    part(this.element, "degraded").hidden = !done.degraded;
+    writeOrHide(part(this.element, "degraded"), whyDegraded(done));
     writeOrHide(part(this.element, "freshness"), this.#freshness(done));
     write(part(this.element, "small-print"), this.#smallPrint(done));
     part(this.element, "feedback").hidden = false;
@@ -213,6 +213,14 @@ export class Turn {
       as_of && `documents as of ${moment(as_of)}`,
     );
   }
+}
+
+function whyDegraded({ degraded, access_as_of: checkedAt }) {
+  if (checkedAt) {
+    return "The Document Service does not answer. Access was checked against the record of changes as of "
+      + `${moment(checkedAt)}, and only documents for everyone were read.`;
+  }
+  return degraded && "The language model is not available: quoted from the documents.";
 }
 
 function sourceCard(source) {

@@ -1,0 +1,107 @@
+"""The Document Service's word on which documents somebody may read, and what happens when it says nothing.
+
+The first question that it keeps waiting for ``timeout_s`` is the last: from then on nobody waits, until it has answered a
+look in the background. So a frozen service costs one bounded wait and not one per question.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import closing
+from datetime import UTC, datetime
+
+import msgspec
+
+from refdesk.contracts.access import Scope
+from refdesk.outside import telemetry
+from refdesk.outside.http_client import HttpClient
+
+logger = logging.getLogger(__name__)
+
+NOTHING = Scope(readers=())
+PATH = "/api/documents/standing"
+PROBE_S = 0.5
+"""How often a silent Document Service is asked whether it is back."""
+
+
+class Truth(msgspec.Struct, frozen=True):
+    """The Document Service's word: the newest version of each readable document, and how far the index is behind."""
+
+    as_of: datetime
+    index_lag_seconds: float
+    versions: dict[str, int]
+    epoch: str
+
+
+class _Standing(msgspec.Struct, frozen=True):
+    document_id: str
+    version: int
+
+
+class _StandingReply(msgspec.Struct, frozen=True):
+    as_of: datetime
+    index_lag_seconds: float
+    standings: list[_Standing]
+    epoch: str
+
+
+class SourceOfTruth:
+    """Asks the Document Service, over HTTP, what a scope may still read. Have ``run`` running."""
+
+    def __init__(self, client: HttpClient, *, operator_key: str, timeout_s: float) -> None:
+        self._client = client
+        self._headers = {"Authorization": f"Bearer {operator_key}", "Content-Type": "application/json"}
+        self._timeout_s = timeout_s
+        self._last_as_of = datetime.fromtimestamp(0, UTC)
+        self._silent = asyncio.Event()
+
+    async def standing(self, document_ids: Sequence[str], *, scope: Scope) -> Truth | None:
+        """None when the Document Service does not answer in time, and at once while it is known not to answer."""
+        return None if self._silent.is_set() else await self._ask(document_ids, scope=scope)
+
+    async def run(self) -> None:
+        """Until cancelled: look whether a service that fell silent is back."""
+        while True:
+            await self._silent.wait()
+            await asyncio.sleep(PROBE_S)
+            if await self._ask([], scope=NOTHING) is not None:
+                logger.info("the Document Service answers again")
+
+    @property
+    def last_as_of(self) -> datetime:
+        """The newest time up to which this process has seen every change searchable."""
+        return self._last_as_of
+
+    async def _ask(self, document_ids: Sequence[str], *, scope: Scope) -> Truth | None:
+        body = msgspec.json.encode(
+            {"document_ids": document_ids, "readers": scope.readers, "everything": scope.everything}
+        )
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                reply = await self._post(body)
+        except (OSError, msgspec.MsgspecError) as error:
+            self._fall_silent(error)
+            return None
+        self._silent.clear()
+        telemetry.truth_silent.set(0)
+        self._last_as_of = max(self._last_as_of, reply.as_of)
+        return Truth(
+            as_of=reply.as_of,
+            index_lag_seconds=reply.index_lag_seconds,
+            epoch=reply.epoch,
+            versions={standing.document_id: standing.version for standing in reply.standings},
+        )
+
+    async def _post(self, body: bytes) -> _StandingReply:
+        response = await self._client.post(PATH, body, headers=self._headers, connect_s=self._timeout_s)
+        with closing(response):
+            payload = await response.read_all()
+        if response.status != 200:
+            raise ConnectionError(f"status {response.status}")
+        return msgspec.json.decode(payload, type=_StandingReply)
+
+    def _fall_silent(self, error: Exception) -> None:
+        if not self._silent.is_set():
+            logger.warning("the Document Service does not answer; access is checked against the record: %r", error)
+        self._silent.set()
+        telemetry.truth_silent.set(1)

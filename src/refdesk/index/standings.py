@@ -1,0 +1,69 @@
+"""The record of standings: what is known of documents ahead of the index, while their changes wait to be applied to it.
+
+    DOCUMENTS ──▶ Recorder ──▶ standings ─┐
+        └───────▶ indexer ───▶ documents ─┴─▶ known: the newer of the two
+
+The index knows the readers of each document as of the version it shows. A document that was deleted, or closed to somebody,
+is in it as before until its event's turn comes. The record holds just those: a row per document whose newest event the index
+has not applied, so it is as long as the backlog and no longer (docs/adr/0025).
+"""
+
+from collections.abc import Iterable
+from importlib.resources import files
+
+import msgspec
+from psycopg_pool import AsyncConnectionPool
+
+from refdesk.contracts.access import EVERYONE, Scope
+from refdesk.contracts.events import DocumentChanged, DocumentDeleted
+from refdesk.index.generations import Generation, enter
+from refdesk.index.statements import rows
+from refdesk.outside.postgres import load_queries, one_statement, transaction
+
+
+class KnownStanding(msgspec.Struct, frozen=True):
+    """The newest that the AI side knows of one document."""
+
+    version: int
+    deleted: bool
+    readers: tuple[str, ...]
+
+    @property
+    def is_public(self) -> bool:
+        return not self.deleted and EVERYONE in self.readers
+
+    def allows(self, scope: Scope) -> bool:
+        return not self.deleted and scope.allows(self.readers)
+
+
+class Standings:
+    """The record in the index database. Every method raises Unavailable when PostgreSQL does not answer."""
+
+    def __init__(self, pool: AsyncConnectionPool) -> None:
+        self._pool = pool
+        self._queries = load_queries(files("refdesk.index") / "standings.sql")
+
+    async def note(self, event: DocumentChanged | DocumentDeleted) -> None:
+        """Keep what the event says, if it is newer than what is known; wakes those who wait for news of the document."""
+        values = {
+            "document_id": event.document_id,
+            "version": event.version,
+            "deleted": isinstance(event, DocumentDeleted),
+            "readers": [] if isinstance(event, DocumentDeleted) else list(event.readers),
+            "occurred_at": event.occurred_at,
+        }
+        async with one_statement(self._pool) as connection:
+            await connection.execute(self._queries.note, values)
+
+    async def known(self, document_ids: Iterable[str], *, generation: Generation) -> dict[str, KnownStanding]:
+        """The newest known standing of each document; those that nobody has heard of are absent."""
+        async with transaction(self._pool) as connection:
+            await enter(connection, generation)
+            found = await rows(connection, self._queries.known, {"document_ids": list(document_ids)})
+        return {row[0]: KnownStanding(row[1], row[2], tuple(row[3])) for row in found}
+
+    async def prune(self, *, generation: Generation) -> None:
+        """Forget what the index shows by now."""
+        async with transaction(self._pool) as connection:
+            await enter(connection, generation)
+            await connection.execute(self._queries.prune)
