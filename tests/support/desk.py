@@ -64,7 +64,7 @@ PATIENT = {"llm_first_token_timeout_s": 60.0, "llm_between_tokens_timeout_s": 60
 
 
 class Event(NamedTuple):
-    """A server-sent event: what it says, and the bytes it came as."""
+    """A server-sent event: what it says, and the bytes it came as. What is not of the answer's log has the id 0."""
 
     id: int
     name: str
@@ -83,7 +83,7 @@ async def events(response: aiohttp.ClientResponse) -> AsyncIterator[Event]:
         fields = dict(part.rstrip(b"\n").split(b": ", 1) for part in frame if not part.startswith(b":"))
         if fields:
             raw = b"".join(frame) + line
-            yield Event(int(fields[b"id"]), fields[b"event"].decode(), msgspec.json.decode(fields[b"data"]), raw)
+            yield Event(int(fields.get(b"id", 0)), fields[b"event"].decode(), msgspec.json.decode(fields[b"data"]), raw)
         frame = []
 
 

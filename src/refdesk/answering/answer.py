@@ -1,6 +1,6 @@
 """The life of an answer, top to bottom.
 
-``ask`` takes a question to the point where its log exists and somebody is writing it; ``read`` follows the log. Every
+``ask`` takes a question to the point where its log exists and somebody is writing it; ``reading`` follows the log. Every
 transport (SSE, WebSocket, JSON, the command line) is an encoding of the two.
 
     ask ─ limits ─ replay? ─ evidence ─ join? ─ a place in line, budget ─ write ─┐
@@ -10,8 +10,6 @@ transport (SSE, WebSocket, JSON, the command line) is an encoding of the two.
 
 import asyncio
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 
 import msgspec
 
@@ -22,16 +20,18 @@ from refdesk.answering.cache import Cache, Exact, Flight
 from refdesk.answering.conversations import Conversations, as_messages
 from refdesk.answering.journal import Journal
 from refdesk.answering.limits import AnswerLimits
-from refdesk.answering.log import AnswerLog, AnswerRecord, Take, has_expired, new_id
+from refdesk.answering.log import AnswerLog, AnswerRecord, new_id
+from refdesk.answering.reading import Reading
 from refdesk.answering.retrieval import Evidence, Retrieval, Sought
 from refdesk.answering.sharing import Leaders
 from refdesk.answering.similar import SimilarQuestions
+from refdesk.answering.withdrawal import Withdrawals
 from refdesk.answering.writers import Assignment, Writer
-from refdesk.answering.writing import Job, ShuttingDown, Writing
+from refdesk.answering.writing import Check, Job, ShuttingDown, Writing
 from refdesk.contracts.access import Principal
 from refdesk.contracts.answers import Accepted, CacheOutcome, Question
 from refdesk.contracts.documents import FreshnessToken
-from refdesk.contracts.errors import Expired, NotFound, Unavailable
+from refdesk.contracts.errors import Unavailable
 from refdesk.outside import telemetry, tracing
 from refdesk.outside.valkey import Valkey, ValkeyError
 
@@ -58,6 +58,7 @@ class Assistant:
         self,
         *,
         retrieval: Retrieval,
+        withdrawals: Withdrawals,
         writer: Writer,
         fallback: Writer,
         valkey: Valkey,
@@ -76,18 +77,21 @@ class Assistant:
         self._admission = admission
         self._limits = limits
         self._similar = similar
-        self._retention_s = retention_s
         self._grace_s = grace_s
         self._journal = Journal(valkey, retention_s=retention_s, take_over=self._take_over)
         self._cache = Cache(valkey, retention_s=retention_s)
-        self._conversations = Conversations(valkey, retention_s=retention_s, open_log=self._journal.open)
+        self._withdrawals = withdrawals
+        self.reading = Reading(self._journal, withdrawals=withdrawals, retention_s=retention_s, stop=self.stop)
+        self._conversations = Conversations(
+            valkey, retention_s=retention_s, open_log=self._journal.open, withdrawals=withdrawals
+        )
         self._leaders = Leaders[AnswerRecord]()
         self._writings: dict[str, Writing] = {}
 
     # asking
 
     async def ask(self, question: Question, principal: Principal) -> AnswerRecord:
-        """Begins an answer; follow it with ``read``. Raises the refusal when there will be none."""
+        """Begins an answer; follow it with ``reading.read``. Raises the refusal when there will be none."""
         asked = await self._admit(question, principal)
         with tracing.current(asked.workflow.span):
             try:
@@ -151,7 +155,7 @@ class Assistant:
             lead=lambda: self._lead(asked, evidence, keys),
             follow=lambda leader: self._follow(asked, evidence, leader),
         )
-        with self._expected(record.log_id):
+        with self.reading.expected(record.log_id):
             await self._keep(asked, evidence, keys, record)
         return record
 
@@ -224,7 +228,7 @@ class Assistant:
         if log is None or (log.finished and not log.reusable):
             return None
         outcome: CacheOutcome = "semantic" if layer == "semantic" else "hit" if log.finished else "coalesced"
-        with self._expected(log.id):
+        with self.reading.expected(log.id):
             await self._journal.joining(log)
             return await self._share(asked, log, outcome, layer=layer)
 
@@ -296,6 +300,7 @@ class Assistant:
             ),
             fingerprint=fingerprint,
             principal_id=asked.principal.id,
+            scope=asked.principal.scope,
             checked_at=evidence.checked_at,
             as_of=evidence.as_of,
             index_lag_seconds=evidence.index_lag_seconds,
@@ -311,6 +316,7 @@ class Assistant:
         ticket: Ticket,
         reservation: Reservation | None,
         workflow: telemetry.Workflow,
+        check: Check | None = None,
     ) -> None:
         log.expect()
 
@@ -331,66 +337,26 @@ class Assistant:
             fallback=self._fallback,
             ticket=ticket,
             on_end=on_end,
+            check=check,
         )
 
     def _take_over(self, log: AnswerLog, payload: bytes) -> None:
-        """Goes on with the log of a process that died. Its budget was reserved there and returns by its lease."""
+        """Goes on with the log of a process that died. Its budget was reserved there and returns by its lease.
+
+        Who asked may have lost a right since: what they may not read now is not given to the model.
+        """
         job = msgspec.json.decode(payload, type=Job)
         self._journal.superseded_by(log, lambda: self._cancel(log.id, as_error=ShuttingDown))
         workflow, ticket = telemetry.Workflow(), self._admission.enter_late(job.principal_id)
         with tracing.current(workflow.span):
-            self._begin(log, job, ticket=ticket, reservation=None, workflow=workflow)
-
-    # reading
-
-    async def find(self, answer_id: str, principal: Principal, *, after: int = 0) -> AnswerRecord:
-        """The asker's own record. Raises NotFound for anybody else's, Expired when it or its log was kept long enough.
-
-        AnswerRewritten when it is known that there is nothing to read after event ``after``: that event is not in the log.
-        """
-        try:
-            record = await self._journal.record(answer_id)
-        except ValkeyError as error:
-            raise Unavailable(
-                "Answers cannot be looked up right now. Try again in a moment.", retry_after_s=2
-            ) from error
-        if record is None and has_expired(answer_id, retention_s=self._retention_s):
-            raise Expired
-        if record is None:
-            raise NotFound
-        if record.principal_id != principal.id:
-            telemetry.acl_denied.inc()
-            raise NotFound
-        log = await self._open(record.log_id)
-        if log is None:
-            raise Expired
-        log.position_after(after)
-        return record
-
-    async def read(self, record: AnswerRecord, take: Take, *, after: int = 0, wait: bool = True) -> None:
-        """Gives ``take`` the answer's entries numbered above ``after`` as they come: the asker's own first event, then the log's.
-
-        With ``wait`` False it ends with what is there now. Raises Expired, or AnswerRewritten when event ``after`` was lost.
-        """
-        with self._expected(record.log_id):
-            if after < 1 and (pending := take([record.entry()])) is not None:
-                await pending()
-            log = await self._open(record.log_id)
-            if log is None:
-                raise Expired
-        follows = record.accepted.cache == "coalesced"
-        with telemetry.singleflight_waiters.track_inprogress() if follows else nullcontext():
-            await log.read(record.answer_id, take, after=after, wait=wait)
-
-    @contextmanager
-    def _expected(self, log_id: str) -> Iterator[None]:
-        """An asker who leaves before they read is not waited for."""
-        try:
-            yield
-        except BaseException:
-            if (log := self._journal.known(log_id)) is not None:
-                log.touch()
-            raise
+            self._begin(
+                log,
+                job,
+                ticket=ticket,
+                reservation=None,
+                workflow=workflow,
+                check=lambda: self._withdrawals.check(job.stands_on(), scope=job.scope),
+            )
 
     # stopping
 
@@ -458,14 +424,6 @@ class Assistant:
             self._writings[log_id].stop(as_error=as_error)
 
     # small things
-
-    async def _open(self, log_id: str) -> AnswerLog | None:
-        try:
-            return await self._journal.open(log_id)
-        except ValkeyError as error:
-            raise Unavailable(
-                "This answer cannot be read right now. Try again in a moment.", retry_after_s=2
-            ) from error
 
     async def _joinable(self, log_id: str) -> AnswerLog | None:
         """A log to be shared, if it can be read: otherwise this answer is written on its own."""

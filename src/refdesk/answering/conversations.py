@@ -3,6 +3,9 @@
 A turn is kept when its answer begins, as the log it points at: a follow-up that comes with the answer's last word finds it, and
 so does one whose answer was somebody else's log.
 
+An answer that stands on a document which its owner may not read any more is left out (`withdrawal`): nothing of it reaches the
+model again. The question stays, since it is the owner's own.
+
 Valkey down: the question is answered as if it were the first.
 """
 
@@ -14,6 +17,7 @@ import msgspec
 
 from refdesk.answering.log import AnswerLog
 from refdesk.answering.sentences import Words, without_citations
+from refdesk.answering.withdrawal import Withdrawals
 from refdesk.contracts.access import Principal
 from refdesk.outside.llm import Message
 from refdesk.outside.valkey import Valkey, ValkeyError
@@ -25,6 +29,8 @@ LEANS_BACK_MAX = 2
 """How many questions before it a follow-up is read with, at most."""
 ANSWER_CHARACTERS_MAX = 2000
 """What is kept of an answer: enough to refer back to."""
+WITHDRAWN = "This answer is not available any more."
+"""What a follow-up has in place of an answer that may not be read any more."""
 SHORT_QUESTION_WORDS = 3
 """A question with no more content words than this leans on the one before it."""
 
@@ -46,14 +52,20 @@ class _Kept(msgspec.Struct, frozen=True):
 
 class Conversations:
     def __init__(
-        self, valkey: Valkey, *, retention_s: int, open_log: Callable[[str], Awaitable[AnswerLog | None]]
+        self,
+        valkey: Valkey,
+        *,
+        retention_s: int,
+        open_log: Callable[[str], Awaitable[AnswerLog | None]],
+        withdrawals: Withdrawals,
     ) -> None:
         self._valkey = valkey
         self._retention_s = retention_s
         self._open_log = open_log
+        self._withdrawals = withdrawals
 
     async def turns(self, conversation_id: str | None, principal: Principal) -> tuple[Turn, ...]:
-        """The turns so far, oldest first; a conversation of somebody else is simply empty."""
+        """The turns so far, oldest first; a conversation of somebody else is simply empty. Raises AccessUnknown."""
         if conversation_id is None:
             return ()
         try:
@@ -63,9 +75,9 @@ class Conversations:
         except ValkeyError as error:
             logger.warning("a conversation could not be read: %s", error)
             return ()
-        return tuple(
-            Turn(turn.question, log.text()) for turn, log in zip(kept, logs, strict=True) if log and log.text()
-        )
+        answered = [(turn.question, log) for turn, log in zip(kept, logs, strict=True) if log and log.text()]
+        readable = await self._withdrawals.readable([log for _, log in answered], scope=principal.scope)
+        return tuple(Turn(question, log.text() if log.id in readable else WITHDRAWN) for question, log in answered)
 
     async def add(self, conversation_id: str | None, principal: Principal, *, question: str, log_id: str) -> None:
         if conversation_id is None:

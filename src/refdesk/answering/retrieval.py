@@ -18,8 +18,8 @@ import msgspec
 
 from refdesk.answering.gate import RETRY_AFTER_S, AccessUnknown, Gate, Look
 from refdesk.answering.sharing import Shared, SharedLimits, normalised
-from refdesk.answering.truth import NOTHING, SourceOfTruth
-from refdesk.contracts.access import EVERYONE, Scope
+from refdesk.answering.truth import SourceOfTruth
+from refdesk.contracts.access import EVERYONE, NOBODY, Scope
 from refdesk.contracts.answers import Filters, Hit, Source
 from refdesk.contracts.documents import FreshnessToken
 from refdesk.contracts.errors import NotYetSearchable
@@ -172,7 +172,7 @@ class Retrieval:
 
     async def _epoch(self) -> str | None:
         truth, index = await asyncio.gather(
-            self._truth.standing([], scope=NOTHING), self._generations.on_active(lambda opened: opened.index.epoch())
+            self._truth.standing([], scope=NOBODY), self._generations.on_active(lambda opened: opened.index.epoch())
         )
         return None if truth is None else f"{truth.epoch}/{index}"
 

@@ -195,26 +195,26 @@ class AnswerRoutes:
         question = await read_json(request, Question)
         record = await self._assistant.ask(question, principal)
         if "text/event-stream" in request.headers.get("accept", ""):
-            return self._stream(record, granularity=question.granularity)
-        return Json(await while_connected(request.receive, self._finished(record)))
+            return self._stream(record, principal, granularity=question.granularity)
+        return Json(await while_connected(request.receive, self._finished(record, principal)))
 
     async def show(self, request: Request, principal: Principal) -> ASGIApp:
-        record = await self._assistant.find(request.path_params["answer_id"], principal)
-        return Json(await self._finished(record, wait=False))
+        record = await self._assistant.reading.recall(request.path_params["answer_id"], principal)
+        return Json(await self._finished(record, principal, wait=False))
 
     async def resume(self, request: Request, principal: Principal) -> ASGIApp:
         after = _last_event_id(request)
-        record = await self._assistant.find(request.path_params["answer_id"], principal, after=after)
+        record = await self._assistant.reading.recall(request.path_params["answer_id"], principal, after=after)
         granularity: Granularity = "sentence" if request.query_params.get("granularity") == "sentence" else "token"
-        return self._stream(record, after=after, granularity=granularity)
+        return self._stream(record, principal, after=after, granularity=granularity)
 
     async def stop(self, request: Request, principal: Principal) -> ASGIApp:
-        await self._assistant.stop(await self._assistant.find(request.path_params["answer_id"], principal))
+        await self._assistant.stop(await self._assistant.reading.find(request.path_params["answer_id"], principal))
         return Response(status_code=204)
 
     async def rate(self, request: Request, principal: Principal) -> ASGIApp:
         feedback = await read_json(request, Feedback)
-        record = await self._assistant.find(request.path_params["answer_id"], principal)
+        record = await self._assistant.reading.find(request.path_params["answer_id"], principal)
         await self._feedback.save(record.answer_id, feedback, principal=principal)
         return Response(status_code=204)
 
@@ -260,23 +260,29 @@ class AnswerRoutes:
             )
         )
 
-    def _stream(self, record: AnswerRecord, *, after: int = 0, granularity: Granularity = "token") -> EventStream:
+    def _stream(
+        self, record: AnswerRecord, principal: Principal, *, after: int = 0, granularity: Granularity = "token"
+    ) -> EventStream:
         """What ends the reading though not the answer comes as an ``error`` without a number: it is not of the log."""
 
         async def body(offer: Offer) -> None:
+            seen = after
+
             def take(batch: list[Entry]) -> Wait | None:
+                nonlocal seen
+                seen = batch[-1].id
                 frames = [entry.frame() for entry in batch if granularity == "token" or entry.name != Delta.name]
                 return offer(b"".join(frames)) if frames else None
 
             try:
-                await self._assistant.read(record, take, after=after)
+                await self._assistant.reading.read(record, take, principal=principal, after=after)
             except RefdeskError as error:
-                failed = msgspec.json.encode(problem(error) | {"partial": after >= FIRST_LOG_ID})
+                failed = msgspec.json.encode(problem(error) | {"partial": seen >= FIRST_LOG_ID})
                 await settled(offer(sse.message(Failed.name, failed)))
 
         return EventStream(body, send_timeout_s=self._send_timeout_s)
 
-    async def _finished(self, record: AnswerRecord, *, wait: bool = True) -> FinishedAnswer:
+    async def _finished(self, record: AnswerRecord, principal: Principal, *, wait: bool = True) -> FinishedAnswer:
         answer = FinishedAnswer(
             answer_id=record.answer_id,
             question=record.question,
@@ -293,7 +299,7 @@ class AnswerRoutes:
             for entry in batch:
                 _add(answer, entry.name, entry.data)
 
-        await self._assistant.read(record, take, wait=wait)
+        await self._assistant.reading.read(record, take, principal=principal, wait=wait)
         return answer
 
 

@@ -12,13 +12,12 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from refdesk.contracts.access import Scope
+from refdesk.contracts.access import NOBODY, Scope
 from refdesk.outside import telemetry
 from refdesk.outside.http_client import HttpClient
 
 logger = logging.getLogger(__name__)
 
-NOTHING = Scope(readers=())
 PATH = "/api/documents/standing"
 PROBE_S = 0.5
 """How often a silent Document Service is asked whether it is back."""
@@ -64,7 +63,7 @@ class SourceOfTruth:
         while True:
             await self._silent.wait()
             await asyncio.sleep(PROBE_S)
-            if await self._ask([], scope=NOTHING) is not None:
+            if await self._ask([], scope=NOBODY) is not None:
                 logger.info("the Document Service answers again")
 
     @property

@@ -119,11 +119,11 @@ class AnswerSocket:
                 self._start(self._ask(question, head.request_id))
             case "resume":
                 resume = decode_json(text, _Resume)
-                record = await self._assistant.find(resume.answer_id, self._principal, after=resume.after)
+                record = await self._assistant.reading.recall(resume.answer_id, self._principal, after=resume.after)
                 self._start(self._follow(record, after=resume.after, granularity=resume.granularity))
             case "stop":
                 stop = decode_json(text, _Stop)
-                await self._assistant.stop(await self._assistant.find(stop.answer_id, self._principal))
+                await self._assistant.stop(await self._assistant.reading.find(stop.answer_id, self._principal))
 
     def _start(self, stream: Any) -> None:
         task = self._tasks.create_task(stream)
@@ -155,7 +155,7 @@ class AnswerSocket:
             return partial(deliver, wanted)
 
         try:
-            await self._assistant.read(record, take, after=after)
+            await self._assistant.reading.read(record, take, principal=self._principal, after=after)
         except RefdeskError as error:
             await self._send({"answer_id": record.answer_id, "event": "error", "data": problem(error)})
 

@@ -17,9 +17,10 @@ import msgspec
 from refdesk.answering.admission import Ticket
 from refdesk.answering.grounding import Grounding
 from refdesk.answering.journal import Journal
-from refdesk.answering.log import AnswerLog
+from refdesk.answering.log import AnswerLog, StandsOn
 from refdesk.answering.sentences import Cut, SentenceSplitter
 from refdesk.answering.writers import Assignment, Verdict, Writer
+from refdesk.contracts.access import NOBODY, Scope
 from refdesk.contracts.answers import Delta, Done, Failed, FinishReason, Queued, Sentence, Sources, Timings, Usage
 from refdesk.contracts.errors import ModelFailed, RefdeskError, Unavailable, problem
 from refdesk.outside import telemetry, tokens
@@ -33,11 +34,19 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     assignment: Assignment
     fingerprint: str | None
     principal_id: str
+    scope: Scope = NOBODY
     checked_at: datetime | None = None
     as_of: datetime
     index_lag_seconds: float
     embed_s: float
     retrieve_s: float
+
+    def stands_on(self) -> frozenset[StandsOn]:
+        return frozenset(StandsOn(source.document_id, source.version) for source in self.assignment.sources)
+
+
+Check = Callable[[], Awaitable[None]]
+"""Raises the reason why an answer is not to be written after all."""
 
 
 class Diverged(ModelFailed):
@@ -54,7 +63,9 @@ class ShuttingDown(Unavailable):
 
 
 class Writing:
-    """One log being written, by a task of its own. ``on_end`` is awaited after the ending is appended, whatever it is.
+    """One log being written, by a task of its own, once ``check`` has passed, if there is one.
+
+    ``on_end`` is awaited after the ending is appended, whatever it is.
 
     Whoever keeps it lets go of it there: nobody stops what comes after.
     """
@@ -69,6 +80,7 @@ class Writing:
         fallback: Writer,
         ticket: Ticket,
         on_end: Callable[["Writing"], Awaitable[None]],
+        check: Check | None = None,
     ) -> None:
         self.log = log
         self.job = job
@@ -80,6 +92,7 @@ class Writing:
         self._fallback = fallback
         self._ticket = ticket
         self._on_end = on_end
+        self._check = check
         self._grounding = Grounding(job.assignment.sources, question=job.assignment.question)
         self._splitter = SentenceSplitter()
         self._already_said = log.text()
@@ -107,6 +120,8 @@ class Writing:
         try:
             if self._is_stopped:
                 raise asyncio.CancelledError
+            if self._check is not None:
+                await self._check()
             if not self.log.entries:
                 self._append(Sources(self.job.assignment.sources))
             await self._wait_for_turn()

@@ -47,6 +47,10 @@ class Scope(msgspec.Struct, frozen=True):
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+NOBODY = Scope(readers=())
+"""Reads nothing."""
+
+
 class Principal(msgspec.Struct, frozen=True):
     """Somebody who asks, reads or writes. ``name`` is for people; everything that is owned is owned by ``id``."""
 

@@ -132,6 +132,14 @@ class Expired(RefdeskError):
     status = 410
 
 
+class AnswerWithdrawn(RefdeskError):
+    """A document that this answer stands on was deleted, or closed to you, since. Ask the question again."""
+
+    code = "answer-withdrawn"
+    title = "Answer withdrawn"
+    status = 410
+
+
 class AnswerRewritten(RefdeskError):
     """What you saw last of this answer was lost with the process that wrote it. Read the answer again."""
 

@@ -20,6 +20,7 @@ from refdesk.answering.routes import AnswerRoutes
 from refdesk.answering.sharing import SharedLimits
 from refdesk.answering.similar import SimilarQuestions
 from refdesk.answering.truth import SourceOfTruth
+from refdesk.answering.withdrawal import Withdrawals
 from refdesk.answering.writers import Quoting
 from refdesk.app import http, samples
 from refdesk.app.services.common import Service, open_broker, open_keys, ping, required, serve_door
@@ -80,6 +81,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             retrieval=Retrieval(
                 generations=generations, news=news, truth=truth, gate=gate, limits=_retrieval_limits(settings)
             ),
+            withdrawals=Withdrawals(gate, news=news),
             writer=await enter(open_language_models(settings, vocabularies=vocabularies, otherwise=quoting)),
             fallback=quoting,
             valkey=valkey,
