@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import random
+import secrets
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.integration.documents_desk import ALICE, Desk, eventually, open_desk, running
@@ -14,16 +16,22 @@ from tests.integration.nats_server import NatsServer
 
 from refdesk.contracts.events import (
     DOCUMENTS_STREAM,
+    INDEX_STREAM,
+    READERS,
     DocumentChanged,
     DocumentDeleted,
     IndexApplied,
     IndexFailed,
     Received,
     decode,
+    encode,
 )
 from refdesk.documents.changes import Change, Content
+from refdesk.documents.losses import Losses
+from refdesk.documents.outbox import RETOLD_MAX
 from refdesk.documents.relay import Relay, RelaySettings
-from refdesk.outside.jetstream import Broker, ConsumerSettings, Message, StreamSettings
+from refdesk.documents.states import StateConsumer
+from refdesk.outside.jetstream import Broker, ConsumerSettings, Message, Published, StreamSettings
 
 QUICK = RelaySettings(batch=10, lease_s=1.0, poll_s=0.2, check_s=0.2, backoff_s=(0.02, 0.1))
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -227,6 +235,135 @@ async def test_what_the_broker_lost_is_told_again(desk: Desk, nats: NatsServer, 
             await told.all_of({(pending["id"], 1), (gone["id"], 2)})
             await eventually(lambda: published(desk))
             assert (indexed["id"], 1) not in told.versions
+
+
+@contextlib.asynccontextmanager
+async def reading_as_the_indexer(broker: Broker) -> AsyncIterator[Told]:
+    """Acknowledges everything, and says nothing of it on INDEX."""
+    told, durable = Told(), READERS[DOCUMENTS_STREAM]
+    consumer = broker.consumer(
+        ConsumerSettings(stream=DOCUMENTS_STREAM, durable=durable, filter_subjects=("documents.>",))
+    )
+    async with running(lambda: consumer.consume(told, concurrency=8, grace_s=1)):
+        yield told
+
+
+async def test_what_is_purged_by_hand_is_told_again(desk: Desk, nats: NatsServer) -> None:
+    """Before anybody has read it; what is indexed is not."""
+    async with (
+        connected(nats) as broker,
+        running(relay(desk, broker).run, StateConsumer(desk.store, broker=broker).run),
+    ):
+        indexed, pending, gone = await desk.add("Indexed"), await desk.add("Pending"), await desk.add("Gone")
+        await desk.call("DELETE", f"/{gone['id']}")
+        await eventually(lambda: published(desk))
+        await desk.store.apply_indexed(applied(indexed["id"], 1))
+        last = (await broker.stream_state(DOCUMENTS_STREAM)).last_sequence
+        await broker.purge(DOCUMENTS_STREAM, through=last)
+
+        async def told_again() -> bool:
+            return (await broker.stream_state(DOCUMENTS_STREAM)).messages >= 2
+
+        await eventually(told_again, within_s=30)
+        async with reading_as_the_indexer(broker) as told:
+            await told.all_of({(pending["id"], 1), (gone["id"], 2)})
+            assert told.versions == {(pending["id"], 1), (gone["id"], 2)}
+
+
+@pytest.mark.parametrize("fate", ["never said", "purged before it was heard"])
+async def test_a_document_of_which_nobody_speaks_any_more_is_told_again(
+    desk: Desk, nats: NatsServer, fate: str
+) -> None:
+    """The indexer has acknowledged it, and what it said is lost. What was heard is not told again."""
+    async with connected(nats) as broker, running(relay(desk, broker).run):
+        heard, lost = await desk.add("Heard"), await desk.add("Lost")
+        async with reading_as_the_indexer(broker) as told:
+            await told.all_of({(heard["id"], 1), (lost["id"], 1)})
+            await say(broker, applied(heard["id"], 1))
+            async with running(StateConsumer(desk.store, broker=broker).run):
+                await eventually(lambda: is_indexed(desk, heard))
+            if fate != "never said":
+                said = await say(broker, applied(lost["id"], 1))
+                await broker.purge(INDEX_STREAM, through=said.sequence)
+            async with running(StateConsumer(desk.store, broker=broker).run):
+                await eventually(lambda: twice(told, lost), within_s=30)
+                await say(broker, applied(lost["id"], 1))
+                await eventually(lambda: is_indexed(desk, lost))
+        assert [event.event.document_id for event in told.events].count(heard["id"]) == 1
+
+
+async def test_what_was_said_and_not_heard_yet_is_waited_for(desk: Desk, nats: NatsServer) -> None:
+    """The Document Service is behind on INDEX: that is no loss."""
+    async with connected(nats) as broker:
+        losses = Losses(desk.outbox, broker=broker)
+        await losses.look()
+        async with running(relay(desk, broker).run):
+            document = await desk.add()
+            await eventually(lambda: published(desk))
+        async with reading_as_the_indexer(broker) as told:
+            await told.all_of({(document["id"], 1)})
+            await say(broker, applied(document["id"], 1))
+        for _ in range(4):
+            await losses.look()
+        assert await published(desk), "told again too early"
+        async with running(StateConsumer(desk.store, broker=broker).run):
+            await eventually(lambda: is_indexed(desk, document))
+        for _ in range(4):
+            await losses.look()
+        assert await published(desk)
+
+
+async def test_what_is_told_again_in_vain_is_left_to_the_reconciler(desk: Desk, nats: NatsServer) -> None:
+    """A few times, not for ever: somebody acknowledges it and never speaks of it."""
+    async with (
+        connected(nats) as broker,
+        running(relay(desk, broker).run, StateConsumer(desk.store, broker=broker).run),
+        reading_as_the_indexer(broker) as told,
+    ):
+        await desk.add()
+        await eventually(lambda: told_times(told, 1 + RETOLD_MAX), within_s=30)
+        losses = Losses(desk.outbox, broker=broker)
+        for _ in range(4):
+            await losses.look()
+        assert await published(desk)
+        assert len(told.events) == 1 + RETOLD_MAX
+
+
+async def test_one_look_does_not_prove_that_a_stream_went_back(desk: Desk, nats: NatsServer) -> None:
+    """A server that no longer leads may answer once more. Two looks do, and so does a new message with an old place."""
+    async with connected(nats) as broker:
+        losses = Losses(desk.outbox, broker=broker)
+        await losses.look()
+        async with running(relay(desk, broker).run):
+            await desk.add()
+            await eventually(lambda: published(desk))
+        stale = {
+            stream: (await broker.stream_state(stream)).last_sequence for stream in (DOCUMENTS_STREAM, INDEX_STREAM)
+        }
+        await desk.outbox.mark_published([], stream=DOCUMENTS_STREAM, last_sequence=stale[DOCUMENTS_STREAM] + 10)
+        await losses.look()
+        assert await published(desk)
+        await losses.look()
+        assert not await published(desk)
+
+
+async def say(broker: Broker, fact: IndexApplied) -> Published:
+    """As an indexer says it."""
+    event_id = secrets.token_hex(8)
+    payload = encode(fact, event_id=event_id, source="/indexer")
+    return await broker.publish(fact.subject, payload, message_id=event_id)
+
+
+async def is_indexed(desk: Desk, document: Any) -> bool:
+    return bool((await desk.call("GET", f"/{document['id']}")).json["state"] == "indexed")
+
+
+async def twice(told: Told, document: Any) -> bool:
+    return [event.event.document_id for event in told.events].count(document["id"]) >= 2
+
+
+async def told_times(told: Told, count: int) -> bool:
+    return len(told.events) >= count
 
 
 async def test_everything_can_be_told_again(desk: Desk, nats: NatsServer) -> None:

@@ -2,14 +2,18 @@
 
 from datetime import datetime
 from importlib.resources import files
+from typing import Any
 
 import msgspec
+from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
-from refdesk.documents.store import fetch, outbox_row
+from refdesk.documents.store import Row, fetch, outbox_row
 from refdesk.outside.postgres import load_queries, transaction
 
 RETELL_BATCH = 500
+RETOLD_MAX = 3
+"""How often a change is told again because nobody spoke of it. After that it is no loss, but something to reconcile."""
 
 
 class OutboxEvent(msgspec.Struct, frozen=True):
@@ -45,10 +49,10 @@ class Outbox:
         return sorted(events, key=lambda event: (event.version, event.id))
 
     async def mark_published(self, ids: list[str], *, stream: str, last_sequence: int) -> None:
-        """The broker has acknowledged these."""
+        """The broker has acknowledged these; none of them stands above ``last_sequence``."""
+        parameters = {"ids": ids, "stream": stream, "last_sequence": last_sequence}
         async with transaction(self._pool) as connection:
-            await connection.execute(self._sql.mark_published, {"ids": ids})
-            await connection.execute(self._sql.raise_sequence, {"stream": stream, "last_sequence": last_sequence})
+            await connection.execute(self._sql.mark_published, parameters)
 
     async def release(self, ids: list[str]) -> None:
         """Give claimed rows back at once, for this relay or another."""
@@ -77,12 +81,33 @@ class Outbox:
             total, after = total + len(batch), batch[-1]
         return total
 
+    async def retell_lost(self, *, after: int, through: int) -> int:
+        """Tell again the pending documents whose newest event is at or before sequence ``through`` of the stream; returns how
+        many. Those at or after ``after`` only: what is before was looked at.
+        """
+        parameters = {"after": after, "through": through, "retold_max": RETOLD_MAX, "count": RETELL_BATCH}
+        total = 0
+        while True:
+            async with transaction(self._pool) as connection:
+                await connection.execute(self._sql.one_at_a_time)
+                rows = await fetch(connection, self._sql.lost_documents, parameters)
+                await self._tell(connection, rows)
+            total += len(rows)
+            if len(rows) < RETELL_BATCH:
+                return total
+
     async def _retell_after(self, after: str, *, pending_only: bool) -> list[str]:
         parameters = {"after": after, "pending_only": pending_only, "count": RETELL_BATCH}
         async with transaction(self._pool) as connection:
             rows = await fetch(connection, self._sql.documents_to_retell, parameters)
-            async with connection.cursor() as cursor:
-                events = [outbox_row(row, traceparent=row["traceparent"]) for row in rows]
-                await cursor.executemany(self._sql.post_event, events)
-            await connection.execute(self._sql.wake_relays)
+            await self._tell(connection, rows)
         return [row["id"] for row in rows]
+
+    async def _tell(self, connection: AsyncConnection[Any], rows: list[Row]) -> None:
+        """``rows`` are documents, each with the ``traceparent`` to go on in."""
+        if not rows:
+            return
+        events = [outbox_row(row, traceparent=row["traceparent"], retold=row.get("retold", 0)) for row in rows]
+        async with connection.cursor() as cursor:
+            await cursor.executemany(self._sql.post_event, events)
+        await connection.execute(self._sql.wake_relays)

@@ -6,8 +6,8 @@
 WITH served AS (
     DELETE FROM outbox WHERE document_id = %(document_id)s AND published_at IS NOT NULL
 )
-INSERT INTO outbox (id, document_id, version, subject, payload, traceparent)
-VALUES (%(event_id)s, %(document_id)s, %(version)s, %(subject)s, %(payload)s, %(traceparent)s);
+INSERT INTO outbox (id, document_id, version, subject, payload, traceparent, retold)
+VALUES (%(event_id)s, %(document_id)s, %(version)s, %(subject)s, %(payload)s, %(traceparent)s, %(retold)s);
 
 -- name: wake_relays
 SELECT pg_notify('refdesk_outbox', '');
@@ -36,8 +36,18 @@ RETURNING outbox.id, outbox.document_id, outbox.version, outbox.subject, outbox.
 SELECT NOT EXISTS (SELECT FROM outbox WHERE document_id = %(document_id)s AND published_at IS NULL) AS published;
 
 -- name: mark_published
--- Index: outbox_pkey.
-UPDATE outbox SET published_at = clock_timestamp(), claimed_until = NULL WHERE id = ANY(%(ids)s);
+-- With how far the stream had come by then, as any relay knows it: the events stand nowhere above that. The memory's row is
+-- locked until this commits, so that nobody looks for lost events beyond that place without seeing these. Index: outbox_pkey.
+WITH memory AS (
+    UPDATE broker_memory
+    SET last_sequence = greatest(last_sequence, %(last_sequence)s), seen_at = clock_timestamp()
+    WHERE stream = %(stream)s
+    RETURNING last_sequence
+)
+UPDATE outbox
+SET published_at = clock_timestamp(), claimed_until = NULL,
+    sequence = coalesce((SELECT last_sequence FROM memory), %(last_sequence)s)
+WHERE id = ANY(%(ids)s);
 
 -- name: release_events
 -- Index: outbox_pkey.
@@ -58,9 +68,25 @@ FOR SHARE;
 -- name: recall_streams
 SELECT stream, created_at, last_sequence FROM broker_memory LIMIT 10;
 
--- name: raise_sequence
-UPDATE broker_memory SET last_sequence = greatest(last_sequence, %(last_sequence)s), seen_at = clock_timestamp()
-WHERE stream = %(stream)s;
+-- name: one_at_a_time
+-- What several relays find lost is told again by one of them. Until the transaction ends.
+SELECT pg_advisory_xact_lock(hashtextextended('refdesk lost events', 0));
+
+-- name: lost_documents
+-- Pending documents whose newest event the stream's reader has passed, as far as that was not looked at before; what was told
+-- again a few times in vain is left to the reconciler. Index: outbox_sequence, documents_pkey, outbox_document.
+SELECT d.*, o.traceparent, o.retold + 1 AS retold
+FROM outbox o JOIN documents d ON d.id = o.document_id AND d.version = o.version
+WHERE o.published_at IS NOT NULL AND o.sequence BETWEEN %(after)s AND %(through)s AND o.retold < %(retold_max)s
+  AND d.state = 'pending'
+  AND NOT EXISTS (
+      SELECT 1 FROM outbox other
+      WHERE other.document_id = o.document_id
+        AND (other.published_at IS NULL OR other.sequence > %(through)s OR other.id > o.id)
+  )
+ORDER BY d.id
+LIMIT %(count)s
+FOR SHARE OF d;
 
 -- name: remember_stream
 INSERT INTO broker_memory (stream, created_at, last_sequence)

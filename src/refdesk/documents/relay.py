@@ -8,9 +8,7 @@ Rows are claimed by their own state under a lease, never by "id greater than the
 order, so any high-water mark would skip a row that commits late. A crash between the acknowledgement and the mark
 publishes the event once more; the broker drops it by its id, or the consumer by its version.
 
-The broker may lose what it acknowledged (a wiped directory, an older copy restored, a power cut). The relay remembers
-when each stream was made and the highest sequence it has seen; a stream that is younger, or has gone back, has lost
-messages, and every document that is not known to be indexed is told again. What the relay does *not* do: keep order
+The broker may lose what it acknowledged; that is found and told again (`losses`). What the relay does *not* do: keep order
 between documents, or promise order within one when two relays meet. Versions decide.
 """
 
@@ -20,9 +18,10 @@ import logging
 
 import msgspec
 
-from refdesk.contracts.errors import RefdeskError, Unavailable
-from refdesk.contracts.events import DOCUMENTS_STREAM, INDEX_STREAM
-from refdesk.documents.outbox import Outbox, OutboxEvent, StreamMemory
+from refdesk.contracts.errors import RefdeskError
+from refdesk.contracts.events import DOCUMENTS_STREAM
+from refdesk.documents.losses import Losses
+from refdesk.documents.outbox import Outbox, OutboxEvent
 from refdesk.outside import tracing
 from refdesk.outside.jetstream import Broker, Published
 from refdesk.outside.postgres import listen
@@ -53,8 +52,7 @@ class Relay:
         self._database_url = database_url
         self._settings = settings or RelaySettings()
         self._wake = asyncio.Event()
-        self._seen_sequence = 0
-        self._gone_back = False
+        self._losses = Losses(outbox, broker=broker)
         self._check_due_at = 0.0
         self._failures = 0
 
@@ -88,7 +86,7 @@ class Relay:
 
     async def _back_off(self, error: Exception) -> None:
         pauses = self._settings.backoff_s
-        if not isinstance(error, Unavailable):
+        if not isinstance(error, RefdeskError):
             logger.error("the relay failed; trying again", exc_info=error)
         elif self._failures == 0:
             logger.warning("the relay cannot publish; changes wait in the outbox: %s", error)
@@ -111,49 +109,18 @@ class Relay:
 
     async def _settle(self, batch: "_Batch") -> None:
         if batch.acknowledged:
-            self._notice_sequences(batch)
+            self._losses.notice(batch.acknowledged.values())
             await self._outbox.mark_published(
-                list(batch.acknowledged), stream=DOCUMENTS_STREAM, last_sequence=self._seen_sequence
+                list(batch.acknowledged), stream=DOCUMENTS_STREAM, last_sequence=self._losses.seen_sequence
             )
         if batch.unpublished:
             await self._outbox.release(batch.unpublished)
 
-    def _notice_sequences(self, batch: "_Batch") -> None:
-        """Remember the highest sequence, unless a new message got one that was given out before."""
-        sequences = [reply.sequence for reply in batch.acknowledged.values() if not reply.duplicate]
-        if sequences and min(sequences) <= self._seen_sequence:
-            self._gone_back = True
-        else:
-            self._seen_sequence = max([self._seen_sequence, *sequences])
-
     async def _check_streams_when_due(self) -> None:
         now = asyncio.get_running_loop().time()
-        if self._gone_back or now >= self._check_due_at:
-            await self._check_streams()
+        if self._losses.proven or now >= self._check_due_at:
+            await self._losses.look()
             self._check_due_at = now + self._settings.check_s
-
-    async def _check_streams(self) -> None:
-        """Compare the broker's streams with what was last seen of them; tell again what they may have lost."""
-        await self._broker.ensure_streams()
-        remembered = await self._outbox.recall_streams()
-        seen = {stream: await self._look_at(stream) for stream in (DOCUMENTS_STREAM, INDEX_STREAM)}
-        if self._gone_back or any(_has_lost(remembered.get(stream), now) for stream, now in seen.items()):
-            count = await self._outbox.retell(pending_only=True)
-            logger.warning("the broker has lost messages; told %d pending documents again", count)
-            remembered = {}
-        for stream, now in seen.items():
-            await self._outbox.remember_stream(stream, now, lower=stream not in remembered)
-        self._seen_sequence, self._gone_back = seen[DOCUMENTS_STREAM].last_sequence, False
-
-    async def _look_at(self, stream: str) -> StreamMemory:
-        state = await self._broker.stream_state(stream)
-        return StreamMemory(created_at=state.created_at, last_sequence=state.last_sequence)
-
-
-def _has_lost(remembered: StreamMemory | None, now: StreamMemory) -> bool:
-    return remembered is not None and (
-        now.created_at != remembered.created_at or now.last_sequence < remembered.last_sequence
-    )
 
 
 class _Batch:

@@ -298,8 +298,8 @@ class DocumentStore:
             return await fetch(connection, query, parameters)
 
 
-def outbox_row(row: Row, *, traceparent: str | None) -> Row:
-    """The parameters of an outbox row that tells of the document's current version."""
+def outbox_row(row: Row, *, traceparent: str | None, retold: int = 0) -> Row:
+    """The parameters of an outbox row that tells of the document's current version, for the ``retold``-th time again."""
     event_id, event = new_id(), event_of(row)
     return {
         "event_id": event_id,
@@ -308,6 +308,7 @@ def outbox_row(row: Row, *, traceparent: str | None) -> Row:
         "subject": event.subject,
         "payload": encode(event, event_id=event_id, source=SOURCE, traceparent=traceparent),
         "traceparent": traceparent,
+        "retold": retold,
     }
 
 

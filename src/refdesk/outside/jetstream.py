@@ -7,6 +7,7 @@ from datetime import datetime
 import msgspec
 
 from refdesk.contracts.errors import BrokerFull, Unavailable
+from refdesk.contracts.events import READERS
 from refdesk.outside.jetstream_consumer import (
     Backlog,
     Consumer,
@@ -14,7 +15,7 @@ from refdesk.outside.jetstream_consumer import (
     Handle,
     Message,
 )
-from refdesk.outside.jetstream_readers import Reader, list_readers
+from refdesk.outside.jetstream_readers import Reader, find_reader, list_readers
 from refdesk.outside.jetstream_streams import Judgement, Streams, StreamSettings, StreamState
 from refdesk.outside.nats_connection import Connection, NoResponder, error_code
 
@@ -129,6 +130,10 @@ class Broker:
     async def readers(self, stream: str) -> list[Reader]:
         """Every consumer of the stream, whoever made it. Raises Unavailable, also when the server cannot name them all."""
         return await list_readers(self._connection, stream)
+
+    async def reader(self, stream: str) -> Reader | None:
+        """The consumer that the stream is there for; None while it has not come. Raises Unavailable."""
+        return await find_reader(self._connection, stream, READERS[stream])
 
     async def purge(self, stream: str, *, through: int) -> int:
         """Take the messages up to and with sequence ``through`` out of the stream; how many they were."""

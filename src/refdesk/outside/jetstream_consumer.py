@@ -24,6 +24,7 @@ from nats.aio.msg import Msg
 
 from refdesk.contracts.errors import ConfigurationError, RefdeskError, Unavailable
 from refdesk.outside import telemetry
+from refdesk.outside.jetstream_readers import CONSUMER_NOT_FOUND
 from refdesk.outside.jetstream_streams import STREAM_NOT_FOUND, StreamInfo, nanoseconds
 from refdesk.outside.nats_connection import API, Connection, Refused, error_code
 
@@ -35,8 +36,6 @@ SILENCE_S_MAX = 2 * HEARTBEAT_S + 0.5
 REOPEN_WAIT_S = (0.1, 0.25, 0.5, 1.0, 2.0)
 """Pauses before a broken inbox is opened again; the last one repeats."""
 UNEXPECTED_NAK_S = 5.0
-
-CONSUMER_NOT_FOUND = 10014  # err_code, nats-server/server/errors.json
 
 Handle = Callable[["Message"], Awaitable[None]]
 

@@ -4,7 +4,9 @@ import msgspec
 
 from refdesk.contracts.errors import Unavailable
 from refdesk.contracts.events import SUBJECTS
-from refdesk.outside.nats_connection import Connection
+from refdesk.outside.nats_connection import Connection, error_code
+
+CONSUMER_NOT_FOUND = 10014  # err_code, nats-server/server/errors.json
 
 
 class Reader(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,6 +25,16 @@ class Reader(msgspec.Struct, frozen=True, kw_only=True):
     whole: bool
     listening: bool
     """Somebody asks for its messages at this moment."""
+
+
+async def find_reader(connection: Connection, stream: str, name: str) -> Reader | None:
+    """The consumer of that name; None when there is none. Raises Unavailable."""
+    try:
+        return _reader(await connection.api(f"CONSUMER.INFO.{stream}.{name}", _Info), stream)
+    except Unavailable as error:
+        if error_code(error) != CONSUMER_NOT_FOUND:
+            raise
+        return None
 
 
 async def list_readers(connection: Connection, stream: str) -> list[Reader]:
