@@ -22,14 +22,24 @@ from refdesk.contracts.errors import ConfigurationError
 
 
 def serve(kind: str, port: int) -> None:
-    """A service: `plain`, `deaf` (ignores SIGTERM and has a deaf child of its own), or `broken` (ends at once)."""
+    """A service: `plain`, `deaf` (ignores SIGTERM and has a deaf child of its own), or `broken` (ends at once).
+
+    A `GET` of `/freeze` blocks it for ever.
+    """
     if kind == "broken":
         raise SystemExit("the widget is missing")
     if kind == "deaf":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
     Path(os.environ["SERVED"]).write_text(os.environ["REFDESK_NATS_URL"], encoding="utf-8")
-    http.server.HTTPServer(("127.0.0.1", port), http.server.SimpleHTTPRequestHandler).serve_forever()
+    http.server.HTTPServer(("127.0.0.1", port), Handler).serve_forever()
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    def do_GET(self) -> None:
+        while self.path == "/freeze":
+            pass
+        super().do_GET()
 
 
 def tell(**news: object) -> None:
@@ -50,6 +60,8 @@ async def main(data_dir: Path, *, kind: str, port: int) -> None:
         name="desk",
         command=[sys.executable, str(Path(__file__).resolve()), "serve", kind, str(port)],
         health_url=f"http://127.0.0.1:{port}/",
+        live_url=f"http://127.0.0.1:{port}/",
+        silence_s_max=2.0,
         environment={"SERVED": str(data_dir / "served")},
         stop_grace_s=60.0 if kind == "deaf" else 5.0,
     )

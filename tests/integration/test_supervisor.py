@@ -13,18 +13,21 @@ from typing import Any
 
 import psutil
 import pytest
+from tests.support.desk import wait
 
 import refdesk
 
 PROGRAM = Path(__file__).with_name("supervised.py")
-WITHIN_S = 30.0
+WITHIN_S = 60.0
 
 
 class Supervised:
     """A running `supervised.py` and what it has said."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, *, port: int) -> None:
         self.process = process
+        self.port = port
+        """Of its service."""
         self.news: list[dict[str, Any]] = []
         self._seen: list[psutil.Process] = []
 
@@ -73,17 +76,18 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     started: list[Supervised] = []
 
     async def start(kind: str = "plain") -> Supervised:
+        port = free_port()
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             str(PROGRAM),
             str(tmp_path / "data"),
             kind,
-            str(free_port()),
+            str(port),
             env={**os.environ, "PYTHONPATH": str(Path(refdesk.__file__).parents[1])},
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        started.append(Supervised(process))
+        started.append(Supervised(process, port=port))
         return started[-1]
 
     yield start
@@ -144,6 +148,53 @@ async def test_a_service_that_dies_is_started_again(start: Start, tmp_path: Path
     failed = await supervised.until("failed", child="desk")
     assert "desk was ended by signal 9 (Killed); starting it again in 0.1 s" in failed["message"]
     await supervised.until("healthy", child="desk")
+
+
+def service_pid(tmp_path: Path) -> int:
+    return int(json.loads((tmp_path / "data" / "run" / "desk.pid").read_text(encoding="utf-8"))["pid"])
+
+
+async def stop_process(supervised: Supervised, folder: Path) -> None:
+    os.kill(service_pid(folder), signal.SIGSTOP)
+
+
+async def block_loop(supervised: Supervised, _: Path) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", supervised.port)
+    writer.write(b"GET /freeze HTTP/1.0\r\n\r\n")
+    await writer.drain()
+    writer.close()
+    await writer.wait_closed()
+
+
+@pytest.mark.parametrize("freeze", [stop_process, block_loop])
+async def test_a_service_that_freezes_is_started_again(
+    start: Start, tmp_path: Path, freeze: Callable[[Supervised, Path], Awaitable[None]]
+) -> None:
+    """Stopped by a signal or busy for ever: after its silence it is killed, whatever grace it has, and back."""
+    supervised = await start()
+    await supervised.until("ready")
+    frozen = service_pid(tmp_path)
+    await freeze(supervised, tmp_path)
+    failed = await supervised.until("failed", child="desk")
+    assert "desk gave no sign of life for 2 s and was killed; starting it again" in failed["message"]
+    await supervised.until("healthy", child="desk")
+    assert service_pid(tmp_path) != frozen
+
+
+async def test_a_machine_that_stood_still_restarts_nothing(start: Start, tmp_path: Path) -> None:
+    """When supervisor and service have both slept, for longer than a silence may last."""
+    supervised = await start()
+    await supervised.until("ready")
+    asleep = [supervised.process.pid, service_pid(tmp_path)]
+    for process in asleep:
+        os.kill(process, signal.SIGSTOP)
+    await wait(5.0)
+    for process in reversed(asleep):
+        os.kill(process, signal.SIGCONT)
+    await wait(3.0)
+    supervised.process.send_signal(signal.SIGTERM)
+    assert await supervised.ended() == 0
+    assert not [news for news in supervised.news if news["state"] == "failed"]
 
 
 async def test_a_service_that_cannot_start_ends_the_start(start: Start) -> None:

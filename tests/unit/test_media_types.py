@@ -39,6 +39,9 @@ def ole_of(stream: str) -> bytes:
         (b"# Title", None, "text/x-markdown; charset=utf-8", kinds.MARKDOWN),
         (b"a,b\n1,2", "t.csv", "application/octet-stream", kinds.CSV),
         (b"<!-- x --><!DOCTYPE html><p>", "page", None, kinds.HTML),
+        (b"\n<?xml version='1.0'?>\n<!-- a --> <!-- b -->\n<html>", "page", None, kinds.HTML),
+        (b"<!---->" * 9000, None, None, kinds.TEXT),  # 25 of them once took 13 s, 40 for ever
+        (b"<!-- <html>", None, None, kinds.TEXT),
         (b"From: a@b\nTo: c@d\nSubject: x\n\nhi", None, None, kinds.EML),
         (b'{"cells": [], "nbformat": 4}', None, None, kinds.NOTEBOOK),
         ("plain text".encode("utf-16-le"), "x.unknown", None, kinds.TEXT),

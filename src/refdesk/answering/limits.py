@@ -6,6 +6,9 @@ from refdesk.contracts.answers import Question
 from refdesk.contracts.errors import InvalidRequest, OutputLimitTooHigh, QuestionTooLong
 from refdesk.outside import tokens
 
+CHARACTERS_PER_TOKEN_MAX = 16
+"""No question has more on average: the longest ordinary words are one token."""
+
 
 class AnswerLimits(msgspec.Struct, frozen=True, kw_only=True):
     question_tokens_max: int
@@ -18,7 +21,9 @@ class AnswerLimits(msgspec.Struct, frozen=True, kw_only=True):
     def check_question(self, text: str) -> None:
         if not text.strip():
             raise InvalidRequest("The question is empty. Ask something.", field="question")
-        count = tokens.count_once(text, self.count_tokens)
+        count = len(text) // CHARACTERS_PER_TOKEN_MAX
+        if count <= self.question_tokens_max:  # what is far too long is not read at all
+            count = tokens.count_once(text, self.count_tokens)
         if count > self.question_tokens_max:
             raise QuestionTooLong(
                 f"The question has about {count} tokens; the limit is {self.question_tokens_max} "

@@ -6,25 +6,34 @@ a line break; citations right behind the stop (``… 27 days. [1]``) belong to t
 
 import re
 from functools import lru_cache
+from typing import Literal
 
 import msgspec
 
-_STOP = re.compile(r"""[.!?…]+["'”’)\]]*(?:\s*\[\d{1,3}(?:\s*,\s*\d{1,3})*\])*\s+(?=[^\s\[])|\s*\n+\s*""")
 _STOP_MARK = re.compile(r"[.!?…\n]")
 """Without one there is no stop: most deltas need no closer look."""
-_TAIL = re.compile(r"""(?:[.!?…]+["'”’)\]]*)?(?P<open>(?:\s|\[[\d,\s]*(?:\]|$))*)$""")
-"""A stop that may be coming, and behind it white space, citations and what may become one (``open``): until more has come,
-nobody knows which sentence they belong to."""
-CITATION = re.compile(r"\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
+_LIST_OF_NUMBERS = r"\[\d{1,3}(?:\s*+,\s*+\d{1,3})*+\]"
+_BEHIND_STOP = re.compile(
+    rf"""["'”’)\]]*+(?P<cited>(?:\s*+{_LIST_OF_NUMBERS})*+)(?P<blank>\s*+)(?P<open>\[[\d,\s]*+\Z)?"""
+)
+"""Quotes and brackets that close, citations, white space, and what may become one more citation."""
+_BEHIND_LINE = re.compile(rf"(?P<cited>(?:\s*+{_LIST_OF_NUMBERS})*+)(?P<blank>\s*+)(?P<open>\[[\d,\s]*+\Z)?")
+_LINE_BREAK = re.compile(r"\n\s*+")
+BEHIND_CHARACTERS_MAX = 256
+"""How much of that is waited for: whatever comes then, the sentence has ended."""
+CITATION = re.compile(r"\[(\d{1,3}(?:\s*+,\s*+\d{1,3})*+)\]")
+_BLANK_BEFORE_MARK = re.compile(r"(?<!\s)\s++([.,;:!?])")
 _ABBREVIATION = re.compile(
     r"(?:^|[\s(])(?:e\.g|i\.e|etc|cf|vs|approx|incl|no|nos|fig|dr|mr|mrs|ms|prof|st|inc|ltd|co|dept|ext|p|pp|[a-z])\.$",
     re.IGNORECASE,
 )
 ABBREVIATION_LENGTH_MAX = len(" approx.")
 """The longest of them with what stands before it."""
+TAIL_CHARACTERS = 2 * ABBREVIATION_LENGTH_MAX
+"""What is looked at of a sentence to tell whether it goes on."""
 _WORDS = re.compile(CITATION.pattern + r"|(\d+(?:[.,:]\d+)*)|([^\W\d_]{3,})")
 """A citation, a number or a word."""
-_LIST_MARKER = re.compile(r"\s*(?:\d{1,3}[.)]|[-*•])\s*")
+_LIST_MARKER = re.compile(r"\d{1,3}[.)]|[-*•]")
 
 WORDS_REMEMBERED = 16_384
 """Whose stem is not looked for again: a few thousand words come back all the time. One or two megabytes."""
@@ -83,7 +92,7 @@ def citations(text: str) -> tuple[int, ...]:
 
 
 def without_citations(text: str) -> str:
-    return re.sub(r"\s+([.,;:!?])", r"\1", CITATION.sub("", text)).strip()
+    return _BLANK_BEFORE_MARK.sub(r"\1", CITATION.sub("", text)).strip()
 
 
 class Cut(msgspec.Struct, frozen=True):
@@ -93,62 +102,103 @@ class Cut(msgspec.Struct, frozen=True):
     begins_line: bool = True
 
 
+class _Stop(msgspec.Struct, frozen=True):
+    """What stands behind a stop mark: nothing of a sentence's end, the end of one, or what only more text decides."""
+
+    content_end: int
+    """Where the sentence's last visible character is, if it ends here."""
+    end: int
+    """Where the next one begins, or the search for stops goes on."""
+    kind: Literal["none", "end", "certain", "open"]
+    """``certain``: whatever comes next."""
+    breaks_line: bool = False
+
+
 class SentenceSplitter:
-    """Feed it text as it comes; it gives back each sentence as soon as it is certain to have ended."""
+    """Feed it text as it comes; it gives back each sentence as soon as it is certain to have ended.
+
+    Time is linear in the text, however it is cut: what is certain to belong to a sentence is not looked at again.
+    """
 
     def __init__(self) -> None:
+        self._sentence: list[str] = []
+        """The sentence so far, as far as it is certain."""
+        self._tail = ""
+        """Its last characters, or all of it but the white space before it."""
         self._rest = ""
+        """From a stop mark on of which nobody knows yet."""
         self._begins_line = True
-        self._decided = 0
-        """Nothing ends before this place in the rest."""
-        self._may_end = False
-        """Whether there is a stop mark behind it."""
 
     def feed(self, text: str) -> list[Cut]:
-        before, self._rest = len(self._rest), self._rest + text
-        if not self._may_end:
-            mark = _STOP_MARK.search(text)
-            if mark is None:
-                return []
-            if mark.group() != "\n":  # a line break may belong to what stands before it
-                self._decided = before + mark.start()
-        return self._ended()
+        if not self._rest and _STOP_MARK.search(text) is None:
+            self._add(text)
+            return []
+        text, self._rest = self._rest + text, ""
+        sentences, start, search = list[Cut](), 0, 0
+        while (mark := _STOP_MARK.search(text, search)) is not None:
+            stop = _behind(text, mark)
+            if stop.kind == "open":
+                self._rest = text[mark.start() :]
+                break
+            search = stop.end
+            if stop.kind == "certain" or (stop.kind == "end" and not self._goes_on(text, start, stop)):
+                sentences += self._ended(text[start : stop.end])
+                self._begins_line = self._begins_line or stop.breaks_line
+                start = stop.end
+        self._add(text[start : len(text) - len(self._rest)])
+        return sentences
 
     def flush(self) -> list[Cut]:
         """What is left when the text has ended."""
-        rest, begins_line = self._rest.strip(), self._begins_line
-        self._rest, self._decided, self._may_end, self._begins_line = "", 0, False, True
-        return [Cut(rest, begins_line)] if rest else []
+        rest, self._rest = self._rest, ""
+        last = self._ended(rest)
+        self._begins_line = True
+        return last
 
-    def _ended(self) -> list[Cut]:
-        sentences, start, search = list[Cut](), 0, self._decided
-        tail = _TAIL.search(self._rest, search)
-        assert tail is not None  # every text has an end
-        while (stop := _STOP.search(self._rest, search, tail.start("open"))) is not None:
-            search = stop.end()
-            candidate = self._rest[start : stop.end()]
-            if "\n" not in stop.group() and _goes_on(candidate, self._rest[stop.end()]):
-                continue
-            if candidate.strip():
-                sentences.append(Cut(candidate.strip(), self._begins_line))
-                self._begins_line = False
-            self._begins_line = self._begins_line or "\n" in stop.group()
-            start = stop.end()
-        self._rest, self._decided = self._rest[start:], max(search, tail.start()) - start
-        self._may_end = _STOP_MARK.search(self._rest, self._decided) is not None
-        return sentences
+    def _add(self, text: str) -> None:
+        self._sentence.append(text)
+        self._tail = self._tail_with(text[-TAIL_CHARACTERS:] if self._tail else text)
+
+    def _tail_with(self, text: str) -> str:
+        """The last characters of the sentence when this is added."""
+        return (self._tail + text if self._tail else text.lstrip())[-TAIL_CHARACTERS:]
+
+    def _ended(self, last: str) -> list[Cut]:
+        sentence, begins_line = "".join((*self._sentence, last)).strip(), self._begins_line
+        self._sentence, self._tail = [], ""
+        if not sentence:
+            return []
+        self._begins_line = False
+        return [Cut(sentence, begins_line)]
+
+    def _goes_on(self, text: str, start: int, stop: _Stop) -> bool:
+        """Whether it is not the end of the sentence after all: an abbreviation, an ordinal, a list marker."""
+        if text[stop.end].islower():
+            return True
+        near = max(start, stop.content_end - TAIL_CHARACTERS)
+        added = text[near : stop.content_end]
+        tail = self._tail_with(added) if near == start else added
+        if not tail.endswith("."):
+            return False
+        is_abbreviation = _ABBREVIATION.search(tail, max(0, len(tail) - ABBREVIATION_LENGTH_MAX)) is not None
+        return is_abbreviation or _LIST_MARKER.fullmatch(tail) is not None
 
 
-def _goes_on(candidate: str, following: str) -> bool:
-    """Whether the stop at the candidate's end is not the end of a sentence: an abbreviation, an ordinal, a list marker."""
-    text = candidate.rstrip()
-    if not text.endswith("."):
-        return following.islower()
-    return (
-        following.islower()
-        or _ABBREVIATION.search(text, max(0, len(text) - ABBREVIATION_LENGTH_MAX)) is not None
-        or _LIST_MARKER.fullmatch(text) is not None
-    )
+def _behind(text: str, mark: re.Match[str]) -> _Stop:
+    is_break = mark.group() == "\n"
+    limit = mark.end() + BEHIND_CHARACTERS_MAX
+    found = (_BEHIND_LINE if is_break else _BEHIND_STOP).match(text, mark.end(), limit)
+    assert found is not None  # it may be empty
+    end = found.end("blank")
+    if found.end() == len(text) < limit:
+        return _Stop(end, end, "open")
+    is_cut = found.end() == limit
+    line_break = _LINE_BREAK.search(text, mark.start(), end)
+    if not is_break and found["blank"] and (is_cut or text[end] != "["):
+        return _Stop(found.end("cited"), end, "certain" if line_break or is_cut else "end", line_break is not None)
+    if line_break:
+        return _Stop(line_break.start(), line_break.end(), "certain", breaks_line=True)
+    return _Stop(end, end, "none")
 
 
 def split_sentences(text: str) -> list[str]:

@@ -42,7 +42,8 @@ _TURNING = (
 )
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _PARTICULAR = re.compile(
-    r"(?P<quoted>\"[^\"]*\"|“[^”]*”|«[^»]*»|`[^`]*`)|(?P<number>\w*\d[\w.,:/%-]*)|(?P<word>[^\W\d_][\w'’-]*)|(?P<sign>[€$£%])"
+    r"(?P<quoted>\"[^\"]*+\"|“[^“”]*+”|«[^«»]*+»|`[^`]*+`)|(?P<number>(?<![^\W\d])[^\W\d]*+\d[\w.,:/%-]*+)"
+    r"|(?P<word>[^\W\d_][\w'’-]*+)|(?P<sign>[€$£%])"
 )
 
 

@@ -109,6 +109,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     api_key: str | None = None
     """The key they send. Unset: the operator's, when this account started that Refdesk."""
 
+    silence_seconds_max: Seconds = 8.0
+    """How long a service that `refdesk up` has started may give no sign of life before it is started again. What it waits for a
+    busy processor is not counted, nor is the time in which the machine sleeps."""
+
     # telemetry
     otlp_url: str | None = None
     """An OpenTelemetry collector for spans, such as http://collector:4318; needs the `tracing` extra."""
@@ -293,7 +297,7 @@ SECRETS = frozenset({"operator_key", "api_key", "llm_api_key", "embedding_api_ke
 
 DOTS = "••••••"
 _USER_INFO = re.compile(r"^([a-z][a-z0-9+.-]*://)?(.*)@", re.IGNORECASE | re.DOTALL)
-_NAMED_SECRET = re.compile(r"(\b[\w-]*(?:password|secret|token|key)\s*=\s*)('(?:[^'\\]|\\.)*'|[^&\s]+)", re.IGNORECASE)
+_NAMED_SECRET = re.compile(r"((?:password|secret|token|key)\s*+=\s*+)('(?:[^'\\]|\\.)*+'|[^&\s]++)", re.IGNORECASE)
 
 
 def shown(name: str, value: Any) -> str:

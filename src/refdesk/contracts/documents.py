@@ -8,6 +8,9 @@ import msgspec
 
 from refdesk.contracts.errors import InvalidRequest
 
+VERSION_DIGITS_MAX = 18
+"""What a version may have: the largest that the databases hold has 19."""
+
 State = Literal["pending", "indexed", "failed"]
 WaitingReason = Literal["queued", "indexing", "retrying", "part_away", "broker_away", "indexer_away"]
 
@@ -25,9 +28,10 @@ class FreshnessToken(msgspec.Struct, frozen=True):
     def parse(cls, text: str) -> "FreshnessToken":
         """Raises InvalidRequest when the text is not ``<id>@<version>``."""
         document_id, _, version = text.rpartition("@")
-        if not document_id or not version.isascii() or not version.isdigit() or int(version) < 1:
+        known = document_id and version.isascii() and version.isdigit() and len(version) <= VERSION_DIGITS_MAX
+        if not known or int(version) < 1:
             raise InvalidRequest(
-                f"{text!r} is not a freshness token. Pass one exactly as a write returned it: <id>@<version>.",
+                f"{text[:100]!r} is not a freshness token. Pass one exactly as a write returned it: <id>@<version>.",
             )
         return cls(document_id=document_id, version=int(version))
 

@@ -16,6 +16,9 @@ from refdesk.contracts.hygiene import clean
 
 DEFAULT_READERS = ("everyone",)
 
+NAME_CHARACTERS_READ = 4096
+"""The end of a filename, where its own name is: what comes before is a path that nobody bounds."""
+
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -121,7 +124,7 @@ def is_id(text: str) -> bool:
 
 def filename(given: str | None, limits: Limits) -> str | None:
     """A name that is safe to show and to offer: no path, no control characters, bounded; None when nothing is left."""
-    last = re.split(r"[/\\]", given or "")[-1]
+    last = re.split(r"[/\\]", (given or "")[-NAME_CHARACTERS_READ:])[-1]
     visible = "".join(c for c in clean(last) if not unicodedata.category(c).startswith("C")).strip()
     if not visible.strip("."):
         return None
@@ -146,9 +149,11 @@ def _content_columns(content: Content) -> dict[str, Any]:
 
 
 def _line(field: str, given: str, *, chars_max: int) -> str:
-    text = unicodedata.normalize("NFC", given).strip()
+    text = given.strip()
     if not text:
         raise InvalidRequest(f"{field} is empty. Give it a value, or leave it out.", field=field)
+    if len(text) <= chars_max:  # normalising is not linear: never what has no bound
+        text = unicodedata.normalize("NFC", text)
     if len(text) > chars_max:
         raise InvalidRequest(
             f"{field} has {len(text):,} characters; the limit is {chars_max:,}. Shorten it.",
@@ -170,28 +175,30 @@ def _title(given: str, limits: Limits) -> str:
     return _line("title", shown, chars_max=limits.title_chars_max)
 
 
-def _few(field: str, values: set[str], most: int) -> tuple[str, ...]:
-    if len(values) > most:
+def _check_few(field: str, given: tuple[str, ...], most: int) -> None:
+    """Before anything is done for each of them."""
+    if len(given) > most:
         raise InvalidRequest(
-            f"{field} has {len(values)} entries; the limit is {most}. Use fewer.",
+            f"{field} has {len(given)} entries; the limit is {most}. Use fewer.",
             field=field,
             limit=most,
-            actual=len(values),
+            actual=len(given),
         )
-    return tuple(sorted(values))
 
 
 def _readers(given: tuple[str, ...], limits: Limits) -> tuple[str, ...]:
+    _check_few("readers", given, limits.readers_max)
     for name in given:
         if not is_reader(name):
             raise InvalidRequest(
                 f"{name[:140]!r} is not a reader. Use `everyone`, a group's name, or `principal:<id>`.", field="readers"
             )
-    return _few("readers", set(given), limits.readers_max)
+    return tuple(sorted(set(given)))
 
 
 def _tags(given: tuple[str, ...], limits: Limits) -> tuple[str, ...]:
-    return _few("tags", {_line("tags", tag, chars_max=limits.tag_chars_max) for tag in given}, limits.tags_max)
+    _check_few("tags", given, limits.tags_max)
+    return tuple(sorted({_line("tags", tag, chars_max=limits.tag_chars_max) for tag in given}))
 
 
 def _url(given: str, limits: Limits) -> str:

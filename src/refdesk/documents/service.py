@@ -66,8 +66,7 @@ class DocumentService:
             raise InvalidRequest(f"{filename or 'The text'} is empty. Send a document with content.", field="file")
         if bytes_count > self.limits.upload_bytes_max:
             raise too_large(bytes_count, self.limits.upload_bytes_max)
-        head = await asyncio.to_thread(_head, file)
-        media_type = detect_media_type(head, filename, declared)
+        media_type = await asyncio.to_thread(_media_type, file, filename, declared)
         stored = await self._blobs.put(file)
         return Content(sha256=stored.sha256, bytes=stored.bytes, media_type=media_type)
 
@@ -373,10 +372,10 @@ def _differs(columns: dict[str, Any], row: Row) -> bool:
     return any(columns[name] != row[name] for name in COLUMNS)
 
 
-def _head(file: BinaryIO) -> bytes:
+def _media_type(file: BinaryIO, filename: str | None, declared: str | None) -> str:
     head = file.read(HEAD_BYTES)
     file.seek(0)
-    return head
+    return detect_media_type(head, filename, declared)
 
 
 def _write_cursor(document_id: str) -> str:

@@ -3,6 +3,7 @@
 A form's file goes to a temporary file as it arrives and from there into the blob directory; it is never in memory whole.
 """
 
+import asyncio
 import io
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -15,7 +16,7 @@ from starlette.requests import Request
 from refdesk.contracts.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType, UploadTooSlow
 from refdesk.documents.changes import Change, Limits, filename
 from refdesk.documents.service import DocumentService, too_large
-from refdesk.outside.http import BodyClock, body_pieces, read_json
+from refdesk.outside.http import BodyClock, body_pieces, decode_json, read_body
 
 FIELDS = ("title", "readers", "tags", "external_id", "url")
 FIELDS_MAX = 128
@@ -38,6 +39,13 @@ class TextDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     url: str | None = None
 
 
+class _Outline(msgspec.Struct, frozen=True):
+    """The same as far as it is lists, not decoded."""
+
+    readers: msgspec.Raw = msgspec.Raw()
+    tags: msgspec.Raw = msgspec.Raw()
+
+
 async def read_change(request: Request, service: DocumentService) -> Change:
     """The body as a change; its content, if any, is in the blob directory then.
 
@@ -58,10 +66,10 @@ async def read_change(request: Request, service: DocumentService) -> Change:
 async def _change_of_json(request: Request, service: DocumentService) -> Change:
     bytes_max = service.limits.text_bytes_max
     _refuse_announced(request, bytes_max)
-    given = await read_json(request, TextDocument, bytes_max=bytes_max, clock=_clock(service.limits))
+    body = await read_body(request, bytes_max=bytes_max, clock=_clock(service.limits))
+    given, text = await asyncio.to_thread(_decoded, body)
     content = None
-    if given.text is not None:
-        text = given.text.encode()
+    if text is not None:
         content = await service.store_text(
             io.BytesIO(text), bytes_count=len(text), media_type=given.media_type or TEXT_MEDIA_TYPE
         )
@@ -75,6 +83,26 @@ async def _change_of_json(request: Request, service: DocumentService) -> Change:
         external_id=given.external_id,
         url=given.url,
     )
+
+
+def _decoded(body: bytes) -> tuple[TextDocument, bytes | None]:
+    """The document and its text as it is stored.
+
+    Decoding holds the interpreter, in whatever thread: so nothing but the text may be long, and long lists are refused unread.
+    """
+    if len(body) > FORM_BYTES:
+        outline = decode_json(body, _Outline)
+        for field in msgspec.structs.fields(_Outline):
+            length = len(getattr(outline, field.name))
+            if length > FORM_BYTES:
+                raise InvalidRequest(
+                    f"{field.name} has {length:,} bytes; the limit is {FORM_BYTES:,}. Use fewer.",
+                    field=field.name,
+                    limit=FORM_BYTES,
+                    actual=length,
+                )
+    given = decode_json(body, TextDocument)
+    return given, None if given.text is None else given.text.encode()
 
 
 async def _change_of_form(form: FormData, service: DocumentService) -> Change:

@@ -13,6 +13,7 @@ postings, and the exact arm again should the graph not have brought enough.
 What it does not do: choose among generations (`generations`), purge tombstones (a row each), or rank beyond the two arms.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
@@ -108,7 +109,8 @@ class PgvectorIndex:
         place in the graph; when no chunk differs, only the document's own row is written.
         """
         self._check(document, chunks, vectors)
-        hashes = [content_hash(document.title, chunk) for chunk in chunks]
+        hashes = await asyncio.to_thread(lambda: [content_hash(document.title, chunk) for chunk in chunks])
+        columns = await asyncio.to_thread(_columns, chunks, hashes)
         async with self._change() as connection:
             claimed = await _row(connection, _queries.claim_version, _facts(document))
             if claimed is None:
@@ -117,7 +119,7 @@ class PgvectorIndex:
             after = Sizes(removed=False, chunks=before.chunks, terms=before.terms)
             if not before.chunks or await _differs(connection, key, chunks, hashes):
                 await _write_vectors(connection, key, hashes, vectors)
-                terms = await self._write_chunks(connection, key, document.title, chunks, hashes)
+                terms = await self._write_chunks(connection, key, document.title, columns)
                 after = Sizes(removed=False, chunks=len(chunks), terms=terms)
             await _settle(connection, key, document, before=before, after=after)
         return True
@@ -171,7 +173,8 @@ class PgvectorIndex:
         values = {"document_id": document_id, "chunks_max": CHUNKS_PER_DOCUMENT_MAX}
         async with self._read() as connection:
             cursor = await connection.execute(_queries.known_vectors, values, binary=True)
-            return {row[0]: halfvec.from_binary(row[1]) for row in await cursor.fetchall()}
+            rows = await cursor.fetchall()
+        return await asyncio.to_thread(lambda: {row[0]: halfvec.from_binary(row[1]) for row in rows})
 
     async def versions(self, document_ids: Iterable[str]) -> dict[str, int]:
         """The indexed version of each document the index has heard of; a tombstone's version counts."""
@@ -224,17 +227,15 @@ class PgvectorIndex:
         ):
             yield connection
 
-    async def _write_chunks(
-        self, connection: AsyncConnection, key: int, title: str, chunks: Sequence[Chunk], hashes: Sequence[bytes]
-    ) -> int:
+    async def _write_chunks(self, connection: AsyncConnection, key: int, title: str, columns: Mapping[str, Any]) -> int:
         """Write chunks and postings anew; return the sum of the chunks' lengths in terms."""
         values = {"key": key, "title": _storable(title), "text_search": self._generation.text_search}
         async with connection.pipeline():
             await connection.execute(_queries.delete_chunks, {"key": key})
             await connection.execute(_queries.delete_postings, {"key": key})
-            await connection.execute(_queries.insert_chunks, {"key": key, **_columns(chunks, hashes)})
+            await connection.execute(_queries.insert_chunks, {"key": key, **columns})
         terms = 0
-        for first in range(0, len(chunks), STATEMENT_CHUNKS_MAX):
+        for first in range(0, len(columns["ordinals"]), STATEMENT_CHUNKS_MAX):
             part = values | {"first": first, "end": first + STATEMENT_CHUNKS_MAX}
             terms += int((await _one(connection, _queries.insert_postings, part))[0])
         return terms

@@ -194,7 +194,7 @@ class _Cutter:
         for match in _SENTENCE_END.finditer(self._text, start, end):
             if trimmed := self._trim(at, match.end()):
                 yield trimmed
-                at = match.end()
+            at = match.end()
         if trimmed := self._trim(at, end):
             yield trimmed
 

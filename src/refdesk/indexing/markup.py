@@ -14,8 +14,8 @@ from markdown_it.token import Token
 
 from refdesk.indexing.parsed import DocumentWriter, Kind, Sink, row_text
 
-_FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?\n)---[ \t]*(?:\n|\Z)", re.S)
-_FRONT_TITLE = re.compile(r"^title[ \t]*:[ \t]*[\"']?(.*?)[\"']?[ \t]*$", re.M | re.I)
+_FENCE = re.compile(r"^---[ \t]*+$", re.M)
+_FRONT_TITLE = re.compile(r"^title[ \t]*+:(.*+)$", re.M | re.I)
 
 _SILENT = frozenset({"script", "style", "template", "svg", "noscript", "iframe", "object", "canvas", "audio", "video"})
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
@@ -30,13 +30,19 @@ _INLINE_SPACE = re.compile(r"[ \t\n\r\f]+")
 def read_markdown(text: str, writer: DocumentWriter) -> None:
     """Writes a Markdown document. Front matter gives the title and is not text; a page that has nothing else is its title."""
     text = text.lstrip("\ufeff").replace("\r\n", "\n")
-    if match := _FRONT_MATTER.match(text):
-        title = _FRONT_TITLE.search(match[1])
-        writer.title = title[1] if title else None
-        text = text[match.end() :]
+    if (first := _FENCE.match(text)) and (last := _FENCE.search(text, first.end() + 1)):
+        title = _FRONT_TITLE.search(text, first.end(), last.start())
+        writer.title = _unquoted(title[1].strip()) if title else None
+        text = text[last.end() + 1 :]
         if writer.title and not text.strip():
             writer.add("heading", writer.title, level=1)
     _MarkdownReader(writer).read(text)
+
+
+def _unquoted(text: str) -> str:
+    return text.removeprefix(text[:1] if text[:1] in "\"'" else "").removesuffix(
+        text[-1:] if text[-1:] in "\"'" else ""
+    )
 
 
 def read_html(text: str, writer: DocumentWriter) -> None:

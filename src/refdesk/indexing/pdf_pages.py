@@ -13,8 +13,8 @@ from refdesk.indexing.paragraphs import join_lines, typical_width
 
 _DIGITS = re.compile(r"\d+")
 _WORD = re.compile(r"[^\W\d_]{2,}")
-_COMPOUND = re.compile(r"[^\W\d_]+-[^\W\d_]+")
-_BROKEN = re.compile(r"([^\W\d_]+)(?:\x02|-\n)\s*([^\W\d_]+)")
+_COMPOUND = re.compile(r"(?<![^\W\d_])[^\W\d_]++-[^\W\d_]++")
+_BROKEN = re.compile(r"(?<![^\W\d_])([^\W\d_]++)(?:\x02|-\n)\s*+([^\W\d_]++)")
 _LEADERS = re.compile(r"(?:\. ?){5,}")
 _LIGATURES = str.maketrans({"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st"})
 

@@ -175,10 +175,10 @@ class Indexing:
         if new:
             made = await self._embed(event, [hashes[place] for place in new], [chunks[place] for place in new])
             known |= {hashes[place]: vector for place, vector in zip(new, made, strict=True)}
-        return np.stack([known[digest] for digest in hashes])
+        return await asyncio.to_thread(lambda: np.stack([known[digest] for digest in hashes]))
 
     async def _embed(self, event: DocumentChanged, hashes: Sequence[bytes], chunks: Sequence[Chunk]) -> Vectors:
-        texts = [embedded_text(event.title, chunk) for chunk in chunks]
+        texts = await asyncio.to_thread(lambda: [embedded_text(event.title, chunk) for chunk in chunks])
         if len(texts) <= self._lanes.chunks_staged:
             return await self._embeddings.embed(texts)
         places: list[int] = []

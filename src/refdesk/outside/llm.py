@@ -183,16 +183,16 @@ class _Stream:
         self._take = take
         self._told = told
         self._deadline = deadline
-        self._rest = b""
+        self._rest: list[bytes] = []
+        """Of a line whose end has not come."""
+        self._rest_bytes = 0
 
     def take(self, data: bytes) -> bool:
         """Whether there is more to come."""
-        lines, _, self._rest = (self._rest + data).rpartition(b"\n")
-        if len(self._rest) > LINE_BYTES_MAX:
-            raise ModelFailed("The model sent something that is not an OpenAI stream: a line without an end.")
+        lines = self._lines(data)
         texts: list[str] = []
         closed = False
-        for line in lines.split(b"\n"):
+        for line in lines:
             if line.startswith(b"data:"):
                 content = line[5:].strip()
                 if content == b"[DONE]":
@@ -202,6 +202,19 @@ class _Stream:
         if texts and not self._take(texts):
             self.over = closed = True
         return not closed
+
+    def _lines(self, data: bytes) -> list[bytes]:
+        """Those that have come to their end. Linear, however small the pieces are."""
+        ended, end, rest = data.rpartition(b"\n")
+        if not end:
+            self._rest.append(rest)
+            self._rest_bytes += len(rest)
+            if self._rest_bytes > LINE_BYTES_MAX:
+                raise ModelFailed("The model sent something that is not an OpenAI stream: a line without an end.")
+            return []
+        whole = b"".join((*self._rest, ended))
+        self._rest, self._rest_bytes = [rest], len(rest)
+        return whole.split(b"\n")
 
     def _hear(self, chunk: "_Chunk", texts: list[str]) -> None:
         """Adds the chunk's words to the texts."""

@@ -143,11 +143,12 @@ _CONTENT_TYPES = (
 )
 _MEMBER_PREFIXES = ((b"word/", DOCX), (b"ppt/", PPTX), (b"xl/", XLSX))
 
-_HTML_START = re.compile(r"\s*(?:<!--.*?-->\s*|<\?xml[^>]*>\s*)*<(?:!doctype\s+html|html|head|body)\b", re.I | re.S)
+_HTML_START = re.compile(r"<(?:!doctype\s+html|html|head|body)\b", re.I)
+_BEFORE_HTML = (("<!--", "-->"), ("<?xml", ">"))
 _MAIL_HEADER = re.compile(
-    r"^(?:from|to|cc|subject|date|received|message-id|mime-version|return-path|delivered-to|content-type)[ \t]*:", re.I
+    r"(?:from|to|cc|subject|date|received|message-id|mime-version|return-path|delivered-to|content-type)[ \t]*+:", re.I
 )
-_HEADER_LINE = re.compile(r"^(?:[!-9;-~]+[ \t]*:|[ \t])")
+_HEADER_LINE = re.compile(r"(?:[!-9;-~]++[ \t]*+:|[ \t])")
 
 
 def detect_media_type(head: bytes, filename: str | None, declared: str | None) -> str:
@@ -246,11 +247,11 @@ def _refuse_known_binaries(head: bytes, filename: str | None) -> None:
 
 def _zip_kind(head: bytes, filename: str | None, named: str | None) -> str:
     members = list(_zip_members(head))
-    names = [name for name, _ in members]
-    if names[:1] == [b"mimetype"] and (kind := _declared_inside(members[0][1])):
+    names = [member.name for member in members]
+    if names[:1] == [b"mimetype"] and (kind := _declared_inside(members[0].beginning(head))):
         return kind
     if b"[Content_Types].xml" in names:
-        listed = next(data for name, data in members if name == b"[Content_Types].xml")
+        listed = members[names.index(b"[Content_Types].xml")].beginning(head)
         for marker, kind in _CONTENT_TYPES:
             if marker in listed:
                 return kind
@@ -264,8 +265,27 @@ def _zip_kind(head: bytes, filename: str | None, named: str | None) -> str:
     raise _unsupported(filename, _ARCHIVE.format("ZIP"))
 
 
-def _zip_members(head: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Names and the first 64 KiB of the members that begin within ``head``: local headers only (APPNOTE.TXT 4.3.7)."""
+@dataclass(frozen=True, slots=True)
+class _ZipMember:
+    """A member of a ZIP by its local header (APPNOTE.TXT 4.3.7)."""
+
+    name: bytes
+    start: int
+    compressed_bytes: int
+    stored: bool
+
+    def beginning(self, head: bytes) -> bytes:
+        """The first 64 KiB of its content, as far as ``head`` has them."""
+        if self.stored:
+            return head[self.start : self.start + min(self.compressed_bytes, HEAD_BYTES)]
+        try:
+            return zlib.decompressobj(-zlib.MAX_WBITS).decompress(head[self.start :], HEAD_BYTES)
+        except zlib.error:
+            return b""
+
+
+def _zip_members(head: bytes) -> Iterator[_ZipMember]:
+    """The members that begin within ``head``."""
     position = 0
     while (position := head.find(b"PK\x03\x04", position)) >= 0:
         header = head[position : position + 30]
@@ -273,21 +293,9 @@ def _zip_members(head: bytes) -> Iterator[tuple[bytes, bytes]]:
             return
         name_bytes, extra_bytes = int.from_bytes(header[26:28], "little"), int.from_bytes(header[28:30], "little")
         name = head[position + 30 : position + 30 + name_bytes]
-        data = position + 30 + name_bytes + extra_bytes
-        compressed_bytes = int.from_bytes(header[18:22], "little")
-        yield name, _member_start(head, data, compressed_bytes, stored=header[8:10] == b"\0\0", wanted=name)
-        position = max(data, position + 30)
-
-
-def _member_start(head: bytes, position: int, compressed_bytes: int, *, stored: bool, wanted: bytes) -> bytes:
-    if wanted not in {b"mimetype", b"[Content_Types].xml"}:
-        return b""
-    if stored:
-        return head[position : position + min(compressed_bytes, HEAD_BYTES)]
-    try:
-        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(head[position:], HEAD_BYTES)
-    except zlib.error:
-        return b""
+        start = position + 30 + name_bytes + extra_bytes
+        yield _ZipMember(name, start, int.from_bytes(header[18:22], "little"), stored=header[8:10] == b"\0\0")
+        position = max(start, position + 30)
 
 
 def _declared_inside(mimetype: bytes) -> str | None:
@@ -309,13 +317,31 @@ def _ole_kind(head: bytes, filename: str | None, named: str | None) -> str:
 def _text_kind(text: str, named: str | None) -> str:
     if named is not None and named != TEXT:
         return named
-    if _HTML_START.match(text[:4096]):
+    if _is_html(text[:4096]):
         return HTML
     if text.lstrip()[:10].lower().startswith(("<?xml", "<!doctype")):
         return XML
     if text.lstrip().startswith("{") and '"nbformat"' in text and '"cells"' in text:
         return NOTEBOOK
     return EML if named is None and _is_mail(text) else TEXT
+
+
+def _is_html(text: str) -> bool:
+    """Whether a page begins here, behind any comments and declarations."""
+    at = _start(text, 0)
+    while ends := [end for begin, end in _BEFORE_HTML if text[at : at + len(begin)].lower() == begin]:
+        end = text.find(ends[0], at)
+        if end < 0:
+            return False
+        at = _start(text, end + len(ends[0]))
+    return _HTML_START.match(text, at) is not None
+
+
+def _start(text: str, at: int) -> int:
+    """The next place that is not white space."""
+    while text[at : at + 1].isspace():
+        at += 1
+    return at
 
 
 def _is_mail(text: str) -> bool:

@@ -22,7 +22,7 @@ TEXTS_REMEMBERED, CHARACTERS_REMEMBERED_MAX = 4096, 2000
 """Whose tokens are not counted again, and how long such a text is at most. A few megabytes in all."""
 
 _PIECE = re.compile(
-    r"(?P<word> ?[A-Z]?[a-z]+(?![A-Za-z0-9]))|(?P<code> ?[A-Za-z]+)|(?P<blank>\s+)|(?P<one>[!-~])|(?P<other>.)",
+    r"(?P<word> ?[A-Z]?[a-z]++(?![A-Za-z0-9]))|(?P<code> ?[A-Za-z]+)|(?P<blank>\s+)|(?P<one>[!-~])|(?P<other>.)",
     re.DOTALL,
 )
 _UNIT = re.compile(r"(?:[^\w\s]|_)?[^\W_]+(?:['’][^\W_]{1,2}(?![^\W_]))?|(?:[^\w\s]|_)+")

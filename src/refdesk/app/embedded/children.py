@@ -7,8 +7,10 @@ One keeper task lives as long as its child is wanted, through any number of live
       └──────────────────────────────────────────────────────────────────────────────────────────┘
 
 A child that never becomes healthy at its *first* start is an error for whoever starts it; later on there is nobody to
-tell but the console, so it is tried again for ever. A child that hangs without dying is not restarted: from outside, a
-hang and a long recovery look the same, and ending a recovery only makes it longer.
+tell but the console, so it is tried again for ever.
+
+A healthy child that has a `Pulse` is watched on: when it is silent for too long it is killed and started again (`pulse`). The
+servers have none: from outside, a hang and a long recovery look the same, and ending a recovery only makes it longer.
 """
 
 import asyncio
@@ -23,6 +25,7 @@ import psutil
 
 from refdesk.app.embedded import processes
 from refdesk.app.embedded.processes import Guardian, Program
+from refdesk.app.embedded.pulse import Pulse, until_silent
 from refdesk.contracts.errors import ConfigurationError, RefdeskError
 
 RESTART_DELAY_MIN_S = 0.1
@@ -51,12 +54,14 @@ class Child:
     `healthy` is one probe: True when the child serves, False when it does not yet; it has its own time limit.
     `prepare` runs before every start; what it raises as RefdeskError counts as a failed start.
     `sweep` runs before every start and after every end, and ends processes that left the child's process group.
+    `pulse` tells whether it is still alive once it was healthy; without one it is never taken for frozen.
     """
 
     program: Program
     healthy: Callable[[], Awaitable[bool]]
     prepare: Callable[[], Awaitable[None]] = nothing
     sweep: Callable[[], Awaitable[None]] = nothing
+    pulse: Pulse | None = None
     start_timeout_s: float = 60.0
 
 
@@ -168,7 +173,8 @@ class _Keeper:
             self._say("healthy", f"{self._program.name} is ready after {self._healthy_since_s - self._began_s:.1f} s.")
             if not self.started.done():
                 self.started.set_result(None)
-            await processes.first_of(process.wait(), self._stopping.wait())
+            if await self._falls_silent(process):
+                return
         if self._stopping.is_set():
             return
         if process.returncode is None:
@@ -176,6 +182,22 @@ class _Keeper:
             self._failed(what, fatal=self._start_failed(what))
         else:
             self._failed(f"{self._program.name} {how_it_ended(process.returncode)}")
+
+    async def _falls_silent(self, process: asyncio.subprocess.Process) -> bool:
+        """Live with it until it ends, is to be stopped, or is silent for too long; then it is killed, and True."""
+        pulse, silent = self._child.pulse, asyncio.Event()
+
+        async def watch(pulse: Pulse) -> None:
+            await until_silent(pulse, process_id=process.pid)
+            silent.set()
+
+        watching = () if pulse is None else (watch(pulse),)
+        await processes.first_of(process.wait(), self._stopping.wait(), *watching)
+        if pulse is None or not silent.is_set() or self._stopping.is_set() or process.returncode is not None:
+            return False
+        processes.signal_group(process.pid, signal.SIGKILL)  # what is frozen hears no milder signal
+        self._failed(f"{self._program.name} gave no sign of life for {pulse.silence_s_max:g} s and was killed")
+        return True
 
     async def _becomes_healthy(self, process: asyncio.subprocess.Process) -> bool:
         healthy = asyncio.Event()

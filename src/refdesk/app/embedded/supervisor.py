@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from refdesk.app.embedded.children import Child, ChildEvent, OnEvent, ignore
 from refdesk.app.embedded.processes import Program
+from refdesk.app.embedded.pulse import Pulse
 from refdesk.app.embedded.stack import StackOptions, StackUrls, running_stack
 
 PROBE_TIMEOUT_S = 2.0
@@ -27,13 +28,16 @@ OnReady = Callable[[StackUrls], None]
 class Service:
     """One of Refdesk's own processes.
 
-    It is healthy when an HTTP GET of `health_url` answers 2xx. SIGTERM asks it to stop. Its environment is ours, then
-    the addresses of the stack (`StackUrls.environment`), then `environment`.
+    It is healthy when an HTTP GET of `health_url` answers 2xx. After that it is killed and started again when `live_url`, where
+    it has one, gives no answer at all for `silence_s_max` (`pulse`). SIGTERM asks it to stop. Its environment is ours, then the
+    addresses of the stack (`StackUrls.environment`), then `environment`.
     """
 
     name: str
     command: Sequence[str]
     health_url: str
+    live_url: str | None = None
+    silence_s_max: float = 8.0
     environment: Mapping[str, str] = field(default_factory=dict)
     start_timeout_s: float = 120.0
     stop_grace_s: float = 15.0
@@ -47,8 +51,13 @@ class Service:
                 stop_grace_s=self.stop_grace_s,
             ),
             healthy=lambda: answers(self.health_url),
+            pulse=None if self.live_url is None else _pulse(self.live_url, silence_s_max=self.silence_s_max),
             start_timeout_s=self.start_timeout_s,
         )
+
+
+def _pulse(url: str, *, silence_s_max: float) -> Pulse:
+    return Pulse(beats=lambda: is_alive(url), look_s_max=PROBE_TIMEOUT_S, silence_s_max=silence_s_max)
 
 
 def _no_news(urls: StackUrls) -> None:
@@ -106,19 +115,38 @@ def _handled(on_signal: Callable[[], None]) -> Iterator[None]:
 
 async def answers(url: str) -> bool:
     """True when an HTTP GET of `url` is answered with a 2xx status."""
+    try:
+        version, _, status = (await _first_line(url)).partition(b" ")
+    except (OSError, ValueError):  # ValueError: a line longer than any status line
+        return False
+    return version.startswith(b"HTTP/1.") and status.startswith(b"2")
+
+
+async def is_alive(url: str) -> bool:
+    """True when a connection is taken and something comes of it: a refusal or a closed door is a sign of life, too.
+
+    A frozen process takes connections as well, for the kernel does, but nothing ever comes of them.
+    """
+    try:
+        await _first_line(url)
+    except (TimeoutError, ConnectionRefusedError):
+        return False
+    except (OSError, ValueError):
+        return True
+    return True
+
+
+async def _first_line(url: str) -> bytes:
+    """Of the reply to an HTTP GET of `url`. Raises OSError, TimeoutError among them."""
     address = urlsplit(url)
     path = address.path or "/"
     target = f"{path}?{address.query}" if address.query else path
-    try:
-        async with asyncio.timeout(PROBE_TIMEOUT_S):
-            reader, writer = await asyncio.open_connection(address.hostname, address.port or 80)
-            try:
-                writer.write(f"GET {target} HTTP/1.1\r\nHost: {address.netloc}\r\nConnection: close\r\n\r\n".encode())
-                version, _, status = (await reader.readline()).partition(b" ")
-                return version.startswith(b"HTTP/1.") and status.startswith(b"2")
-            finally:
-                writer.close()
-                with contextlib.suppress(OSError):
-                    await writer.wait_closed()
-    except (OSError, ValueError):  # ValueError: a line longer than any status line
-        return False
+    async with asyncio.timeout(PROBE_TIMEOUT_S):
+        reader, writer = await asyncio.open_connection(address.hostname, address.port or 80)
+        try:
+            writer.write(f"GET {target} HTTP/1.1\r\nHost: {address.netloc}\r\nConnection: close\r\n\r\n".encode())
+            return await reader.readline()
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
