@@ -1,5 +1,6 @@
 """``refdesk``: one command, its sub-commands loaded when they are called."""
 
+import errno
 import sys
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -28,6 +29,9 @@ COMMANDS: Mapping[str, str] = {
 }
 """Where each sub-command is."""
 
+NO_THREAD = "can't start new thread"
+"""Python's word for it, in a RuntimeError."""
+
 
 class _LazyGroup(click.Group):
     """Imports a sub-command's module when it is asked for."""
@@ -55,25 +59,45 @@ def main() -> None:
         sys.exit(
             cli(prog_name="refdesk", standalone_mode=False)
         )  # click returns the code of an Exit; commands return nothing
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except RefdeskError as error:
-        _tell(error)
-        sys.exit(1)
-    except BaseExceptionGroup as group:  # out of a task group: the service's background work
-        expected, unexpected = group.split(RefdeskError)
-        if expected is None or unexpected is not None:
+    except Exception as error:
+        expected, unexpected = _sorted(error)
+        if unexpected is not None:
             raise
-        for leaf in _leaves(expected):
-            _tell(leaf)
+        for one in expected:
+            click.echo(f"refdesk: {_sentence(one)}", err=True)
         sys.exit(1)
 
 
-def _tell(error: BaseException) -> None:
-    click.echo(f"refdesk: {error}", err=True)
+def _sorted(error: Exception) -> tuple[list[BaseException], BaseException | None]:
+    """The expected errors in what was raised, perhaps by a task group, and the rest: a fault of ours, to be seen whole."""
+    group = error if isinstance(error, BaseExceptionGroup) else ExceptionGroup("", [error])
+    expected, unexpected = group.split(_is_expected)
+    return list(_leaves(expected)) if expected is not None else [], unexpected
+
+
+def _is_expected(error: BaseException) -> bool:
+    """Ours, or the machine's: a full disk, no memory, an installation that is not whole."""
+    return isinstance(error, RefdeskError | OSError | MemoryError | ImportError) or NO_THREAD in str(error)
+
+
+def _sentence(error: BaseException) -> str:
+    match error:
+        case MemoryError() | OSError(errno=errno.ENOMEM):
+            return "There is not enough memory. Free some, or raise the limit that this process has."
+        case RuntimeError() | OSError(errno=errno.EAGAIN):
+            return "No more processes or threads can be started. End some, or raise the limits on processes and memory."
+        case ImportError():
+            return f"A package is missing or broken: {error}. Install Refdesk again (`make setup`)."
+        case OSError():
+            where = f" ({error.filename})" if error.filename else ""
+            return f"{error.strerror or error}{where}. Mend that, and look with `refdesk doctor`."
+        case _:
+            return str(error)
 
 
 def _leaves(group: BaseExceptionGroup) -> Iterator[BaseException]:

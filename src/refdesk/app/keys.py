@@ -14,7 +14,8 @@ import re
 import secrets
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from importlib import resources
 from typing import Any
@@ -33,8 +34,8 @@ from refdesk.contracts.access import (
     Role,
     is_reader,
 )
-from refdesk.contracts.errors import Conflict, InvalidRequest, NotFound, RefdeskError
-from refdesk.outside.postgres import load_queries, one_statement, transaction
+from refdesk.contracts.errors import ConfigurationError, Conflict, InvalidRequest, NotFound, RefdeskError
+from refdesk.outside.postgres import load_queries, migrate, one_statement, open_pool, require_database, transaction
 
 MIGRATIONS = resources.files("refdesk.app") / "migrations"
 
@@ -43,6 +44,7 @@ CHANNEL = "refdesk_keys"
 CACHE_SECONDS = 1.0
 """How long a process remembers a key: a revoked key dies everywhere within this time."""
 CACHED_KEYS_MAX = 10_000
+ACCESS_CONNECTIONS_MAX = 2
 GROUPS_MAX = 100
 RESERVED_NAMES = frozenset({LOCAL_ADMINISTRATOR.id, OPERATOR.id})
 """Their documents must not become a key's."""
@@ -63,19 +65,6 @@ class KeyView(msgspec.Struct, frozen=True, omit_defaults=True):
     key: str | None = None
 
 
-class _Secret(msgspec.Struct, frozen=True):
-    """A key's text, shown once, and the id that finds its row."""
-
-    id: str
-    text: str
-
-    @classmethod
-    def make(cls) -> "_Secret":
-        key_id = secrets.token_hex(4)
-        body = f"rdk_{key_id}_{secrets.token_hex(32)}"
-        return cls(key_id, body + _checksum(body))
-
-
 class ApiKeys:
     """The keys in their database, with a one-second memory."""
 
@@ -89,15 +78,15 @@ class ApiKeys:
 
     async def principal(self, key: str) -> Principal | None:
         """Whoever holds this key; None when it is not one of ours or was revoked."""
-        match = _KEY.fullmatch(key)
-        if match is None or match["checksum"] != _checksum(key[:-8]):
+        key_id = key_id_of(key)
+        if not key_id:
             return None
         now = self._clock()  # before the look-up: what it says may be as old as that
         remembered = self._known.get(key)
         if remembered is None or now - remembered[0] >= CACHE_SECONDS:
             if len(self._known) >= CACHED_KEYS_MAX:
                 self._known.clear()
-            remembered = self._known[key] = now, asyncio.create_task(self._look_up(match["id"], key))
+            remembered = self._known[key] = now, asyncio.create_task(self._look_up(key_id, key))
         try:
             return await asyncio.shield(remembered[1])
         except RefdeskError:
@@ -163,6 +152,25 @@ class ApiKeys:
         self.forget()
         return msgspec.structs.replace(before, groups=groups, role=role)
 
+    async def adopt(self, key: str, *, groups: tuple[str, ...]) -> bool:
+        """Let a key in that was made elsewhere; False when it is known already. Any number of processes may do so at once.
+
+        Its name is made from its id, so that a key that takes another's place does not need the other's name.
+        Raises ConfigurationError when this is not a key, or its id belongs to another one.
+        """
+        key_id = key_id_of(key)
+        if not key_id:
+            raise ConfigurationError("This is not a key of Refdesk's. `refdesk keys generate` makes one.")
+        columns = {"name": f"bootstrap-{key_id}", "groups": list(groups), "role": "writer"}
+        if await self._make(self._queries.create_key, key=key, **columns) is not None:
+            return True
+        if await self._look_up(key_id, key) is None:
+            raise ConfigurationError(
+                f"Another key has the id {key_id}, or is named bootstrap-{key_id}. "
+                "Make a new one with `refdesk keys generate`."
+            )
+        return False
+
     async def listing(self) -> list[KeyView]:
         async with transaction(self._pool) as connection:
             rows = await (await connection.execute(self._queries.list_keys)).fetchall()
@@ -181,13 +189,13 @@ class ApiKeys:
         self._known.clear()
         self._exists = (float("-inf"), False)
 
-    async def _make(self, query: bytes, **columns: Any) -> KeyView | None:
-        secret = _Secret.make()
-        values = {"id": secret.id, "key_sha256": _digest(secret.text), **columns}
+    async def _make(self, query: bytes, *, key: str | None = None, **columns: Any) -> KeyView | None:
+        key = key or new_key()
+        values = {"id": key_id_of(key), "key_sha256": _digest(key), **columns}
         async with transaction(self._pool) as connection:
             row = await (await connection.execute(query, values)).fetchone()
         self.forget()
-        return None if row is None else msgspec.structs.replace(_view(row), key=secret.text)
+        return None if row is None else msgspec.structs.replace(_view(row), key=key)
 
     async def _look_up(self, key_id: str, key: str) -> Principal | None:
         async with one_statement(self._pool) as connection:
@@ -197,10 +205,28 @@ class ApiKeys:
         return _principal(*row[:-1])
 
 
+@asynccontextmanager
+async def open_api_keys(url: str, *, setting: str, wait_s: float = 0.0) -> AsyncIterator[ApiKeys]:
+    """The keys of the database at ``url``, which ``setting`` names; its table is made when it is not there.
+
+    Raises ConfigurationError when that is no database, or one that refuses us.
+    """
+    await require_database(url, setting=setting, wait_s=wait_s)
+    async with open_pool(url, name="refdesk keys", size_max=ACCESS_CONNECTIONS_MAX) as pool:
+        await migrate(pool, MIGRATIONS)
+        yield ApiKeys(pool)
+
+
+def new_key() -> str:
+    """A key that nobody knows yet; it opens nothing until a database has it."""
+    body = f"rdk_{secrets.token_hex(4)}_{secrets.token_hex(32)}"
+    return body + _checksum(body)
+
+
 def key_id_of(key: str) -> str:
-    """The part of a key that names it and is no secret; empty for what is no key of ours."""
+    """The part of a key that names it and is no secret; empty for what is no key of ours, or is mistyped."""
     match = _KEY.fullmatch(key)
-    return "" if match is None else match["id"]
+    return match["id"] if match is not None and match["checksum"] == _checksum(key[:-8]) else ""
 
 
 def _principal(principal_id: str, name: str, groups: Sequence[str], role: Role) -> Principal:

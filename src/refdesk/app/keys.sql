@@ -2,7 +2,7 @@
 -- The database makes the principal's id.
 INSERT INTO api_keys (id, name, groups, role, key_sha256)
 VALUES (%(id)s, %(name)s, %(groups)s, %(role)s, %(key_sha256)s)
-ON CONFLICT (name) DO NOTHING
+ON CONFLICT DO NOTHING
 RETURNING principal_id, name, groups, role, created_at;
 
 -- name: rotate_key

@@ -190,7 +190,8 @@ async def refuse_open_door(keys: ApiKeys, *, host: str) -> None:
     if not is_loopback(host) and not await keys.exist():
         raise ConfigurationError(
             f"Refdesk does not listen on {host} while no API key exists: everybody there would be administrator. "
-            "Start it on 127.0.0.1, run `refdesk keys create NAME --groups administrators`, then start it on this address."
+            "Make the first one with `refdesk keys create NAME --groups administrators --database URL`, or set "
+            "REFDESK_BOOTSTRAP_KEY_FILE to a file with a key from `refdesk keys generate`."
         )
 
 

@@ -72,6 +72,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """API keys. Unset with a documents database set: they live there."""
     access_silence_s_max: Annotated[float, Meta(ge=1)] = 4.0
     """How long streams and sockets stay open while the database of the API keys does not answer; then they end."""
+    database_wait_s: Seconds = 10.0
+    """How long a start waits for a database that does not answer yet."""
     nats_url: str | None = None
     """NATS with JetStream; several servers separated by commas. Unset: `refdesk up` starts its own."""
     nats_monitoring_url: str | None = None
@@ -100,6 +102,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Valkey or Redis: `redis://`, `rediss://` or `unix://`. Unset: `refdesk up` starts its own."""
     documents_url: str | None = None
     """Where the AI Service reaches the Document Service, such as http://documents:8080."""
+    bootstrap_key_file: Path | None = None
+    """A file with a key from `refdesk keys generate`, such as a mounted secret: at each start it is made an administrator's."""
     operator_key: str | None = None
     """Shared secret of Refdesk's own services. `refdesk up` makes one."""
 
@@ -353,11 +357,17 @@ def _convert(values: dict[str, Any], origins: dict[str, str]) -> Settings:
             raise ConfigurationError(
                 f"{PREFIX}{name.upper()}={shown(name, value)!r} ({origins[name]}) is not valid: {error}."
             ) from error
-    if "data_dir" in converted:
-        converted["data_dir"] = converted["data_dir"].expanduser().absolute()
-    else:
-        converted["data_dir"] = DEFAULT_DATA_DIR.expanduser()
+    converted["data_dir"] = _absolute(converted.get("data_dir", DEFAULT_DATA_DIR))
     return Settings(**converted)
+
+
+def _absolute(data_dir: Path) -> Path:
+    try:
+        return data_dir.expanduser().absolute()
+    except (RuntimeError, OSError) as error:  # no home; a working directory that was removed
+        raise ConfigurationError(
+            f"Where the data directory {data_dir} is cannot be found out: {error}. Set {PREFIX}DATA_DIR to a whole path."
+        ) from error
 
 
 def _decode_path(kind: type, value: Any) -> Any:

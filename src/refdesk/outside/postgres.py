@@ -15,8 +15,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from importlib.resources.abc import Traversable
 
-from psycopg import AsyncConnection, OperationalError, sql
+from psycopg import AsyncConnection, Error, OperationalError, ProgrammingError, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.errors import InsufficientPrivilege, ReadOnlySqlTransaction
 from psycopg.generators import notifies
 from psycopg_pool import AsyncConnectionPool
 
@@ -30,6 +31,10 @@ STATEMENT_TIMEOUT_S = 30.0
 LISTEN_CHECK_S = 30.0
 """How long a silent listener goes before it asks the server whether it is still there."""
 LISTEN_RETRY_S = 1.0
+START_POLL_S = 0.25
+_FINAL = "FATAL"
+_PASSING = ("starting up", "shutting down", "too many", "remaining connection slots")
+"""Words of refusals that pass by themselves; any other `FATAL` stays until somebody mends it."""
 
 _NAME = re.compile(r"^-- name: *([a-z_][a-z0-9_]*) *$", re.MULTILINE)
 
@@ -127,20 +132,71 @@ async def _lent(
             yield connection
 
 
+async def require_database(url: str, *, setting: str, wait_s: float) -> None:
+    """Return once the database that `setting` names takes a connection.
+
+    Raises ConfigurationError that says what the server said: at once when it refuses us, after `wait_s` when it is away.
+    """
+    clock = asyncio.get_running_loop().time
+    until_s = clock() + wait_s
+    while (refusal := await _refusal(url, setting=setting)) is not None:
+        lasting = _FINAL in refusal and not any(words in refusal for words in _PASSING)
+        if lasting or clock() >= until_s:
+            mend = f"Mend {setting}" if lasting else f"Start that server, or mend {setting}"
+            raise ConfigurationError(f"The database of {setting} takes no connection: {refusal}. {mend}.")
+        await asyncio.sleep(START_POLL_S)
+
+
+async def _refusal(url: str, *, setting: str) -> str | None:
+    """What the server, or the way to it, says; None when it takes a connection."""
+    try:
+        async with await AsyncConnection.connect(url, connect_timeout=CONNECT_TIMEOUT_S):
+            return None
+    except (ProgrammingError, ValueError) as error:  # it may hold a password: not repeated
+        raise ConfigurationError(
+            f"{setting} is not the address of a database. Give one such as postgresql://user:password@host/name."
+        ) from error
+    except OperationalError as error:
+        lines = [line.strip(" \t-") for line in str(error).splitlines()]
+        told = [line for line in lines if line and not line.startswith("Is the server running")]
+        return told[-1].rstrip(".") if told else type(error).__name__  # of several addresses, the last
+
+
 async def migrate(pool: AsyncConnectionPool, migrations: Traversable) -> list[str]:
     """Apply the numbered ``.sql`` files that the database does not have yet, in one transaction; return their names.
 
     Forward only. Safe when many processes start at once (advisory lock). Unknown applied files are left alone, so that
-    the last release runs on the next schema. Raises `ConfigurationError` when an applied file has been changed since.
+    the last release runs on the next schema. Raises `ConfigurationError` when an applied file has been changed since, or
+    the database lets us make no tables.
     """
     files = sorted((file for file in migrations.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name)
-    async with transaction(pool) as connection:
-        await connection.execute("SET LOCAL statement_timeout = 0")
-        await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('refdesk.schema_migrations', 0))")
-        await connection.execute(_CREATE_MIGRATIONS)
-        cursor = await connection.execute("SELECT name, sha256 FROM schema_migrations")
-        applied = {str(name): str(digest) for name, digest in await cursor.fetchall()}
-        return [file.name for file in files if await _apply(connection, file, applied)]
+    with _refusals_explained():
+        async with transaction(pool) as connection:
+            await connection.execute("SET LOCAL statement_timeout = 0")
+            await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('refdesk.schema_migrations', 0))")
+            await connection.execute(_CREATE_MIGRATIONS)
+            cursor = await connection.execute("SELECT name, sha256 FROM schema_migrations")
+            applied = {str(name): str(digest) for name, digest in await cursor.fetchall()}
+            return [file.name for file in files if await _apply(connection, file, applied)]
+
+
+@contextmanager
+def _refusals_explained() -> Iterator[None]:
+    try:
+        yield
+    except InsufficientPrivilege as error:
+        raise ConfigurationError(
+            f"A database does not let its user make Refdesk's tables: {_words(error)}. Make that user the owner of the "
+            "database, or run there as its owner: GRANT ALL ON SCHEMA public TO <user>;"
+        ) from error
+    except ReadOnlySqlTransaction as error:
+        raise ConfigurationError(
+            f"A database is read-only: {_words(error)}. Name the primary server, not a standby, or make it writable."
+        ) from error
+
+
+def _words(error: Error) -> str:
+    return error.diag.message_primary or type(error).__name__
 
 
 class Queries(Mapping[str, bytes]):

@@ -23,6 +23,8 @@ from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import RedisError as ValkeyError
 from redis.exceptions import TimeoutError as NoReply
 
+from refdesk.contracts.errors import ConfigurationError
+
 __all__ = ["Script", "Valkey", "ValkeyError", "open_valkey"]
 
 CONNECT_TIMEOUT_S = 2.0
@@ -263,15 +265,20 @@ def _refusal(message: str) -> ValkeyError:
 
 @asynccontextmanager
 async def open_valkey(url: str, *, name: str) -> AsyncIterator[Valkey]:
-    """``url``: ``redis://``, ``rediss://`` or ``unix://``, with redis-py's options."""
-    pool = ConnectionPool.from_url(
-        url,
-        client_name=name,
-        socket_connect_timeout=CONNECT_TIMEOUT_S,
-        socket_timeout=COMMAND_TIMEOUT_S,
-        health_check_interval=15,
-        retry=Retry(NoBackoff(), 1, supported_errors=(ConnectionBroken,)),
-    )
+    """``url``: ``redis://``, ``rediss://`` or ``unix://``, with redis-py's options. Raises ConfigurationError for another."""
+    try:
+        pool = ConnectionPool.from_url(
+            url,
+            client_name=name,
+            socket_connect_timeout=CONNECT_TIMEOUT_S,
+            socket_timeout=COMMAND_TIMEOUT_S,
+            health_check_interval=15,
+            retry=Retry(NoBackoff(), 1, supported_errors=(ConnectionBroken,)),
+        )
+    except ValueError as error:
+        raise ConfigurationError(
+            f"REFDESK_VALKEY_URL is not an address: {error}. Give one such as redis://host:6379."
+        ) from error
     valkey = Valkey(pool, name=name)
     try:
         yield valkey

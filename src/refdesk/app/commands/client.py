@@ -138,11 +138,17 @@ async def patiently(operation: Callable[[], Awaitable[T]]) -> T:
 async def connect(*, url: str | None = None) -> AsyncIterator[Client]:
     """A client of the Refdesk at ``url`` (default: REFDESK_URL), with REFDESK_API_KEY or this account's operator key."""
     settings = app_settings.load({"url": url}).settings
-    key = settings.api_key or operator_key_of(settings.url)
+    async with client_of(settings.url, key=settings.api_key or operator_key_of(settings.url)) as client:
+        yield client
+
+
+@asynccontextmanager
+async def client_of(url: str, *, key: str | None) -> AsyncIterator[Client]:
+    """A client of the Refdesk at ``url`` with this key, or with none."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=READ_TIMEOUT_S)
     async with aiohttp.ClientSession(headers=headers, timeout=timeout, read_bufsize=1 << 18) as session:
-        yield Client(session, url=settings.url)
+        yield Client(session, url=url)
 
 
 def operator_key_path(port: int) -> Path:

@@ -4,8 +4,10 @@ from typing import Any, get_args
 from urllib.parse import quote
 
 import click
+import msgspec
 
 from refdesk.app.commands.client import connect, console, json_option, print_json, run, url_option
+from refdesk.app.keys import KeyView, new_key, open_api_keys
 from refdesk.contracts.access import Role
 
 role_option = click.option(
@@ -22,12 +24,25 @@ def command() -> None:
 @click.argument("name")
 @click.option("--groups", default="", help="Comma-separated groups; `administrators` may do everything.")
 @role_option
+@click.option("--database", help="Write into this access database itself; no Refdesk needs to run.")
 @url_option
 @json_option
-def create(name: str, groups: str, role: Role | None, url: str | None, as_json: bool) -> None:
+def create(name: str, groups: str, role: Role | None, database: str | None, url: str | None, as_json: bool) -> None:
     """Make a key. It is shown once; only its hash is kept."""
+    if database is not None and url is not None:
+        raise click.UsageError("--database writes by itself; --url asks a running Refdesk. Give one of them.")
     wanted = {"name": name, "groups": _names(groups), **({"role": role} if role else {})}
-    _show(run(_call("POST", "/api/keys", json=wanted, url=url)), as_json=as_json)
+    if database is None:
+        made = run(_call("POST", "/api/keys", json=wanted, url=url))
+    else:
+        made = msgspec.to_builtins(run(_create_in(database, wanted)))
+    _show(made, as_json=as_json)
+
+
+@command.command()
+def generate() -> None:
+    """Print a new key, for a file that REFDESK_BOOTSTRAP_KEY_FILE names. It opens nothing until then."""
+    click.echo(new_key())
 
 
 @command.command("list")
@@ -88,6 +103,11 @@ def _show(made: dict[str, Any], *, as_json: bool) -> None:
     else:
         click.echo(made["key"])
         click.echo("Keep it now: it is not shown again. Send it as `Authorization: Bearer <key>`.", err=True)
+
+
+async def _create_in(database: str, wanted: dict[str, Any]) -> KeyView:
+    async with open_api_keys(database, setting="--database") as keys:
+        return await keys.create(**{**wanted, "groups": tuple(wanted["groups"])})
 
 
 async def _call(method: str, path: str, *, url: str | None, json: object = None) -> dict[str, Any]:

@@ -2,23 +2,67 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from urllib.parse import urlsplit
 
-from refdesk.app.settings import Settings
+from refdesk.app.settings import PREFIX, Settings, shown
 from refdesk.contracts.errors import ConfigurationError
+from refdesk.outside.postgres import require_database
 
 CONNECT_TIMEOUT_S = 3.0
 NATS_PORT = 4222
 VALKEY_PORT = 6379
 
 
+WEB = frozenset({"http", "https"})
+ADDRESSES: Mapping[str, Collection[str]] = {
+    "nats_url": frozenset({"", "nats", "tls", "ws", "wss"}),
+    "documents_url": WEB,
+    "embedding_url": WEB,
+    "embedding_previous_url": WEB,
+    "llm_url": WEB,
+}
+"""Settings that name servers, several separated by commas, and the schemes that each may have."""
+
+
+def require_addresses(settings: Settings) -> None:
+    """Raises ConfigurationError when a setting is not an address: looked at before anything waits for what is there."""
+    for name, schemes in ADDRESSES.items():
+        value = getattr(settings, name)
+        for url in value.split(",") if value else ():
+            if not _is_address(url.strip(), schemes=schemes):
+                example = "nats://host:4222" if "nats" in schemes else "http://host:8080"
+                raise ConfigurationError(
+                    f"{PREFIX}{name.upper()}={shown(name, url)!r} is not an address. Give one such as {example}."
+                )
+
+
+def _is_address(url: str, *, schemes: Collection[str]) -> bool:
+    try:
+        parts = urlsplit(url if "//" in url else f"//{url}")
+        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
 async def require_servers(settings: Settings) -> None:
-    """Raises ConfigurationError when REFDESK_NATS_URL or REFDESK_VALKEY_URL names a server that takes no connection."""
+    """Raises ConfigurationError when a setting names a server that takes no connection."""
+    if settings.database_url is not None:
+        wait_s = settings.database_wait_s
+        await require_database(settings.database_url, setting="REFDESK_DATABASE_URL", wait_s=wait_s)
+        _require_address(settings.database_url)
     if settings.nats_url is not None:
         await _require("NATS", settings.nats_url.split(","), setting="REFDESK_NATS_URL", port=NATS_PORT)
     if settings.valkey_url is not None:
         await _require("Valkey", [settings.valkey_url], setting="REFDESK_VALKEY_URL", port=VALKEY_PORT)
+
+
+def _require_address(database_url: str) -> None:
+    """libpq takes more than addresses, but of these one can tell another database's on the same server."""
+    if "://" not in database_url:
+        raise ConfigurationError(
+            "REFDESK_DATABASE_URL is not an address. Give one such as postgresql://user:password@host/postgres."
+        )
 
 
 async def _require(server: str, urls: Sequence[str], *, setting: str, port: int) -> None:
@@ -46,8 +90,8 @@ async def _refusal(url: str, *, port: int) -> str | None:
                 _, writer = await asyncio.open_connection(parts.hostname, parts.port or port)
     except TimeoutError:
         return f"{where} does not take a connection within {CONNECT_TIMEOUT_S:g} s"
-    except OSError as error:
-        return f"{where}: {error.strerror or error}"
+    except (OSError, ValueError) as error:  # ValueError: no name that a host can have
+        return f"{where}: {getattr(error, 'strerror', None) or error}"
     writer.close()
     with contextlib.suppress(OSError):
         await writer.wait_closed()

@@ -8,6 +8,7 @@ import uvloop
 
 from refdesk.app import server
 from refdesk.app import settings as app_settings
+from refdesk.app.commands.reachable import require_addresses
 from refdesk.outside import telemetry, tracing
 
 
@@ -19,6 +20,7 @@ def _service(name: str, summary: str, *, module: str, hidden: bool = False) -> c
     @click.option("--port", type=int, help="Port to listen on (default: REFDESK_PORT or 8080).")
     def command(host: str | None, port: int | None) -> None:
         settings = app_settings.load({"host": host, "port": port}).settings
+        require_addresses(settings)
         server.configure_logging()
         telemetry.describe_build(name)
         tracing.configure(settings.otlp_url, service=name)

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import secrets
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,12 +12,14 @@ import msgspec
 
 from refdesk.app import samples, server, tiny_llm
 from refdesk.app import settings as app_settings
-from refdesk.app.commands.client import operator_key_path, run
-from refdesk.app.commands.reachable import require_servers
+from refdesk.app.commands.client import CallFailed, client_of, operator_key_path, run
+from refdesk.app.commands.reachable import require_addresses, require_servers
 from refdesk.app.embedded.children import ChildEvent
+from refdesk.app.embedded.kept_secrets import kept_secret, write_private
 from refdesk.app.embedded.nats import free_port
 from refdesk.app.embedded.stack import StackOptions, StackUrls, make_folder, writing
 from refdesk.app.embedded.supervisor import Service, supervise
+from refdesk.app.first_key import read_key_file
 from refdesk.app.settings import Settings
 from refdesk.contracts.errors import RefdeskError
 
@@ -39,12 +40,15 @@ def command(data_dir: Path | None, host: str | None, port: int | None, no_sample
     if llm != TINY_LLM:
         overrides["llm_url"] = llm
     settings = app_settings.load(overrides).settings
+    require_addresses(settings)
     settings = msgspec.structs.replace(settings, port=settings.port or free_port())
     run(_up(settings, with_samples=not no_samples, tiny_model=llm == TINY_LLM))
 
 
 async def _up(settings: Settings, *, with_samples: bool, tiny_model: bool) -> None:
     server.bind(settings.host, settings.port).close()
+    if settings.bootstrap_key_file is not None:
+        read_key_file(settings.bootstrap_key_file)
     await require_servers(settings)
     key = _operator_key(settings)
     url = f"http://{_reachable(settings.host)}:{settings.port}"
@@ -131,35 +135,46 @@ async def _welcome(settings: Settings, *, url: str, operator_key: str, with_samp
     click.echo(f"Refdesk is ready at {url}")
     if settings.llm_url is None:
         click.echo("Answers are quoted from the documents. REFDESK_LLM_URL, or --llm URL, brings a language model.")
-    click.echo("While no API key exists, whoever is on this machine is administrator (`refdesk keys create NAME`).")
+    if not await _has_keys(url, operator_key=operator_key):
+        click.echo("While no API key exists, whoever is on this machine is administrator (`refdesk keys create NAME`).")
     click.echo("Ctrl-C stops everything.")
+
+
+async def _has_keys(url: str, *, operator_key: str) -> bool:
+    """Also where it cannot be looked up: nothing is said that may be untrue."""
+    try:
+        async with client_of(url, key=operator_key) as client:
+            return bool((await client.call("GET", "/api/keys"))["keys"])
+    except CallFailed:
+        return True
 
 
 def _operator_key(settings: Settings) -> str:
     """The key in the data directory, made at the first start; a setting wins."""
     if settings.operator_key:
         return settings.operator_key
-    path = settings.data_dir / "operator.key"
     with writing(settings.data_dir):
         make_folder(settings.data_dir)
-        if not path.is_file():
-            path.touch(mode=0o600)
-            path.write_text(secrets.token_hex(32))
-    return path.read_text().strip()
+        return kept_secret(settings.data_dir / "operator.key")
 
 
 @contextlib.contextmanager
 def _operator_key_file(port: int, key: str) -> Iterator[None]:
-    """Lets this account's command line find the key while we run."""
+    """Lets this account's command line find the key while we run; where there is no place for it, it needs one of its own."""
     path = operator_key_path(port)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path.unlink(missing_ok=True)
-    path.touch(mode=0o600)
-    path.write_text(key)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_private(path, key)
+    except OSError as error:
+        click.echo(
+            f"The command line will need REFDESK_API_KEY: its key cannot be left in {path.parent} ({error.strerror}).",
+            err=True,
+        )
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 async def _load_samples(settings: Settings, *, url: str, operator_key: str) -> None:

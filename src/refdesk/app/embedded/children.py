@@ -233,7 +233,7 @@ class _Keeper:
 
     def _start_failed(self, what: str) -> StartFailed:
         tail = processes.log_tail(self._log)
-        said = f" It said: {tail}" if tail else ""
+        said = f" It said: {tail.rstrip('.')}." if tail else ""
         return StartFailed(f"{what}.{said} The log is {self._log}.")
 
     def _say(self, state: Literal["healthy", "failed", "stopped"], message: str) -> None:

@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 import json
 import random
-import secrets
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from refdesk.app.embedded.children import Child, StartFailed
+from refdesk.app.embedded.kept_secrets import kept_secret, write_private
 from refdesk.app.embedded.processes import Program
 
 PORTS = range(20_000, 32_768)
@@ -40,7 +40,7 @@ class NatsPlace:
     @property
     def url(self) -> str:
         """Carries the token. Raises OSError when the token can be neither read nor written."""
-        return f"nats://{_token(self.directory / 'token')}@127.0.0.1:{self.port}"
+        return f"nats://{kept_secret(self.directory / 'token')}@127.0.0.1:{self.port}"
 
     @property
     def monitoring_url(self) -> str:
@@ -62,8 +62,7 @@ def nats_child(place: NatsPlace) -> Child:
     settings = place.directory / "nats-server.conf"
 
     async def prepare() -> None:
-        settings.write_text(json.dumps(_settings(place), indent=2), encoding="utf-8")
-        settings.chmod(0o600)
+        write_private(settings, json.dumps(_settings(place), indent=2))
 
     return Child(
         program=Program(
@@ -111,27 +110,16 @@ async def _is_account(reader: asyncio.StreamReader) -> bool:
     return False
 
 
-def _token(path: Path) -> str:
-    """Made once and kept, readable by us alone."""
-    try:
-        return path.read_text(encoding="ascii")
-    except FileNotFoundError:
-        token = secrets.token_hex(24)
-        path.touch(mode=0o600)
-        path.write_text(token, encoding="ascii")
-        return token
-
-
 def _settings(place: NatsPlace) -> dict[str, object]:
-    """JSON is a subset of the server's configuration language."""
+    """JSON is a subset of the server's configuration language, but for escapes such as \\u00fc: so no path stands in it."""
     return {
         "server_name": "refdesk",
         "listen": f"127.0.0.1:{place.port}",
         "http": f"127.0.0.1:{place.monitoring_port}",  # anybody on this machine may read it; it tells no message
-        "authorization": {"token": _token(place.directory / "token")},
+        "authorization": {"token": kept_secret(place.directory / "token")},
         "max_payload": max(PAYLOAD_BYTES_MIN, place.message_bytes_max),
         "jetstream": {
-            "store_dir": str(place.directory / "store"),
+            "store_dir": "store",  # in its working directory
             "max_memory_store": STREAMS_RESERVED * place.stream_bytes_max,
             "max_file_store": max(FILE_STORE_BYTES_MIN, STREAMS_RESERVED * place.stream_bytes_max),
             "sync_interval": "always",  # the default flushes every 2 minutes: acked messages die with the power

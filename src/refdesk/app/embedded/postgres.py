@@ -31,6 +31,7 @@ from refdesk.app.embedded.children import Child, StartFailed
 from refdesk.app.embedded.processes import Account, Program
 
 USER = "refdesk"
+MAJOR_VERSION = "18"
 SOCKET_NAME = ".s.PGSQL.5432"
 START_TIMEOUT_S = 300.0
 """Recovery after a crash replays at most max_wal_size; on a slow disk that is a minute or two."""
@@ -176,6 +177,7 @@ async def create_vector_extension(url: str) -> None:
 async def _initialise(place: PostgresPlace, *, account: Account | None) -> None:
     """Make the data directory if there is none; one that initdb did not finish never gets the name."""
     if (place.data / "PG_VERSION").exists():
+        _require_own_version(place)
         return
     unfinished = place.data.with_name(place.data.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -183,6 +185,16 @@ async def _initialise(place: PostgresPlace, *, account: Account | None) -> None:
     _own(unfinished, account=account)
     await _run_initdb(place, directory=unfinished, account=account)
     unfinished.rename(place.data)
+
+
+def _require_own_version(place: PostgresPlace) -> None:
+    """Raises StartFailed when another major version made the data directory: PostgreSQL does not read it."""
+    made_by = (place.data / "PG_VERSION").read_text(encoding="ascii", errors="replace").strip()
+    if made_by != MAJOR_VERSION:
+        raise StartFailed(
+            f"{place.data} was made by PostgreSQL {made_by}; this Refdesk brings PostgreSQL {MAJOR_VERSION}. "
+            "Start it with the Refdesk that made it, or choose another data directory with REFDESK_DATA_DIR."
+        )
 
 
 async def _run_initdb(place: PostgresPlace, *, directory: Path, account: Account | None) -> None:

@@ -39,6 +39,8 @@ from refdesk.app.embedded.valkey import ValkeyPlace, valkey_child
 from refdesk.contracts.errors import ConfigurationError
 
 DATABASES = ("documents", "index", "access")
+DATA_PATH_BYTES_MAX = 800
+"""PostgreSQL's MAXPGPATH is 1024, for its longest file name."""
 SOCKET_PATH_BYTES_MAX = 100
 """Linux allows 107 bytes in sockaddr_un, macOS 103."""
 
@@ -109,6 +111,7 @@ async def running_stack(
     Raises ConfigurationError: the data directory is in use or cannot be written, a server cannot be started or reached.
     """
     data_dir = options.data_dir.absolute()
+    _require_plain_name(data_dir)
     with writing(data_dir):
         make_folder(data_dir)
     with locked(data_dir):
@@ -220,6 +223,21 @@ async def prepare_databases(server_url: str, *, urls: StackUrls) -> None:
             "If REFDESK_DATABASE_URL is set, check that its server runs, has pgvector, and lets its user create "
             "databases and extensions."
         ) from error
+
+
+def _require_plain_name(data_dir: Path) -> None:
+    """Raises DataDirectoryUnusable for what cannot stand in the servers' configuration, or is too long for PostgreSQL."""
+    name = str(data_dir)
+    if not name.isprintable():
+        raise DataDirectoryUnusable(
+            f"The data directory {name!r} has characters in its name that cannot be printed. "
+            "Choose another one with REFDESK_DATA_DIR."
+        )
+    if len(os.fsencode(name)) > DATA_PATH_BYTES_MAX:
+        raise DataDirectoryUnusable(
+            f"The path of the data directory has {len(os.fsencode(name))} bytes; the limit is {DATA_PATH_BYTES_MAX}. "
+            "Choose a shorter one with REFDESK_DATA_DIR."
+        )
 
 
 def make_folder(path: Path, *, private: bool = False) -> None:

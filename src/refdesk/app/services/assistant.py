@@ -23,7 +23,15 @@ from refdesk.answering.truth import SourceOfTruth
 from refdesk.answering.withdrawal import Withdrawals
 from refdesk.answering.writers import Quoting
 from refdesk.app import http, samples
-from refdesk.app.services.common import Service, open_broker, open_keys, ping, required, serve_door
+from refdesk.app.services.common import (
+    Service,
+    open_broker,
+    open_database,
+    open_keys,
+    ping,
+    required,
+    serve_door,
+)
 from refdesk.app.services.generations import choose_model, configured_model, open_generations
 from refdesk.app.services.models import open_language_models
 from refdesk.app.settings import Settings
@@ -40,7 +48,6 @@ from refdesk.indexing.replays import Replays
 from refdesk.indexing.routes import OperationRoutes
 from refdesk.outside.embedding import Turns
 from refdesk.outside.http_client import open_http_client
-from refdesk.outside.postgres import migrate, open_pool
 from refdesk.outside.tokens import CountTokens, input_tokens
 from refdesk.outside.valkey import Valkey, open_valkey
 from refdesk.outside.vocabularies import open_vocabularies
@@ -55,14 +62,14 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         pool = await enter(
-            open_pool(
-                required(settings, "index_database_url"),
+            open_database(
+                settings,
+                "index_database_url",
                 name="refdesk assistant",
                 size_max=settings.concurrent_retrievals_max + CONNECTIONS_BESIDE,
+                migrations=[FEEDBACK_MIGRATIONS, DEAD_LETTER_MIGRATIONS],
             )
         )
-        await migrate(pool, FEEDBACK_MIGRATIONS)
-        await migrate(pool, DEAD_LETTER_MIGRATIONS)
         generations = await enter(open_generations(pool, settings, turns=Turns()))
         valkey = await enter(open_valkey(required(settings, "valkey_url"), name="assistant"))
         session = await enter(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))

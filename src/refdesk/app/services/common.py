@@ -1,8 +1,9 @@
 """What every service shares: required settings, the keys that people call with, the door they come through."""
 
 import ipaddress
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib.resources.abc import Traversable
 
 import msgspec
 from psycopg_pool import AsyncConnectionPool
@@ -11,16 +12,20 @@ from starlette.requests import HTTPConnection
 from refdesk.app import http, server
 from refdesk.app.auth import Authentication
 from refdesk.app.connections import LOOPBACK, ConnectionLimits, Network
+from refdesk.app.first_key import adopt_key_file
 from refdesk.app.http import Fact, Measure, Probe
-from refdesk.app.keys import MIGRATIONS, ApiKeys
+from refdesk.app.keys import ApiKeys, open_api_keys
 from refdesk.app.permissions import Permissions
 from refdesk.app.settings import PREFIX, Settings
 from refdesk.contracts.errors import ConfigurationError, Unavailable
 from refdesk.outside.http import BodyClock, Endpoint, SocketEndpoint, create_app
 from refdesk.outside.jetstream import Broker, StreamSettings
-from refdesk.outside.postgres import migrate, open_pool, transaction
+from refdesk.outside.postgres import migrate, open_pool, require_database, transaction
 
-ACCESS_CONNECTIONS_MAX = 2
+
+def variable(name: str) -> str:
+    """A setting as the environment has it."""
+    return PREFIX + name.upper()
 
 
 def required(settings: Settings, name: str) -> str:
@@ -28,21 +33,40 @@ def required(settings: Settings, name: str) -> str:
     value = getattr(settings, name)
     if not value:
         raise ConfigurationError(
-            f"{PREFIX}{name.upper()} is not set. `refdesk up` sets it by itself; a service that is started alone needs it."
+            f"{variable(name)} is not set. `refdesk up` sets it by itself; a service that is started alone needs it."
         )
     return str(value)
 
 
 @asynccontextmanager
 async def open_keys(settings: Settings) -> AsyncIterator[ApiKeys]:
-    async with open_pool(access_url(settings), name="refdesk keys", size_max=ACCESS_CONNECTIONS_MAX) as pool:
-        await migrate(pool, MIGRATIONS)
-        yield ApiKeys(pool)
+    """The keys that people call with; the one of REFDESK_BOOTSTRAP_KEY_FILE is among them from now on."""
+    setting = variable("access_database_url" if settings.access_database_url else "documents_database_url")
+    async with open_api_keys(access_url(settings), setting=setting, wait_s=settings.database_wait_s) as keys:
+        if settings.bootstrap_key_file is not None:
+            await adopt_key_file(keys, settings.bootstrap_key_file)
+        yield keys
 
 
 def access_url(settings: Settings) -> str:
     """Where the keys are."""
     return settings.access_database_url or required(settings, "documents_database_url")
+
+
+@asynccontextmanager
+async def open_database(
+    settings: Settings, setting: str, *, name: str, size_max: int, migrations: Sequence[Traversable]
+) -> AsyncIterator[AsyncConnectionPool]:
+    """Connections to the database that a setting names, its tables made and up to date.
+
+    ``name`` is what the server shows. Raises ConfigurationError when that is no database, or one that refuses us.
+    """
+    url = required(settings, setting)
+    await require_database(url, setting=variable(setting), wait_s=settings.database_wait_s)
+    async with open_pool(url, name=name, size_max=size_max) as pool:
+        for folder in migrations:
+            await migrate(pool, folder)
+        yield pool
 
 
 async def ping(pool: AsyncConnectionPool) -> None:

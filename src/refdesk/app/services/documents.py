@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from refdesk.app.services.common import Service, open_broker, open_keys, ping, required, serve_door
+from refdesk.app.services.common import Service, open_broker, open_database, open_keys, ping, required, serve_door
 from refdesk.app.settings import Settings
 from refdesk.documents.changes import Limits
 from refdesk.documents.feed import DocumentFeed
@@ -16,7 +16,6 @@ from refdesk.documents.store import MIGRATIONS, DocumentStore
 from refdesk.outside.blobs import Blobs
 from refdesk.outside.jetstream_purging import Purging
 from refdesk.outside.nats_monitoring import FsyncWatch
-from refdesk.outside.postgres import migrate, open_pool
 
 CONNECTIONS_MAX = 10
 
@@ -25,8 +24,15 @@ CONNECTIONS_MAX = 10
 async def open_service(settings: Settings) -> AsyncIterator[Service]:
     url = required(settings, "documents_database_url")
     async with AsyncExitStack() as stack:
-        pool = await stack.enter_async_context(open_pool(url, name="refdesk documents", size_max=CONNECTIONS_MAX))
-        await migrate(pool, MIGRATIONS)
+        pool = await stack.enter_async_context(
+            open_database(
+                settings,
+                "documents_database_url",
+                name="refdesk documents",
+                size_max=CONNECTIONS_MAX,
+                migrations=[MIGRATIONS],
+            )
+        )
         broker = await stack.enter_async_context(open_broker(settings, name="documents"))
         store, outbox = DocumentStore(pool, queue_counted_max=settings.queue_counted_max), Outbox(pool)
         service = DocumentService(

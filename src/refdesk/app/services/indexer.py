@@ -5,7 +5,15 @@ from contextlib import AsyncExitStack
 import aiohttp
 
 from refdesk.app import http, server
-from refdesk.app.services.common import connected, connection_limits, nobody, open_broker, ping, required
+from refdesk.app.services.common import (
+    connected,
+    connection_limits,
+    nobody,
+    open_broker,
+    open_database,
+    ping,
+    required,
+)
 from refdesk.app.services.generations import open_generations
 from refdesk.app.settings import Settings
 from refdesk.index.recording import Recorder
@@ -25,7 +33,6 @@ from refdesk.indexing.reembedding import Reembedding
 from refdesk.indexing.worker import Worker, WorkerSettings
 from refdesk.outside.embedding import TEXTS_PER_THREAD, Turns
 from refdesk.outside.http import create_app
-from refdesk.outside.postgres import migrate, open_pool
 
 CONNECTIONS_MAX = 8
 
@@ -36,9 +43,14 @@ async def serve(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         pool = await enter(
-            open_pool(required(settings, "index_database_url"), name="refdesk indexer", size_max=CONNECTIONS_MAX)
+            open_database(
+                settings,
+                "index_database_url",
+                name="refdesk indexer",
+                size_max=CONNECTIONS_MAX,
+                migrations=[DEAD_LETTER_MIGRATIONS],
+            )
         )
-        await migrate(pool, DEAD_LETTER_MIGRATIONS)
         turns = Turns(threads=settings.embedding_threads, texts=TEXTS_PER_THREAD)
         generations = await enter(open_generations(pool, settings, turns=turns))
         broker = await enter(open_broker(settings, name="indexer"))
