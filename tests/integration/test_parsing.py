@@ -5,7 +5,6 @@ import io
 import json
 import os
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -65,7 +64,8 @@ def is_parser(process: Any) -> bool:
 
 def is_parsing(process: Any) -> bool:
     """A process gets its limit of computing time with its first document."""
-    return bool(process.rlimit(resource.RLIMIT_CPU)[0] != resource.RLIM_INFINITY)
+    limits = Path(f"/proc/{process.pid}/limits").read_text()  # prlimit(2) asks for more rights than a parent has
+    return "unlimited" not in next(line for line in limits.splitlines() if line.startswith("Max cpu time"))[:40]
 
 
 async def until(condition: Any, *, timeout_s: float = 10.0) -> Any:

@@ -23,7 +23,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """One of document, page text, rejection and out-of-memory, or nothing for "ready"; with the memory held by now."""
+    """One of document, page text, rejection and out-of-memory, or nothing for "ready"; with the memory held by now.
+
+    ``unfenced``, in the first one: what this machine does not refuse the process, in words.
+    """
 
     document: ParsedDocument | None = None
     page_text: str | None = None
@@ -31,6 +34,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     details: dict[str, int | str] = {}
     out_of_memory: bool = False
     resident_bytes: int = 0
+    unfenced: tuple[str, ...] = ()
 
 
 def frame(payload: bytes) -> bytes:

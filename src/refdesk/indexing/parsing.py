@@ -6,6 +6,7 @@ while, so an idle system holds none.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,6 +25,8 @@ from refdesk.indexing.recognition import RecognitionLimits
 from refdesk.indexing.sandbox import Sandbox, SandboxCrashed, remove_abandoned
 from refdesk.outside import media_types as kinds
 from refdesk.outside import telemetry
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["Block", "ParsedDocument", "ParserPool", "ParsingLimits", "PoolSizes"]
 
@@ -56,6 +59,7 @@ class ParserPool:
         self._waiting = 0
         self._idle: list[tuple[Sandbox, asyncio.TimerHandle]] = []
         self._ending: list[Sandbox] = []
+        self._warned = False
 
     async def __aenter__(self) -> Self:
         await asyncio.to_thread(remove_abandoned)
@@ -192,7 +196,15 @@ class ParserPool:
             sandbox, timer = self._idle.pop()  # the one used last: the others may come to their idle end
             timer.cancel()
             return sandbox
-        return await Sandbox.start(self.limits)
+        sandbox = await Sandbox.start(self.limits)
+        self._warn_of_gaps(sandbox)
+        return sandbox
+
+    def _warn_of_gaps(self, sandbox: Sandbox) -> None:
+        """Once: every process of a pool has the same fences."""
+        if sandbox.unfenced and not self._warned:
+            self._warned = True
+            logger.warning("Documents are read with fewer fences than there could be: %s.", "; ".join(sandbox.unfenced))
 
     def _park(self, sandbox: Sandbox) -> None:
         loop = asyncio.get_running_loop()

@@ -58,6 +58,8 @@ class Sandbox:
     ) -> None:
         self.answered = 0
         self.resident_bytes = 0
+        self.unfenced: tuple[str, ...] = ()
+        """What this machine does not refuse it, in words; empty where every fence stands."""
         self.pid = process.pid
         self._process = process
         self._directory = directory
@@ -76,7 +78,8 @@ class Sandbox:
             raise Unavailable(f"A parser process cannot be started: {error}.") from error
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
-                await sandbox._exchange(frame(msgspec.json.encode(limits)))
+                ready = await sandbox._exchange(frame(msgspec.json.encode(limits)))
+            sandbox.unfenced = ready.unfenced
         except (SandboxCrashed, TimeoutError) as error:
             raise Unavailable("A parser process did not start. `refdesk doctor` checks the installation.") from error
         finally:

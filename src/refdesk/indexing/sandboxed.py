@@ -6,17 +6,19 @@ and go out on stdout; nothing is ever unpickled. The fences:
 * memory: RLIMIT_AS is the address space at start plus what the resident memory may still grow;
 * a process group of its own, so that Ctrl-C in a terminal reaches only its parent; not a session, which would have its own
   share of the processors (see `priority`);
-* CPU, open files, size of written files, no core dumps, no new privileges; on Linux it dies with its parent, and where the
-  kernel lets it, it has a network namespace of its own, which has no network in it.
+* CPU, open files, size of written files, no core dumps;
+* on Linux, all that `fences` has: no privileges, no network, no files but its own; and it dies with its parent.
 
 Wall time is the parent's business: it kills.
 """
 
-import ctypes
+import encodings
 import os
+import pkgutil
 import resource
-import signal
 import sys
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,13 +26,11 @@ import msgspec
 
 from refdesk.contracts.errors import DocumentRejected
 from refdesk.indexing.extraction import extract
+from refdesk.indexing.fences import fence
 from refdesk.indexing.frames import Reply, Request, frame, read_frame
 from refdesk.indexing.parsed import ParsingLimits
 from refdesk.indexing.priority import spare_processors
 from refdesk.indexing.scans import recognise
-
-_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38  # linux/prctl.h
-_CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000  # linux/sched.h
 
 
 def main() -> None:
@@ -39,8 +39,8 @@ def main() -> None:
     os.dup2(2, 1)  # whatever a library prints must not land between the frames
     limits = msgspec.json.decode(read_frame(requests) or b"{}", type=ParsingLimits)
     spare_processors(limits.processors_spared)
-    _fence(limits)
-    _send(replies, msgspec.json.encode(Reply(resident_bytes=_memory_bytes()[1])))
+    unfenced = _fence(limits)
+    _send(replies, msgspec.json.encode(Reply(unfenced=unfenced, resident_bytes=_memory_bytes()[1])))
     while (header := read_frame(requests)) is not None:
         request = msgspec.json.decode(header, type=Request)
         content = read_frame(requests)
@@ -48,6 +48,13 @@ def main() -> None:
             return
         _allow_cpu(_cpu_s(request, limits))
         _send(replies, _answer(request, content, limits))
+
+
+def _load_encodings() -> None:
+    """Any may be asked for by a document, and the user that we become may not be let to Python's own files."""
+    for module in pkgutil.iter_modules(encodings.__path__):
+        with suppress(ImportError):  # Windows's
+            import_module(f"encodings.{module.name}")
 
 
 def _send(replies: BinaryIO, payload: bytes) -> None:
@@ -85,24 +92,19 @@ def _cpu_s(request: Request, limits: ParsingLimits) -> int:
     return limits.cpu_s
 
 
-def _fence(limits: ParsingLimits) -> None:
-    if sys.platform == "linux":
-        _fence_linux()
+def _fence(limits: ParsingLimits) -> tuple[str, ...]:
+    """What could not be fenced, in words."""
+    if os.geteuid() == 0:
+        _load_encodings()
+    readable = [Path(limits.recognition.data_dir)] if limits.recognition else []
+    missing = fence(own=Path.cwd(), readable=readable, parent=int(sys.argv[1]))
     virtual_bytes, resident_bytes = _memory_bytes()
     if virtual_bytes:
         _limit(resource.RLIMIT_AS, virtual_bytes + max(0, limits.memory_bytes_max - resident_bytes))
     _limit(resource.RLIMIT_NOFILE, limits.open_files_max)
     _limit(resource.RLIMIT_FSIZE, limits.file_bytes_max)
     _limit(resource.RLIMIT_CORE, 0)
-
-
-def _fence_linux() -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != int(sys.argv[1]):  # the parent went before the signal was ordered
-        sys.exit(1)
-    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET)  # best effort: many containers forbid it
+    return missing
 
 
 def _limit(which: int, value: int) -> None:
