@@ -14,7 +14,7 @@ from refdesk.app import openapi
 from refdesk.app.http import health_endpoints, key_endpoints, metrics_endpoint, openapi_endpoint, page_endpoints
 from refdesk.app.keys import ApiKeys
 from refdesk.contracts.access import Principal
-from refdesk.outside.http import Endpoint
+from refdesk.outside.http import Endpoint, Parameter, whole
 
 
 class Asked(msgspec.Struct):
@@ -62,6 +62,32 @@ def test_an_address_shows_its_parameters_without_starlettes_converters() -> None
     assert all(parameter["required"] and parameter["in"] == "path" for parameter in operation["parameters"])
 
 
+def test_parameters_are_described_as_they_are_checked() -> None:
+    """The type that is shown is the one that decides."""
+    limit = Parameter(name="limit", kind=whole(1, 5), default=3, meaning="How many")
+    etag = Parameter(name="If-Match", where="header", meaning="What was read")
+    described = openapi.describe([endpoint(path="/api/x/{id}", parameters=(limit, etag))])
+    shown = described["paths"]["/api/x/{id}"]["get"]["parameters"]
+    assert [(given["name"], given["in"], given["required"]) for given in shown] == [
+        ("id", "path", True),
+        ("limit", "query", False),
+        ("If-Match", "header", False),
+    ]
+    assert shown[1]["schema"] == {"type": "integer", "minimum": 1, "maximum": 5}
+    assert shown[1]["description"] == "How many"
+
+
+def test_an_endpoint_says_all_it_takes_and_gives() -> None:
+    """Forms beside JSON, streams beside JSON, and statuses beside the usual one."""
+    bodies = {"request": Asked, "form": Given, "response": Given, "media_types": ("text/event-stream",)}
+    described = openapi.describe([endpoint(method="POST", **bodies, also=(201, 304))])
+    operation = described["paths"]["/api/x"]["post"]
+    assert set(operation["requestBody"]["content"]) == {"application/json", "multipart/form-data"}
+    assert set(operation["responses"]) == {"200", "201", "304", "default"}
+    assert set(operation["responses"]["201"]["content"]) == {"application/json", "text/event-stream"}
+    assert "content" not in operation["responses"]["304"]
+
+
 def test_methods_of_one_address_stand_together() -> None:
     """One path item each."""
     described = openapi.describe([endpoint(), endpoint(method="DELETE", status=204)])
@@ -97,7 +123,7 @@ async def test_the_description_is_served_as_it_was_made() -> None:
     served = openapi_endpoint(listed)
     response: Any = await served.handler(Request({"type": "http", "headers": []}), Principal(id="anonymous"))
     described = msgspec.json.decode(response.body)
-    assert described == openapi.describe(listed)
+    assert described == msgspec.to_builtins(openapi.describe([*listed, served]))
     assert described["openapi"] == "3.1.0"
     assert described["info"] == {"title": "Refdesk", "version": __version__}
-    assert set(described["paths"]) == {"/health/live", "/health/ready", "/metrics"}
+    assert set(described["paths"]) == {"/health/live", "/health/ready", "/metrics", "/openapi.json"}

@@ -8,6 +8,7 @@ from msgspec import Meta
 from psycopg_pool import AsyncConnectionPool
 
 from refdesk.contracts.access import Principal
+from refdesk.contracts.texts import Text
 from refdesk.outside.postgres import load_queries, transaction
 
 MIGRATIONS = resources.files("refdesk.answering") / "migrations"
@@ -15,7 +16,7 @@ MIGRATIONS = resources.files("refdesk.answering") / "migrations"
 
 class Feedback(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rating: Literal["up", "down"]
-    comment: Annotated[str, Meta(max_length=4000)] | None = None
+    comment: Annotated[Text, Meta(max_length=4000)] | None = None
 
 
 class FeedbackStore:

@@ -1,9 +1,10 @@
 """Answers over HTTP: `/api/answers`, `/api/search`, `/api/passages`. Encodings of ``Assistant`` and nothing else."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
@@ -30,21 +31,29 @@ from refdesk.contracts.answers import (
     Usage,
 )
 from refdesk.contracts.errors import InvalidRequest, NotFound, RefdeskError, problem
+from refdesk.contracts.texts import Number, Text
 from refdesk.index.opened import OpenGenerations
 from refdesk.outside import sse, telemetry
-from refdesk.outside.http import Endpoint, Json, SocketEndpoint, read_json
+from refdesk.outside.http import Endpoint, Json, Parameter, SocketEndpoint, read_json
 from refdesk.outside.sse import EventStream, Offer, Wait, settled, while_connected
 
 SEARCH_LIMIT_DEFAULT = 10
 SEARCH_LIMIT_MAX = 100
 
+ANSWER_ID = Parameter(name="answer_id", where="path", meaning="The answer")
+DOCUMENT_ID = Parameter(name="document_id", where="path", meaning="The document")
+LAST_EVENT_ID = Parameter(
+    name="Last-Event-ID", kind=Number, where="header", default=0, meaning="The number of the last event that was seen"
+)
+GRANULARITY = Parameter(name="granularity", kind=Granularity, default="token", meaning="How the stream is cut")
+
 
 class SearchRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    query: str
+    query: Text
     limit: int = SEARCH_LIMIT_DEFAULT
     filters: Filters = Filters()
-    after: tuple[str, ...] = ()
-    wait_seconds: float | None = None
+    after: Annotated[tuple[Text, ...], Meta(max_length=100)] = ()
+    wait_seconds: Annotated[float, Meta(ge=0)] | None = None
 
 
 class SearchReply(msgspec.Struct, frozen=True):
@@ -144,6 +153,7 @@ class AnswerRoutes:
                 summary="Ask a question: streamed with Accept: text/event-stream, else the finished answer",
                 request=Question,
                 response=FinishedAnswer,
+                media_types=(sse.EVENT_STREAM,),
             ),
             Endpoint(
                 method="GET",
@@ -151,6 +161,7 @@ class AnswerRoutes:
                 policy="principal",
                 handler=self.show,
                 summary="An answer",
+                parameters=(ANSWER_ID,),
                 response=FinishedAnswer,
             ),
             Endpoint(
@@ -159,9 +170,17 @@ class AnswerRoutes:
                 policy="principal",
                 handler=self.resume,
                 summary="Continue an answer's stream after Last-Event-ID",
+                parameters=(ANSWER_ID, LAST_EVENT_ID, GRANULARITY),
+                media_types=(sse.EVENT_STREAM,),
             ),
             Endpoint(
-                method="DELETE", path=one, policy="principal", handler=self.stop, summary="Stop an answer", status=204
+                method="DELETE",
+                path=one,
+                policy="principal",
+                handler=self.stop,
+                summary="Stop an answer",
+                parameters=(ANSWER_ID,),
+                status=204,
             ),
             Endpoint(
                 method="POST",
@@ -169,6 +188,7 @@ class AnswerRoutes:
                 policy="principal",
                 handler=self.rate,
                 summary="Say whether an answer helped",
+                parameters=(ANSWER_ID,),
                 request=Feedback,
                 status=204,
             ),
@@ -187,6 +207,7 @@ class AnswerRoutes:
                 policy="principal",
                 handler=self.passages,
                 summary="A document as it was indexed",
+                parameters=(DOCUMENT_ID,),
                 response=DocumentView,
             ),
         ]
@@ -194,27 +215,26 @@ class AnswerRoutes:
     async def ask(self, request: Request, principal: Principal) -> ASGIApp:
         question = await read_json(request, Question)
         record = await self._assistant.ask(question, principal)
-        if "text/event-stream" in request.headers.get("accept", ""):
+        if sse.EVENT_STREAM in request.headers.get("accept", ""):
             return self._stream(record, principal, granularity=question.granularity)
         return Json(await while_connected(request.receive, self._finished(record, principal)))
 
     async def show(self, request: Request, principal: Principal) -> ASGIApp:
-        record = await self._assistant.reading.recall(request.path_params["answer_id"], principal)
+        record = await self._assistant.reading.recall(ANSWER_ID.of(request), principal)
         return Json(await self._finished(record, principal, wait=False))
 
     async def resume(self, request: Request, principal: Principal) -> ASGIApp:
-        after = _last_event_id(request)
-        record = await self._assistant.reading.recall(request.path_params["answer_id"], principal, after=after)
-        granularity: Granularity = "sentence" if request.query_params.get("granularity") == "sentence" else "token"
-        return self._stream(record, principal, after=after, granularity=granularity)
+        after = LAST_EVENT_ID.of(request)
+        record = await self._assistant.reading.recall(ANSWER_ID.of(request), principal, after=after)
+        return self._stream(record, principal, after=after, granularity=GRANULARITY.of(request))
 
     async def stop(self, request: Request, principal: Principal) -> ASGIApp:
-        await self._assistant.stop(await self._assistant.reading.find(request.path_params["answer_id"], principal))
+        await self._assistant.stop(await self._assistant.reading.find(ANSWER_ID.of(request), principal))
         return Response(status_code=204)
 
     async def rate(self, request: Request, principal: Principal) -> ASGIApp:
         feedback = await read_json(request, Feedback)
-        record = await self._assistant.reading.find(request.path_params["answer_id"], principal)
+        record = await self._assistant.reading.find(ANSWER_ID.of(request), principal)
         await self._feedback.save(record.answer_id, feedback, principal=principal)
         return Response(status_code=204)
 
@@ -238,7 +258,7 @@ class AnswerRoutes:
         )
 
     async def passages(self, request: Request, principal: Principal) -> ASGIApp:
-        document_id = request.path_params["document_id"]
+        document_id = DOCUMENT_ID.of(request)
         found = await self._generations.on_active(
             lambda opened: opened.index.passages(document_id, scope=principal.scope)
         )
@@ -319,10 +339,3 @@ def _add(answer: FinishedAnswer, name: str, data: msgspec.Raw) -> None:
             answer.status, answer.error = "failed", data
         case _:
             pass
-
-
-def _last_event_id(request: Request) -> int:
-    text = request.headers.get("last-event-id", "0")
-    if not (text.isascii() and text.isdigit()):
-        raise InvalidRequest(f"Last-Event-ID is {text!r}; send the number of the last event you saw.")
-    return int(text)

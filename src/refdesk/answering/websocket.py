@@ -8,9 +8,10 @@ each event; what refuses a request comes as event ``error`` without an id, with 
 import asyncio
 import logging
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from refdesk.answering.answer import Assistant
@@ -18,8 +19,9 @@ from refdesk.answering.log import AnswerRecord, Entry
 from refdesk.contracts.access import Principal
 from refdesk.contracts.answers import Delta, Granularity, Question
 from refdesk.contracts.errors import InvalidRequest, RefdeskError, TooManyRequests, problem
+from refdesk.contracts.texts import Number, Text
 from refdesk.outside import telemetry
-from refdesk.outside.http import decode_json
+from refdesk.outside.http import decode_json, said
 from refdesk.outside.sse import Wait
 
 logger = logging.getLogger(__name__)
@@ -29,23 +31,24 @@ STREAMS_MAX = 16
 """Answers one connection may follow at a time."""
 HEARTBEAT_S = 10.0
 IDLE_S_MAX = 600.0
+REQUEST_ID_CHARACTERS_MAX = 200
 
 POLICY, GOING_AWAY, TOO_BIG = 1008, 1001, 1009
 
 
 class _Head(msgspec.Struct, frozen=True):
     type: Literal["ask", "resume", "stop"]
-    request_id: str | None = None
+    request_id: Annotated[str, Meta(max_length=REQUEST_ID_CHARACTERS_MAX)] | None = None
 
 
 class _Resume(msgspec.Struct, frozen=True):
-    answer_id: str
-    after: int = 0
+    answer_id: Text
+    after: Number = 0
     granularity: Granularity = "token"
 
 
 class _Stop(msgspec.Struct, frozen=True):
-    answer_id: str
+    answer_id: Text
 
 
 class AnswerSocket:
@@ -186,4 +189,4 @@ def _question(text: str) -> Question:
     try:
         return msgspec.convert({k: v for k, v in fields.items() if k not in ("type", "request_id")}, Question)
     except msgspec.ValidationError as error:
-        raise InvalidRequest(f"The request is not valid: {error}.") from error
+        raise InvalidRequest(f"The request is not valid: {said(error)}.") from error

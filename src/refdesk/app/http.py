@@ -19,12 +19,15 @@ from refdesk.app import openapi
 from refdesk.app.keys import ApiKeys, KeyView
 from refdesk.contracts.access import Principal, Role
 from refdesk.contracts.errors import RefdeskError
-from refdesk.outside.http import Endpoint, Handler, Json, read_json
+from refdesk.contracts.texts import Text
+from refdesk.outside.http import Endpoint, Handler, Json, Parameter, read_json
 from refdesk.outside.valkey import ValkeyError
 
 logger = logging.getLogger(__name__)
 
 PROBE_TIMEOUT_S = 2.0
+VERBOSE = Parameter(name="verbose", meaning="Also each part, and facts")
+KEY_NAME = Parameter(name="name", where="path", meaning="The key")
 
 Probe = Callable[[], Awaitable[Any]]
 Measure = Callable[[], Awaitable[None]]
@@ -40,16 +43,28 @@ _PAGE_HEADERS = {
 }
 
 
+class Health(msgspec.Struct, frozen=True, omit_defaults=True):
+    """``parts`` and ``facts`` only when they were asked for."""
+
+    status: Literal["ok", "unavailable"]
+    parts: dict[str, str] | None = None
+    facts: dict[str, str] | None = None
+
+
+class Examples(msgspec.Struct, frozen=True):
+    questions: list[str]
+
+
 class NewKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    name: str
-    groups: tuple[str, ...] = ()
+    name: Text
+    groups: tuple[Text, ...] = ()
     role: Role = "writer"
 
 
 class ChangedKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What to change of a key; what is left out stays."""
 
-    groups: tuple[str, ...] | None = None
+    groups: tuple[Text, ...] | None = None
     role: Role | None = None
 
 
@@ -64,20 +79,36 @@ def health_endpoints(probes: Mapping[str, Probe], *, facts: Mapping[str, Fact] |
     """
 
     async def live(request: Request, principal: Principal) -> ASGIApp:
-        return Json({"status": "ok"})
+        return Json(Health("ok"))
 
     async def ready(request: Request, principal: Principal) -> ASGIApp:
         parts = dict(zip(probes, await asyncio.gather(*(_probe(probe) for probe in probes.values())), strict=True))
         broken = {name: state for name, state in parts.items() if state != "ok"}
-        body: dict[str, Any] = {"status": "unavailable" if broken else "ok"}
-        if "verbose" in request.query_params:
-            body["parts"] = parts
-            body["facts"] = {name: await fact() for name, fact in (facts or {}).items()}
-        return Json(body, status_code=503 if broken else 200)
+        health = Health("unavailable" if broken else "ok")
+        if VERBOSE.name in request.query_params:
+            told = {name: await fact() for name, fact in (facts or {}).items()}
+            health = msgspec.structs.replace(health, parts=parts, facts=told)
+        return Json(health, status_code=503 if broken else 200)
 
     return [
-        Endpoint(method="GET", path="/health/live", policy="public", handler=live, summary="Whether the process runs"),
-        Endpoint(method="GET", path="/health/ready", policy="public", handler=ready, summary="Whether it can serve"),
+        Endpoint(
+            method="GET",
+            path="/health/live",
+            policy="public",
+            handler=live,
+            summary="Whether the process runs",
+            response=Health,
+        ),
+        Endpoint(
+            method="GET",
+            path="/health/ready",
+            policy="public",
+            handler=ready,
+            summary="Whether it can serve",
+            parameters=(VERBOSE,),
+            response=Health,
+            also=(503,),
+        ),
     ]
 
 
@@ -99,7 +130,14 @@ def metrics_endpoint(measures: Sequence[Measure] = ()) -> Endpoint:
         await asyncio.gather(*(_measured(measure) for measure in measures))
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
-    return Endpoint(method="GET", path="/metrics", policy="public", handler=metrics, summary="Prometheus metrics")
+    return Endpoint(
+        method="GET",
+        path="/metrics",
+        policy="public",
+        handler=metrics,
+        summary="Prometheus metrics",
+        media_types=("text/plain",),
+    )
 
 
 async def _measured(measure: Measure) -> None:
@@ -112,12 +150,19 @@ async def _measured(measure: Measure) -> None:
 
 
 def openapi_endpoint(endpoints: Iterable[Endpoint]) -> Endpoint:
-    description = openapi.describe(endpoints)
-
     async def show(request: Request, principal: Principal) -> ASGIApp:
         return Json(description)
 
-    return Endpoint(method="GET", path="/openapi.json", policy="public", handler=show, summary="This description")
+    own = Endpoint(
+        method="GET",
+        path="/openapi.json",
+        policy="public",
+        handler=show,
+        summary="This description",
+        response=dict[str, Any],
+    )
+    description = openapi.describe([*endpoints, own])
+    return own
 
 
 def key_endpoints(keys: ApiKeys) -> list[Endpoint]:
@@ -130,13 +175,13 @@ def key_endpoints(keys: ApiKeys) -> list[Endpoint]:
 
     async def change(request: Request, principal: Principal) -> ASGIApp:
         asked = await read_json(request, ChangedKey)
-        return Json(await keys.change(request.path_params["name"], groups=asked.groups, role=asked.role))
+        return Json(await keys.change(KEY_NAME.of(request), groups=asked.groups, role=asked.role))
 
     async def rotate(request: Request, principal: Principal) -> ASGIApp:
-        return Json(await keys.rotate(request.path_params["name"]), status_code=201)
+        return Json(await keys.rotate(KEY_NAME.of(request)), status_code=201)
 
     async def revoke(request: Request, principal: Principal) -> ASGIApp:
-        await keys.revoke(request.path_params["name"])
+        await keys.revoke(KEY_NAME.of(request))
         return Response(status_code=204)
 
     one = "/api/keys/{name}"
@@ -167,6 +212,7 @@ def _key_endpoint(
         policy="administrator",
         handler=handler,
         summary=summary,
+        parameters=(KEY_NAME,) if "{name}" in path else (),
         request=request,
         response=response,
         status=status,
@@ -197,8 +243,13 @@ def _file_endpoint(path: str, file: Traversable) -> Endpoint:
 
 def _examples_endpoint(examples: Callable[[], list[str]]) -> Endpoint:
     async def show(request: Request, principal: Principal) -> ASGIApp:
-        return Json({"questions": examples()})
+        return Json(Examples(examples()))
 
     return Endpoint(
-        method="GET", path="/api/examples", policy="principal", handler=show, summary="Questions to begin with"
+        method="GET",
+        path="/api/examples",
+        policy="principal",
+        handler=show,
+        summary="Questions to begin with",
+        response=Examples,
     )

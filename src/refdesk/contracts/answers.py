@@ -10,6 +10,8 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from refdesk.contracts.texts import NUMBER_MAX, Text
+
 CacheOutcome = Literal["hit", "semantic", "coalesced", "miss", "bypass"]
 FinishReason = Literal["stop", "length", "not_found", "cancelled"]
 Granularity = Literal["token", "sentence"]
@@ -20,19 +22,19 @@ Block = Literal["paragraph", "heading", "list_item", "table_header", "table_row"
 class Filters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Narrow a question to some documents; all given filters must match. Empty means no filter."""
 
-    document_ids: tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
+    document_ids: tuple[Text, ...] = ()
+    tags: tuple[Text, ...] = ()
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What an asker sends. ``after`` are freshness tokens: answer not before these writes are searchable, waiting at
     most ``wait_seconds``. ``granularity`` is how the stream is cut; the answer is the same."""
 
-    question: str
-    conversation_id: Annotated[str, Meta(max_length=128)] | None = None
-    max_output_tokens: Annotated[int, Meta(ge=1)] | None = None
+    question: Text
+    conversation_id: Annotated[Text, Meta(max_length=128)] | None = None
+    max_output_tokens: Annotated[int, Meta(ge=1, le=NUMBER_MAX)] | None = None
     filters: Filters = Filters()
-    after: Annotated[tuple[str, ...], Meta(max_length=100)] = ()
+    after: Annotated[tuple[Text, ...], Meta(max_length=100)] = ()
     wait_seconds: Annotated[float, Meta(ge=0)] | None = None
     granularity: Granularity = "token"
     cache: Literal["use", "bypass"] = "use"

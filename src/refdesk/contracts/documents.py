@@ -7,9 +7,7 @@ from typing import Literal
 import msgspec
 
 from refdesk.contracts.errors import InvalidRequest
-
-VERSION_DIGITS_MAX = 18
-"""What a version may have: the largest that the databases hold has 19."""
+from refdesk.contracts.texts import whole_number
 
 State = Literal["pending", "indexed", "failed"]
 WaitingReason = Literal["queued", "indexing", "retrying", "part_away", "broker_away", "indexer_away"]
@@ -27,13 +25,13 @@ class FreshnessToken(msgspec.Struct, frozen=True):
     @classmethod
     def parse(cls, text: str) -> "FreshnessToken":
         """Raises InvalidRequest when the text is not ``<id>@<version>``."""
-        document_id, _, version = text.rpartition("@")
-        known = document_id and version.isascii() and version.isdigit() and len(version) <= VERSION_DIGITS_MAX
-        if not known or int(version) < 1:
+        document_id, _, digits = text.rpartition("@")
+        version = whole_number(digits)
+        if not document_id or "\0" in document_id or not version:
             raise InvalidRequest(
                 f"{text[:100]!r} is not a freshness token. Pass one exactly as a write returned it: <id>@<version>.",
             )
-        return cls(document_id=document_id, version=int(version))
+        return cls(document_id=document_id, version=version)
 
 
 def title_of(filename: str | None) -> str:

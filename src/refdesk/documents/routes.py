@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncGenerator
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, cast
 from urllib.parse import quote
 
 import msgspec
@@ -15,16 +15,17 @@ from starlette.types import Scope as ASGIScope
 from refdesk.contracts.access import Principal, Scope
 from refdesk.contracts.documents import Document, DocumentVersion, FreshnessToken, Manifest, Page, State
 from refdesk.contracts.errors import InvalidRequest
+from refdesk.contracts.texts import Text
 from refdesk.documents.changes import Change, external_id
 from refdesk.documents.feed import DocumentFeed, Gone
 from refdesk.documents.service import DocumentService
 from refdesk.documents.store import Backlog, Standings
-from refdesk.documents.uploads import TextDocument, read_change
+from refdesk.documents.uploads import TextDocument, UploadForm, read_change
 from refdesk.outside import tracing
 from refdesk.outside.blobs import OpenBlob
-from refdesk.outside.http import Endpoint, Handler, Json, query_int, read_json
+from refdesk.outside.http import Endpoint, Handler, Json, Parameter, read_json, whole
 from refdesk.outside.media_types import MARKDOWN, TEXT
-from refdesk.outside.sse import EventStream, body_of, message
+from refdesk.outside.sse import EVENT_STREAM, EventStream, body_of, message
 
 PAGE_DEFAULT, PAGE_MAX = 50, 200
 MANIFEST_PAGE_DEFAULT, MANIFEST_PAGE_MAX = 500, 1000
@@ -33,6 +34,25 @@ SEND_S_MAX = 60.0
 """How long a reader of content may take for one piece."""
 SHOWN_INLINE = frozenset({TEXT, MARKDOWN})
 """Everything else is offered for download: stored HTML must never run, or look like ours, on our origin."""
+
+LIMIT = Parameter(name="limit", kind=whole(1, PAGE_MAX), default=PAGE_DEFAULT, meaning="Documents on a page")
+EXTERNAL_LIMIT = Parameter(
+    name="limit", kind=whole(1, EXTERNAL_PAGE_MAX), default=PAGE_DEFAULT, meaning="Documents on a page"
+)
+MANIFEST_LIMIT = Parameter(
+    name="limit", kind=whole(1, MANIFEST_PAGE_MAX), default=MANIFEST_PAGE_DEFAULT, meaning="Documents on a page"
+)
+CURSOR = Parameter(name="cursor", meaning="`next_cursor` of the page before")
+STATE = Parameter(name="state", kind=State, meaning="Only documents in this state")
+TITLE_PART = Parameter(name="q", meaning="A part of the title")
+TAG = Parameter(name="tag", meaning="Only documents with this tag")
+PREFIX = Parameter(name="prefix", default="", meaning="How the external ids begin")
+AFTER = Parameter(name="after", default="", meaning="`next_after` of the page before")
+CONTENT_SHA256 = Parameter(name="content_sha256", meaning="This content, or 409 when there is a newer one")
+IF_MATCH = Parameter(name="If-Match", where="header", meaning="The ETag that was read; 412 when it has changed")
+IF_NONE_MATCH = Parameter(name="If-None-Match", where="header", meaning="The ETag that is here already; then 304")
+ID = Parameter(name="id", where="path", meaning="The document")
+EXTERNAL_ID = Parameter(name="external_id", where="path", meaning="The document, by a name of yours")
 
 _ROOT = "/api/documents"
 _ENTITY_TAG = re.compile(r'"(\d{1,18})"', re.ASCII)
@@ -47,21 +67,21 @@ class History(msgspec.Struct, frozen=True):
 class StandingRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which documents, and for whom: an asker's scope."""
 
-    document_ids: list[str]
-    readers: list[str] = []
+    document_ids: list[Text]
+    readers: list[Text] = []
     everything: bool = False
 
 
 class ManifestRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which documents; the reply leaves out those that never were."""
 
-    document_ids: list[str]
+    document_ids: list[Text]
 
 
 class RetellRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which documents to tell again, as ``<id>@<version>``."""
 
-    documents: list[str]
+    documents: list[Text]
 
 
 class Retold(msgspec.Struct, frozen=True):
@@ -73,43 +93,86 @@ class Retold(msgspec.Struct, frozen=True):
 def endpoints(service: DocumentService, *, feed: DocumentFeed) -> list[Endpoint]:
     """All addresses of the Document Service."""
     routes = _Routes(service, feed)
-    one = _ROOT + "/{id}"
-    by_external_id = _ROOT + "/by-external-id/{external_id:path}"
+    return [*_many(routes), *_operations(routes), *_one(routes)]
+
+
+def _many(routes: "_Routes") -> list[Endpoint]:
+    by_external_id = _ROOT + "/by-external-id"
+    listing = {"response": Page}
+    writing = {"request": TextDocument, "form": UploadForm, "response": Document}
     return [
-        _endpoint("POST", _ROOT, routes.create, "Create a document", TextDocument, Document, 201),
-        _endpoint("GET", _ROOT, routes.page, "List documents, newest first", None, Page),
-        _endpoint("GET", _ROOT + "/events", routes.events, "Watch documents change (server-sent events)"),
-        *_operations(routes),
+        _endpoint("POST", _ROOT, routes.create, "Create a document", **writing, status=201),
         _endpoint(
-            "GET", _ROOT + "/by-external-id", routes.external, "List what stands under a prefix of names", None, Page
+            "GET", _ROOT, routes.page, "List documents, newest first", LIMIT, CURSOR, STATE, TITLE_PART, TAG, **listing
         ),
-        _endpoint("PUT", by_external_id, routes.put_external, "Create or replace a document", TextDocument, Document),
-        _endpoint("GET", one, routes.read, "A document's metadata and state", None, Document),
-        _endpoint("PUT", one, routes.replace, "Replace content or metadata", TextDocument, Document),
-        _endpoint("DELETE", one, routes.delete, "Delete a document", None, None, 204),
-        _endpoint("GET", one + "/content", routes.content, "A document's content"),
-        _endpoint("GET", one + "/versions", routes.versions, "A document's history", None, History),
-        _endpoint("POST", one + "/retry", routes.retry, "Index the current version again", None, Document, 202),
+        _endpoint(
+            "GET",
+            _ROOT + "/events",
+            routes.events,
+            "Watch documents change (server-sent events)",
+            media_types=(EVENT_STREAM,),
+        ),
+        _endpoint(
+            "GET",
+            by_external_id,
+            routes.external,
+            "List what stands under a prefix of names",
+            *(PREFIX, CURSOR, EXTERNAL_LIMIT),
+            **listing,
+        ),
+        _endpoint(
+            "PUT",
+            by_external_id + "/{external_id:path}",
+            routes.put_external,
+            "Create or replace a document",
+            *(EXTERNAL_ID, IF_MATCH),
+            **writing,
+            also=(201,),
+        ),
+    ]
+
+
+def _one(routes: "_Routes") -> list[Endpoint]:
+    one, shown = _ROOT + "/{id}", {"response": Document}
+    writing = {"request": TextDocument, "form": UploadForm, **shown}
+    return [
+        _endpoint("GET", one, routes.read, "A document's metadata and state", ID, **shown),
+        _endpoint("PUT", one, routes.replace, "Replace content or metadata", ID, IF_MATCH, **writing),
+        _endpoint("DELETE", one, routes.delete, "Delete a document", ID, IF_MATCH, status=204),
+        _endpoint(
+            "GET",
+            one + "/content",
+            routes.content,
+            "A document's content",
+            *(ID, CONTENT_SHA256, IF_NONE_MATCH),
+            media_types=("*/*",),
+            also=(304,),
+        ),
+        _endpoint("GET", one + "/versions", routes.versions, "A document's history", ID, response=History),
+        _endpoint("POST", one + "/retry", routes.retry, "Index the current version again", ID, **shown, status=202),
     ]
 
 
 def _operations(routes: "_Routes") -> list[Endpoint]:
     """What the AI Service and the people who run Refdesk ask."""
-    said: list[tuple[Literal["GET", "POST"], str, Handler, str, Any, Any]] = [
+    said: list[tuple[Literal["GET", "POST"], str, Handler, str, tuple[Parameter, ...], Any, Any]] = [
         (
             "POST", "/standing", routes.standing, "Which of these documents a scope may read, and in which version",
-            StandingRequest, Standings,
+            (), StandingRequest, Standings,
         ),
         (
             "GET", "/backlog", routes.backlog,
-            "How many documents are indexed, pending and failed, and how far the index is behind", None, Backlog,
+            "How many documents are indexed, pending and failed, and how far the index is behind", (), None, Backlog,
         ),
-        ("GET", "/manifest", routes.manifest, "What the index should show of every document", None, Manifest),
+        (
+            "GET", "/manifest", routes.manifest, "What the index should show of every document",
+            (AFTER, MANIFEST_LIMIT), None, Manifest,
+        ),
         (
             "POST", "/manifest", routes.manifest_of, "What the index should show of these documents",
-            ManifestRequest, Manifest,
+            (), ManifestRequest, Manifest,
         ),
-        ("POST", "/retell", routes.retell, "Have these document versions indexed anew", RetellRequest, Retold),
+        ("POST", "/retell", routes.retell, "Have these document versions indexed anew", (), RetellRequest, Retold),
     ]  # fmt: skip
     return [
         Endpoint(
@@ -118,10 +181,11 @@ def _operations(routes: "_Routes") -> list[Endpoint]:
             policy="administrator",
             handler=handler,
             summary=summary,
+            parameters=parameters,
             request=request,
             response=response,
         )
-        for method, path, handler, summary, request, response in said
+        for method, path, handler, summary, parameters, request, response in said
     ]
 
 
@@ -130,9 +194,8 @@ def _endpoint(
     path: str,
     handler: Handler,
     summary: str,
-    request: object = None,
-    response: object = None,
-    status: int = 200,
+    *parameters: Parameter,
+    **bodies: Any,
 ) -> Endpoint:
     return Endpoint(
         method=method,
@@ -140,9 +203,8 @@ def _endpoint(
         policy="principal" if method == "GET" else "writer",
         handler=handler if method == "GET" else _traced(handler),
         summary=summary,
-        request=request,
-        response=response,
-        status=status,
+        parameters=parameters,
+        **bodies,
     )
 
 
@@ -158,11 +220,11 @@ class _Routes:
     async def page(self, request: Request, principal: Principal) -> ASGIApp:
         page = await self._service.page(
             scope=principal.scope,
-            limit=query_int(request, "limit", default=PAGE_DEFAULT, low=1, high=PAGE_MAX),
-            cursor=request.query_params.get("cursor") or None,
-            state=_state(request),
-            title_part=request.query_params.get("q"),
-            tag=request.query_params.get("tag"),
+            limit=LIMIT.of(request),
+            cursor=CURSOR.of(request),
+            state=STATE.of(request),
+            title_part=TITLE_PART.of(request),
+            tag=TAG.of(request),
         )
         return Json(page)
 
@@ -181,7 +243,7 @@ class _Routes:
         return _shown(document)
 
     async def put_external(self, request: Request, principal: Principal) -> ASGIApp:
-        key = external_id(request.path_params["external_id"], self._service.limits)
+        key = external_id(EXTERNAL_ID.of(request), self._service.limits)
         document, created = await self._service.put_external(
             principal,
             key,
@@ -194,9 +256,9 @@ class _Routes:
     async def external(self, request: Request, principal: Principal) -> ASGIApp:
         page = await self._service.external(
             principal,
-            prefix=request.query_params.get("prefix", ""),
-            after=request.query_params.get("cursor") or None,
-            limit=query_int(request, "limit", default=PAGE_DEFAULT, low=1, high=EXTERNAL_PAGE_MAX),
+            prefix=PREFIX.of(request),
+            after=CURSOR.of(request),
+            limit=EXTERNAL_LIMIT.of(request),
         )
         return Json(page)
 
@@ -215,9 +277,9 @@ class _Routes:
 
     async def content(self, request: Request, principal: Principal) -> ASGIApp:
         document, blob = await self._service.open_content(
-            _id(request), scope=principal.scope, content_sha256=request.query_params.get("content_sha256")
+            _id(request), scope=principal.scope, content_sha256=CONTENT_SHA256.of(request)
         )
-        return ContentResponse(document, blob, if_none_match=request.headers.get("if-none-match"))
+        return ContentResponse(document, blob, if_none_match=IF_NONE_MATCH.of(request))
 
     async def standing(self, request: Request, _: Principal) -> ASGIApp:
         given = await read_json(request, StandingRequest)
@@ -228,8 +290,7 @@ class _Routes:
         return Json(await self._service.backlog())
 
     async def manifest(self, request: Request, _: Principal) -> ASGIApp:
-        limit = query_int(request, "limit", default=MANIFEST_PAGE_DEFAULT, low=1, high=MANIFEST_PAGE_MAX)
-        return Json(await self._service.manifest(after=request.query_params.get("after", ""), limit=limit))
+        return Json(await self._service.manifest(after=AFTER.of(request), limit=MANIFEST_LIMIT.of(request)))
 
     async def manifest_of(self, request: Request, _: Principal) -> ASGIApp:
         return Json(await self._service.manifest_of((await read_json(request, ManifestRequest)).document_ids))
@@ -309,7 +370,7 @@ def _created(document: Document) -> Json:
 
 
 def _id(request: Request) -> str:
-    return cast(str, request.path_params["id"])
+    return cast(str, ID.of(request))
 
 
 def _traced(handler: Handler) -> Handler:
@@ -322,18 +383,9 @@ def _traced(handler: Handler) -> Handler:
     return traced
 
 
-def _state(request: Request) -> State | None:
-    given = request.query_params.get("state")
-    if not given:
-        return None
-    if given not in get_args(State):
-        raise InvalidRequest(f"state={given[:40]!r} is not valid. Use {', '.join(get_args(State))}.", field="state")
-    return cast(State, given)
-
-
 def _if_match(request: Request) -> frozenset[int] | None:
     """The versions that If-Match accepts; None when any will do. Other tags than ours match nothing (RFC 9110, 13.1.1)."""
-    given = request.headers.get("if-match")
+    given = IF_MATCH.of(request)
     if given is None or given.strip() == "*":
         return None
     matches = (_ENTITY_TAG.fullmatch(tag.strip()) for tag in given.split(","))

@@ -7,13 +7,16 @@ import asyncio
 import io
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from refdesk.contracts.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType, UploadTooSlow
+from refdesk.contracts.texts import Text, whole_number
 from refdesk.documents.changes import Change, Limits, filename
 from refdesk.documents.service import DocumentService, too_large
 from refdesk.outside.http import BodyClock, body_pieces, decode_json, read_body
@@ -26,17 +29,28 @@ FORM_BYTES = 256 * 1024
 TEXT_MEDIA_TYPE = "text/markdown"
 
 
-class TextDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A document as JSON."""
+class UploadForm(msgspec.Struct, frozen=True, kw_only=True):
+    """A document as a form. ``readers`` and ``tags`` may be repeated, or separated by commas."""
 
+    file: Annotated[str, Meta(extra_json_schema={"contentMediaType": "application/octet-stream"})] | None = None
     title: str | None = None
-    text: str | None = None
-    media_type: str | None = None
-    """Of the text; ``text/markdown`` unless said otherwise."""
     readers: list[str] | None = None
     tags: list[str] | None = None
     external_id: str | None = None
     url: str | None = None
+
+
+class TextDocument(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A document as JSON."""
+
+    title: Text | None = None
+    text: str | None = None
+    media_type: Text | None = None
+    """Of the text; ``text/markdown`` unless said otherwise."""
+    readers: list[Text] | None = None
+    tags: list[Text] | None = None
+    external_id: Text | None = None
+    url: Text | None = None
 
 
 class _Outline(msgspec.Struct, frozen=True):
@@ -211,12 +225,12 @@ def _clock(limits: Limits) -> BodyClock:
 
 def _refuse_announced(request: Request, bytes_max: int, *, limit: int | None = None) -> None:
     """Refuse by Content-Length before anything is read."""
-    announced = request.headers.get("content-length", "")
-    if announced.isascii() and announced.isdigit() and int(announced) > bytes_max:
+    announced = whole_number(request.headers.get("content-length", ""))
+    if announced is not None and announced > bytes_max:
         if limit is not None:
-            raise too_large(int(announced), limit)
+            raise too_large(announced, limit)
         raise BodyTooLarge(
-            f"The JSON body has {int(announced):,} bytes; the limit is {bytes_max:,}. Upload the text as a file.",
+            f"The JSON body has {announced:,} bytes; the limit is {bytes_max:,}. Upload the text as a file.",
             limit=bytes_max,
-            actual=int(announced),
+            actual=announced,
         )

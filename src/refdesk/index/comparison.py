@@ -11,6 +11,7 @@ import msgspec
 from psycopg_pool import AsyncConnectionPool
 
 from refdesk.contracts.access import Scope
+from refdesk.contracts.texts import Text
 from refdesk.index.chunks import Passage
 from refdesk.index.generations import sample
 from refdesk.index.opened import Opened
@@ -25,9 +26,9 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s")
 class Expectation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A question; and, where that is known, a text its passages should have or a document (id or title) they should be of."""
 
-    question: str
-    text: str | None = None
-    document: str | None = None
+    question: Text
+    text: Text | None = None
+    document: Text | None = None
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,17 +15,19 @@ from starlette.types import ASGIApp
 
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import Conflict, NotFound
+from refdesk.contracts.texts import Text
 from refdesk.index.comparison import Comparison, Expectation, compare, draw
 from refdesk.index.generations import BEHIND_MAX, DRAIN_S, Gap, Generations, Live
 from refdesk.index.opened import OpenGenerations
 from refdesk.index.pgvector import PgvectorIndex
-from refdesk.outside.http import Endpoint, Json, read_json
+from refdesk.outside.http import Endpoint, Json, Parameter, read_json, whole
 
 K_DEFAULT, K_MAX = 8, 50
 QUESTIONS_MAX = 100
 QUESTIONS_DEFAULT = 50
 ACTIVATION_LOOK_S = 0.1
 ID_MAX = (1 << 31) - 1
+ID = Parameter(name="id", kind=whole(0, ID_MAX), where="path", meaning="The generation")
 
 _ROOT = "/api/index/generations"
 
@@ -69,7 +71,7 @@ class GenerationList(msgspec.Struct, frozen=True):
 class NewGeneration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``model``: a packaged one's name, or one at REFDESK_EMBEDDING_URL; absent: what the settings say."""
 
-    model: str | None = None
+    model: Text | None = None
 
 
 class Activation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -112,6 +114,7 @@ class GenerationRoutes:
                 one + "/compare",
                 self.compare,
                 "Ask it and the active one the same questions",
+                parameters=(ID,),
                 request=ComparisonRequest,
                 response=Comparison,
             ),
@@ -120,10 +123,11 @@ class GenerationRoutes:
                 one + "/activate",
                 self.activate,
                 "Search this one from now on",
+                parameters=(ID,),
                 request=Activation,
                 response=GenerationView,
             ),
-            _endpoint("DELETE", one, self.drop, "Discard one that is not searched", status=204),
+            _endpoint("DELETE", one, self.drop, "Discard one that is not searched", parameters=(ID,), status=204),
         ]
 
     async def listing(self, _: Request, __: Principal) -> ASGIApp:
@@ -141,7 +145,7 @@ class GenerationRoutes:
 
     async def compare(self, request: Request, _: Principal) -> ASGIApp:
         wanted = await read_json(request, ComparisonRequest)
-        other = await self._find(_id(request))
+        other = await self._find(ID.of(request))
         if other.active:
             raise Conflict(f"Generation {other.id} is the active one: there is nothing to compare it with.")
         active, beside = await self._generations.refresh(), await self._generations.open(other)
@@ -151,7 +155,7 @@ class GenerationRoutes:
     async def activate(self, request: Request, _: Principal) -> ASGIApp:
         """Returns once it is active. Changes to documents may wait meanwhile, searches do not."""
         wanted = await read_json(request, Activation)
-        generation = await self._find(_id(request))
+        generation = await self._find(ID.of(request))
         await self._generations.open(generation)
         behind = await self._record.count_behind(generation.id, count_max=BEHIND_MAX)
         if not generation.active and behind < BEHIND_MAX:
@@ -180,7 +184,7 @@ class GenerationRoutes:
         return behind
 
     async def drop(self, request: Request, _: Principal) -> ASGIApp:
-        await self._record.drop(_id(request))
+        await self._record.drop(ID.of(request))
         return Response(status_code=204)
 
     @property
@@ -214,11 +218,3 @@ class GenerationRoutes:
 
 def _endpoint(method: Any, path: str, handler: Any, summary: str, **told: Any) -> Endpoint:
     return Endpoint(method=method, path=path, policy="administrator", handler=handler, summary=summary, **told)
-
-
-def _id(request: Request) -> int:
-    """Anything but a number names no generation."""
-    text = request.path_params["id"]
-    if not (text.isascii() and text.isdigit() and int(text) <= ID_MAX):
-        raise NotFound
-    return int(text)

@@ -10,14 +10,20 @@ from starlette.types import ASGIApp
 
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import InvalidRequest, NotFound
+from refdesk.contracts.texts import NUMBER_MAX, Number, Text
 from refdesk.indexing.dead_letters import LETTERS_PER_PAGE_MAX, DeadLetter, DeadLetters
 from refdesk.indexing.reconcile import Reconcilers, Step
 from refdesk.indexing.replays import Outcome, Replayed, Replays, open_letter
-from refdesk.outside.http import Endpoint, Json, query_int, read_json
+from refdesk.outside.http import Endpoint, Json, Parameter, read_json, whole
 
 PAGE_DEFAULT = 50
 PAYLOAD_CHARS_SHOWN_MAX = 10_000
-ID_MAX = (1 << 63) - 1
+
+ID = Parameter(name="id", kind=Number, where="path", meaning="The letter")
+LIMIT = Parameter(name="limit", kind=whole(1, LETTERS_PER_PAGE_MAX), default=PAGE_DEFAULT, meaning="Letters on a page")
+CURSOR = Parameter(name="cursor", kind=Number, default=NUMBER_MAX, meaning="`next_cursor` of the page before")
+CODE = Parameter(name="code", meaning="Only letters of this code")
+REASON = Parameter(name="reason", meaning="A part of their reason")
 
 BESIDE = "beside/"
 
@@ -59,8 +65,8 @@ class Letters(msgspec.Struct, frozen=True):
 class RetryRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which letters to retry: those with a code, those with a text in their reason, or all."""
 
-    code: str | None = None
-    reason: str | None = None
+    code: Text | None = None
+    reason: Text | None = None
     all: bool = False
 
 
@@ -73,7 +79,7 @@ class Retried(msgspec.Struct, frozen=True):
 class ReconcileRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One page of a pass over all documents; ``dry_run`` only says what differs."""
 
-    cursor: str | None = None
+    cursor: Text | None = None
     dry_run: bool = False
 
 
@@ -88,13 +94,20 @@ class OperationRoutes:
     def endpoints(self) -> list[Endpoint]:
         one = _LETTERS + "/{id}"
         return [
-            _endpoint("GET", _LETTERS, self.page, "What could not be indexed, newest first", response=Letters),
+            _endpoint(
+                "GET",
+                _LETTERS,
+                self.page,
+                "What could not be indexed, newest first",
+                parameters=(LIMIT, CURSOR, CODE, REASON),
+                response=Letters,
+            ),
             _endpoint(
                 "POST", _LETTERS + "/retry", self.retry_every, "Retry many", request=RetryRequest, response=Replayed
             ),
-            _endpoint("GET", one, self.read, "One dead letter with its event", response=Letter),
-            _endpoint("POST", one + "/retry", self.retry, "Retry one", response=Retried, status=202),
-            _endpoint("DELETE", one, self.discard, "Discard one", status=204),
+            _endpoint("GET", one, self.read, "One dead letter with its event", parameters=(ID,), response=Letter),
+            _endpoint("POST", one + "/retry", self.retry, "Retry one", parameters=(ID,), response=Retried, status=202),
+            _endpoint("DELETE", one, self.discard, "Discard one", parameters=(ID,), status=204),
             _endpoint(
                 "POST",
                 "/api/index/reconcile",
@@ -106,24 +119,22 @@ class OperationRoutes:
         ]
 
     async def page(self, request: Request, _: Principal) -> ASGIApp:
-        limit = query_int(request, "limit", default=PAGE_DEFAULT, low=1, high=LETTERS_PER_PAGE_MAX)
-        before = query_int(request, "cursor", default=ID_MAX, low=0, high=ID_MAX)
-        wanted = request.query_params
+        limit = LIMIT.of(request)
         letters = await self._letters.list(
-            limit=limit, before=before, code=wanted.get("code") or None, reason=wanted.get("reason") or None
+            limit=limit, before=CURSOR.of(request), code=CODE.of(request), reason=REASON.of(request)
         )
         cursor = str(letters[-1].id) if len(letters) == limit else None
         shown = [_shown(letter) for letter in letters]
         return Json(Letters(dead_letters=shown, open=await self._letters.count(), next_cursor=cursor))
 
     async def read(self, request: Request, _: Principal) -> ASGIApp:
-        letter = await self._letters.get(_id(request))
+        letter = await self._letters.get(ID.of(request))
         if letter is None:
             raise NotFound
         return Json(msgspec.structs.replace(_shown(letter), log=letter.log, **_contents(letter.payload)))
 
     async def retry(self, request: Request, _: Principal) -> ASGIApp:
-        return Json(Retried(outcome=await self._replays.one(_id(request))), status_code=202)
+        return Json(Retried(outcome=await self._replays.one(ID.of(request))), status_code=202)
 
     async def retry_every(self, request: Request, _: Principal) -> ASGIApp:
         wanted = await read_json(request, RetryRequest)
@@ -132,7 +143,7 @@ class OperationRoutes:
         return Json(await self._replays.every(code=wanted.code or None, reason=wanted.reason or None))
 
     async def discard(self, request: Request, _: Principal) -> ASGIApp:
-        letter = await open_letter(self._letters, _id(request))
+        letter = await open_letter(self._letters, ID.of(request))
         await self._letters.mark_discarded(letter.id)
         return Response(status_code=204)
 
@@ -157,14 +168,6 @@ class OperationRoutes:
 
 def _endpoint(method: Any, path: str, handler: Any, summary: str, **told: Any) -> Endpoint:
     return Endpoint(method=method, path=path, policy="administrator", handler=handler, summary=summary, **told)
-
-
-def _id(request: Request) -> int:
-    """Anything but a number names no letter."""
-    text = request.path_params["id"]
-    if not (text.isascii() and text.isdigit() and int(text) <= ID_MAX):
-        raise NotFound
-    return int(text)
 
 
 def _shown(letter: DeadLetter) -> Letter:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdesk.contracts.errors import ConfigurationError, Unavailable
+from refdesk.contracts.texts import whole_number
 from refdesk.outside import telemetry
 
 Vectors = NDArray[np.float32]
@@ -155,7 +156,7 @@ def _check_status(response: aiohttp.ClientResponse, model: str) -> None:
         wait = response.headers.get("Retry-After", "")
         raise Unavailable(
             f"The embedding server answered {response.status}. It is tried again by itself.",
-            retry_after_s=int(wait) if wait.isdecimal() else None,
+            retry_after_s=whole_number(wait),
         )
     raise ConfigurationError(
         f"The embedding server refused model {model!r} with status {response.status}. Check its URL, key and model."

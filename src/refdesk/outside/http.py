@@ -11,9 +11,10 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing, suppress
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
+from msgspec import Meta
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
@@ -33,6 +34,7 @@ from refdesk.contracts.errors import (
     Unauthenticated,
     problem,
 )
+from refdesk.contracts.texts import WITHOUT_NUL, Text
 from refdesk.outside import tracing
 from refdesk.outside.permission import Permission
 from refdesk.outside.sse import EventStream
@@ -44,6 +46,9 @@ JSON_BYTES_MAX = 1 << 20
 
 BODY_CLOCK = "refdesk.body_clock"
 """Where a request's scope says how long its body may take."""
+
+SHOWN_MAX = 80
+"""Characters of a wrong value that its refusal repeats."""
 
 FAREWELL_S_MAX = 2.0
 """How long a connection that is ended may take for the words that say why."""
@@ -89,17 +94,60 @@ def for_ever(_: HTTPConnection, __: Principal) -> Permission:
     return Permission()
 
 
+class Parameter(msgspec.Struct, frozen=True, kw_only=True):
+    """A named text beside the body: what it may be is said once, for those who call and for what is checked."""
+
+    name: str
+    kind: Any = Text
+    """A type that msgspec checks; numbers come as their digits."""
+    where: Literal["query", "path", "header"] = "query"
+    meaning: str
+    default: Any = None
+
+    def of(self, request: Request) -> Any:
+        """What the request gives, or the default. Raises InvalidRequest; for a path NotFound, since nothing is there."""
+        given = self._given(request)
+        if given is None or (given == "" and self.where != "path"):
+            return self.default
+        try:
+            return msgspec.convert(given, self.kind, strict=False)
+        except msgspec.ValidationError as error:
+            if self.where == "path":
+                raise NotFound from error
+            raise InvalidRequest(
+                f"{self.name}={given[:SHOWN_MAX]!r} is not valid: {said(error)}.", field=self.name
+            ) from error
+
+    def _given(self, request: Request) -> str | None:
+        match self.where:
+            case "query":
+                return request.query_params.get(self.name)
+            case "path":
+                return str(request.path_params[self.name])
+            case "header":
+                return request.headers.get(self.name)
+
+
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """One route: its address, who may call it, what it takes and gives (the last two feed ``/openapi.json``)."""
+    """One route: its address, who may call it, what it takes and gives (these feed ``/openapi.json``)."""
 
     method: Literal["GET", "POST", "PUT", "DELETE"]
     path: str
     policy: Policy
     handler: Handler
     summary: str
+    parameters: tuple[Parameter, ...] = ()
     request: Any = None
+    """Its JSON body."""
+    form: Any = None
+    """Its body as multipart/form-data, where it takes one."""
     response: Any = None
+    """Its JSON reply."""
+    media_types: tuple[str, ...] = ()
+    """What else it may reply."""
     status: int = 200
+    also: tuple[int, ...] = ()
+    """Statuses of other replies that are no problem."""
 
 
 class SocketEndpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,19 +224,21 @@ def decode_json(body: bytes | str, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
-        raise InvalidRequest(f"The request is not valid: {error}.") from error
+        raise InvalidRequest(f"The request is not valid: {said(error)}.") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MalformedJson(f"The body is not valid JSON ({error}). Send a JSON object.") from error
+    except RecursionError as error:
+        raise MalformedJson("The body is nested too deeply. Send the JSON object that /openapi.json shows.") from error
 
 
-def query_int(request: Request, name: str, *, default: int, low: int, high: int) -> int:
-    """An integer query parameter within [low, high]; raises InvalidRequest."""
-    text = request.query_params.get(name)
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
-        raise InvalidRequest(f"{name}={text!r} is not valid: give a whole number from {low} to {high}.", field=name)
-    return int(text)
+def said(error: msgspec.ValidationError) -> str:
+    """What is wrong, for people."""
+    return str(error).replace(f"matching regex {WITHOUT_NUL!r}", "without NUL characters")
+
+
+def whole(low: int, high: int) -> Any:
+    """The kind of a whole number within [low, high]."""
+    return Annotated[int, Meta(ge=low, le=high)]
 
 
 class Door(msgspec.Struct, frozen=True):

@@ -16,6 +16,7 @@ import msgspec
 
 from refdesk.contracts.answers import Usage
 from refdesk.contracts.errors import ModelFailed
+from refdesk.contracts.texts import whole_number
 from refdesk.outside.http_client import HttpClient, Reply
 
 Role = Literal["system", "user", "assistant"]
@@ -318,4 +319,4 @@ def _refusal(reply: Reply, body: bytes) -> ModelFailed:
 
 def _retry_after(reply: Reply) -> int | None:
     text = reply.headers.get("retry-after", "")
-    return int(text) if text.isascii() and text.isdigit() else None
+    return whole_number(text)

@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+EVENT_STREAM = "text/event-stream"
 HEARTBEAT = b": still here\n\n"
 HEARTBEAT_S = 10.0
 SEND_TIMEOUT_S = 10.0
