@@ -12,7 +12,7 @@ import msgspec
 
 from refdesk.answering import prompting
 from refdesk.answering.circuit import Circuit
-from refdesk.answering.extractive import MODEL_NAME, PASSAGES_READ, Extractor
+from refdesk.answering.extractive import MODEL_NAME, PASSAGES_READ, Extractor, Quote
 from refdesk.contracts.answers import FinishReason, Source, Usage
 from refdesk.contracts.errors import ModelFailed
 from refdesk.outside import telemetry, tokens
@@ -84,7 +84,7 @@ class Quoting:
     async def write(self, assignment: Assignment, page: Page) -> Verdict:
         quotes = await self._extractor.quotes(assignment.question, assignment.sources)
         meter = Meter(assignment.output_tokens_max)
-        pieces = [f"{quote.text} [{quote.n}]" for quote in quotes] or [prompting.NOT_FOUND]
+        pieces = [_cited(quote) for quote in quotes] or [prompting.NOT_FOUND]
         for position, piece in enumerate(pieces):
             allowed = meter.allow([f"{NEW_LINE if position else ''}{piece}"])
             if allowed:
@@ -93,6 +93,12 @@ class Quoting:
                 break
         finish: FinishReason = "length" if meter.spent else "stop" if quotes else "not_found"
         return Verdict(finish, Usage(tokens.input_tokens(assignment.question), meter.used))
+
+
+def _cited(quote: Quote) -> str:
+    """The quote with its citation; a list has one behind each of its items, and none behind the line that introduces it."""
+    lines = quote.text.split("\n")
+    return "\n".join(line if line.endswith(":") and len(lines) > 1 else f"{line} [{quote.n}]" for line in lines)
 
 
 class Generating:
