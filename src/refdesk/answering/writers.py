@@ -12,6 +12,7 @@ import msgspec
 
 from refdesk.answering import prompting
 from refdesk.answering.circuit import Circuit
+from refdesk.answering.citations import CitationReader
 from refdesk.answering.extractive import MODEL_NAME, PASSAGES_READ, Extractor, Quote
 from refdesk.contracts.answers import FinishReason, Source, Usage
 from refdesk.contracts.errors import ModelFailed
@@ -127,7 +128,8 @@ class Generating:
         history, packed = self._pack(assignment)
         messages = prompting.messages(assignment.question, packed.sources, history=history)
         page.usage = Usage(packed.tokens, 0)
-        dictation = _Dictation(page, assignment.output_tokens_max, telemetry.Call(chat))
+        citations = CitationReader([source.n for source in packed.sources])
+        dictation = _Dictation(page, assignment.output_tokens_max, telemetry.Call(chat), citations)
         with dictation.measured():
             await self._llm.stream(
                 messages,
@@ -135,7 +137,7 @@ class Generating:
                 take=dictation.take,
                 told=dictation.told,
             )
-            dictation.check_ending()
+            dictation.finish()
         return dictation.verdict(input_tokens=packed.tokens)
 
     def _pack(self, assignment: Assignment) -> tuple[tuple[Message, ...], prompting.Packed]:
@@ -160,11 +162,12 @@ class Generating:
 class _Dictation:
     """What a model says, written down within the limit."""
 
-    def __init__(self, page: Page, tokens_max: int, call: telemetry.Call) -> None:
+    def __init__(self, page: Page, tokens_max: int, call: telemetry.Call, citations: CitationReader) -> None:
         self.told = Told()
         self._page = page
         self._meter = Meter(tokens_max)
         self._call = call
+        self._citations = citations
         self._said: list[str] = []
 
     def take(self, texts: Sequence[str]) -> bool:
@@ -173,7 +176,8 @@ class _Dictation:
         if allowed:
             self._call.said(len(texts))
             self._said.append(allowed)
-            self._page.say(allowed)
+            if spelled := self._citations.read(allowed):
+                self._page.say(spelled)
         return not self._meter.spent
 
     @contextmanager
@@ -187,8 +191,11 @@ class _Dictation:
                     told.usage, finish_reason=told.finish_reason, model=told.model, response_id=told.response_id
                 )
 
-    def check_ending(self) -> None:
-        """Raises ModelFailed unless the model has said something and come to an end of its own or to its limit."""
+    def finish(self) -> None:
+        """Says what was held back. Raises ModelFailed unless the model has come to an end of its own, or to its limit."""
+        if rest := self._citations.rest():
+            self._page.say(rest)
+        telemetry.unknown_citations.inc(self._citations.unknown)
         reason = self.told.finish_reason
         if self._meter.spent:
             return

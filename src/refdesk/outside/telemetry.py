@@ -72,6 +72,9 @@ llm_circuit_state = Gauge("refdesk_llm_circuit_state", "0 closed, 1 half open, 2
 sentences = Counter(
     "refdesk_sentences_total", "Sentences of answers by how they compare with what they cite", ("support",)
 )
+unknown_citations = Counter(
+    "refdesk_unknown_citations_total", "Citations of passages that the model was not given; they are removed"
+)
 stream_aborts = Counter(
     "refdesk_stream_aborts_total", "Answers that ended before they were complete, and readers cut off", ("reason",)
 )
