@@ -14,7 +14,7 @@ from refdesk.app.commands import checks
 from refdesk.app.commands.checks import CHECKS, examine, machine
 from refdesk.app.commands.checks.findings import Finding
 from refdesk.app.embedded.stack import StackUrls
-from refdesk.app.http import health_endpoints
+from refdesk.app.health import Health, Part, health_endpoints
 from refdesk.app.settings import load
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import Unavailable
@@ -149,8 +149,8 @@ async def test_a_running_refdesk_is_asked_for_its_parts_and_whether_it_knows_us(
         known = request.headers.get("authorization") == "Bearer known"
         return Json({"keys": []}, status_code=200 if known else 401)
 
-    probes = {"Valkey": away, "index database": lambda: nobody(None)}
-    app = create_app([*health_endpoints(probes), endpoint("GET", "/api/keys", keys)], authenticate=nobody)
+    health = Health([Part("Valkey", away), Part("index database", lambda: nobody(None))])
+    app = create_app([*health_endpoints(health), endpoint("GET", "/api/keys", keys)], authenticate=nobody)
     async with serving(app) as url:
         port = int(url.rpartition(":")[2])
         findings = await found(tmp_path, url=url, port=port, documents_url=url, api_key="known")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from refdesk.contracts.errors import Unavailable
 from refdesk.outside.blobs import PIECE_BYTES, BlobMissing, Blobs
 
 HELLO = hashlib.sha256(b"hello").hexdigest()
@@ -43,7 +44,7 @@ async def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
         def read(self, size: int | None = -1, /) -> bytes:
             raise OSError("gone")
 
-    with pytest.raises(OSError, match="gone"):
+    with pytest.raises(Unavailable, match="gone"):
         await Blobs(tmp_path).put(Broken())
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 

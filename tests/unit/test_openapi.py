@@ -11,7 +11,8 @@ from starlette.types import ASGIApp
 
 from refdesk import __version__
 from refdesk.app import openapi
-from refdesk.app.http import health_endpoints, key_endpoints, metrics_endpoint, openapi_endpoint, page_endpoints
+from refdesk.app.health import Health, health_endpoints
+from refdesk.app.http import key_endpoints, metrics_endpoint, openapi_endpoint, page_endpoints
 from refdesk.app.keys import ApiKeys
 from refdesk.contracts.access import Principal
 from refdesk.outside.http import Endpoint, Parameter, whole
@@ -119,7 +120,7 @@ def test_the_web_page_is_no_part_of_the_api() -> None:
 
 async def test_the_description_is_served_as_it_was_made() -> None:
     """It names the version that runs."""
-    listed = [*health_endpoints({}), metrics_endpoint()]
+    listed = [*health_endpoints(Health([])), metrics_endpoint()]
     served = openapi_endpoint(listed)
     response: Any = await served.handler(Request({"type": "http", "headers": []}), Principal(id="anonymous"))
     described = msgspec.json.decode(response.body)

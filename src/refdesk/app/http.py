@@ -1,10 +1,10 @@
-"""What every service serves beside its own endpoints: health, metrics, keys, the description of the API, the web page."""
+"""What every service serves beside its own endpoints: metrics, keys, the description of the API, the web page."""
 
 import asyncio
 import hashlib
 import logging
 import mimetypes
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any, Literal
@@ -18,20 +18,15 @@ from starlette.types import ASGIApp
 from refdesk.app import openapi
 from refdesk.app.keys import ApiKeys, KeyView
 from refdesk.contracts.access import Principal, Role
-from refdesk.contracts.errors import RefdeskError
 from refdesk.contracts.texts import Text
 from refdesk.outside.http import Endpoint, Handler, Json, Parameter, read_json
-from refdesk.outside.valkey import ValkeyError
 
 logger = logging.getLogger(__name__)
 
-PROBE_TIMEOUT_S = 2.0
-VERBOSE = Parameter(name="verbose", meaning="Also each part, and facts")
+MEASURE_TIMEOUT_S = 2.0
 KEY_NAME = Parameter(name="name", where="path", meaning="The key")
 
-Probe = Callable[[], Awaitable[Any]]
 Measure = Callable[[], Awaitable[None]]
-Fact = Callable[[], Awaitable[str]]
 
 _PAGE_HEADERS = {
     "Content-Security-Policy": (
@@ -41,14 +36,6 @@ _PAGE_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
-
-
-class Health(msgspec.Struct, frozen=True, omit_defaults=True):
-    """``parts`` and ``facts`` only when they were asked for."""
-
-    status: Literal["ok", "unavailable"]
-    parts: dict[str, str] | None = None
-    facts: dict[str, str] | None = None
 
 
 class Examples(msgspec.Struct, frozen=True):
@@ -72,57 +59,6 @@ class KeyList(msgspec.Struct, frozen=True):
     keys: list[KeyView]
 
 
-def health_endpoints(probes: Mapping[str, Probe], *, facts: Mapping[str, Fact] | None = None) -> list[Endpoint]:
-    """``/health/live`` says the process runs; ``/health/ready`` that every part it needs answers (``?verbose``: which).
-
-    ``facts`` are told with ``?verbose``; whatever they say, the process is ready.
-    """
-
-    async def live(request: Request, principal: Principal) -> ASGIApp:
-        return Json(Health("ok"))
-
-    async def ready(request: Request, principal: Principal) -> ASGIApp:
-        parts = dict(zip(probes, await asyncio.gather(*(_probe(probe) for probe in probes.values())), strict=True))
-        broken = {name: state for name, state in parts.items() if state != "ok"}
-        health = Health("unavailable" if broken else "ok")
-        if VERBOSE.name in request.query_params:
-            told = {name: await fact() for name, fact in (facts or {}).items()}
-            health = msgspec.structs.replace(health, parts=parts, facts=told)
-        return Json(health, status_code=503 if broken else 200)
-
-    return [
-        Endpoint(
-            method="GET",
-            path="/health/live",
-            policy="public",
-            handler=live,
-            summary="Whether the process runs",
-            response=Health,
-        ),
-        Endpoint(
-            method="GET",
-            path="/health/ready",
-            policy="public",
-            handler=ready,
-            summary="Whether it can serve",
-            parameters=(VERBOSE,),
-            response=Health,
-            also=(503,),
-        ),
-    ]
-
-
-async def _probe(probe: Probe) -> str:
-    try:
-        async with asyncio.timeout(PROBE_TIMEOUT_S):
-            await probe()
-    except TimeoutError:
-        return f"no answer within {PROBE_TIMEOUT_S:g} s"
-    except (RefdeskError, OSError, ValkeyError) as error:
-        return f"{type(error).__name__}: {error}"
-    return "ok"
-
-
 def metrics_endpoint(measures: Sequence[Measure] = ()) -> Endpoint:
     """``measures`` look up what is not counted in this process; each sets its own gauges, to NaN when it cannot."""
 
@@ -143,7 +79,7 @@ def metrics_endpoint(measures: Sequence[Measure] = ()) -> Endpoint:
 async def _measured(measure: Measure) -> None:
     """What cannot be looked up leaves the other metrics alone."""
     try:
-        async with asyncio.timeout(PROBE_TIMEOUT_S):
+        async with asyncio.timeout(MEASURE_TIMEOUT_S):
             await measure()
     except Exception as error:  # noqa: BLE001 (the request's border: metrics must come when something is broken)
         logger.warning("cannot measure for /metrics: %r", error)

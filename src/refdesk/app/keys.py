@@ -21,7 +21,6 @@ from importlib import resources
 from typing import Any
 
 import msgspec
-from psycopg_pool import AsyncConnectionPool
 
 from refdesk.contracts.access import (
     ADMINISTRATORS,
@@ -36,6 +35,7 @@ from refdesk.contracts.access import (
 )
 from refdesk.contracts.errors import ConfigurationError, Conflict, InvalidRequest, NotFound, RefdeskError
 from refdesk.outside.postgres import load_queries, migrate, one_statement, open_pool, require_database, transaction
+from refdesk.outside.postgres_pool import Pool
 
 MIGRATIONS = resources.files("refdesk.app") / "migrations"
 
@@ -44,7 +44,6 @@ CHANNEL = "refdesk_keys"
 CACHE_SECONDS = 1.0
 """How long a process remembers a key: a revoked key dies everywhere within this time."""
 CACHED_KEYS_MAX = 10_000
-ACCESS_CONNECTIONS_MAX = 2
 GROUPS_MAX = 100
 RESERVED_NAMES = frozenset({LOCAL_ADMINISTRATOR.id, OPERATOR.id})
 """Their documents must not become a key's."""
@@ -68,8 +67,8 @@ class KeyView(msgspec.Struct, frozen=True, omit_defaults=True):
 class ApiKeys:
     """The keys in their database, with a one-second memory."""
 
-    def __init__(self, pool: AsyncConnectionPool, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._pool = pool
+    def __init__(self, pool: Pool, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.pool = pool
         self._queries = load_queries(resources.files("refdesk.app") / "keys.sql")
         self._clock = clock
         self._known: dict[str, tuple[float, asyncio.Task[Principal | None]]] = {}
@@ -96,13 +95,13 @@ class ApiKeys:
 
     async def principals(self, key_ids: Sequence[str]) -> dict[str, Principal]:
         """The principals of those keys that are there now, by the key's id: never from memory."""
-        async with one_statement(self._pool) as connection:
+        async with one_statement(self.pool) as connection:
             rows = await (await connection.execute(self._queries.find_keys, {"ids": list(key_ids)})).fetchall()
         return {key_id: _principal(*columns) for key_id, *columns in rows}
 
     async def named(self, name: str) -> str | None:
         """The principal's id of the key that has this name now; None when no key has."""
-        async with one_statement(self._pool) as connection:
+        async with one_statement(self.pool) as connection:
             row = await (await connection.execute(self._queries.find_named, {"name": name})).fetchone()
         return None if row is None else str(row[0])
 
@@ -112,7 +111,7 @@ class ApiKeys:
         checked_at, exists = self._exists
         if now - checked_at < CACHE_SECONDS:
             return exists
-        async with one_statement(self._pool) as connection:
+        async with one_statement(self.pool) as connection:
             row = await (await connection.execute(self._queries.any_key)).fetchone()
         exists = bool(row and row[0])
         self._exists = (now, exists)
@@ -139,7 +138,7 @@ class ApiKeys:
 
     async def change(self, name: str, *, groups: tuple[str, ...] | None = None, role: Role | None = None) -> KeyView:
         """The key with other groups or another role; None leaves them. Raises InvalidRequest, NotFound."""
-        async with transaction(self._pool) as connection:
+        async with transaction(self.pool) as connection:
             row = await (await connection.execute(self._queries.lock_key, {"name": name})).fetchone()
             if row is None:
                 raise _no_key(name)
@@ -172,13 +171,13 @@ class ApiKeys:
         return False
 
     async def listing(self) -> list[KeyView]:
-        async with transaction(self._pool) as connection:
+        async with transaction(self.pool) as connection:
             rows = await (await connection.execute(self._queries.list_keys)).fetchall()
         return [_view(row) for row in rows]
 
     async def revoke(self, name: str) -> None:
         """Raises NotFound when there is no such key."""
-        async with transaction(self._pool) as connection:
+        async with transaction(self.pool) as connection:
             row = await (await connection.execute(self._queries.revoke_key, {"name": name})).fetchone()
         if row is None:
             raise _no_key(name)
@@ -192,13 +191,13 @@ class ApiKeys:
     async def _make(self, query: bytes, *, key: str | None = None, **columns: Any) -> KeyView | None:
         key = key or new_key()
         values = {"id": key_id_of(key), "key_sha256": _digest(key), **columns}
-        async with transaction(self._pool) as connection:
+        async with transaction(self.pool) as connection:
             row = await (await connection.execute(query, values)).fetchone()
         self.forget()
         return None if row is None else msgspec.structs.replace(_view(row), key=key)
 
     async def _look_up(self, key_id: str, key: str) -> Principal | None:
-        async with one_statement(self._pool) as connection:
+        async with one_statement(self.pool) as connection:
             row = await (await connection.execute(self._queries.find_key, {"id": key_id})).fetchone()
         if row is None or not hmac.compare_digest(bytes(row[-1]), _digest(key)):
             return None
@@ -206,13 +205,15 @@ class ApiKeys:
 
 
 @asynccontextmanager
-async def open_api_keys(url: str, *, setting: str, wait_s: float = 0.0) -> AsyncIterator[ApiKeys]:
+async def open_api_keys(
+    url: str, *, setting: str, wait_s: float = 0.0, connections_max: int = 2
+) -> AsyncIterator[ApiKeys]:
     """The keys of the database at ``url``, which ``setting`` names; its table is made when it is not there.
 
     Raises ConfigurationError when that is no database, or one that refuses us.
     """
     await require_database(url, setting=setting, wait_s=wait_s)
-    async with open_pool(url, name="refdesk keys", size_max=ACCESS_CONNECTIONS_MAX) as pool:
+    async with open_pool(url, name="refdesk keys", size_max=connections_max) as pool:
         await migrate(pool, MIGRATIONS)
         yield ApiKeys(pool)
 

@@ -107,6 +107,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     operator_key: str | None = None
     """Shared secret of Refdesk's own services. `refdesk up` makes one."""
 
+    # connections to PostgreSQL (docs/howto/operate.md has their sum)
+    access_connections_max: Count = 2
+    """Of one process, to look up keys."""
+    documents_read_connections_max: Count = 6
+    """Of one Document Service, to read documents."""
+    documents_write_connections_max: Count = 6
+    """Of one Document Service, to change documents."""
+    documents_background_connections_max: Count = 4
+    """Of one Document Service, for the outbox, what indexers say, watching, tidying and metrics."""
+    assistant_connections_max: Count = 6
+    """Of one assistant, for all but searching; searches have `concurrent_retrievals_max`."""
+    indexer_connections_max: Count = 8
+    """Of one indexer."""
+
     # the command line as a client
     url: str = "http://127.0.0.1:8080"
     """The running Refdesk that `refdesk add`, `ask` and the others talk to."""

@@ -16,10 +16,12 @@ class RefdeskError(Exception):
     title: ClassVar[str] = "Internal error"
     status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
+    wait_s: ClassVar[int | None] = None
+    """What Retry-After says where whoever raises it knows no better."""
 
     def __init__(self, message: str | None = None, *, retry_after_s: int | None = None, **details: Any) -> None:
         super().__init__(message or (type(self).__doc__ or "").strip())
-        self.retry_after_s = retry_after_s
+        self.retry_after_s = self.wait_s if retry_after_s is None else retry_after_s
         self.details = details
         """Extension members of the problem: ``limit``, ``actual``, ``field`` …"""
 
@@ -203,6 +205,7 @@ class TooManyRequests(RefdeskError):
     title = "Too many requests"
     status = 429
     retryable = True
+    wait_s = 1
 
 
 class Overloaded(RefdeskError):
@@ -212,6 +215,7 @@ class Overloaded(RefdeskError):
     title = "Overloaded"
     status = 503
     retryable = True
+    wait_s = 2
 
 
 class Unavailable(RefdeskError):
@@ -221,6 +225,47 @@ class Unavailable(RefdeskError):
     title = "Temporarily unavailable"
     status = 503
     retryable = True
+    wait_s = 2
+
+
+class InsufficientStorage(Unavailable):
+    """There is no space left to store this. Free some space; the same request then succeeds."""
+
+    code = "insufficient-storage"
+    title = "Insufficient storage"
+    status = 507
+    wait_s = 10
+
+
+class ReadOnly(Unavailable):
+    """A part that Refdesk writes to takes no writes at the moment, as during a failover. Try again shortly."""
+
+    code = "read-only"
+    title = "Read only"
+    wait_s = 5
+
+
+class PoolExhausted(Unavailable):
+    """Every connection for this kind of work is busy. Try again shortly; `docs/howto/operate.md` lists the pools."""
+
+    code = "pool-exhausted"
+    title = "No connection free"
+
+
+class TransactionConflict(Unavailable):
+    """The database ended this change so that another one could go on. Try again."""
+
+    code = "transaction-conflict"
+    title = "Transaction conflict"
+    wait_s = 1
+
+
+class ContentMissing(RefdeskError):
+    """The file of this document is missing or damaged in the content directory. Restore it from a backup, or upload it again."""
+
+    code = "content-missing"
+    title = "Content missing"
+    status = 410
 
 
 class BrokerFull(Unavailable):
@@ -264,6 +309,8 @@ def problem(error: RefdeskError) -> dict[str, Any]:
         "detail": error.message,
         **error.details,
     }
+    if error.retryable:
+        details["retryable"] = True
     if error.retry_after_s is not None:
         details["retry_after"] = error.retry_after_s
     return details

@@ -32,6 +32,7 @@ from refdesk.documents.store import Backlog, DocumentStore, Row, Selection, Stan
 from refdesk.outside import telemetry
 from refdesk.outside.blobs import BlobMissing, Blobs, OpenBlob
 from refdesk.outside.media_types import HEAD_BYTES, PICTURES, SUPPORTED, detect_media_type
+from refdesk.outside.postgres_conflicts import repeated
 
 logger = logging.getLogger(__name__)
 
@@ -46,10 +47,21 @@ PUBLISHED_LOOK_S = 0.005
 
 
 class DocumentService:
-    """Use cases. Raises the errors of the one tree; `Unavailable` when the database does not answer."""
+    """Use cases. Raises the errors of the one tree; `Unavailable` when the database does not answer.
 
-    def __init__(self, store: DocumentStore, *, blobs: Blobs, limits: Limits | None = None) -> None:
+    ``beside``: the tables for what nobody waits for, with connections of its own; unset, it shares those of ``store``.
+    """
+
+    def __init__(
+        self,
+        store: DocumentStore,
+        *,
+        blobs: Blobs,
+        limits: Limits | None = None,
+        beside: DocumentStore | None = None,
+    ) -> None:
         self._store = store
+        self._beside = beside or store
         self._blobs = blobs
         self.limits = limits or Limits()
 
@@ -96,12 +108,14 @@ class DocumentService:
 
     # -- writing
 
+    @repeated
     async def create(self, principal: Principal, change: Change, *, traceparent: str | None = None) -> Document:
         """A new document, owned by the principal. Raises InvalidRequest, and Conflict for an external id in use."""
         change = change.checked(self.limits)
         async with self._store.writing() as writing:
             return await self._insert(writing, principal, change, traceparent)
 
+    @repeated
     async def replace(
         self,
         principal: Principal,
@@ -119,6 +133,7 @@ class DocumentService:
         await self._until_published_if_narrowed(row, document)
         return document
 
+    @repeated
     async def put_external(
         self,
         principal: Principal,
@@ -146,6 +161,7 @@ class DocumentService:
         await self._until_published_if_narrowed(row, document)
         return document, False
 
+    @repeated
     async def delete(
         self,
         principal: Principal,
@@ -161,6 +177,7 @@ class DocumentService:
             await writing.record(row, change="deleted", changed_by=principal.id, traceparent=traceparent)
         await self._until_published(document_id)
 
+    @repeated
     async def retry(self, principal: Principal, document_id: str, *, traceparent: str | None = None) -> Document:
         """Tell the current version again, as pending if it had failed. Raises NotFound, Forbidden."""
         async with self._store.writing() as writing:
@@ -168,6 +185,7 @@ class DocumentService:
             await writing.post(await writing.retry(document_id), traceparent=traceparent)
             return await writing.read(document_id)
 
+    @repeated
     async def retell(self, tokens: list[FreshnessToken]) -> list[FreshnessToken]:
         """Tell those documents again that still are at the version given, deleted ones too; returns which.
 
@@ -266,7 +284,7 @@ class DocumentService:
     async def measure(self) -> None:
         """Set the metrics that the tables tell. Raises Unavailable; what is not known is NaN then, never an old value."""
         with telemetry.known_or_nan(telemetry.outbox_pending, telemetry.outbox_oldest_age, telemetry.index_lag):
-            now = await self._store.measures()
+            now = await self._beside.measures()
         telemetry.outbox_pending.set(now.outbox_pending)
         telemetry.outbox_oldest_age.set(now.outbox_oldest_age_seconds)
         telemetry.index_lag.set(now.index_lag_seconds)
@@ -275,7 +293,7 @@ class DocumentService:
 
     async def sweep_content(self, *, grace_s: float = 3600.0) -> int:
         """Remove content that no document refers to; returns how many. ``grace_s`` must outlast the longest upload."""
-        return await self._blobs.sweep(self._store.unreferenced, grace_s=grace_s)
+        return await self._blobs.sweep(self._beside.unreferenced, grace_s=grace_s)
 
     async def keep_tidy(self, *, interval_s: float = 3600.0, grace_s: float = 3600.0) -> None:
         """Sweep every ``interval_s`` until cancelled."""

@@ -174,11 +174,15 @@ class Writing:
 class DocumentStore:
     """Reads, and transactions for writing. Every read takes the scope it is made for; deleted documents are in none.
 
-    ``queue_counted_max``: how many changes ahead of a document are counted; more are told as "at least".
+    ``queue_counted_max``: how many changes ahead of a document are counted; more are told as "at least". ``writes``: the pool
+    that changes borrow from, so that neither they nor reads can take all connections; unset, they share one.
     """
 
-    def __init__(self, pool: AsyncConnectionPool, *, queue_counted_max: int = 1000) -> None:
+    def __init__(
+        self, pool: AsyncConnectionPool, *, writes: AsyncConnectionPool | None = None, queue_counted_max: int = 1000
+    ) -> None:
         self._pool = pool
+        self._writes = writes or pool
         self._explained = {
             "counted_max": queue_counted_max,
             "publish_s_max": PUBLISH_S_MAX,
@@ -189,7 +193,7 @@ class DocumentStore:
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[Writing]:
-        async with transaction(self._pool) as connection:
+        async with transaction(self._writes) as connection:
             yield Writing(connection, self._sql, outbox_sql=self._outbox_sql)
 
     async def read(self, document_id: str, scope: Scope) -> Document | None:

@@ -105,11 +105,17 @@ async def open_http_embedder(
         yield HttpEmbedder(session, address, model=model, dimensions=dimensions, window=window)
 
 
-async def request_embeddings(session: aiohttp.ClientSession, url: str, *, model: str, texts: Sequence[str]) -> Vectors:
-    """One request: (len(texts), dimensions) float32, L2-normalised, same order. Translates every error of the wire."""
+async def request_embeddings(
+    session: aiohttp.ClientSession, url: str, *, model: str, texts: Sequence[str], api_key: str | None = None
+) -> Vectors:
+    """One request: (len(texts), dimensions) float32, L2-normalised, same order. Translates every error of the wire.
+
+    ``api_key``: where the session does not bring it.
+    """
     body = {"model": model, "input": list(texts), "encoding_format": "float"}
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else None
     try:
-        async with session.post(url, json=body) as response:
+        async with session.post(url, json=body, headers=headers) as response:
             _check_status(response, model)
             content = await _read(response)
     except (aiohttp.ClientError, TimeoutError) as error:

@@ -1,8 +1,7 @@
 """PostgreSQL: a pool per process, forward-only migrations, named queries and a listener that never gives up.
 
-Nothing here knows a table of ours, except the list of applied migrations. The driver's errors end at this border: what
-may pass by itself (a server that restarts, a pool that is exhausted, a lock that times out) becomes `Unavailable`;
-anything else is a bug and stays what it is.
+Nothing here knows a table of ours, except the list of applied migrations. The driver's errors end at this border (see
+`postgres_errors`).
 """
 
 import asyncio
@@ -22,12 +21,15 @@ from psycopg.generators import notifies
 from psycopg_pool import AsyncConnectionPool
 
 from refdesk.contracts.errors import ConfigurationError, Unavailable
+from refdesk.outside.postgres_errors import translated
+from refdesk.outside.postgres_pool import Pool
 
 logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 5
-POOL_WAIT_S = 10.0
 STATEMENT_TIMEOUT_S = 30.0
+UNACKNOWLEDGED_MS_MAX = 20_000
+"""How long what was sent may stay unacknowledged. Keepalives do not run meanwhile; TCP alone waits for a quarter of an hour."""
 LISTEN_CHECK_S = 30.0
 """How long a silent listener goes before it asks the server whether it is still there."""
 LISTEN_RETRY_S = 1.0
@@ -44,17 +46,6 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
 )"""
 
 
-@contextmanager
-def translated(part: str = "PostgreSQL") -> Iterator[None]:
-    """Raise `Unavailable` for the driver's operational errors, naming the part; let everything else through."""
-    try:
-        yield
-    except OperationalError as error:
-        raise Unavailable(
-            f"{part} does not answer ({type(error).__name__}). It is tried again by itself; `refdesk doctor` says why."
-        ) from error
-
-
 @asynccontextmanager
 async def open_pool(
     url: str,
@@ -63,21 +54,14 @@ async def open_pool(
     size_min: int = 1,
     size_max: int = 8,
     statement_timeout_s: float = STATEMENT_TIMEOUT_S,
-) -> AsyncIterator[AsyncConnectionPool]:
+) -> AsyncIterator[Pool]:
     """A pool of connections, closed on leaving. Opens without waiting: a server that comes up later is found.
 
     Borrow from it by `transaction`, `one_statement` or `pipelined`. A connection is checked before it is lent; times
     come in UTC; ``name`` is what `pg_stat_activity` shows.
     """
-    pool = AsyncConnectionPool(
-        _conninfo(url, name=name, statement_timeout_s=statement_timeout_s),
-        min_size=size_min,
-        max_size=size_max,
-        open=False,
-        name=name,
-        timeout=POOL_WAIT_S,
-        check=_check,
-    )
+    conninfo = connection_string(url, name=name, statement_timeout_s=statement_timeout_s)
+    pool = Pool(conninfo, name=name, min_size=min(size_min, size_max), size_max=size_max, check=_check)
     async with pool:
         yield pool
 
@@ -184,15 +168,18 @@ async def migrate(pool: AsyncConnectionPool, migrations: Traversable) -> list[st
 def _refusals_explained() -> Iterator[None]:
     try:
         yield
-    except InsufficientPrivilege as error:
-        raise ConfigurationError(
-            f"A database does not let its user make Refdesk's tables: {_words(error)}. Make that user the owner of the "
-            "database, or run there as its owner: GRANT ALL ON SCHEMA public TO <user>;"
-        ) from error
-    except ReadOnlySqlTransaction as error:
-        raise ConfigurationError(
-            f"A database is read-only: {_words(error)}. Name the primary server, not a standby, or make it writable."
-        ) from error
+    except Unavailable as error:
+        cause = error.__cause__
+        if isinstance(cause, InsufficientPrivilege):
+            raise ConfigurationError(
+                f"A database does not let its user make Refdesk's tables: {_words(cause)}. Make that user the owner of the "
+                "database, or run there as its owner: GRANT ALL ON SCHEMA public TO <user>;"
+            ) from cause
+        if isinstance(cause, ReadOnlySqlTransaction):
+            raise ConfigurationError(
+                f"A database is read-only: {_words(cause)}. Name the primary server, not a standby, or make it writable."
+            ) from cause
+        raise
 
 
 def _words(error: Error) -> str:
@@ -261,7 +248,7 @@ async def _wait_for_news(connection: AsyncConnection) -> None:
 
 
 async def _listener(url: str, channel: str) -> AsyncConnection:
-    conninfo = _conninfo(url, name=f"refdesk listen {channel}", statement_timeout_s=STATEMENT_TIMEOUT_S)
+    conninfo = connection_string(url, name=f"refdesk listen {channel}", statement_timeout_s=STATEMENT_TIMEOUT_S)
     connection = await AsyncConnection.connect(conninfo, autocommit=True)
     await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
     return connection
@@ -279,7 +266,8 @@ async def _apply(connection: AsyncConnection, file: Traversable, applied: Mappin
     return True
 
 
-def _conninfo(url: str, *, name: str, statement_timeout_s: float) -> str:
+def connection_string(url: str, *, name: str, statement_timeout_s: float) -> str:
+    """The URL with our time limits: a peer that vanished is noticed, whether we wait for it or it for us."""
     given = conninfo_to_dict(url)
     ours = f"-c statement_timeout={int(statement_timeout_s * 1000)} -c TimeZone=UTC"
     options = f"{given.get('options') or ''} {ours}".strip()
@@ -291,5 +279,6 @@ def _conninfo(url: str, *, name: str, statement_timeout_s: float) -> str:
         keepalives_idle=30,
         keepalives_interval=10,
         keepalives_count=3,
+        tcp_user_timeout=UNACKNOWLEDGED_MS_MAX,
         options=options,
     )

@@ -23,15 +23,9 @@ from refdesk.answering.truth import SourceOfTruth
 from refdesk.answering.withdrawal import Withdrawals
 from refdesk.answering.writers import Quoting
 from refdesk.app import http, samples
-from refdesk.app.services.common import (
-    Service,
-    open_broker,
-    open_database,
-    open_keys,
-    ping,
-    required,
-    serve_door,
-)
+from refdesk.app.health import Part
+from refdesk.app.services import ai_parts, parts
+from refdesk.app.services.common import Service, open_broker, open_database, open_keys, required, serve_door
 from refdesk.app.services.generations import choose_model, configured_model, open_generations
 from refdesk.app.services.models import open_language_models
 from refdesk.app.settings import Settings
@@ -48,12 +42,15 @@ from refdesk.indexing.replays import Replays
 from refdesk.indexing.routes import OperationRoutes
 from refdesk.outside.embedding import Turns
 from refdesk.outside.http_client import open_http_client
+from refdesk.outside.jetstream import Broker
+from refdesk.outside.postgres import open_pool
+from refdesk.outside.postgres_pool import Pool
 from refdesk.outside.tokens import CountTokens, input_tokens
 from refdesk.outside.valkey import Valkey, open_valkey
 from refdesk.outside.vocabularies import open_vocabularies
 
-CONNECTIONS_BESIDE = 4
-"""Connections to the index for all but searching: looks at what has changed, freshness, feedback, operations."""
+CONNECTIONS_BESIDE = 2
+"""Connections of the searches' pool that look at what has changed meanwhile."""
 
 
 @asynccontextmanager
@@ -66,11 +63,18 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                 settings,
                 "index_database_url",
                 name="refdesk assistant",
-                size_max=settings.concurrent_retrievals_max + CONNECTIONS_BESIDE,
+                size_max=settings.assistant_connections_max,
                 migrations=[FEEDBACK_MIGRATIONS, DEAD_LETTER_MIGRATIONS],
             )
         )
-        generations = await enter(open_generations(pool, settings, turns=Turns()))
+        searches = await enter(
+            open_pool(
+                required(settings, "index_database_url"),
+                name="refdesk assistant searches",
+                size_max=settings.concurrent_retrievals_max + CONNECTIONS_BESIDE,
+            )
+        )
+        generations = await enter(open_generations(searches, settings, turns=Turns()))
         valkey = await enter(open_valkey(required(settings, "valkey_url"), name="assistant"))
         session = await enter(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
         truth = SourceOfTruth(
@@ -123,7 +127,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             ],
             sockets=[routes.socket()],
             background=[assistant.run, generations.run, news.run, truth.run, recorder.run],
-            probes={"index database": lambda: ping(pool)},  # without Valkey answers still flow
+            parts=await _open_parts(stack, settings, pools=[searches, pool], broker=broker, session=session),
             measures=[letters.measure],
             close=assistant.close,
         )
@@ -133,6 +137,33 @@ async def serve(settings: Settings) -> None:
     """Runs until SIGINT or SIGTERM."""
     async with open_keys(settings) as keys, open_service(settings) as service:
         await serve_door(settings, keys, [service])
+
+
+async def _open_parts(
+    stack: AsyncExitStack,
+    settings: Settings,
+    *,
+    pools: Sequence[Pool],
+    broker: Broker,
+    session: aiohttp.ClientSession,
+) -> list[Part]:
+    """Without what is not needed answers go on: by the index and its record alone, without a memory, from quotes."""
+    url = required(settings, "index_database_url")
+    index = parts.database("index database", url, read=parts.INDEX_READ, writes=False, pools=pools)
+    truth = ai_parts.document_service(
+        session,
+        url=required(settings, "documents_url"),
+        operator_key=required(settings, "operator_key"),
+        needed=False,
+    )
+    return [
+        await stack.enter_async_context(index),
+        await stack.enter_async_context(ai_parts.valkey(required(settings, "valkey_url"))),
+        parts.nats(broker, needed=False),
+        truth,
+        *ai_parts.embedding_model(session, settings),
+        *ai_parts.language_model(session, settings),
+    ]
 
 
 def _similar_questions(settings: Settings, valkey: Valkey) -> SimilarQuestions | None:

@@ -6,21 +6,23 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.resources.abc import Traversable
 
 import msgspec
-from psycopg_pool import AsyncConnectionPool
 from starlette.requests import HTTPConnection
 
 from refdesk.app import http, server
 from refdesk.app.auth import Authentication
 from refdesk.app.connections import LOOPBACK, ConnectionLimits, Network
 from refdesk.app.first_key import adopt_key_file
-from refdesk.app.http import Fact, Measure, Probe
+from refdesk.app.health import Fact, Health, Part, health_endpoints
+from refdesk.app.http import Measure
 from refdesk.app.keys import ApiKeys, open_api_keys
 from refdesk.app.permissions import Permissions
+from refdesk.app.services import parts
 from refdesk.app.settings import PREFIX, Settings
-from refdesk.contracts.errors import ConfigurationError, Unavailable
+from refdesk.contracts.errors import ConfigurationError
 from refdesk.outside.http import BodyClock, Endpoint, SocketEndpoint, create_app
 from refdesk.outside.jetstream import Broker, StreamSettings
-from refdesk.outside.postgres import migrate, open_pool, require_database, transaction
+from refdesk.outside.postgres import migrate, open_pool, require_database
+from refdesk.outside.postgres_pool import Pool
 
 
 def variable(name: str) -> str:
@@ -42,7 +44,12 @@ def required(settings: Settings, name: str) -> str:
 async def open_keys(settings: Settings) -> AsyncIterator[ApiKeys]:
     """The keys that people call with; the one of REFDESK_BOOTSTRAP_KEY_FILE is among them from now on."""
     setting = variable("access_database_url" if settings.access_database_url else "documents_database_url")
-    async with open_api_keys(access_url(settings), setting=setting, wait_s=settings.database_wait_s) as keys:
+    async with open_api_keys(
+        access_url(settings),
+        setting=setting,
+        wait_s=settings.database_wait_s,
+        connections_max=settings.access_connections_max,
+    ) as keys:
         if settings.bootstrap_key_file is not None:
             await adopt_key_file(keys, settings.bootstrap_key_file)
         yield keys
@@ -56,7 +63,7 @@ def access_url(settings: Settings) -> str:
 @asynccontextmanager
 async def open_database(
     settings: Settings, setting: str, *, name: str, size_max: int, migrations: Sequence[Traversable]
-) -> AsyncIterator[AsyncConnectionPool]:
+) -> AsyncIterator[Pool]:
     """Connections to the database that a setting names, its tables made and up to date.
 
     ``name`` is what the server shows. Raises ConfigurationError when that is no database, or one that refuses us.
@@ -67,12 +74,6 @@ async def open_database(
         for folder in migrations:
             await migrate(pool, folder)
         yield pool
-
-
-async def ping(pool: AsyncConnectionPool) -> None:
-    """Raises Unavailable when the database does not answer."""
-    async with transaction(pool) as connection:
-        await connection.execute("SELECT 1")
 
 
 def stream_settings(settings: Settings) -> StreamSettings:
@@ -93,12 +94,6 @@ def stream_settings(settings: Settings) -> StreamSettings:
 def open_broker(settings: Settings, *, name: str) -> AbstractAsyncContextManager[Broker]:
     """Connected to NATS for the length of the block."""
     return Broker.connect(required(settings, "nats_url"), name=name, streams=stream_settings(settings))
-
-
-async def connected(broker: Broker) -> None:
-    """Raises Unavailable when NATS does not answer."""
-    if not broker.connected:
-        raise Unavailable(f"NATS at {broker.address} is not connected.")
 
 
 def connection_limits(settings: Settings) -> ConnectionLimits:
@@ -139,12 +134,12 @@ async def nothing_to_close() -> None:
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True):
-    """A service put together: its addresses, its background work, its health and measures, and what ends it in a hurry."""
+    """A service put together: its addresses, its work in the background, its parts and measures, and what ends it in a hurry."""
 
     endpoints: list[Endpoint]
     sockets: list[SocketEndpoint] = []
     background: list[server.Background]
-    probes: dict[str, Probe]
+    parts: list[Part]
     facts: dict[str, Fact] = {}
     measures: list[Measure] = []
     close: server.Background = nothing_to_close
@@ -153,14 +148,28 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
 async def serve_door(settings: Settings, keys: ApiKeys, services: list[Service]) -> None:
     """The services on one address, with what every door has: health, metrics, keys, the API's description."""
     await server.refuse_open_door(keys, host=settings.host)
+    url = access_url(settings)
+    async with parts.database(
+        "access database", url, read=parts.ACCESS_READ, writes=False, pools=[keys.pool]
+    ) as access:
+        await _serve(settings, keys, services, access)
+
+
+def _distinct(given: list[Part]) -> list[Part]:
+    """One of each name: the one that is needed, where two services at one address see a part differently."""
+    by_name = {part.name: part for part in sorted(given, key=lambda part: part.needed)}
+    return [part for part in given if by_name[part.name] is part]
+
+
+async def _serve(settings: Settings, keys: ApiKeys, services: list[Service], access: Part) -> None:
     own = [endpoint for service in services for endpoint in service.endpoints]
-    probes = {name: probe for service in services for name, probe in service.probes.items()}
+    health = Health(_distinct([access, *(part for service in services for part in service.parts)]))
     facts = {name: fact for service in services for name, fact in service.facts.items()}
     measures = [measure for service in services for measure in service.measures]
     listed = [
         *own,
         *http.key_endpoints(keys),
-        *http.health_endpoints(probes, facts=facts),
+        *health_endpoints(health, facts=facts),
         http.metrics_endpoint(measures),
     ]
     permissions = Permissions(keys, database_url=access_url(settings), silence_s_max=settings.access_silence_s_max)
@@ -174,6 +183,6 @@ async def serve_door(settings: Settings, keys: ApiKeys, services: list[Service])
         app,
         sockets=[server.bind(settings.host, settings.port, send_timeout_s=settings.send_timeout_s)],
         limits=connection_limits(settings),
-        background=[permissions.run, *(work for service in services for work in service.background)],
+        background=[health.run, permissions.run, *(work for service in services for work in service.background)],
         on_hurry=[service.close for service in services],
     )

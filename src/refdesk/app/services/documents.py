@@ -1,9 +1,10 @@
 """The Document Service: its database, its content, its outbox, its door. Nothing of the AI side."""
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
-from refdesk.app.services.common import Service, open_broker, open_database, open_keys, ping, required, serve_door
+from refdesk.app.services import parts
+from refdesk.app.services.common import Service, open_broker, open_database, open_keys, required, serve_door
 from refdesk.app.settings import Settings
 from refdesk.documents.changes import Limits
 from refdesk.documents.feed import DocumentFeed
@@ -16,47 +17,69 @@ from refdesk.documents.store import MIGRATIONS, DocumentStore
 from refdesk.outside.blobs import Blobs
 from refdesk.outside.jetstream_purging import Purging
 from refdesk.outside.nats_monitoring import FsyncWatch
-
-CONNECTIONS_MAX = 10
+from refdesk.outside.postgres import open_pool
+from refdesk.outside.postgres_pool import Pool
 
 
 @asynccontextmanager
 async def open_service(settings: Settings) -> AsyncIterator[Service]:
     url = required(settings, "documents_database_url")
     async with AsyncExitStack() as stack:
-        pool = await stack.enter_async_context(
+        enter = stack.enter_async_context
+        background = await enter(
             open_database(
                 settings,
                 "documents_database_url",
-                name="refdesk documents",
-                size_max=CONNECTIONS_MAX,
+                name="refdesk documents background",
+                size_max=settings.documents_background_connections_max,
                 migrations=[MIGRATIONS],
             )
         )
-        broker = await stack.enter_async_context(open_broker(settings, name="documents"))
-        store, outbox = DocumentStore(pool, queue_counted_max=settings.queue_counted_max), Outbox(pool)
-        service = DocumentService(
-            store,
-            blobs=Blobs(settings.content_path),
-            limits=Limits(
-                upload_bytes_max=settings.upload_bytes_max,
-                upload_s_max=settings.upload_seconds_max,
-                upload_pause_s_max=settings.upload_pause_seconds_max,
-                revocation_wait_s=settings.revocation_wait_s,
-            ),
-        )
-        feed = DocumentFeed(store, database_url=url)
+        reads, writes = [await enter(pool) for pool in _pools_of_people(settings, url)]
+        broker = await enter(open_broker(settings, name="documents"))
+        counted_max = settings.queue_counted_max
+        store = DocumentStore(reads, writes=writes, queue_counted_max=counted_max)
+        beside = DocumentStore(background, queue_counted_max=counted_max)
+        outbox = Outbox(background)
+        blobs = Blobs(settings.content_path)
+        service = DocumentService(store, beside=beside, blobs=blobs, limits=_limits(settings))
+        feed = DocumentFeed(beside, database_url=url)
         relay = Relay(outbox, broker=broker, database_url=url, settings=RelaySettings(lease_s=settings.relay_lease_s))
         fsync = FsyncWatch(settings.nats_monitoring_url)
         purging = Purging(broker, absent_s_max=settings.stream_reader_absent_s_max)
-        states = StateConsumer(store, broker=broker, lease_s=settings.event_lease_s)
+        states = StateConsumer(beside, broker=broker, lease_s=settings.event_lease_s)
+        database = parts.database(
+            "documents database", url, read=parts.DOCUMENTS_READ, writes=True, pools=[reads, writes, background]
+        )
         yield Service(
             endpoints=endpoints(service, feed=feed),
             background=[feed.run, relay.run, states.run, purging.run, service.keep_tidy, fsync.warn],
-            probes={"documents database": lambda: ping(pool)},
+            parts=[
+                await enter(database),
+                parts.content(blobs, upload_bytes_max=settings.upload_bytes_max),
+                parts.nats(broker, needed=False),  # changes wait in the outbox
+            ],
             facts={"NATS on disk before acknowledging": fsync.say},
             measures=[service.measure, fsync.measure, purging.measure],
         )
+
+
+def _pools_of_people(settings: Settings, url: str) -> list[AbstractAsyncContextManager[Pool]]:
+    """For their reads and for their changes: neither can starve the other, or work that nobody waits for."""
+    sizes = {
+        "refdesk documents reads": settings.documents_read_connections_max,
+        "refdesk documents writes": settings.documents_write_connections_max,
+    }
+    return [open_pool(url, name=name, size_max=size_max) for name, size_max in sizes.items()]
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        upload_bytes_max=settings.upload_bytes_max,
+        upload_s_max=settings.upload_seconds_max,
+        upload_pause_s_max=settings.upload_pause_seconds_max,
+        revocation_wait_s=settings.revocation_wait_s,
+    )
 
 
 async def serve(settings: Settings) -> None:

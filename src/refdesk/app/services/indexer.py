@@ -5,15 +5,9 @@ from contextlib import AsyncExitStack
 import aiohttp
 
 from refdesk.app import http, server
-from refdesk.app.services.common import (
-    connected,
-    connection_limits,
-    nobody,
-    open_broker,
-    open_database,
-    ping,
-    required,
-)
+from refdesk.app.health import Health, health_endpoints
+from refdesk.app.services import ai_parts, parts
+from refdesk.app.services.common import connection_limits, nobody, open_broker, open_database, required
 from refdesk.app.services.generations import open_generations
 from refdesk.app.settings import Settings
 from refdesk.index.recording import Recorder
@@ -34,8 +28,6 @@ from refdesk.indexing.worker import Worker, WorkerSettings
 from refdesk.outside.embedding import TEXTS_PER_THREAD, Turns
 from refdesk.outside.http import create_app
 
-CONNECTIONS_MAX = 8
-
 
 async def serve(settings: Settings) -> None:
     """Runs until SIGINT or SIGTERM."""
@@ -47,7 +39,7 @@ async def serve(settings: Settings) -> None:
                 settings,
                 "index_database_url",
                 name="refdesk indexer",
-                size_max=CONNECTIONS_MAX,
+                size_max=settings.indexer_connections_max,
                 migrations=[DEAD_LETTER_MIGRATIONS],
             )
         )
@@ -80,15 +72,33 @@ async def serve(settings: Settings) -> None:
             generations, indexing=indexing, manifests=manifests, concurrency=settings.index_concurrency
         )
         schedule = Schedule(pool, reconcilers(pool, generations, manifests), interval_s=settings.reconcile_interval_s)
-        probes: dict[str, http.Probe] = {"index database": lambda: ping(pool), "NATS": lambda: connected(broker)}
-        app = create_app(
-            [*http.health_endpoints(probes), http.metrics_endpoint([letters.measure])], authenticate=nobody
+        health = Health(
+            [
+                await enter(
+                    parts.database(
+                        "index database",
+                        required(settings, "index_database_url"),
+                        read=parts.INDEX_READ,
+                        writes=True,
+                        pools=[pool],
+                    )
+                ),
+                parts.nats(broker, needed=True),
+                ai_parts.document_service(
+                    session,
+                    url=required(settings, "documents_url"),
+                    operator_key=required(settings, "operator_key"),
+                    needed=True,
+                ),
+                *ai_parts.embedding_model(session, settings),
+            ]
         )
+        app = create_app([*health_endpoints(health), http.metrics_endpoint([letters.measure])], authenticate=nobody)
         await server.serve(
             app,
             sockets=[server.bind(settings.host, settings.port, send_timeout_s=settings.send_timeout_s)],
             limits=connection_limits(settings),
-            background=[worker.run, recorder.run, generations.run, reembedding.run, schedule.run],
+            background=[health.run, worker.run, recorder.run, generations.run, reembedding.run, schedule.run],
         )
 
 

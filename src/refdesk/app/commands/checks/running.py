@@ -17,8 +17,8 @@ async def check_running(loaded: Loaded) -> Findings:
         yield Finding(level, "running Refdesk", what, "Start it with `refdesk up`, or set REFDESK_URL.")
         return
     for part, state in reply.get("parts", {}).items():
-        mend = "" if state == "ok" else "Start that part; Refdesk finds it again by itself."
-        yield Finding("ok" if state == "ok" else "FAIL", f"running Refdesk, {part}", state, mend)
+        mend = "" if state == "ok" else "Mend that part; Refdesk finds it again by itself."
+        yield Finding(_level(part, reply), f"running Refdesk, {part}", state, mend)
     yield await _own_key(url, loaded.settings)
 
 
@@ -31,6 +31,11 @@ async def check_documents_url(loaded: Loaded) -> Findings:
     else:
         mend = "Start `refdesk documents` there, or mend REFDESK_DOCUMENTS_URL."
         yield Finding("FAIL", "Document Service", "does not answer", mend)
+
+
+def _level(part: str, reply: Mapping[str, list[str]]) -> Level:
+    """What is degraded goes on."""
+    return "FAIL" if part in reply.get("unavailable", ()) else "warn" if part in reply.get("degraded", ()) else "ok"
 
 
 async def _own_key(url: str, settings: Settings) -> Finding:

@@ -1,0 +1,156 @@
+"""What the AI Service stands on beside `parts`: Valkey, the Document Service, models on servers.
+
+Looks that cost somebody something are paced: in between, the last outcome stands.
+"""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+
+from refdesk.app.health import Look, Part
+from refdesk.app.settings import Settings
+from refdesk.contracts.errors import ReadOnly, RefdeskError, Unavailable
+from refdesk.outside.embedding_http import request_embeddings
+from refdesk.outside.valkey import Valkey, ValkeyError, open_valkey
+
+CALL_S = 2.0
+MODEL_EVERY_S = 3.0
+EVICTIONS_REMEMBERED_S = 30.0
+
+
+@asynccontextmanager
+async def valkey(url: str) -> AsyncIterator[Part]:
+    """Answers go on without it: nothing is reused across processes then, and nothing counts towards budgets."""
+    async with open_valkey(url, name="health") as client:
+        yield Part("Valkey", _ValkeyLook(client), needed=False)
+
+
+class _ValkeyLook:
+    def __init__(self, client: Valkey) -> None:
+        self._client = client
+        self._evicted: int | None = None
+        self._evicted_at = float("-inf")
+
+    async def __call__(self) -> str | None:
+        try:
+            await self._client.command("SET", "refdesk:health", "1", "EX", "60")
+            stats = await self._client.command("INFO", "stats")
+        except ValkeyError as error:
+            raise _refusal_of_valkey(error) from error
+        evicted = _number(stats, b"evicted_keys:")
+        if self._evicted is not None and evicted > self._evicted:
+            self._evicted_at = time.monotonic()
+        self._evicted = evicted
+        if time.monotonic() - self._evicted_at < EVICTIONS_REMEMBERED_S:
+            return "Valkey is full and throws away answers and budgets. Give it more memory, and `noeviction`."
+        return None
+
+
+def _refusal_of_valkey(error: ValkeyError) -> Unavailable:
+    words = str(error)
+    if words.startswith("READONLY"):
+        return ReadOnly("Valkey takes no writes: it is a replica.")
+    if words.startswith(("OOM", "MISCONF")):
+        return ReadOnly("Valkey takes no writes: it is full, or cannot save.")
+    if words.startswith("LOADING"):
+        return Unavailable("Valkey is still loading its data.")
+    return Unavailable("Valkey does not answer.")
+
+
+def _number(info: bytes, name: bytes) -> int:
+    found = next((line for line in info.splitlines() if line.startswith(name)), name + b"0")
+    return int(found[len(name) :])
+
+
+def document_service(session: aiohttp.ClientSession, *, url: str, operator_key: str, needed: bool) -> Part:
+    """Asked for the standing of no documents: its door, its keys and its database take part."""
+    address = f"{url.rstrip('/')}/api/documents/standing"
+    headers = {"Authorization": f"Bearer {operator_key}"}
+
+    async def look() -> str | None:
+        async with session.post(address, json={"document_ids": []}, headers=headers, timeout=_TIMEOUT) as reply:
+            if reply.status != 200:
+                raise Unavailable(f"The Document Service answers {reply.status}. {await _detail(reply)}".strip())
+        return None
+
+    return Part("Document Service", _over_http(look, name="Document Service"), needed)
+
+
+def embedding_model(session: aiohttp.ClientSession, settings: Settings) -> list[Part]:
+    """That of a server which the settings name: one word is embedded. The packaged one is part of the process."""
+    url, model = settings.embedding_url, settings.embedding_model
+    if url is None or model is None:
+        return []
+    address = f"{url.rstrip('/')}/embeddings"
+
+    async def look() -> str | None:
+        await request_embeddings(session, address, model=model, texts=["word"], api_key=settings.embedding_api_key)
+        return None
+
+    return [Part("embedding model", paced(look, every_s=MODEL_EVERY_S))]
+
+
+def language_model(session: aiohttp.ClientSession, settings: Settings) -> list[Part]:
+    """Its server is asked what it has: a word of it would cost. Without it, answers are quoted."""
+    if settings.llm_url is None:
+        return []
+    address = f"{settings.llm_url.rstrip('/')}/models"
+    headers = {"Authorization": f"Bearer {settings.llm_api_key}"} if settings.llm_api_key else {}
+
+    async def look() -> str | None:
+        async with session.get(address, headers=headers, timeout=_TIMEOUT) as reply:
+            if reply.status in (401, 403):
+                raise Unavailable(f"The language model's server refuses the key ({reply.status}).")
+            if reply.status >= 500:
+                raise Unavailable(f"The language model's server answers {reply.status}.")
+        return None
+
+    tried = _over_http(look, name="language model's server")
+    return [Part("language model", paced(tried, every_s=MODEL_EVERY_S), needed=False)]
+
+
+_TIMEOUT = aiohttp.ClientTimeout(total=CALL_S)
+
+
+async def _detail(reply: aiohttp.ClientResponse) -> str:
+    try:
+        return str((await reply.json(content_type=None))["detail"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def _over_http(look: Look, *, name: str) -> Look:
+    async def translated() -> str | None:
+        try:
+            return await look()
+        except TimeoutError as error:
+            raise Unavailable(f"The {name} has not answered within {CALL_S:g} s.") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unavailable(f"The {name} cannot be reached.") from error
+
+    return translated
+
+
+def paced(look: Look, *, every_s: float) -> Look:
+    """At most once in ``every_s``; in between, the last outcome stands. A failure is tried again at once, but once."""
+    looked_at = float("-inf")
+    said: str | None = None
+    failure: RefdeskError | None = None
+
+    async def at_intervals() -> str | None:
+        nonlocal looked_at, said, failure
+        if time.monotonic() - looked_at >= every_s:
+            was_well = failure is None
+            try:
+                said, failure = await look(), None
+            except RefdeskError as error:
+                failure = error
+            if failure is None or not was_well:
+                looked_at = time.monotonic()
+        if failure is not None:
+            raise failure
+        return said
+
+    return at_intervals
