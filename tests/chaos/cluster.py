@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import shutil
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -203,7 +203,7 @@ class Cluster:
         """``name`` is a service's, perhaps with a number behind it."""
         service, port = name.split("-")[0], free_port()
         self.ports[name] = port
-        given = environment(self.folder, REFDESK_PORT=str(port), **self._settings(service), **settings)
+        given = environment(self.folder, REFDESK_PORT=str(port), **self._settings(service) | settings)
 
         async def start() -> int:
             log = self.folder / "data" / "logs" / f"{name}.log"
@@ -247,9 +247,14 @@ class Cluster:
 
 @contextlib.asynccontextmanager
 async def open_cluster(
-    folder: Path, nursery: Nursery, *, indexers: int = 2, with_assistant: bool = False
+    folder: Path,
+    nursery: Nursery,
+    *,
+    indexers: int = 2,
+    with_assistant: bool = False,
+    settings: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Cluster]:
-    """Everything started and healthy; everything killed on leaving. The links are whole."""
+    """Everything started and healthy; everything killed on leaving. The links are whole. ``settings``: of all services."""
     folder.chmod(0o711)  # PostgreSQL, run by root, works as another user and must pass through
     data_dir = folder / "data"
     data_dir.mkdir(mode=0o711)
@@ -270,7 +275,7 @@ async def open_cluster(
             cluster.links[name] = await enter(Link(dial).open())
         names = ["documents", *(f"indexer-{n + 1}" for n in range(indexers)), *["assistant"] * with_assistant]
         for name in names:
-            cluster.add_service(name)
+            cluster.add_service(name, **(settings or {}))
         await cluster.start("documents")
         await cluster.start(*names[1:])
         yield cluster

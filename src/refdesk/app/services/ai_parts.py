@@ -17,7 +17,7 @@ from refdesk.outside.valkey import Valkey, ValkeyError, open_valkey
 
 CALL_S = 2.0
 MODEL_EVERY_S = 3.0
-EVICTIONS_REMEMBERED_S = 30.0
+EVICTIONS_REMEMBERED_S = 20.0
 
 
 @asynccontextmanager

@@ -1,0 +1,208 @@
+"""Every fault is named by the right service within ten seconds, by `doctor` too, and is over without a hand when it ends."""
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from tests.chaos import faults
+from tests.chaos.cluster import OPERATOR_KEY, Cluster, open_cluster
+from tests.chaos.faults import FAULTS, Fault, Models, Scene
+from tests.chaos.nursery import Nursery
+from tests.chaos.writers import Tell
+from tests.support.running import until
+
+from refdesk.app.commands.checks.running import check_running
+from refdesk.app.settings import load
+
+NAMED_S_MAX = 10.0
+OVER_S_MAX = 45.0
+SERVICES = ("documents", "assistant", "indexer-1")
+SHORT = (
+    "content directory full",
+    "databases read-only",
+    "keys cannot be read",
+    "changes exhaust their pool",
+    "stream of documents full",
+    "Valkey full",
+)
+HEAD = "| fault | named by | after | doctor | over after |\n| --- | --- | --- | --- | --- |"
+TABLE = Path(__file__).parents[2] / "docs" / "howto" / "operate.md"
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting needs root")
+
+
+@pytest.mark.timeout(240)
+async def test_faults_are_named_and_pass(nursery: Nursery, tmp_path: Path, tell: Tell) -> None:
+    """One of each kind."""
+    await suffer(nursery, tmp_path, tell, [fault for fault in FAULTS if fault.name in SHORT])
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+async def test_every_fault_is_named_and_passes(nursery: Nursery, tmp_path: Path, tell: Tell) -> None:
+    """All of them, one after the other, and none needs a restart."""
+    await suffer(nursery, tmp_path, tell, FAULTS)
+
+
+async def suffer(nursery: Nursery, folder: Path, tell: Tell, chosen: Sequence[Fault]) -> None:
+    async with open_scene(folder, nursery) as scene:
+        await well(scene.cluster)
+        assert await parts(scene.cluster) == table()
+        rows, failures = [HEAD], []
+        for fault in chosen:
+            try:
+                rows.append(await suffer_one(scene, fault))
+            except AssertionError as error:
+                failures.append(f"{fault.name}: {error}")
+                rows.append(f"| {fault.name} | FAILED | | | |")
+            tell(rows[-1])
+        tell("\n".join(["", *rows, "", f"{len(chosen) - len(failures)} of {len(chosen)}"]))
+        assert not failures, "\n".join(failures)
+        restarted = {name for name, member in scene.cluster.members.items() if member.lives > 1}
+        assert restarted <= {"documents", "postgres", "nats", "valkey"}, "a service has ended under a fault"
+
+
+async def suffer_one(scene: Scene, fault: Fault) -> str:
+    cluster = scene.cluster
+    async with fault.happens(scene):
+        began = time.monotonic()
+        await until(lambda: named(cluster, fault), what=f"{fault.name}: it is named", within_s=NAMED_S_MAX)
+        named_s = time.monotonic() - began
+        told = await doctor(cluster, fault)
+        for name in set(SERVICES) - _away(fault):
+            assert (await cluster.call("GET", "/health/live", of=name))[0] == 200, name
+        if fault.refusal is not None:
+            assert await refusal(cluster) == fault.refusal, fault.name
+    began = time.monotonic()
+    await well(cluster, within_s=OVER_S_MAX, what=fault.name)
+    if fault.refusal is not None:
+        status, body = await upload(cluster)
+        assert status == 201, body
+    over_s = time.monotonic() - began
+    services = ", ".join(f"{name} ({part}: {level})" for name, (part, level) in fault.seen.items())
+    return f"| {fault.name} | {services} | {named_s:.1f} s | {told} | {over_s:.1f} s |"
+
+
+def _away(fault: Fault) -> set[str]:
+    return {"documents"} if fault.name.startswith("Document Service") else set()
+
+
+async def verbose(cluster: Cluster, name: str) -> tuple[int, dict[str, Any]]:
+    status, body = await cluster.call("GET", "/health/ready?verbose", of=name)
+    return status, body or {}
+
+
+async def named(cluster: Cluster, fault: Fault) -> bool:
+    """By every service that suffers from it, at its level and in words that say what it is."""
+    for name, (part, level) in fault.seen.items():
+        status, body = await verbose(cluster, name)
+        if part not in body.get(level, ()) or fault.says not in body["parts"][part]:
+            return False
+        if (status == 503) != (level == "unavailable" or bool(body["unavailable"])):
+            return False
+    return True
+
+
+async def doctor(cluster: Cluster, fault: Fault) -> str:
+    """What `refdesk doctor` says of the first of these services: the finding's level."""
+    name, (part, _) = next(iter(fault.seen.items()))
+    given = {"url": cluster.address("", of=name), "api_key": OPERATOR_KEY}
+    findings = [finding async for finding in check_running(load(given, environ={}))]
+    [told] = [finding for finding in findings if finding.name == f"running Refdesk, {part}"]
+    assert told.level != "ok" and told.mend, told
+    return told.level
+
+
+async def well(cluster: Cluster, *, within_s: float = 60.0, what: str = "at first") -> None:
+    async def all_ok() -> bool:
+        answers = [await verbose(cluster, name) for name in SERVICES]
+        return all(status == 200 and body.get("status") == "ok" for status, body in answers)
+
+    try:
+        await until(all_ok, what=f"all is well: {what}", within_s=within_s)
+    except AssertionError:
+        raise AssertionError({name: await verbose(cluster, name) for name in SERVICES}) from None
+
+
+async def upload(cluster: Cluster) -> tuple[int, Any]:
+    body = {"title": "Upload", "text": f"# Upload\n\n{os.urandom(16).hex()}"}
+    return await cluster.call("POST", "/api/documents", json=body)
+
+
+async def refusal(cluster: Cluster) -> tuple[int, str]:
+    """Of an upload: retryable, and with when to come again."""
+    status, body = await upload(cluster)
+    assert body["retryable"] and body["retry_after"] >= 1, body
+    return status, body["type"]
+
+
+async def parts(cluster: Cluster) -> dict[str, set[str]]:
+    """The parts that each service looks at."""
+    return {name: set((await verbose(cluster, name))[1]["parts"]) for name in SERVICES}
+
+
+def table() -> dict[str, set[str]]:
+    """The same as docs/howto/operate.md has it."""
+    rows = TABLE.read_text(encoding="utf-8").partition("| part | Document Service |")[2].partition("\n\n")[0]
+    found: dict[str, set[str]] = {name: set() for name in SERVICES}
+    for row in rows.splitlines()[2:]:
+        _, part, *levels, _ = (cell.strip() for cell in row.split("|"))
+        for name, level in zip(SERVICES, levels, strict=True):
+            if level != "–":
+                found[name].add(part)
+    return found
+
+
+def test_faults_agree_with_the_table() -> None:
+    """What is needed makes its service not ready; what is not degrades it, whatever befalls it."""
+    rows = TABLE.read_text(encoding="utf-8").partition("| part | Document Service |")[2].partition("\n\n")[0]
+    cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows.splitlines()[2:]]
+    levels = {(name, row[0]): row[n + 1] for row in cells for n, name in enumerate(SERVICES)}
+    for fault in FAULTS:
+        for name, (part, level) in fault.seen.items():
+            assert levels[name, part] == "needed" or level == "degraded", (fault.name, name, part)
+            assert levels[name, part] != "–", (fault.name, name, part)
+
+
+@contextlib.asynccontextmanager
+async def open_scene(folder: Path, nursery: Nursery) -> AsyncIterator[Scene]:
+    content, tablespace = folder / "content", folder / "tablespace"
+    async with contextlib.AsyncExitStack() as stack:
+        for place, size in ((content, faults.CONTENT_BYTES), (tablespace, faults.TABLESPACE_BYTES)):
+            await asyncio.to_thread(faults.mount, place, size=size)
+            stack.callback(faults.unmount, place)
+        embedding, language = [await stack.enter_async_context(Models().open()) for _ in range(2)]
+        settings = {
+            "REFDESK_CONTENT_DIR": str(content),
+            "REFDESK_UPLOAD_BYTES_MAX": str(1 << 20),
+            "REFDESK_EMBEDDING_URL": embedding.url,
+            "REFDESK_LLM_URL": language.url,
+            "REFDESK_LLM_MODEL": "scripted",
+        }
+        cluster = await stack.enter_async_context(
+            open_cluster(folder, nursery, indexers=1, with_assistant=True, settings=settings)
+        )
+        valkey = Redis.from_url(cluster.urls.valkey_url)
+        stack.push_async_callback(valkey.aclose)
+        scene = Scene(cluster, content, tablespace, embedding, language, valkey)
+        await _move_documents(scene)
+        yield scene
+
+
+async def _move_documents(scene: Scene) -> None:
+    """The documents database to a disk of its own, which can be full without the others."""
+    owner = (scene.cluster.folder / "data" / "postgres").stat().st_uid
+    await asyncio.to_thread(os.chown, scene.tablespace, owner, -1)
+    await scene.cluster.members["documents"].stop()
+    await scene.sql(f"CREATE TABLESPACE small LOCATION '{scene.tablespace}'")
+    await scene.sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'documents'",
+        "ALTER DATABASE documents SET TABLESPACE small",
+    )
+    await scene.cluster.start("documents")
