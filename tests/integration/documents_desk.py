@@ -16,6 +16,8 @@ from starlette.requests import HTTPConnection
 
 from refdesk.contracts.access import Principal
 from refdesk.documents.changes import Limits
+from refdesk.documents.content_check import ContentCheck
+from refdesk.documents.contents import ContentRecord
 from refdesk.documents.feed import DocumentFeed
 from refdesk.documents.outbox import Outbox
 from refdesk.documents.routes import endpoints
@@ -55,6 +57,7 @@ class Desk:
     database_url: str
     directory: Path
     session: aiohttp.ClientSession
+    check: ContentCheck
 
     async def call(
         self,
@@ -104,11 +107,13 @@ async def open_desk(database_url: str, directory: Path, *, limits: Limits | None
     async with open_pool(database_url, name="test documents", size_max=8) as pool, aiohttp.ClientSession() as session:
         await migrate(pool, MIGRATIONS)
         store = DocumentStore(pool)
-        service = DocumentService(store, blobs=Blobs(directory), limits=limits)
+        contents, blobs = ContentRecord(pool), Blobs(directory)
+        service = DocumentService(store, blobs=blobs, contents=contents, limits=limits)
+        check = ContentCheck(contents, blobs, retell=service.retell)
         feed = DocumentFeed(store, database_url=database_url)
-        app = create_app(endpoints(service, feed=feed), authenticate=authenticate)
+        app = create_app(endpoints(service, feed=feed, check=check), authenticate=authenticate)
         async with running(feed.run), serving(app) as url:
-            yield Desk(url, service, store, Outbox(pool), pool, database_url, directory, session)
+            yield Desk(url, service, store, Outbox(pool), pool, database_url, directory, session, check)
 
 
 @contextlib.asynccontextmanager

@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, str] = {
     "reconcile": "refdesk.app.commands.reconcile:command",
     "reindex": "refdesk.app.commands.reindex:command",
     "dead-letters": "refdesk.app.commands.dead_letters:command",
+    "adopt-content": "refdesk.app.commands.adopt_content:command",
     "keys": "refdesk.app.commands.keys:command",
     "doctor": "refdesk.app.commands.doctor:command",
 }

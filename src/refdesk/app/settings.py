@@ -202,6 +202,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How long a deletion, or a change that takes somebody's right, waits for NATS to have it before it is acknowledged."""
     outage_pause_s_max: Seconds = 15.0
     """The longest pause between two tries of a document while a part that indexing needs is away."""
+    content_check_interval_s: Annotated[float, Meta(ge=1)] = 60.0
+    """How often a Document Service looks whether the contents of 500 documents are there, the next ones each time."""
     reconcile_interval_s: Seconds = 3600.0
     """How often the index is compared with the documents, and mended where they differ."""
     index_small_bytes_max: Count = 1 << 20

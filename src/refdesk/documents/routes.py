@@ -17,6 +17,7 @@ from refdesk.contracts.documents import Document, DocumentVersion, FreshnessToke
 from refdesk.contracts.errors import InvalidRequest
 from refdesk.contracts.texts import Text
 from refdesk.documents.changes import Change, external_id
+from refdesk.documents.content_check import ContentCheck, ContentStep
 from refdesk.documents.feed import DocumentFeed, Gone
 from refdesk.documents.service import DocumentService
 from refdesk.documents.store import Backlog, Standings
@@ -84,15 +85,22 @@ class RetellRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     documents: list[Text]
 
 
+class ContentCheckRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One step of looking for missing contents; ``verify`` reads those that are there."""
+
+    cursor: Text | None = None
+    verify: bool = False
+
+
 class Retold(msgspec.Struct, frozen=True):
     """Those told again; the others have a newer version, or never were."""
 
     documents: list[str]
 
 
-def endpoints(service: DocumentService, *, feed: DocumentFeed) -> list[Endpoint]:
+def endpoints(service: DocumentService, *, feed: DocumentFeed, check: ContentCheck) -> list[Endpoint]:
     """All addresses of the Document Service."""
-    routes = _Routes(service, feed)
+    routes = _Routes(service, feed, check)
     return [*_many(routes), *_operations(routes), *_one(routes)]
 
 
@@ -172,6 +180,10 @@ def _operations(routes: "_Routes") -> list[Endpoint]:
             "POST", "/manifest", routes.manifest_of, "What the index should show of these documents",
             (), ManifestRequest, Manifest,
         ),
+        (
+            "POST", "/check-content", routes.check_content,
+            "Look for contents that are missing, and have those indexed that are back", (), ContentCheckRequest, ContentStep,
+        ),
         ("POST", "/retell", routes.retell, "Have these document versions indexed anew", (), RetellRequest, Retold),
     ]  # fmt: skip
     return [
@@ -209,9 +221,10 @@ def _endpoint(
 
 
 class _Routes:
-    def __init__(self, service: DocumentService, feed: DocumentFeed) -> None:
+    def __init__(self, service: DocumentService, feed: DocumentFeed, check: ContentCheck) -> None:
         self._service = service
         self._feed = feed
+        self._check = check
 
     async def create(self, request: Request, principal: Principal) -> ASGIApp:
         change = await read_change(request, self._service)
@@ -299,6 +312,10 @@ class _Routes:
         given = await read_json(request, RetellRequest)
         told = await self._service.retell([FreshnessToken.parse(text) for text in given.documents])
         return Json(Retold(documents=[str(token) for token in told]))
+
+    async def check_content(self, request: Request, _: Principal) -> ASGIApp:
+        given = await read_json(request, ContentCheckRequest)
+        return Json(await self._check.from_cursor(given.cursor, verify=given.verify))
 
     async def events(self, _: Request, principal: Principal) -> ASGIApp:
         stream = _told(self._feed, principal.scope)

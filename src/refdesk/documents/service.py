@@ -19,15 +19,16 @@ from refdesk.contracts.documents import Document, DocumentVersion, FreshnessToke
 from refdesk.contracts.errors import (
     BodyTooLarge,
     Conflict,
+    ContentMissing,
     Forbidden,
     InvalidRequest,
     NotFound,
-    RefdeskError,
     Unavailable,
     UnsupportedMediaType,
     VersionMismatch,
 )
 from refdesk.documents.changes import Change, Content, Limits, external_id, is_id, search_text
+from refdesk.documents.contents import ContentRecord, MissingContent
 from refdesk.documents.store import Backlog, DocumentStore, Row, Selection, Standings, Writing
 from refdesk.outside import telemetry
 from refdesk.outside.blobs import BlobMissing, Blobs, OpenBlob
@@ -50,6 +51,7 @@ class DocumentService:
     """Use cases. Raises the errors of the one tree; `Unavailable` when the database does not answer.
 
     ``beside``: the tables for what nobody waits for, with connections of its own; unset, it shares those of ``store``.
+    ``contents``: where a content that is missed is noted.
     """
 
     def __init__(
@@ -59,9 +61,11 @@ class DocumentService:
         blobs: Blobs,
         limits: Limits | None = None,
         beside: DocumentStore | None = None,
+        contents: ContentRecord | None = None,
     ) -> None:
         self._store = store
         self._beside = beside or store
+        self._contents = contents
         self._blobs = blobs
         self.limits = limits or Limits()
 
@@ -91,7 +95,10 @@ class DocumentService:
     async def open_content(
         self, document_id: str, *, scope: Scope, content_sha256: str | None = None
     ) -> tuple[Document, OpenBlob]:
-        """The current content, to be read and closed. With ``content_sha256``: that one, or Conflict when superseded."""
+        """The current content, to be read and closed. With ``content_sha256``: that one, or Conflict when superseded.
+
+        Raises NotFound, and ContentMissing when the directory does not have it.
+        """
         for last_try in (False, True):
             document = await self.get(document_id, scope=scope)
             if content_sha256 not in (None, document.content_sha256):
@@ -103,7 +110,8 @@ class DocumentService:
                 return document, await self._blobs.open(document.content_sha256)
             except BlobMissing as error:  # replaced and swept since we looked: look again
                 if last_try:
-                    raise RefdeskError(error.message) from error
+                    await self._note_missing(document.content_sha256)
+                    raise ContentMissing from error
         raise AssertionError("unreachable")
 
     # -- writing
@@ -283,11 +291,13 @@ class DocumentService:
 
     async def measure(self) -> None:
         """Set the metrics that the tables tell. Raises Unavailable; what is not known is NaN then, never an old value."""
-        with telemetry.known_or_nan(telemetry.outbox_pending, telemetry.outbox_oldest_age, telemetry.index_lag):
+        gauges = telemetry.outbox_pending, telemetry.outbox_oldest_age, telemetry.index_lag, telemetry.contents_missing
+        with telemetry.known_or_nan(*gauges):
             now = await self._beside.measures()
         telemetry.outbox_pending.set(now.outbox_pending)
         telemetry.outbox_oldest_age.set(now.outbox_oldest_age_seconds)
         telemetry.index_lag.set(now.index_lag_seconds)
+        telemetry.contents_missing.set(now.contents_missing)
 
     # -- tidying
 
@@ -304,6 +314,10 @@ class DocumentService:
             except Exception:
                 logger.exception("sweeping the blob directory failed; trying again later")
             await asyncio.sleep(interval_s)
+
+    async def _note_missing(self, sha256: str) -> None:
+        if self._contents is not None:
+            await self._contents.mark_missing(MissingContent(sha256=sha256, fault="missing"))
 
     def _check_few(self, field: str, count: int) -> None:
         if count > self.limits.standing_ids_max:

@@ -49,6 +49,7 @@ class Backlog(msgspec.Struct, frozen=True):
     documents_pending: int
     documents_failed: int
     index_lag_seconds: float
+    contents_missing: int
 
 
 class Measures(msgspec.Struct, frozen=True):
@@ -57,6 +58,7 @@ class Measures(msgspec.Struct, frozen=True):
     outbox_pending: int
     outbox_oldest_age_seconds: float
     index_lag_seconds: float
+    contents_missing: int
 
 
 class DocumentStanding(msgspec.Struct, frozen=True):

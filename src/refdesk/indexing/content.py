@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import aiohttp
 
-from refdesk.contracts.errors import DocumentRejected, Unavailable
+from refdesk.contracts.errors import ContentMissing, DocumentRejected, Unavailable
 from refdesk.contracts.events import DocumentChanged
 
 CONNECT_TIMEOUT_S = 3.0
@@ -41,8 +41,8 @@ class Contents:
     async def fetch(self, event: DocumentChanged) -> bytes:
         """Exactly the bytes the event speaks of.
 
-        Raises Superseded, DocumentRejected when there are more than ``bytes_max``, and Unavailable when the service
-        does not answer, refuses, or sends something else.
+        Raises Superseded, ContentMissing, DocumentRejected when there are more than ``bytes_max``, and Unavailable when the
+        service does not answer, refuses, or sends something else.
         """
         content = await self._download(event)
         if await asyncio.to_thread(_sha256, content) != event.content_sha256:
@@ -56,7 +56,9 @@ class Contents:
             async with self._session.get(
                 url, params=parameters, headers=self._headers, timeout=self._timeout, allow_redirects=False
             ) as response:
-                if response.status in (404, 409, 410):
+                if response.status == 410:
+                    raise ContentMissing
+                if response.status in (404, 409):
                     raise Superseded
                 if response.status != 200:
                     raise Unavailable(f"The Document Service at {self._url} answered {response.status} for a content.")

@@ -142,6 +142,7 @@ parse_seconds = Histogram(
 )
 parse_killed = Counter("refdesk_parse_killed_total", "Parser processes that ended on a document", ("reason",))
 build = Info("build", "Version, Python and service of this process")
+contents_missing = Gauge("refdesk_contents_missing", "Contents that documents refer to and the content directory lacks")
 index_drift = Gauge(
     "refdesk_index_drift_documents", "Documents that differed when index and documents were last compared", ("kind",)
 )

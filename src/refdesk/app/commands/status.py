@@ -36,6 +36,8 @@ async def _status(*, url: str | None, as_json: bool) -> None:
         f"{backlog['documents_indexed']} indexed, {backlog['documents_pending']} pending, "
         f"{backlog['documents_failed']} failed; the index is {backlog['index_lag_seconds']:.1f} s behind."
     )
+    if backlog["contents_missing"]:
+        console.print(f"{backlog['contents_missing']:,} contents are missing in the content directory: restore them.")
     for generation in index["generations"]:
         console.print(_described(generation), markup=False, soft_wrap=True)
     for document in pending:

@@ -2,11 +2,14 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from refdesk.app.services import parts
 from refdesk.app.services.common import Service, open_broker, open_database, open_keys, required, serve_door
 from refdesk.app.settings import Settings
 from refdesk.documents.changes import Limits
+from refdesk.documents.content_check import ContentCheck
+from refdesk.documents.contents import ContentRecord
 from refdesk.documents.feed import DocumentFeed
 from refdesk.documents.outbox import Outbox
 from refdesk.documents.relay import Relay, RelaySettings
@@ -41,8 +44,10 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         store = DocumentStore(reads, writes=writes, queue_counted_max=counted_max)
         beside = DocumentStore(background, queue_counted_max=counted_max)
         outbox = Outbox(background)
-        blobs = Blobs(settings.content_path)
-        service = DocumentService(store, beside=beside, blobs=blobs, limits=_limits(settings))
+        contents = ContentRecord(background)
+        blobs = Blobs(settings.content_path, identity=await contents.claim(settings.content_path))
+        service = DocumentService(store, beside=beside, blobs=blobs, contents=contents, limits=_limits(settings))
+        check = ContentCheck(contents, blobs, retell=service.retell)
         feed = DocumentFeed(beside, database_url=url)
         relay = Relay(outbox, broker=broker, database_url=url, settings=RelaySettings(lease_s=settings.relay_lease_s))
         fsync = FsyncWatch(settings.nats_monitoring_url)
@@ -52,8 +57,16 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             "documents database", url, read=parts.DOCUMENTS_READ, writes=True, pools=[reads, writes, background]
         )
         yield Service(
-            endpoints=endpoints(service, feed=feed),
-            background=[feed.run, relay.run, states.run, purging.run, service.keep_tidy, fsync.warn],
+            endpoints=endpoints(service, feed=feed, check=check),
+            background=[
+                feed.run,
+                relay.run,
+                states.run,
+                purging.run,
+                service.keep_tidy,
+                partial(check.run, interval_s=settings.content_check_interval_s),
+                fsync.warn,
+            ],
             parts=[
                 await enter(database),
                 parts.content(blobs, upload_bytes_max=settings.upload_bytes_max),
