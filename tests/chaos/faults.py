@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 import nats
+import psutil
 import psycopg
 from aiohttp import web
 from redis.asyncio import Redis
@@ -294,6 +295,21 @@ def frozen(name: str) -> Happens:
     return happens
 
 
+@contextlib.asynccontextmanager
+async def postgres_frozen(scene: Scene) -> AsyncIterator[None]:
+    """All of it: each of its processes leads a group of its own."""
+    postmaster = psutil.Process(scene.cluster.members["postgres"].pid)
+    family = [postmaster, *postmaster.children(recursive=True)]
+    for process in family:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
+
+
 def killed(name: str) -> Happens:
     @contextlib.asynccontextmanager
     async def happens(scene: Scene) -> AsyncIterator[None]:
@@ -318,27 +334,33 @@ def silent(link: str) -> Happens:
 
 
 def stream_full(name: str) -> Happens:
+    """Of what a reader of somebody else's has not read."""
+
     @contextlib.asynccontextmanager
     async def happens(scene: Scene) -> AsyncIterator[None]:
-        await _added(scene)
         client = await nats.connect(scene.cluster.urls.nats_url)
+        reader = {"durable_name": "foreign", "ack_policy": "explicit", "deliver_policy": "all"}
         try:
-            info = msgspec.json.decode((await client.request(f"$JS.API.STREAM.INFO.{name}", b"")).data)
-            config = info["config"]
-            await _update(client, name, config | {"max_bytes": 64})
+            await _ask(client, f"CONSUMER.DURABLE.CREATE.{name}.foreign", {"stream_name": name, "config": reader})
+            await _added(scene)
+            config = (await _ask(client, f"STREAM.INFO.{name}"))["config"]
+            await _ask(client, f"STREAM.UPDATE.{name}", config | {"max_bytes": 64})
             try:
                 yield
             finally:
-                await _update(client, name, config)
+                await _ask(client, f"STREAM.UPDATE.{name}", config)
+                await _ask(client, f"CONSUMER.DELETE.{name}.foreign")
         finally:
             await client.close()
 
     return happens
 
 
-async def _update(client: Any, name: str, config: Mapping[str, Any]) -> None:
-    reply = await client.request(f"$JS.API.STREAM.UPDATE.{name}", msgspec.json.encode(config))
-    assert "error" not in msgspec.json.decode(reply.data), reply.data
+async def _ask(client: Any, call: str, body: Any = None) -> Any:
+    reply = await client.request(f"$JS.API.{call}", b"" if body is None else msgspec.json.encode(body))
+    answer = msgspec.json.decode(reply.data)
+    assert "error" not in answer, answer
+    return answer
 
 
 def valkey_set(begin: Mapping[str, str], end: Mapping[str, str]) -> Happens:
@@ -419,6 +441,7 @@ ACCESS: Mapping[str, tuple[str, Level]] = {
 }
 BROKER: Mapping[str, tuple[str, Level]] = {
     "documents": ("NATS", "degraded"),
+    "assistant": ("NATS", "degraded"),
     "indexer-1": ("NATS", "unavailable"),
 }
 TRUTH: Mapping[str, tuple[str, Level]] = {
@@ -459,7 +482,13 @@ FAULTS = (
     Fault("keys cannot be read", keys_gone, ACCESS, "lacks"),
     Fault("keys locked", locked("api_keys", "ACCESS EXCLUSIVE"), ACCESS, ""),
     Fault("changes exhaust their pool", writes_exhausted, DOCUMENTS_DATABASE, "documents writes"),
-    Fault("PostgreSQL frozen", frozen("postgres"), EVERY_DATABASE, "not answered"),
+    Fault("PostgreSQL frozen", postgres_frozen, EVERY_DATABASE, "not answered"),
+    Fault(
+        "PostgreSQL's postmaster frozen",
+        frozen("postgres"),
+        {"documents": ("documents database", "degraded"), "assistant": ("index database", "degraded")},
+        "new connection",
+    ),
     Fault("PostgreSQL killed", killed("postgres"), EVERY_DATABASE, "not answer", AWAY),
     Fault("PostgreSQL in a black hole", silent("documents postgres"), DOCUMENTS_DATABASE, ""),
     Fault("NATS frozen", frozen("nats"), BROKER, ""),

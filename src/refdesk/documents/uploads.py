@@ -15,11 +15,12 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from refdesk.contracts.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType, UploadTooSlow
+from refdesk.contracts.errors import BodyTooLarge, InvalidRequest, Unavailable, UnsupportedMediaType, UploadTooSlow
 from refdesk.contracts.texts import Text, whole_number
 from refdesk.documents.changes import Change, Limits, filename
 from refdesk.documents.service import DocumentService, too_large
 from refdesk.outside.http import BodyClock, body_pieces, decode_json, read_body
+from refdesk.outside.storage_errors import translated
 
 FIELDS = ("title", "readers", "tags", "external_id", "url")
 FIELDS_MAX = 128
@@ -176,12 +177,20 @@ class _FormParser(MultiPartParser):
         self.ended = True
 
     async def parse(self) -> FormData:
-        form = await super().parse()
+        try:
+            with translated("The directory for temporary files"):
+                form = await super().parse()
+        except Unavailable:
+            self._close_files()
+            raise
         if not self.ended:
-            for file in self._files_to_close_on_error:
-                file.close()
+            self._close_files()
             raise MultiPartException("It ends before its last boundary.")
         return form
+
+    def _close_files(self) -> None:
+        for file in self._files_to_close_on_error:
+            file.close()
 
 
 @asynccontextmanager

@@ -86,7 +86,7 @@ def _services(settings: Settings, *, url: str) -> list[Service]:
         Service(
             name="desk",
             command=(sys.executable, "-m", "refdesk", "desk"),
-            health_url=f"{url}/health/ready",
+            health_url=f"{url}/health/live",  # a part that is away does not mend by starting the desk again
             live_url=f"{url}/health/live",
             silence_s_max=settings.silence_seconds_max,
             environment=environment,

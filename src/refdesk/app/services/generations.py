@@ -14,6 +14,7 @@ from psycopg_pool import AsyncConnectionPool
 from refdesk.app.services.common import required
 from refdesk.app.settings import PREFIX, Settings
 from refdesk.contracts.errors import ConfigurationError, InvalidRequest
+from refdesk.index.extension import require_vector
 from refdesk.index.generations import MIGRATIONS, Generation, open_generation
 from refdesk.index.opened import OpenGenerations
 from refdesk.indexing.generation_routes import Model
@@ -33,8 +34,9 @@ async def open_generations(
 ) -> AsyncIterator[OpenGenerations]:
     """The generations as this process uses them, the active one's model ready; the first one is made when there is none.
 
-    Raises ConfigurationError when the settings cannot open the active one's model.
+    Raises ConfigurationError when the settings cannot open the active one's model, or the database has no usable pgvector.
     """
+    await require_vector(pool)
     await migrate(pool, MIGRATIONS)
 
     def open_embedder(generation: Generation) -> AbstractAsyncContextManager[Embedder]:

@@ -1,40 +1,103 @@
-"""PostgreSQL, for each setting that names one."""
+"""PostgreSQL, for each setting that names one: whether it answers, does its work, has pgvector, and connections enough."""
 
+from collections import defaultdict
+
+import msgspec
 import psycopg
 
 from refdesk.app.commands.checks.findings import CONNECT_TIMEOUT_S, Finding, Findings
-from refdesk.app.settings import PREFIX, Loaded
+from refdesk.app.connection_budget import needed
+from refdesk.app.settings import PREFIX, Loaded, Settings
+from refdesk.contracts.errors import Unavailable
+from refdesk.index.extension import Vector, look_at_vector
+from refdesk.outside.postgres_probe import DatabaseProbe
 
-PGVECTOR_MIN = (0, 8)  # iterative scans of HNSW
+SERVER = "database_url"
+"""Where `refdesk up` makes the three databases."""
+DATABASES = ("documents_database_url", "index_database_url", "access_database_url")
 
-PGVECTOR_SQL = b"SELECT default_version FROM pg_available_extensions WHERE name = 'vector'"
+_CONNECTIONS = (
+    b"SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"
+)
+
+
+class _Seen(msgspec.Struct, frozen=True):
+    """A database that answers. ``server`` tells it from those elsewhere; ``connections``: what it gives to all."""
+
+    server: tuple[str, int]
+    connections: int
+    version: int
+    vector: Vector
 
 
 async def check_databases(loaded: Loaded) -> Findings:
-    settings = loaded.settings
-    for name in ("database_url", "documents_database_url", "index_database_url", "access_database_url"):
-        if (url := getattr(settings, name)) is not None:
-            yield await _database(url, name=name, with_vectors=name in ("database_url", "index_database_url"))
+    settings, seen = loaded.settings, dict[str, _Seen]()
+    for name in (SERVER, *DATABASES):
+        if (url := getattr(settings, name)) is None:
+            continue
+        try:
+            seen[name] = await _look(url)
+        except psycopg.OperationalError as error:
+            mend = f"Start that server, or mend {PREFIX}{name.upper()}."
+            yield Finding("FAIL", _label(name), f"does not answer: {error}", mend)
+        except psycopg.Error:
+            mend = f"Set {PREFIX}{name.upper()} to postgresql://user:password@host/name."
+            yield Finding("FAIL", _label(name), "its URL cannot be read", mend)
+        else:
+            yield await _judged(name, url, seen[name])
+    for finding in _connections(settings, seen):
+        yield finding
 
 
-async def _database(url: str, *, name: str, with_vectors: bool) -> Finding:
-    label, setting = name.removesuffix("_url").replace("_", " "), PREFIX + name.upper()
+def _label(name: str) -> str:
+    return name.removesuffix("_url").replace("_", " ")
+
+
+async def _look(url: str) -> _Seen:
+    async with await psycopg.AsyncConnection.connect(url, connect_timeout=CONNECT_TIMEOUT_S) as connection:
+        info = connection.info
+        row = await (await connection.execute(_CONNECTIONS)).fetchone()
+        vector = await look_at_vector(connection)
+        return _Seen((info.host, info.port), int(row[0]) if row else 0, info.server_version // 10_000, vector)
+
+
+async def _judged(name: str, url: str, seen: _Seen) -> Finding:
+    label, what = _label(name), f"PostgreSQL {seen.version}"
+    if name in (SERVER, "index_database_url"):
+        what += f" with pgvector {seen.vector.installed or seen.vector.available or 'missing'}"
+        mend = seen.vector.problem(database="index" if name == SERVER else None)
+        if mend is not None:
+            return Finding("FAIL", label, what, mend)
+    if name == SERVER:
+        return Finding("ok", label, what)
+    probe = DatabaseProbe(url, part=label, read=b"SELECT 1", writes=name != "access_database_url")
     try:
-        async with await psycopg.AsyncConnection.connect(url, connect_timeout=CONNECT_TIMEOUT_S) as connection:
-            version = connection.info.server_version // 10_000
-            row = await (await connection.execute(PGVECTOR_SQL)).fetchone()
-    except psycopg.OperationalError as error:
-        return Finding("FAIL", label, f"does not answer: {error}", f"Start that server, or mend {setting}.")
-    except psycopg.Error:
-        return Finding(
-            "FAIL", label, "its URL cannot be read", f"Set {setting} to postgresql://user:password@host/name."
-        )
-    pgvector = str(row[0]) if row else ""
-    if with_vectors and _version(pgvector) < PGVECTOR_MIN:
-        mend = "Install pgvector 0.8 or newer on that server."
-        return Finding("FAIL", label, f"PostgreSQL {version} with pgvector {pgvector or 'missing'}", mend)
-    return Finding("ok", label, f"PostgreSQL {version}" + (f" with pgvector {pgvector}" if with_vectors else ""))
+        said = await probe.look()
+    except Unavailable as error:
+        return Finding("FAIL", label, error.message, "Give that server space, or name the primary one.")
+    finally:
+        await probe.close()
+    return (
+        Finding("warn", label, said, "Name the primary server, or make it writable.")
+        if said
+        else Finding("ok", label, what)
+    )
 
 
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(".") if part.isdigit())
+def _connections(settings: Settings, seen: dict[str, _Seen]) -> list[Finding]:
+    """What one process of each service may hold, beside what each server gives."""
+    by_server: dict[tuple[str, int], set[str]] = defaultdict(set)
+    given: dict[tuple[str, int], int] = {}
+    for name, found in seen.items():
+        by_server[found.server] |= set(DATABASES) if name == SERVER else {name}
+        if name == "documents_database_url" and settings.access_database_url is None:
+            by_server[found.server].add("access_database_url")
+        given[found.server] = found.connections
+    findings = []
+    for server, databases in by_server.items():
+        count = needed(settings, databases)
+        what = f"{given[server]} for all; one process of each service may hold {count}"
+        name = f"connections to {server[0]}:{server[1]}"
+        mend = "Raise its max_connections, or lower REFDESK_…_CONNECTIONS_MAX (docs/howto/operate.md)."
+        findings.append(Finding("ok", name, what) if count <= given[server] else Finding("warn", name, what, mend))
+    return findings

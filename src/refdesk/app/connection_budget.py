@@ -1,0 +1,41 @@
+"""How many connections to PostgreSQL one process of each service may hold (docs/howto/operate.md has the table)."""
+
+from collections.abc import Mapping
+
+from refdesk.app.services.assistant import CONNECTIONS_BESIDE
+from refdesk.app.settings import Settings
+
+HEALTH = 2
+"""For each database that a process uses: one that is kept, one that is tried."""
+FEED_AND_RELAY = 2
+NEWS = 1
+REVOKED_KEYS = 1
+
+
+def budget(settings: Settings) -> Mapping[str, Mapping[str, int]]:
+    """By service, and by the setting that names the database."""
+    access = settings.access_connections_max + REVOKED_KEYS + HEALTH
+    documents = (
+        settings.documents_read_connections_max
+        + settings.documents_write_connections_max
+        + settings.documents_background_connections_max
+        + FEED_AND_RELAY
+        + HEALTH
+    )
+    searches = settings.concurrent_retrievals_max + CONNECTIONS_BESIDE
+    answers = searches + settings.assistant_connections_max + NEWS + HEALTH
+    return {
+        "documents": {"documents_database_url": documents, "access_database_url": access},
+        "assistant": {"index_database_url": answers, "access_database_url": access},
+        "indexer": {"index_database_url": settings.indexer_connections_max + HEALTH},
+    }
+
+
+def needed(settings: Settings, databases: set[str]) -> int:
+    """By one process of each service, to those of its databases that these settings name."""
+    return sum(
+        count
+        for of_service in budget(settings).values()
+        for database, count in of_service.items()
+        if database in databases
+    )
