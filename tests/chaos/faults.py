@@ -343,8 +343,9 @@ def stream_full(name: str) -> Happens:
         try:
             await _ask(client, f"CONSUMER.DURABLE.CREATE.{name}.foreign", {"stream_name": name, "config": reader})
             await _added(scene)
-            config = (await _ask(client, f"STREAM.INFO.{name}"))["config"]
-            await _ask(client, f"STREAM.UPDATE.{name}", config | {"max_bytes": 64})
+            info = await _ask(client, f"STREAM.INFO.{name}")
+            config = info["config"]
+            await _ask(client, f"STREAM.UPDATE.{name}", config | {"max_msgs": info["state"]["messages"]})
             try:
                 yield
             finally:

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 
-from refdesk.app.services.assistant import CONNECTIONS_BESIDE
 from refdesk.app.settings import Settings
 
+BESIDE_SEARCHES = 2
+"""Of the searches' pool: they look at what has changed meanwhile."""
 HEALTH = 2
 """For each database that a process uses: one that is kept, one that is tried."""
 FEED_AND_RELAY = 2
@@ -22,7 +23,7 @@ def budget(settings: Settings) -> Mapping[str, Mapping[str, int]]:
         + FEED_AND_RELAY
         + HEALTH
     )
-    searches = settings.concurrent_retrievals_max + CONNECTIONS_BESIDE
+    searches = settings.concurrent_retrievals_max + BESIDE_SEARCHES
     answers = searches + settings.assistant_connections_max + NEWS + HEALTH
     return {
         "documents": {"documents_database_url": documents, "access_database_url": access},

@@ -23,6 +23,7 @@ from refdesk.answering.truth import SourceOfTruth
 from refdesk.answering.withdrawal import Withdrawals
 from refdesk.answering.writers import Quoting
 from refdesk.app import http, samples
+from refdesk.app.connection_budget import BESIDE_SEARCHES
 from refdesk.app.health import Part
 from refdesk.app.services import ai_parts, parts
 from refdesk.app.services.common import Service, open_broker, open_database, open_keys, required, serve_door
@@ -49,9 +50,6 @@ from refdesk.outside.tokens import CountTokens, input_tokens
 from refdesk.outside.valkey import Valkey, open_valkey
 from refdesk.outside.vocabularies import open_vocabularies
 
-CONNECTIONS_BESIDE = 2
-"""Connections of the searches' pool that look at what has changed meanwhile."""
-
 
 @asynccontextmanager
 async def open_service(settings: Settings) -> AsyncIterator[Service]:
@@ -71,7 +69,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             open_pool(
                 required(settings, "index_database_url"),
                 name="refdesk assistant searches",
-                size_max=settings.concurrent_retrievals_max + CONNECTIONS_BESIDE,
+                size_max=settings.concurrent_retrievals_max + BESIDE_SEARCHES,
             )
         )
         generations = await enter(open_generations(searches, settings, turns=Turns()))

@@ -1,5 +1,6 @@
 """PostgreSQL, for each setting that names one: whether it answers, does its work, has pgvector, and connections enough."""
 
+import asyncio
 from collections import defaultdict
 
 import msgspec
@@ -10,7 +11,8 @@ from refdesk.app.connection_budget import needed
 from refdesk.app.settings import PREFIX, Loaded, Settings
 from refdesk.contracts.errors import Unavailable
 from refdesk.index.extension import Vector, look_at_vector
-from refdesk.outside.postgres_probe import DatabaseProbe
+from refdesk.outside.postgres import connection_string
+from refdesk.outside.postgres_probe import STATEMENT_S, DatabaseProbe
 
 SERVER = "database_url"
 """Where `refdesk up` makes the three databases."""
@@ -31,22 +33,26 @@ class _Seen(msgspec.Struct, frozen=True):
 
 
 async def check_databases(loaded: Loaded) -> Findings:
-    settings, seen = loaded.settings, dict[str, _Seen]()
-    for name in (SERVER, *DATABASES):
-        if (url := getattr(settings, name)) is None:
-            continue
-        try:
-            seen[name] = await _look(url)
-        except psycopg.OperationalError as error:
-            mend = f"Start that server, or mend {PREFIX}{name.upper()}."
-            yield Finding("FAIL", _label(name), f"does not answer: {error}", mend)
-        except psycopg.Error:
-            mend = f"Set {PREFIX}{name.upper()} to postgresql://user:password@host/name."
-            yield Finding("FAIL", _label(name), "its URL cannot be read", mend)
-        else:
-            yield await _judged(name, url, seen[name])
+    settings = loaded.settings
+    named = {name: url for name in (SERVER, *DATABASES) if (url := getattr(settings, name)) is not None}
+    examined = await asyncio.gather(*(_examined(name, url) for name, url in named.items()))
+    for finding, _ in examined:
+        yield finding
+    seen = {name: found for name, (_, found) in zip(named, examined, strict=True) if found is not None}
     for finding in _connections(settings, seen):
         yield finding
+
+
+async def _examined(name: str, url: str) -> tuple[Finding, _Seen | None]:
+    try:
+        seen = await _look(url)
+    except psycopg.OperationalError as error:
+        mend = f"Start that server, or mend {PREFIX}{name.upper()}."
+        return Finding("FAIL", _label(name), f"does not answer: {error}", mend), None
+    except psycopg.Error:
+        mend = f"Set {PREFIX}{name.upper()} to postgresql://user:password@host/name."
+        return Finding("FAIL", _label(name), "its URL cannot be read", mend), None
+    return await _judged(name, url, seen), seen
 
 
 def _label(name: str) -> str:
@@ -54,7 +60,8 @@ def _label(name: str) -> str:
 
 
 async def _look(url: str) -> _Seen:
-    async with await psycopg.AsyncConnection.connect(url, connect_timeout=CONNECT_TIMEOUT_S) as connection:
+    conninfo = connection_string(url, name="refdesk doctor", statement_timeout_s=STATEMENT_S)
+    async with await psycopg.AsyncConnection.connect(conninfo, connect_timeout=CONNECT_TIMEOUT_S) as connection:
         info = connection.info
         row = await (await connection.execute(_CONNECTIONS)).fetchone()
         vector = await look_at_vector(connection)
