@@ -49,8 +49,12 @@ async def test_sample_questions_are_answered_by_a_cited_sentence(desk: Refdesk) 
 
 @pytest.mark.timeout(120)
 async def test_questions_the_handbook_cannot_answer_end_as_not_found(desk: Refdesk) -> None:
-    """At least 13 of 15: no answer is better than a wrong one."""
+    """At least 13 of 15: no answer is better than a wrong one, and the closest passages are called what they are."""
     questions = rows("sample_unanswerable.jsonl")
     answers = [await desk.ask(row["question"]) for row in questions]
-    answered = [(answer["question"], answer["text"]) for answer in answers if answer["finish_reason"] != "not_found"]
+    answered = [
+        (answer["question"], answer["text"])
+        for answer in answers
+        if answer["finish_reason"] not in ("not_found", "closest")
+    ]
     assert len(answered) <= len(questions) * (1 - REFUSED_SHARE_MIN), answered

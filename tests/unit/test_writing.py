@@ -84,7 +84,7 @@ async def test_what_is_stopped_before_it_has_begun_ends_with_a_word(
 ) -> None:
     """A task that is cancelled before its first step would end without one, and keep its place for ever."""
     door = Admission(LIMITS)
-    writing, settled = begun(Quoting(Extractor(never)), door=door)
+    writing, settled = begun(Quoting(Extractor(never), certainty_min=0.0), door=door)
     writing.stop(as_error=as_error)
     await writing.task
     assert [entry.name for entry in writing.log.entries] == names

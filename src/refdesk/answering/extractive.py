@@ -8,12 +8,12 @@ A unit is read together with the place it stands in and with what it leans on (`
     score = similarity + WORDS_WEIGHT * word share + small corrections
 
 A procedure is quoted whole, and so is a list that is asked for. Weak evidence means *not found*: a desk that guesses is worse
-than one that says it does not know.
+than one that says it does not know. Between the two, ``certainty`` says how probable it is that the question is answered at all.
 """
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from math import log
+from math import exp, log
 
 import msgspec
 
@@ -49,10 +49,8 @@ NAME_PENALTY = 0.1
 """A name of the question does not stand in the unit, nor around it."""
 UNKNOWN_NAME_PENALTY = 0.25
 """No passage knows it."""
-ENTITY_BONUS = 0.2
-"""The row is about what the question names."""
-COLUMN_BONUS = 0.1
-"""And it has the column that the question asks for."""
+ENTITY_BONUS = 0.3
+"""The row is about what the question names, and has the column that it asks for."""
 DEFINED_BONUS = 0.15
 """The question asks what a term means, and the unit begins with it."""
 LIST_NEAR_BEST = 0.85
@@ -88,6 +86,17 @@ TERM_CHARACTERS_MAX = 60
 _NAME = re.compile(r"(?<=[^.?!]\s)[A-Z][\w’'-]*|\b(?=\w*\d)(?=\w*[A-Za-z])[\w-]+")
 
 
+# Certainty: a logistic regression on 116 questions that the sample handbook answers and 78, most of them near misses, that it
+# does not. Left out in fifths, it tells an answered question from another with an AUC of 0.92.
+CERTAINTY_BIAS = -10.6
+CERTAINTY_OF_SIMILARITY = 10.0
+CERTAINTY_OF_UNKNOWN_NAME = -4.4
+CERTAINTY_OF_COVERAGE = 4.8
+"""Coverage is the share of the question's content words that stand in the unit or around it."""
+CERTAINTY_OF_LENGTH = 2.1
+"""Length is the logarithm of how many content words the question has, and one."""
+
+
 class Quote(msgspec.Struct, frozen=True):
     """What source ``n`` says, in its own words; several lines when it is a list."""
 
@@ -95,6 +104,13 @@ class Quote(msgspec.Struct, frozen=True):
     n: int
     score: float
     similarity: float
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What answers best, in the order to show it; empty when the evidence is weak. ``certainty`` is a probability, 0 to 1."""
+
+    quotes: list[Quote]
+    certainty: float = 0.0
 
 
 class _Scored(msgspec.Struct, frozen=True):
@@ -149,12 +165,12 @@ class Extractor:
     def __init__(self, embed: Embed) -> None:
         self._embed = embed
 
-    async def quotes(self, question: str, sources: Sequence[Source]) -> list[Quote]:
-        """What answers best, in the order to show it; empty when the evidence is weak."""
+    async def find(self, question: str, sources: Sequence[Source]) -> Found:
+        """What the sources say to the question."""
         asked = _Asked.of(question)
         promising = _promising(asked, [unit for source in sources for unit in units(source)])
         if not promising:
-            return []
+            return Found([])
         vectors = await self._embed([question, *(unit.embedded() for unit, _ in promising)])
         similarities = (vectors[1:] @ vectors[0]).tolist()
         unknown = _unknown_names(asked, sources)
@@ -162,7 +178,9 @@ class Extractor:
             _Scored(unit, _score(asked, unit, share=share, similarity=similarity, unknown=unknown), similarity)
             for (unit, share), similarity in zip(promising, similarities, strict=True)
         ]
-        return [chosen.quote() for chosen in _choose(asked, sorted(scored, key=lambda one: -one.score))]
+        chosen = _choose(asked, sorted(scored, key=lambda one: -one.score))
+        certainty = max((_certainty(asked, one, unknown=unknown) for one in chosen), default=0.0)
+        return Found([one.quote() for one in chosen], certainty)
 
 
 def _unknown_names(asked: _Asked, sources: Sequence[Source]) -> bool:
@@ -179,8 +197,8 @@ def _score(asked: _Asked, unit: Unit, *, share: float, similarity: float, unknow
         score += STEPS_BONUS * (1 if unit.numbered == asked.steps else 0.5)
     if unit.kind == "sentence" and len(unit.own.split()) < FEW_WORDS:
         score -= FEW_WORDS_PENALTY
-    if _names_entity(asked, unit):
-        score += ENTITY_BONUS + COLUMN_BONUS * bool(Words.of(unit.columns).content & asked.words)
+    if _names_entity(asked, unit) and Words.of(unit.columns).content & asked.words:
+        score += ENTITY_BONUS
     terms = asked.names if asked.compared else (asked.term,) if asked.term else ()
     if terms and unit.own.lstrip("-*• ").casefold().startswith(terms):
         score += DEFINED_BONUS
@@ -188,6 +206,19 @@ def _score(asked: _Asked, unit: Unit, *, share: float, similarity: float, unknow
         return score - UNKNOWN_NAME_PENALTY
     around = unit.embedded().casefold()
     return score - NAME_PENALTY * any(name not in around for name in asked.names)
+
+
+def _certainty(asked: _Asked, one: _Scored, *, unknown: bool) -> float:
+    """How probable it is that this answers the question, rather than being about the same things."""
+    coverage = len(Words.of(one.unit.embedded()).content & asked.words) / max(1, len(asked.words))
+    evidence = (
+        CERTAINTY_BIAS
+        + CERTAINTY_OF_SIMILARITY * one.similarity
+        + CERTAINTY_OF_UNKNOWN_NAME * unknown
+        + CERTAINTY_OF_COVERAGE * coverage
+        + CERTAINTY_OF_LENGTH * log(1 + len(asked.words))
+    )
+    return 1 / (1 + exp(-evidence))
 
 
 def _names_entity(asked: _Asked, unit: Unit) -> bool:

@@ -103,7 +103,7 @@ class AnswerLog:
         if not self.finished or self.entries[-1].name != Done.name:
             return False
         done = msgspec.json.decode(self.entries[-1].data, type=Done)
-        return done.finish_reason != "cancelled" and not done.degraded
+        return done.finish_reason not in ("cancelled", "closest") and not done.degraded
 
     def text(self) -> str:
         """What has been said so far."""

@@ -21,6 +21,7 @@ from refdesk.outside.llm import Llm, LlmFiltered, LlmRefused, LlmTimeout, Messag
 
 NEW_LINE = "\n"
 """Between quotes: a table row has no stop of its own."""
+CLOSEST = "The documents may not answer this. These passages are the closest:"
 ATTEMPTS_PER_MODEL = 2
 RETRY_DELAY_S = 0.2
 RETRY_AFTER_MAX_S = 2
@@ -79,20 +80,27 @@ class Quoting:
     model = MODEL_NAME
     passages_read = PASSAGES_READ
 
-    def __init__(self, extractor: Extractor) -> None:
+    def __init__(self, extractor: Extractor, *, certainty_min: float) -> None:
         self._extractor = extractor
+        self._certainty_min = certainty_min
 
     async def write(self, assignment: Assignment, page: Page) -> Verdict:
-        quotes = await self._extractor.quotes(assignment.question, assignment.sources)
+        found = await self._extractor.find(assignment.question, assignment.sources)
+        is_certain = found.certainty >= self._certainty_min
         meter = Meter(assignment.output_tokens_max)
-        pieces = [_cited(quote) for quote in quotes] or [prompting.NOT_FOUND]
+        pieces = [_cited(quote) for quote in found.quotes] or [prompting.NOT_FOUND]
+        if found.quotes and not is_certain:
+            pieces.insert(0, CLOSEST)
         for position, piece in enumerate(pieces):
             allowed = meter.allow([f"{NEW_LINE if position else ''}{piece}"])
             if allowed:
                 page.say(allowed)
             if meter.spent:
                 break
-        finish: FinishReason = "length" if meter.spent else "stop" if quotes else "not_found"
+        if meter.spent:
+            finish: FinishReason = "length"
+        else:
+            finish = "not_found" if not found.quotes else "stop" if is_certain else "closest"
         return Verdict(finish, Usage(tokens.input_tokens(assignment.question), meter.used))
 
 

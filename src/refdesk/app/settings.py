@@ -269,6 +269,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The most a request may ask for."""
     output_tokens_default: Count = 512
     """The longest answer when a request does not say."""
+    certainty_min: Annotated[float, Meta(ge=0, le=1)] = 0.28
+    """How probable it must be that quotes answer the question; below it they are shown as the closest passages."""
     passages_max: Count = 8
     """Passages a language model reads for an answer."""
     wait_seconds_max: Seconds = 30.0

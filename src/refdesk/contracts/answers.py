@@ -13,7 +13,8 @@ from msgspec import UNSET, Meta, UnsetType
 from refdesk.contracts.texts import NUMBER_MAX, Text
 
 CacheOutcome = Literal["hit", "semantic", "coalesced", "miss", "bypass"]
-FinishReason = Literal["stop", "length", "not_found", "cancelled"]
+FinishReason = Literal["stop", "length", "not_found", "closest", "cancelled"]
+"""``closest``: what was said are the nearest passages, and perhaps no answer."""
 Granularity = Literal["token", "sentence"]
 Support = Literal["supported", "unchecked", "contradicted"]
 Block = Literal["paragraph", "heading", "list_item", "table_header", "table_row", "code", "quote", "rule"]

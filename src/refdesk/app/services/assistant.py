@@ -84,7 +84,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         standings = Standings(pool)
         recorder = Recorder(broker, standings=standings, generations=generations)
         gate = Gate(truth=truth, standings=standings, recorder=recorder, generations=generations)
-        quoting = Quoting(Extractor(generations.embed))
+        quoting = Quoting(Extractor(generations.embed), certainty_min=settings.certainty_min)
         news = IndexNews(required(settings, "index_database_url"))
         assistant = Assistant(
             retrieval=Retrieval(

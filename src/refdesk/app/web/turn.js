@@ -11,6 +11,7 @@ const ENDINGS = {
   stop: "",
   length: "The answer reached its length limit and ends here.",
   cancelled: "You stopped this answer.",
+  closest: "The documents may not answer this. Try other words, or look into the passages above.",
   not_found: "Try other words, or add the document that should answer this.",
 };
 
