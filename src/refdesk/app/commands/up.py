@@ -22,6 +22,7 @@ from refdesk.app.embedded.supervisor import Service, supervise
 from refdesk.app.first_key import read_key_file
 from refdesk.app.settings import Settings
 from refdesk.contracts.errors import RefdeskError
+from refdesk.outside.prepared_model import prepare
 
 START_TIMEOUT_S = 90.0
 TINY_LLM = "smollm2"
@@ -51,6 +52,8 @@ async def _up(settings: Settings, *, with_samples: bool, tiny_model: bool) -> No
         read_key_file(settings.bootstrap_key_file)
     await require_servers(settings)
     key = _operator_key(settings)
+    if settings.embedding_url is None:
+        await prepare(settings.model_folders, say=click.echo)
     url = f"http://{_reachable(settings.host)}:{settings.port}"
     services = []
     if tiny_model:
@@ -150,12 +153,10 @@ async def _has_keys(url: str, *, operator_key: str) -> bool:
 
 
 def _operator_key(settings: Settings) -> str:
-    """The key in the data directory, made at the first start; a setting wins."""
-    if settings.operator_key:
-        return settings.operator_key
+    """The key in the data directory, made with it at the first start; a setting wins."""
     with writing(settings.data_dir):
         make_folder(settings.data_dir)
-        return kept_secret(settings.data_dir / "operator.key")
+        return settings.operator_key or kept_secret(settings.data_dir / "operator.key")
 
 
 @contextlib.contextmanager

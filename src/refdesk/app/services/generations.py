@@ -18,9 +18,10 @@ from refdesk.index.extension import require_vector
 from refdesk.index.generations import MIGRATIONS, Generation, open_generation
 from refdesk.index.opened import OpenGenerations
 from refdesk.indexing.generation_routes import Model
-from refdesk.outside.embedding import INT8, PACKAGED, Embedder, PackagedEmbedder, Turns, open_packaged_embedder
+from refdesk.outside.embedding import Embedder, PackagedEmbedder, Turns, open_packaged_embedder
 from refdesk.outside.embedding_http import open_http_embedder
 from refdesk.outside.postgres import migrate
+from refdesk.outside.prepared_model import INT8, PACKAGED
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ def _open_embedder(
     settings: Settings, generation: Generation, *, turns: Turns
 ) -> AbstractAsyncContextManager[Embedder]:
     if generation.model in PACKAGED:
-        return open_packaged_embedder(settings.data_dir / "models", name=generation.model, turns=turns)
+        return open_packaged_embedder(*settings.model_folders, name=generation.model, turns=turns)
     url, api_key = _server(settings, generation)
     window = generation.tokens_max or settings.embedding_tokens_max
     return open_http_embedder(
