@@ -377,6 +377,10 @@ class Assistant:
             tasks.create_task(self._hear_stops())
             tasks.create_task(self._watch_readers())
 
+    def writes(self, log_id: str) -> bool:
+        """Whether this process writes that answer now."""
+        return log_id in self._writings
+
     async def close(self) -> None:
         """Ends every answer that this process still writes, each with a terminal event that says to ask again."""
         tasks = [writing.task for writing in self._writings.values()]

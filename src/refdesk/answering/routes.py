@@ -1,5 +1,8 @@
 """Answers over HTTP: `/api/answers`, `/api/search`, `/api/passages`. Encodings of ``Assistant`` and nothing else."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -123,6 +126,13 @@ class AnswerRoutes:
         self._feedback = feedback
         self._send_timeout_s = send_timeout_s
         self._idle_s_max = idle_s_max
+        self._following: set[asyncio.Timeout] = set()
+        """One for each stream of an answer that another process writes."""
+
+    def leave(self) -> None:
+        """End the streams of answers that another process writes: their readers go on with them there."""
+        for reading in self._following:
+            reading.reschedule(0)  # long ago
 
     def socket(self) -> SocketEndpoint:
         return SocketEndpoint(
@@ -295,12 +305,28 @@ class AnswerRoutes:
                 return offer(b"".join(frames)) if frames else None
 
             try:
-                await self._assistant.reading.read(record, take, principal=principal, after=after)
+                async with self._until_we_leave(record.log_id):
+                    await self._assistant.reading.read(record, take, principal=principal, after=after)
             except RefdeskError as error:
                 failed = msgspec.json.encode(problem(error) | {"partial": seen >= FIRST_LOG_ID})
                 await settled(offer(sse.message(Failed.name, failed)))
 
         return EventStream(body, send_timeout_s=self._send_timeout_s)
+
+    @asynccontextmanager
+    async def _until_we_leave(self, log_id: str) -> AsyncIterator[None]:
+        """Ends the block, quietly, when this process shuts down and another one writes the answer."""
+        reading = asyncio.timeout(None)
+        try:
+            async with reading:
+                if not self._assistant.writes(log_id):
+                    self._following.add(reading)
+                yield
+        except TimeoutError:
+            if not reading.expired():
+                raise
+        finally:
+            self._following.discard(reading)
 
     async def _finished(self, record: AnswerRecord, principal: Principal, *, wait: bool = True) -> FinishedAnswer:
         answer = FinishedAnswer(

@@ -68,12 +68,13 @@ async def serve(
     sockets: Sequence[socket.socket],
     limits: ConnectionLimits,
     background: Sequence[Background] = (),
+    on_stop: Sequence[Callable[[], None]] = (),
     on_hurry: Sequence[Background] = (),
 ) -> None:
     """Serves until SIGINT or SIGTERM; background work runs for as long, and its failure ends the service.
 
-    Open requests and streams then have ``GRACE_S``; shortly before its end ``on_hurry`` is called, to end what is still
-    open with words rather than a broken connection.
+    ``on_stop`` then ends at once what waits for news and has no end of its own. Open requests and streams have ``GRACE_S``;
+    shortly before its end ``on_hurry`` is called, to end what is still open with words rather than a broken connection.
     """
     server = open_server(app, limits)
     _settle_memory()
@@ -83,6 +84,8 @@ async def serve(
         with stop_signals() as stopping:
             waiting = tasks.create_task(stopping.wait())
             await asyncio.wait([waiting, serving], return_when=asyncio.FIRST_COMPLETED)
+            for stop in on_stop:
+                stop()
             server.stop()
             await asyncio.wait([serving], timeout=GRACE_S - HURRY_S)
             for hurry in on_hurry:

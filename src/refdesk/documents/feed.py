@@ -71,6 +71,7 @@ class DocumentFeed:
         self._changed: dict[str, None] = {}
         self._work = asyncio.Event()
         self._listening = asyncio.Event()
+        self._leaving = False
 
     async def run(self) -> None:
         """Listen and tell until cancelled; the database's absence does not end it."""
@@ -81,6 +82,8 @@ class DocumentFeed:
     @asynccontextmanager
     async def watch(self, scope: Scope) -> AsyncIterator[Watcher]:
         """Everything that happens from now on inside the scope. Raises Unavailable or Overloaded."""
+        if self._leaving:
+            raise Unavailable("This process is shutting down. Connect again.")
         await self._wait_listening()
         if len(self._watchers) >= WATCHERS_MAX:
             raise Overloaded(f"{WATCHERS_MAX} clients watch already; that is the limit. Try later.", retry_after_s=30)
@@ -90,6 +93,11 @@ class DocumentFeed:
             yield watcher
         finally:
             self._watchers.discard(watcher)
+
+    def leave(self) -> None:
+        """End what every watcher reads, and take no other one: the process shuts down, and a feed has no end of its own."""
+        self._leaving = True
+        self._cut_off_all()
 
     async def _wait_listening(self) -> None:
         try:

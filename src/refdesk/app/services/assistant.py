@@ -127,6 +127,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             background=[assistant.run, generations.run, news.run, truth.run, recorder.run],
             parts=await _open_parts(stack, settings, pools=[searches, pool], broker=broker, session=session),
             measures=[letters.measure],
+            leave=routes.leave,
             close=assistant.close,
         )
 

@@ -1,7 +1,7 @@
 """What every service shares: required settings, the keys that people call with, the door they come through."""
 
 import ipaddress
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.resources.abc import Traversable
 
@@ -133,8 +133,15 @@ async def nothing_to_close() -> None:
     """The ``close`` of a service that holds nothing open."""
 
 
+def nothing_to_leave() -> None:
+    """The ``leave`` of a service whose streams all have an end."""
+
+
 class Service(msgspec.Struct, frozen=True, kw_only=True):
-    """A service put together: its addresses, its work in the background, its parts and measures, and what ends it in a hurry."""
+    """A service put together: its addresses, its work in the background, its parts and measures.
+
+    ``leave`` ends what waits for news, at once; ``close`` ends what is left, in a hurry.
+    """
 
     endpoints: list[Endpoint]
     sockets: list[SocketEndpoint] = []
@@ -142,6 +149,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     parts: list[Part]
     facts: dict[str, Fact] = {}
     measures: list[Measure] = []
+    leave: Callable[[], None] = nothing_to_leave
     close: server.Background = nothing_to_close
 
 
@@ -184,5 +192,6 @@ async def _serve(settings: Settings, keys: ApiKeys, services: list[Service], acc
         sockets=[server.bind(settings.host, settings.port, send_timeout_s=settings.send_timeout_s)],
         limits=connection_limits(settings),
         background=[health.run, permissions.run, *(work for service in services for work in service.background)],
+        on_stop=[service.leave for service in services],
         on_hurry=[service.close for service in services],
     )

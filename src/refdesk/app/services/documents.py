@@ -58,6 +58,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         )
         yield Service(
             endpoints=endpoints(service, feed=feed, check=check),
+            leave=feed.leave,
             background=[
                 feed.run,
                 relay.run,
