@@ -77,7 +77,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     nats_url: str | None = None
     """NATS with JetStream; several servers separated by commas. Unset: `refdesk up` starts its own."""
     nats_monitoring_url: str | None = None
-    """NATS's monitoring port, such as http://nats:8222; several separated by commas. Tells whether it writes to disk in time."""
+    """Tells whether NATS writes to disk in time: its monitoring port, such as http://nats:8222, or a user of its system account,
+    such as nats://system:password@nats:4222; several separated by commas."""
     stream_replicas: Annotated[int, Meta(ge=1, le=5)] = 1
     """Servers of a NATS cluster that keep each message: 3 outlives the loss of one of them."""
     stream_storage: Literal["file", "memory"] = "file"

@@ -13,6 +13,8 @@ from pathlib import Path
 from refdesk.app.embedded.processes import Account
 from refdesk.contracts.errors import ConfigurationError
 
+PASSING_GROUP = 65_532
+"""Whose processes may pass through the directories that root makes; no other process is in it (see `fences.PARSER_ID`)."""
 CAP_DAC_OVERRIDE = 1  # linux/capability.h
 CAP_DAC_READ_SEARCH = 2
 
@@ -32,8 +34,8 @@ def account_for(*, binary: Path, data: Path, reached: Sequence[Path]) -> Account
             f"{binary.name} does not run as root, and there is no other user to run it as. "
             "Start Refdesk as an ordinary user, or set REFDESK_DATABASE_URL to a server of your own."
         ) from None
-    capability = capability_for(binary=binary, reached=reached, uid=user.pw_uid, gid=user.pw_gid)
-    return Account(uid=user.pw_uid, gid=user.pw_gid, capability=capability)
+    capability = capability_for(binary=binary, reached=reached, uid=user.pw_uid, gid=PASSING_GROUP)
+    return Account(uid=user.pw_uid, gid=PASSING_GROUP, capability=capability)
 
 
 def capability_for(*, binary: Path, reached: Sequence[Path], uid: int, gid: int) -> int:

@@ -1,4 +1,7 @@
-"""The embedded NATS server with JetStream: loopback only, behind a token, every message on disk before its ack."""
+"""The embedded NATS server with JetStream: loopback only, behind passwords, every message on disk before its ack.
+
+It has no monitoring port, which would ask nobody who they are: what it says of itself, it says to a user of its system account.
+"""
 
 import asyncio
 import contextlib
@@ -13,6 +16,9 @@ from refdesk.app.embedded.children import Child, StartFailed
 from refdesk.app.embedded.kept_secrets import kept_secret, write_private
 from refdesk.app.embedded.processes import Program
 
+USER = "refdesk"
+SYSTEM_USER = "system"
+SYSTEM_ACCOUNT = "SYS"
 PORTS = range(20_000, 32_768)
 """Below Linux's ephemeral ports. A client that tries again and again to reach a dead server on an ephemeral port will one
 day be given that very port as its own, connect to itself, and keep the server from coming back."""
@@ -28,28 +34,36 @@ GO_MEMORY_SOFT_MAX = "256MiB"
 
 @dataclass(frozen=True, kw_only=True)
 class NatsPlace:
-    """Where one embedded NATS server lives: its directory (token, settings, store), its binary and its ports."""
+    """Where one embedded NATS server lives: its directory (passwords, settings, store), its binary and its port."""
 
     directory: Path
     binary: Path
     port: int
-    monitoring_port: int
     stream_bytes_max: int = 1 << 30
     message_bytes_max: int = PAYLOAD_BYTES_MIN
 
     @property
     def url(self) -> str:
-        """Carries the token. Raises OSError when the token can be neither read nor written."""
-        return f"nats://{kept_secret(self.directory / 'token')}@127.0.0.1:{self.port}"
+        """Carries the password. Raises OSError when it can be neither read nor written."""
+        return f"nats://{USER}:{self.password}@127.0.0.1:{self.port}"
 
     @property
     def monitoring_url(self) -> str:
-        return f"http://127.0.0.1:{self.monitoring_port}"
+        """The same of the system account, in which there are no messages of ours."""
+        return f"nats://{SYSTEM_USER}:{self.system_password}@127.0.0.1:{self.port}"
+
+    @property
+    def password(self) -> str:
+        return kept_secret(self.directory / "token")
+
+    @property
+    def system_password(self) -> str:
+        return kept_secret(self.directory / "system-password")
 
 
-def free_port(*, besides: int = 0) -> int:
+def free_port() -> int:
     """A port on 127.0.0.1 that nobody uses now. Raises StartFailed when there seems to be none."""
-    for port in random.sample([port for port in PORTS if port != besides], PORT_ATTEMPTS):
+    for port in random.sample(PORTS, PORT_ATTEMPTS):
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
             probe.bind(("127.0.0.1", port))
@@ -88,7 +102,7 @@ async def answers(url: str) -> bool:
         async with asyncio.timeout(PROBE_TIMEOUT_S):
             reader, writer = await asyncio.open_connection(address.hostname, address.port)
             try:
-                connect = {"auth_token": address.username, "verbose": False}
+                connect = {"user": address.username, "pass": address.password, "verbose": False}
                 writer.write(
                     f"CONNECT {json.dumps(connect)}\r\nSUB probe 1\r\nPUB $JS.API.INFO probe 0\r\n\r\n".encode()
                 )
@@ -115,8 +129,9 @@ def _settings(place: NatsPlace) -> dict[str, object]:
     return {
         "server_name": "refdesk",
         "listen": f"127.0.0.1:{place.port}",
-        "http": f"127.0.0.1:{place.monitoring_port}",  # anybody on this machine may read it; it tells no message
-        "authorization": {"token": kept_secret(place.directory / "token")},
+        "authorization": {"users": [{"user": USER, "password": place.password}]},  # of the account that always was
+        "accounts": {SYSTEM_ACCOUNT: {"users": [{"user": SYSTEM_USER, "password": place.system_password}]}},
+        "system_account": SYSTEM_ACCOUNT,
         "max_payload": max(PAYLOAD_BYTES_MIN, place.message_bytes_max),
         "jetstream": {
             "store_dir": "store",  # in its working directory

