@@ -192,6 +192,16 @@ async def test_a_dead_relays_rows_are_freed_by_their_lease(desk: Desk, nats: Nat
         await told.all_of({(document["id"], 1)})
 
 
+async def test_a_clock_that_was_set_back_holds_up_no_event(desk: Desk) -> None:
+    """A claim that ends in three days is no relay's: the event is free at once, and so are later ones of its document."""
+    document = await desk.add()
+    assert len(await desk.outbox.claim(count=10, lease_s=30)) == 1
+    async with desk.pool.connection() as connection:
+        await connection.execute("UPDATE outbox SET claimed_until = clock_timestamp() + interval '3 days'")
+    assert [event.document_id for event in await desk.outbox.claim(count=10, lease_s=30)] == [document["id"]]
+    assert await desk.outbox.claim(count=10, lease_s=30) == []
+
+
 async def test_a_later_event_waits_for_an_earlier_one_in_other_hands(desk: Desk) -> None:
     """Two relays do not turn a document's events round."""
     document = await desk.add()

@@ -206,6 +206,16 @@ async def test_one_pass_is_made_per_interval_by_whoever_comes_first(pipeline: Pi
     assert REGISTRY.get_sample_value("refdesk_index_drift_documents", {"kind": "wrong_readers"}) == 0.0
 
 
+async def test_a_clock_that_was_set_back_holds_up_no_pass(pipeline: Pipeline) -> None:
+    """The last pass began, by that clock, in three days: the next one begins now, and counts from now."""
+    schedule = Schedule(pipeline.pool, pipeline.reconcilers, interval_s=3600.0)
+    assert await schedule.pass_when_due() is not None
+    async with pipeline.pool.connection() as connection:
+        await connection.execute("UPDATE reconciliation SET begun_at = clock_timestamp() + interval '3 days'")
+    assert await schedule.pass_when_due() is not None
+    assert await schedule.pass_when_due() is None
+
+
 async def test_the_command_line_compares_and_mends(pipeline: Pipeline, tmp_path: Path) -> None:
     """`refdesk reconcile`, first as a dry run."""
     [document_id] = await fill(pipeline, 1)

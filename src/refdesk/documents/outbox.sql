@@ -13,15 +13,17 @@ VALUES (%(event_id)s, %(document_id)s, %(version)s, %(subject)s, %(payload)s, %(
 SELECT pg_notify('refdesk_outbox', '');
 
 -- name: claim_events
--- Rows are claimed by their own state; a lease that ran out frees them. A document's later event waits while an earlier
--- one is in another relay's hands. Index: outbox_pending, outbox_document.
+-- Rows are claimed by their own state; a lease that ran out frees them, and so does one longer than any (the clock was set back). A
+-- document's later event waits while an earlier one is in another relay's hands. Index: outbox_pending, outbox_document.
 WITH claimable AS (
     SELECT id FROM outbox o
-    WHERE published_at IS NULL AND (claimed_until IS NULL OR claimed_until < clock_timestamp())
+    WHERE published_at IS NULL AND (claimed_until IS NULL OR claimed_until
+          NOT BETWEEN clock_timestamp() AND clock_timestamp() + make_interval(secs => %(lease_s)s))
       AND NOT EXISTS (
           SELECT 1 FROM outbox earlier
           WHERE earlier.document_id = o.document_id AND earlier.version < o.version
-            AND earlier.published_at IS NULL AND earlier.claimed_until >= clock_timestamp()
+            AND earlier.published_at IS NULL
+            AND earlier.claimed_until BETWEEN clock_timestamp() AND clock_timestamp() + make_interval(secs => %(lease_s)s)
       )
     ORDER BY id
     LIMIT %(count)s

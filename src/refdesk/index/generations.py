@@ -40,7 +40,7 @@ PGVECTOR_VERSION_MIN = (0, 8, 0)
 BEHIND_MAX = 1_000
 """Documents behind from which on nobody waits for the exchange: it is still being built."""
 DRAIN_S = 30.0
-"""How long changes may wait for the last documents of the generation to be activated."""
+"""How long changes may wait for the last documents of the generation to be activated; the statements know of a minute at most."""
 LOCK_TIMEOUT_MS = 3_000
 GAPS_SHOWN_MAX = 20
 

@@ -7,13 +7,13 @@ SELECT pg_advisory_xact_lock_shared(hashtextextended('refdesk.changes', 0))
 -- name: enter
 -- For this transaction: the generation's schema, and plans made for the values at hand, since the scope decides them. The
 -- lock keeps the schema from being dropped. The last two say whether the generation is active (null: it is gone), and
--- whether its changes have to wait.
+-- whether its changes have to wait: never longer than `DRAIN_S` allows, should the clock be set back meanwhile.
 SELECT set_config('search_path', %(schema)s || ', ' || current_setting('search_path'), true),
        set_config('plan_cache_mode', 'force_custom_plan', true),
        set_config('jit', 'off', true),
        pg_advisory_xact_lock_shared(hashtext('refdesk.generation'), %(id)s),
        (SELECT g.active FROM generations g WHERE g.id = %(id)s),
-       (SELECT g.draining_until > clock_timestamp() FROM generations g WHERE g.id = %(id)s)
+       (SELECT g.draining_until BETWEEN clock_timestamp() AND clock_timestamp() + interval '1 minute' FROM generations g WHERE g.id = %(id)s)
 
 -- name: lock_generations
 -- Whoever creates, swaps or drops a generation does so alone.
@@ -95,7 +95,9 @@ UPDATE generations SET problem = %(problem)s WHERE id = %(id)s AND problem IS DI
 UPDATE generations SET draining_until = clock_timestamp() + make_interval(secs => %(seconds)s) WHERE active
 
 -- name: draining
-SELECT EXISTS (SELECT FROM generations WHERE draining_until > clock_timestamp())
+SELECT EXISTS (
+    SELECT FROM generations WHERE draining_until BETWEEN clock_timestamp() AND clock_timestamp() + interval '1 minute'
+)
 
 -- name: deactivate
 UPDATE generations SET active = false, draining_until = '-infinity' WHERE active

@@ -146,7 +146,7 @@ def remove_abandoned(*, starting_s_max: float = _STARTING_S_MAX) -> None:
     for directory in Path(tempfile.gettempdir()).glob(f"{_DIRECTORY_PREFIX}*"):
         with suppress(OSError), (directory / _STDERR).open("rb") as stderr:
             fcntl.flock(stderr, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if time.time() - directory.stat().st_mtime >= starting_s_max:
+            if not 0 <= time.time() - directory.stat().st_mtime < starting_s_max:  # below 0: the clock was set back
                 shutil.rmtree(directory)
 
 
