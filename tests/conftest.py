@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,6 +16,12 @@ from refdesk.app.embedded.stack import StackOptions, StackUrls, running_stack, w
 # How fast examples are made and run is the machine's business, and a busy one's tests are no less right.
 settings.register_profile("refdesk", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("refdesk")
+
+
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # a background job of a script, nohup: children would inherit that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ from refdesk.documents.outbox import Outbox
 from refdesk.documents.routes import endpoints
 from refdesk.documents.service import DocumentService
 from refdesk.documents.store import MIGRATIONS, DocumentStore
+from refdesk.documents.waiting import SILENCE_S_MAX
 from refdesk.outside.blobs import Blobs
 from refdesk.outside.http import create_app
 from refdesk.outside.postgres import migrate, open_pool
@@ -106,7 +107,7 @@ async def authenticate(connection: HTTPConnection) -> Principal | None:
 async def open_desk(database_url: str, directory: Path, *, limits: Limits | None = None) -> AsyncIterator[Desk]:
     async with open_pool(database_url, name="test documents", size_max=8) as pool, aiohttp.ClientSession() as session:
         await migrate(pool, MIGRATIONS)
-        store = DocumentStore(pool)
+        store = DocumentStore(pool, silence_s=lambda: SILENCE_S_MAX)  # as on an idle machine
         contents, blobs = ContentRecord(pool), Blobs(directory)
         service = DocumentService(store, blobs=blobs, contents=contents, limits=limits)
         check = ContentCheck(contents, blobs, retell=service.retell)

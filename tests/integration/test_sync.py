@@ -232,11 +232,14 @@ async def test_a_watched_source_is_followed_until_interrupted(desk: Desk, folder
             return len(await documents(desk)) == 5
 
         await eventually(followed, within_s=60.0)
-    finally:
         process.send_signal(signal.SIGINT)
-        await process.stdout.read()
-        await process.wait()
-    assert process.returncode == 130
+        async with asyncio.timeout(60):
+            await process.stdout.read()
+            assert await process.wait() == 130
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 async def test_a_prefix_lists_what_a_write_would_replace(desk: Desk) -> None:

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 from psycopg import AsyncConnection, sql
-from tests.integration.documents_desk import ADMINISTRATOR, Desk, open_desk
+from tests.integration.documents_desk import ADMINISTRATOR, ALICE, Desk, open_desk
 
 from refdesk.contracts.access import Scope
 from refdesk.contracts.events import IndexApplied, IndexFailed, IndexStarted
 from refdesk.documents.store import DocumentStore, Selection
+from refdesk.documents.waiting import silence_s_max
 from refdesk.outside.postgres import open_pool
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -178,6 +179,19 @@ async def test_silence_in_spite_of_work_means_that_no_indexer_is_there(desk: Des
     assert (await waiting(desk, document))["reason"] == "queued"
     await desk.query("UPDATE indexer_news SET heard_at = clock_timestamp() - interval '1 minute'")
     assert (await waiting(desk, document))["reason"] == "indexer_away"
+
+
+async def test_an_indexer_that_gets_no_processor_is_not_called_absent(desk: Desk) -> None:
+    """A minute of silence is much on an idle machine, and nothing on one whose processors are all busy."""
+    document = await desk.add()
+    await published(desk, seconds_ago=60)
+    for busy, reason in ((0.0, "indexer_away"), (1.0, "queued")):
+        store = DocumentStore(desk.pool, silence_s=lambda busy=busy: silence_s_max(lambda: busy))
+        shown = await store.read(document["id"], ALICE.scope)
+        assert shown is not None and shown.waiting is not None and shown.waiting.reason == reason
+    await published(desk, seconds_ago=600)
+    shown = await store.read(document["id"], ALICE.scope)
+    assert shown is not None and shown.waiting is not None and shown.waiting.reason == "indexer_away"
 
 
 async def test_a_document_that_nobody_named_shows_the_title_it_is_cited_by(desk: Desk) -> None:

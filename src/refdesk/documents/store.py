@@ -5,7 +5,7 @@ The statements are in ``store.sql`` and, for the outbox, in ``outbox.sql``.
 A `Writing` is one transaction: a change, its history and its outbox row are committed together or not at all.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from importlib.resources import files
@@ -29,7 +29,7 @@ from refdesk.contracts.events import (
     encode,
 )
 from refdesk.documents.changes import new_id
-from refdesk.documents.waiting import PUBLISH_S_MAX, SILENCE_S_MAX
+from refdesk.documents.waiting import PUBLISH_S_MAX, silence_s_max
 from refdesk.outside.postgres import Queries, load_queries, one_statement, transaction
 
 SOURCE = "refdesk/documents"
@@ -178,20 +178,30 @@ class DocumentStore:
 
     ``queue_counted_max``: how many changes ahead of a document are counted; more are told as "at least". ``writes``: the pool
     that changes borrow from, so that neither they nor reads can take all connections; unset, they share one.
+    ``silence_s``: how long an indexer may be silent now.
     """
 
     def __init__(
-        self, pool: AsyncConnectionPool, *, writes: AsyncConnectionPool | None = None, queue_counted_max: int = 1000
+        self,
+        pool: AsyncConnectionPool,
+        *,
+        writes: AsyncConnectionPool | None = None,
+        queue_counted_max: int = 1000,
+        silence_s: Callable[[], float] = silence_s_max,
     ) -> None:
         self._pool = pool
         self._writes = writes or pool
-        self._explained = {
-            "counted_max": queue_counted_max,
-            "publish_s_max": PUBLISH_S_MAX,
-            "silence_s_max": SILENCE_S_MAX,
-        }
+        self._queue_counted_max = queue_counted_max
+        self._silence_s = silence_s
         self._sql = load_queries(files("refdesk.documents") / "store.sql")
         self._outbox_sql = load_queries(files("refdesk.documents") / "outbox.sql")
+
+    def _explaining(self) -> dict[str, float]:
+        return {
+            "counted_max": self._queue_counted_max,
+            "publish_s_max": PUBLISH_S_MAX,
+            "silence_s_max": self._silence_s(),
+        }
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[Writing]:
@@ -243,7 +253,7 @@ class DocumentStore:
 
     async def changed(self, document_ids: list[str]) -> list[Changed]:
         """For the event streams, which filter by scope themselves."""
-        parameters = {"ids": document_ids, "count": len(document_ids), **self._explained}
+        parameters = {"ids": document_ids, "count": len(document_ids), **self._explaining()}
         return [
             Changed(
                 document_id=row["changed_id"],
@@ -272,7 +282,7 @@ class DocumentStore:
 
     async def apply_started(self, event: IndexStarted) -> None:
         """About the current version only, for as long as it is said again in time."""
-        await self._hear(self._sql.apply_started, {**msgspec.structs.asdict(event), "lease_s": SILENCE_S_MAX})
+        await self._hear(self._sql.apply_started, {**msgspec.structs.asdict(event), "lease_s": self._silence_s()})
 
     async def apply_indexed(self, event: IndexApplied) -> float | None:
         """Apply-if-newer: duplicates and older versions change nothing.
@@ -297,7 +307,7 @@ class DocumentStore:
 
     async def _documents(self, query: bytes, parameters: Mapping[str, Any]) -> list[Document]:
         """The documents of the rows; those that are pending say why."""
-        return [document_of(row) for row in await self._fetch(query, {**parameters, **self._explained})]
+        return [document_of(row) for row in await self._fetch(query, {**parameters, **self._explaining()})]
 
     async def _fetch(self, query: bytes, parameters: Mapping[str, Any]) -> list[Row]:
         async with one_statement(self._pool) as connection:

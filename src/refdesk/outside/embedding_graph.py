@@ -293,7 +293,7 @@ def _constant_bytes(name: str, value: Array) -> Iterator[bytes | memoryview]:
     tensor = about.SerializeToString() + _field(_RAW_DATA, data.nbytes)
     initializer = _field(_INITIALIZER, len(tensor) + data.nbytes)
     yield _field(_GRAPH, len(initializer) + len(tensor) + data.nbytes) + initializer + tensor
-    yield data.tobytes() if data.ndim == 0 else memoryview(data.reshape(-1).view(np.uint8))
+    yield data.data.cast("B") if data.ndim else data.tobytes()
 
 
 def _field(number: int, size_bytes: int) -> bytes:

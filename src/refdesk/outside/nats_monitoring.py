@@ -117,7 +117,7 @@ class _SystemAccount:
 
     async def varz(self) -> _Varz:
         """Of the very server that we are connected to."""
-        client = await nats.connect(self._url, allow_reconnect=False, connect_timeout=TIMEOUT_S, error_cb=_nothing)  # type: ignore[arg-type]  # it takes floats
+        client = await nats.connect(self._url, allow_reconnect=False, connect_timeout=TIMEOUT_S, error_cb=_nothing)
         try:
             subject = f"$SYS.REQ.SERVER.{client._server_info['server_id']}.VARZ"
             reply = await client.request(subject, b"", timeout=TIMEOUT_S)
