@@ -12,6 +12,8 @@ from typing import Any
 import psutil
 import pytest
 
+from refdesk.app.commands.checks.machine import check_fences
+from refdesk.app.settings import load
 from refdesk.indexing.fences import PARSER_ID, UNLANDLOCKED
 from refdesk.indexing.parsed import ParsingLimits
 from refdesk.indexing.sandbox import Sandbox
@@ -119,3 +121,19 @@ def require_fences(said: dict[str, Any]) -> None:
     if UNLANDLOCKED in said["missing"]:
         pytest.skip(f"this kernel does not fence processes in: {said['missing']}")
     assert said["missing"] == []
+
+
+async def test_the_doctor_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It starts such a process, and asks it; here Landlock is taken from the kernel for it."""
+    [there] = [finding async for finding in check_fences(load(environ={}))]
+    assert there.level in ("ok", "warn")
+    started = Sandbox.start
+
+    async def without(limits: ParsingLimits) -> Sandbox:
+        sandbox = await started(limits)
+        sandbox.unfenced = (UNLANDLOCKED,)
+        return sandbox
+
+    monkeypatch.setattr(Sandbox, "start", without)
+    [found] = [finding async for finding in check_fences(load(environ={}))]
+    assert found.level == "warn" and UNLANDLOCKED in found.what and "kernel" in found.mend

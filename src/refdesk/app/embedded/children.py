@@ -25,8 +25,9 @@ import psutil
 
 from refdesk.app.embedded import processes
 from refdesk.app.embedded.processes import Guardian, Program
-from refdesk.app.embedded.pulse import Pulse, until_silent
+from refdesk.app.embedded.pulse import Pulse, until_silent, waited_s
 from refdesk.contracts.errors import ConfigurationError, RefdeskError
+from refdesk.indexing.priority import limit
 
 RESTART_DELAY_MIN_S = 0.1
 RESTART_DELAY_MAX_S = 10.0
@@ -54,6 +55,7 @@ class Child:
     `healthy` is one probe: True when the child serves, False when it does not yet; it has its own time limit.
     `prepare` runs before every start; what it raises as RefdeskError counts as a failed start.
     `sweep` runs before every start and after every end, and ends processes that left the child's process group.
+    `start_timeout_s` leaves out what it waits for a busy machine's processors, up to ten times as long in all.
     `pulse` tells whether it is still alive once it was healthy; without one it is never taken for frozen.
     """
 
@@ -207,7 +209,9 @@ class _Keeper:
                 await asyncio.sleep(PROBE_INTERVAL_S)
             healthy.set()
 
-        await processes.first_of(probe(), process.wait(), self._stopping.wait(), within_s=self._child.start_timeout_s)
+        with contextlib.suppress(TimeoutError):
+            async with limit(self._child.start_timeout_s, waited=lambda: waited_s(process.pid)):
+                await processes.first_of(probe(), process.wait(), self._stopping.wait())
         return healthy.is_set() and process.returncode is None
 
     async def _end(self, process: asyncio.subprocess.Process) -> None:

@@ -18,6 +18,7 @@ CHECKS: Mapping[str, Check] = {
     "Python": machine.check_python,
     "programs": machine.check_programs,
     "embedding model": machine.check_weights,
+    "reading documents": machine.check_fences,
     "text recognition": machine.check_text_recognition,
     "data directory": machine.check_data_directory,
     "port": machine.check_port,

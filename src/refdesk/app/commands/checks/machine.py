@@ -14,8 +14,10 @@ from refdesk.app.commands.checks.running import is_refdesk
 from refdesk.app.embedded.stack import installed_binary
 from refdesk.app.server import bind
 from refdesk.app.settings import PREFIX, Loaded
-from refdesk.contracts.errors import ConfigurationError
+from refdesk.contracts.errors import ConfigurationError, Unavailable
+from refdesk.indexing.parsed import ParsingLimits
 from refdesk.indexing.recognition import find_data
+from refdesk.indexing.sandbox import Sandbox
 
 PYTHON_MIN = (3, 11)
 FREE_BYTES_MIN = 256 << 20
@@ -69,6 +71,22 @@ async def check_weights(loaded: Loaded) -> Findings:
         yield Finding("FAIL", "embedding model", f"its weights have sha256 {digest}", mend)
     else:
         yield Finding("ok", "embedding model", "all-MiniLM-L6-v2, its weights are the original's")
+
+
+async def check_fences(loaded: Loaded) -> Findings:
+    """By starting a process that reads documents, as an indexer does."""
+    name = "reading documents"
+    try:
+        sandbox = await Sandbox.start(ParsingLimits())
+    except Unavailable as error:
+        yield Finding("FAIL", name, error.message, "Install Refdesk again (`make setup`), or free some memory.")
+        return
+    await sandbox.stop()
+    if sandbox.unfenced:
+        mend = "Use a newer kernel (Landlock needs 5.13), or a container that allows it."
+        yield Finding("warn", name, f"with fewer fences than there could be: {'; '.join(sandbox.unfenced)}", mend)
+    else:
+        yield Finding("ok", name, "in processes without privileges, network and foreign files")
 
 
 async def check_text_recognition(loaded: Loaded) -> Findings:
