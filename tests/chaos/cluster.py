@@ -214,15 +214,20 @@ class Cluster:
 
         self.members[name] = Member(name, start=start, healthy=healthy)
 
+    def _nats_url(self, service: str) -> str:
+        """Through a link, except to servers of the test's own."""
+        if (link := self.links.get(f"{service} nats")) is None:
+            return self.urls.nats_url
+        return f"nats://{urlsplit(self.urls.nats_url).username}@127.0.0.1:{link.port}"
+
     def _settings(self, service: str) -> dict[str, str]:
-        nats, token = self.links[f"{service} nats"].port, urlsplit(self.urls.nats_url).username
         return QUICK | {
             NOTES: str(self.notes),
             "REFDESK_DATA_DIR": str(self.folder / "data"),
             "REFDESK_OPERATOR_KEY": OPERATOR_KEY,
             "REFDESK_DOCUMENTS_DATABASE_URL": self._database_url(service, "documents"),
             "REFDESK_INDEX_DATABASE_URL": self._database_url(service, "index"),
-            "REFDESK_NATS_URL": f"nats://{token}@127.0.0.1:{nats}",
+            "REFDESK_NATS_URL": self._nats_url(service),
             "REFDESK_VALKEY_URL": self.urls.valkey_url,
             "REFDESK_DOCUMENTS_URL": f"http://127.0.0.1:{self.links['indexer documents'].port}",
             "REFDESK_EMBEDDING_URL": self.embedding_url,
@@ -252,14 +257,18 @@ async def open_cluster(
     *,
     indexers: int = 2,
     with_assistant: bool = False,
+    nats_url: str | None = None,
     settings: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Cluster]:
-    """Everything started and healthy; everything killed on leaving. The links are whole. ``settings``: of all services."""
+    """Everything started and healthy; everything killed on leaving. The links are whole.
+
+    ``nats_url``: servers of the test's own, to be used without links. ``settings``: more of them, for every service.
+    """
     folder.chmod(0o711)  # PostgreSQL, run by root, works as another user and must pass through
     data_dir = folder / "data"
     data_dir.mkdir(mode=0o711)
     (folder / "notes").mkdir()
-    _, server_url, urls, servers = plan(StackOptions(data_dir=data_dir), data_dir=data_dir)
+    _, server_url, urls, servers = plan(StackOptions(data_dir=data_dir, nats_url=nats_url), data_dir=data_dir)
     async with contextlib.AsyncExitStack() as stack:
         enter = stack.enter_async_context
         timeout = aiohttp.ClientTimeout(total=CALL_S_MAX)
@@ -271,7 +280,7 @@ async def open_cluster(
                 cluster.add_server(server)
         await cluster.start(*cluster.members)
         await prepare_databases(server_url, urls=urls)
-        for name, dial in _lines(cluster, server_url).items():
+        for name, dial in _lines(cluster, server_url, with_nats=nats_url is None).items():
             cluster.links[name] = await enter(Link(dial).open())
         names = ["documents", *(f"indexer-{n + 1}" for n in range(indexers)), *["assistant"] * with_assistant]
         for name in names:
@@ -281,7 +290,7 @@ async def open_cluster(
         yield cluster
 
 
-def _lines(cluster: Cluster, server_url: str) -> dict[str, Dial]:
+def _lines(cluster: Cluster, server_url: str, *, with_nats: bool) -> dict[str, Dial]:
     """Which links there are, and where each leads."""
     socket = Path(str(conninfo_to_dict(server_url)["host"])) / SOCKET_NAME
     lines: dict[str, Dial] = {
@@ -289,7 +298,10 @@ def _lines(cluster: Cluster, server_url: str) -> dict[str, Dial]:
     }
     for service in ("documents", "indexer", "assistant"):
         lines[f"{service} postgres"] = lambda: asyncio.open_unix_connection(socket)
-        lines[f"{service} nats"] = lambda: asyncio.open_connection("127.0.0.1", urlsplit(cluster.urls.nats_url).port)
+        if with_nats:
+            lines[f"{service} nats"] = lambda: asyncio.open_connection(
+                "127.0.0.1", urlsplit(cluster.urls.nats_url).port
+            )
     return lines
 
 

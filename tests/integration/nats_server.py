@@ -18,11 +18,14 @@ PORTS = range(20_000, 32_768)  # below the ephemeral ones: a client that knocks 
 
 
 class NatsServer:
-    """Same ports and store over every restart. ``jetstream``: more settings of its JetStream."""
+    """Same ports and store over every restart. ``jetstream``: more settings of its JetStream; ``more``: of the server."""
 
-    def __init__(self, folder: Path, *, jetstream: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, jetstream: Mapping[str, Any] | None = None, more: Mapping[str, Any] | None = None
+    ) -> None:
         self.folder = folder
-        self.port, self.monitoring_port = _free_ports()
+        self.port, self.monitoring_port = free_ports(2)
+        self._more = more or {}
         self._jetstream = {"store_dir": str(folder / "store"), **(jetstream or {})}
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -39,7 +42,8 @@ class NatsServer:
         executable = Path(sys.executable).parent / "nats-server"
         log, settings = self.folder / "nats.log", self.folder / "nats.conf"
         listen, monitoring = (f"127.0.0.1:{port}" for port in (self.port, self.monitoring_port))
-        settings.write_text(json.dumps({"listen": listen, "http": monitoring, "jetstream": self._jetstream}))
+        given = {"listen": listen, "http": monitoring, "jetstream": self._jetstream, **self._more}
+        settings.write_text(json.dumps(given))
         self._process = subprocess.Popen([executable, "-c", str(settings), "-l", str(log)])
         deadline = time.monotonic() + START_S_MAX
         while True:
@@ -52,8 +56,12 @@ class NatsServer:
                 return
 
     def kill(self) -> None:
+        self.stop(signal.SIGKILL)
+
+    def stop(self, number: signal.Signals) -> None:
+        """End it by this signal, if it runs; returns when it has ended."""
         if self._process is not None:
-            self._process.send_signal(signal.SIGKILL)
+            self._process.send_signal(number)
             self._process.wait()
             self._process = None
 
@@ -65,12 +73,12 @@ class NatsServer:
         shutil.rmtree(self.folder / "store")
 
 
-def _free_ports() -> tuple[int, int]:
-    free = []
+def free_ports(count: int) -> list[int]:
+    free: list[int] = []
     for port in random.sample(PORTS, 50):
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
             free.append(port)
-        if len(free) == 2:
-            return free[0], free[1]
+        if len(free) == count:
+            return free
     raise AssertionError("no free ports")

@@ -3,6 +3,11 @@
 The client library reconnects by itself; a connection that stays lost, or that the library gave up, is thrown away and
 made anew. While it is down every operation raises ``Unavailable`` at once, and requests in flight fail the moment it
 is lost: nothing is sent later than its caller believes.
+
+In a cluster a request may go unanswered although all is well: nobody leads at that moment, the server is about to lose its
+lead, or it is frozen or cut off from the others. So a request is repeated until its time is up; whatever is asked of NATS
+here may be done twice. One without an answer casts doubt on the server: does it answer a ping? Another one is tried where it
+does not, and where it does but has answered no request for a while.
 """
 
 import asyncio
@@ -10,7 +15,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 import nats.errors
@@ -30,6 +35,16 @@ PINGS_OUTSTANDING_MAX = 2
 LOST_S_MAX = 10.0
 """How long the client library may try to reconnect before its connection is thrown away and made anew."""
 WATCH_INTERVAL_S = 0.25
+
+REPEATS_S = (1.0, 2.0)
+"""Pauses after which an unanswered request is sent once more, within its time."""
+PONG_S = 2
+"""How long the server may take to answer a ping while it is in doubt; it has two, for it may be us who stood still."""
+CUT_OFF_S = 8.0
+"""A server that answers pings and, for so long, no request is left for another one of the cluster."""
+
+DISCOVERED_MAX = 16
+"""Servers that are remembered beside those that were named."""
 
 LOST = (nats.errors.Error, OSError, RuntimeError)
 """What the client library raises when the server is out of reach; the last is uvloop's word for a transport that is closed
@@ -72,12 +87,14 @@ class Connection:
 
     def __init__(self, url: str, *, name: str) -> None:
         self._servers = url.split(",")
+        self._discovered: list[str] = []
         self._name = name
         self._client: Client | None = None
         self._changed = asyncio.Event()
         self._on_loss: set[Callable[[], None]] = set()
         self._deadlines: set[asyncio.Timeout] = set()
         self._last_error = ""
+        self._unanswered_since: float | None = None
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -100,9 +117,7 @@ class Connection:
     @property
     def address(self) -> str:
         """The servers without their credentials."""
-        return ", ".join(
-            urlsplit(server if "//" in server else f"//{server}").netloc.rpartition("@")[2] for server in self._servers
-        )
+        return ", ".join(_uri(server).netloc.rpartition("@")[2] for server in self._servers)
 
     @property
     def connected(self) -> bool:
@@ -153,8 +168,7 @@ class Connection:
         try:
             named = dict(headers) if headers else None
             async with self._deadline(timeout_s):
-                # No timeout of the client's: its asyncio.wait_for loses a cancellation that meets the reply (Python 3.11).
-                reply = await client.request(subject, payload, timeout=None, headers=named)  # type: ignore[arg-type]
+                reply = await self._insist(client, subject, payload, named)
         except nats.errors.NoRespondersError as error:
             raise NoResponder(f"Nothing at NATS {self.address} answers {subject}.") from error
         except nats.errors.MaxPayloadError as error:
@@ -165,6 +179,27 @@ class Connection:
             raise self._unavailable(error) from error
         data: bytes = reply.data
         return data
+
+    async def _insist(self, client: Client, subject: str, payload: bytes, headers: dict[str, str] | None) -> Msg:
+        """The first reply; the request is repeated while there is none."""
+        tries: set[asyncio.Task[Msg]] = set()
+        try:
+            for pause_s in (*REPEATS_S, None):
+                # No timeout of the client's: its asyncio.wait_for loses a cancellation that meets the reply (Python 3.11).
+                request = client.request(subject, payload, timeout=None, headers=headers)  # type: ignore[arg-type]
+                tries.add(asyncio.create_task(request))
+                replied, _ = await asyncio.wait(tries, timeout=pause_s, return_when=asyncio.FIRST_COMPLETED)
+                if replied:
+                    self._unanswered_since = None
+                    return replied.pop().result()
+                if self._unanswered_since is None:
+                    self._unanswered_since = asyncio.get_running_loop().time()
+                    self._notify()
+        finally:
+            for request_sent in tries:
+                request_sent.cancel()
+            await asyncio.gather(*tries, return_exceptions=True)
+        raise AssertionError("the last wait has no end but a reply")
 
     @contextlib.asynccontextmanager
     async def _deadline(self, timeout_s: float) -> AsyncIterator[None]:
@@ -223,6 +258,10 @@ class Connection:
                 logger.warning("gave up a lost connection to NATS at %s; making a new one", self.address)
                 await self._discard()
                 continue
+            if self._unanswered_since is not None and not await self._is_trusted(since=self._unanswered_since):
+                logger.warning("a server of NATS at %s does not answer; trying another", self.address)
+                await self._discard()
+                continue
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(WATCH_INTERVAL_S):
                     await self._wait_for_change()
@@ -230,12 +269,42 @@ class Connection:
     def _hopeless(self, *, lost_s: float) -> bool:
         return self._client is not None and (self._client.is_closed or lost_s > LOST_S_MAX)
 
+    async def _is_trusted(self, *, since: float) -> bool:
+        """Whether the server that left a request unanswered is worth waiting for."""
+        client = self._client
+        if client is None or not client.is_connected:
+            return True  # it is being replaced already
+        for _ in range(2):
+            try:
+                await client.flush(timeout=PONG_S)
+            except LOST:
+                continue
+            alone = len(self._known_servers()) < 2
+            return alone or asyncio.get_running_loop().time() - since < CUT_OFF_S
+        return False
+
+    def _known_servers(self) -> list[str]:
+        """Those that were named, and those they have told of: the named ones may be the ones that are away."""
+        if self._client is not None and not self._servers[0].startswith("ws"):
+            told = [uri.geturl() for uri in self._client.discovered_servers]
+            self._discovered = list(dict.fromkeys([*told, *self._discovered]))[:DISCOVERED_MAX]
+        return list(dict.fromkeys([*self._servers, *self._discovered]))
+
+    def _credentials(self) -> dict[str, str]:
+        """What the named servers are shown, if it is the same for all, for those they have told of."""
+        named = {(uri.username, uri.password) for uri in map(_uri, self._servers)}
+        user, password = named.pop()
+        if named or user is None:
+            return {}
+        return {"token": user} if password is None else {"user": user, "password": password}
+
     async def _try_connect(self) -> None:
         client = Client()
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await client.connect(
-                    servers=self._servers,
+                    servers=self._known_servers(),
+                    **self._credentials(),  # type: ignore[arg-type]
                     name=self._name,
                     max_reconnect_attempts=-1,
                     reconnect_time_wait=RECONNECT_WAIT_S,  # type: ignore[arg-type]  # it sleeps that long; a fraction is fine
@@ -259,7 +328,9 @@ class Connection:
             await self._on_connected()
 
     async def _discard(self) -> None:
+        self._known_servers()
         client, self._client = self._client, None
+        self._unanswered_since = None
         await self._on_lost()
         if client is not None:
             await _close(client)
@@ -290,6 +361,10 @@ class Connection:
 
     async def _wait_for_change(self) -> None:
         await self._changed.wait()
+
+
+def _uri(server: str) -> SplitResult:
+    return urlsplit(server if "//" in server else f"//{server}")
 
 
 async def _close(client: Client) -> None:
