@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import shutil
 import signal
 import tempfile
@@ -21,7 +22,7 @@ from refdesk.app.embedded import nats as embedded_nats
 from refdesk.app.embedded import postgres as embedded_postgres
 from refdesk.app.embedded import stack as stack_module
 from refdesk.app.embedded.accounts import CAP_DAC_READ_SEARCH
-from refdesk.app.embedded.children import ChildEvent, StartFailed, restart_delay_s
+from refdesk.app.embedded.children import ChildEvent, Folders, StartFailed, children, restart_delay_s
 from refdesk.app.embedded.stack import (
     DataDirectoryInUse,
     DataDirectoryUnusable,
@@ -33,7 +34,8 @@ from refdesk.app.embedded.stack import (
     socket_folder,
     with_database,
 )
-from refdesk.contracts.errors import ConfigurationError
+from refdesk.contracts.errors import ConfigurationError, Unavailable
+from refdesk.outside.jetstream import Broker, StreamSettings
 
 WITHIN_S = 30.0
 
@@ -380,3 +382,29 @@ def test_restarts_back_off_to_ten_seconds() -> None:
 def test_every_url_carries_what_a_client_needs(servers: StackUrls) -> None:
     """No field of the result is empty."""
     assert all(astuple(servers))
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits of another process are Linux's")
+async def test_nats_is_started_again_once_it_can_write_again(tmp_path: Path) -> None:
+    """A write that fails breaks a stream until the next start; nobody has to do that by hand."""
+    said: list[ChildEvent] = []
+    place = stack_module._nats_place(tmp_path, StackOptions(data_dir=tmp_path))
+    folders = Folders(logs=tmp_path, records=tmp_path)
+    async with children(folders=folders, on_event=said.append) as running:
+        await running.start(embedded_nats.nats_child(place))
+        server = int(json.loads((tmp_path / "nats.pid").read_text())["pid"])
+        async with Broker.connect(place.url, name="test", streams=StreamSettings(bytes_max=1 << 24)) as broker:
+            await broker.ensure_streams()
+            resource.prlimit(server, resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+            with pytest.raises(Unavailable):
+                for number in range(20):
+                    await broker.publish(f"documents.{number}.changed", b"x" * 10_000, message_id=f"{number}")
+
+            async def taken() -> bool:
+                with contextlib.suppress(Unavailable):
+                    await broker.publish("documents.after.changed", b"x", message_id="after")
+                    return True
+                return False
+
+            await eventually(taken, within_s=60.0)
+    assert any("wrote nothing, although there is room" in event.message for event in said)

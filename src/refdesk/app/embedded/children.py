@@ -10,7 +10,8 @@ A child that never becomes healthy at its *first* start is an error for whoever 
 tell but the console, so it is tried again for ever.
 
 A healthy child that has a `Pulse` is watched on: when it is silent for too long it is killed and started again (`pulse`). The
-servers have none: from outside, a hang and a long recovery look the same, and ending a recovery only makes it longer.
+servers are never taken for silent: from outside, a hang and a long recovery look the same, and ending a recovery only makes it
+longer. NATS has one all the same, for what it says of itself (`nats.Writing`).
 """
 
 import asyncio
@@ -198,7 +199,7 @@ class _Keeper:
         if pulse is None or not silent.is_set() or self._stopping.is_set() or process.returncode is not None:
             return False
         processes.signal_group(process.pid, signal.SIGKILL)  # what is frozen hears no milder signal
-        self._failed(f"{self._program.name} gave no sign of life for {pulse.silence_s_max:g} s and was killed")
+        self._failed(f"{self._program.name} {pulse.silence} for {pulse.silence_s_max:g} s and was killed")
         return True
 
     async def _becomes_healthy(self, process: asyncio.subprocess.Process) -> bool:

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import random
+import shutil
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 from refdesk.app.embedded.children import Child, StartFailed
 from refdesk.app.embedded.kept_secrets import kept_secret, write_private
 from refdesk.app.embedded.processes import Program
+from refdesk.app.embedded.pulse import Pulse
 
 USER = "refdesk"
 SYSTEM_USER = "system"
@@ -24,6 +26,10 @@ PORTS = range(20_000, 32_768)
 day be given that very port as its own, connect to itself, and keep the server from coming back."""
 PORT_ATTEMPTS = 50
 PROBE_TIMEOUT_S = 2.0
+WRITE_ERROR = b"write error"  # nats-server/server/monitor.go, healthz
+ASK_S = 2.0
+BROKEN_S_MAX = 6.0
+ROOM_BYTES_MIN = 64 * 1024 * 1024
 START_TIMEOUT_S = 120.0
 FILE_STORE_BYTES_MIN = 8 * 1024 * 1024 * 1024
 STREAMS_RESERVED = 4
@@ -86,9 +92,46 @@ def nats_child(place: NatsPlace) -> Child:
             environment={"GOMEMLIMIT": GO_MEMORY_SOFT_MAX},
         ),
         healthy=lambda: answers(url),
+        pulse=Pulse(
+            beats=Writing(place).goes_on,
+            look_s_max=PROBE_TIMEOUT_S,
+            silence_s_max=BROKEN_S_MAX,
+            silence="wrote nothing, although there is room on its disk again,",
+        ),
         prepare=prepare,
         start_timeout_s=START_TIMEOUT_S,
     )
+
+
+class Writing:
+    """Whether NATS can write. After a full disk a stream of its stays broken, whatever room there is: only a start mends it."""
+
+    def __init__(self, place: NatsPlace) -> None:
+        self._place = place
+        self._goes_on = True
+        self._ask_at = 0.0
+
+    async def goes_on(self) -> bool:
+        """False when NATS says that it could not write, and there is room by now. It is asked every few seconds."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._ask_at:
+            self._ask_at = now + ASK_S
+            broken = WRITE_ERROR in await self._health()
+            self._goes_on = not broken or shutil.disk_usage(self._place.directory).free < ROOM_BYTES_MIN
+        return self._goes_on
+
+    async def _health(self) -> bytes:
+        """What NATS says of itself; nothing when it does not answer."""
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                reader, writer = await asyncio.open_connection("127.0.0.1", self._place.monitoring_port)
+                try:
+                    writer.write(b"GET /healthz HTTP/1.0\r\n\r\n")
+                    return await reader.read()
+                finally:
+                    writer.close()
+        except OSError:  # TimeoutError is one
+            return b""
 
 
 async def answers(url: str) -> bool:

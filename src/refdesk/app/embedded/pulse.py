@@ -24,11 +24,15 @@ STRETCH_MAX = 6.0
 
 @dataclass(frozen=True, kw_only=True)
 class Pulse:
-    """`beats` is one look: True when the process answers, whatever it says; it has its own time limit, `look_s_max`."""
+    """`beats` is one look: True when the process answers, whatever it says; it has its own time limit, `look_s_max`.
+
+    `silence` says in a message what it did when it did not beat.
+    """
 
     beats: Callable[[], Awaitable[bool]]
     look_s_max: float
     silence_s_max: float
+    silence: str = "gave no sign of life"
 
     @property
     def pause_s(self) -> float:
