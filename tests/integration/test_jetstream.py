@@ -9,13 +9,14 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import msgspec
+import nats.errors
 import pytest
 import uvloop
 from tests.integration.nats_server import NatsServer
 
 from refdesk.contracts.errors import ConfigurationError, Unavailable
 from refdesk.contracts.events import DOCUMENTS_STREAM, INDEX_STREAM
-from refdesk.outside import jetstream_consumer
+from refdesk.outside import jetstream_consumer, nats_connection
 from refdesk.outside.jetstream import Broker, Consumer, ConsumerSettings, Message, StreamSettings
 from refdesk.outside.nats_connection import Connection
 
@@ -406,6 +407,34 @@ async def test_a_half_open_connection_is_noticed(server: NatsServer, monkeypatch
                 server.signal(signal.SIGCONT)
             await publish(broker, "b")
             await seen.all_of({b"a", b"b"})
+
+
+async def test_servers_that_are_all_slow_are_left_less_and_less_often(
+    server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On an overloaded machine each change of the server costs more than it brings: patience doubles, to a limit."""
+    monkeypatch.setattr(nats_connection, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(nats_connection, "PATIENCE_S_MAX", 0.3)
+    async with Connection.open(server.url, name="test", wait_s=5.0) as connection:
+        connection._patience_s = 0.05
+        patience = []
+
+        async def unanswered(**_: object) -> None:
+            raise nats.errors.FlushTimeoutError
+
+        for _ in range(5):
+            assert await connection.wait_connected(timeout_s=10)
+            client = connection._client
+            assert client is not None
+            monkeypatch.setattr(client, "flush", unanswered)
+            connection._unanswered_since = asyncio.get_running_loop().time()
+            await eventually(lambda left=client: connection._client is not left)  # type: ignore[misc]
+            patience.append(connection._patience_s)
+        assert patience == [0.1, 0.2, 0.3, 0.3, 0.3]
+        monkeypatch.setattr(nats_connection, "TRUSTED_AFTER_S", 0.0)
+        assert await connection.wait_connected(timeout_s=10)
+        await connection.api("INFO", dict)
+        assert connection._patience_s == 0.05
 
 
 def test_a_transport_that_is_closed_already_is_an_absence_and_no_fault(server: NatsServer) -> None:

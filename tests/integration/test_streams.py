@@ -398,7 +398,7 @@ async def flood(server: NatsServer, *, events: int, bytes_max: int, behind_max: 
                     await broker._connection.send(f"documents.{published}.changed", b"x" * 300)
                     published += 1
                 fullest = max(fullest, (await broker.stream_state(DOCUMENTS_STREAM)).fullness)
-                async with asyncio.timeout(60):
+                async with asyncio.timeout(300):  # an acknowledgement that is lost costs its lease
                     while published - read > (behind_max if published < events else 0):
                         await asyncio.sleep(0.005)
         assert (await broker.stream_state(DOCUMENTS_STREAM)).last_sequence == published

@@ -38,11 +38,15 @@ WATCH_INTERVAL_S = 0.25
 
 REPEATS_S = (1.0, 2.0)
 """Pauses after which an unanswered request is sent once more, within its time."""
-PONG_S = 2
-"""How long the server may take to answer a ping while it is in doubt; it has two, for it may be us who stood still."""
+PATIENCE_S, PATIENCE_S_MAX = 2, 16
+"""How long a server may take to take a connection, and to answer a ping while it is in doubt; it has two pings, for it may be us
+who stood still. Doubled with each server that is left: a machine on which all are slow gains nothing by changes."""
+TRUSTED_AFTER_S = 30.0
+"""A connection that has answered for so long makes up for those that were left."""
 CUT_OFF_S = 8.0
 """A server that answers pings and, for so long, no request is left for another one of the cluster."""
 
+REPLY_SHOWN_BYTES_MAX = 200
 DISCOVERED_MAX = 16
 """Servers that are remembered beside those that were named."""
 
@@ -95,6 +99,8 @@ class Connection:
         self._deadlines: set[asyncio.Timeout] = set()
         self._last_error = ""
         self._unanswered_since: float | None = None
+        self._patience_s = PATIENCE_S
+        self._connected_at = 0.0
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -147,13 +153,17 @@ class Connection:
             raise self._unavailable(error) from error
 
     async def call(self, subject: str, payload: bytes, kind: type[T], *, headers: Mapping[str, str] | None = None) -> T:
-        """One request whose reply is JSON, or an error of JetStream's. Raises Unavailable."""
+        """One request whose reply is JSON, or an error of JetStream's. Raises Unavailable, also when it is neither."""
         reply = await self.request(subject, payload, headers=headers)
-        failure = msgspec.json.decode(reply, type=_Failure).error
-        if failure is not None:
-            refused = Refused(failure)
-            raise Unavailable(f"NATS at {self.address} refused {subject}: {refused}.") from refused
-        return msgspec.json.decode(reply, type=kind)
+        try:
+            failure = msgspec.json.decode(reply, type=_Failure).error
+            if failure is None:
+                return msgspec.json.decode(reply, type=kind)
+        except msgspec.DecodeError as error:
+            shown = reply[:REPLY_SHOWN_BYTES_MAX].decode(errors="replace")
+            raise Unavailable(f"NATS at {self.address} gave no whole answer to {subject}: {error}: {shown}") from error
+        refused = Refused(failure)
+        raise Unavailable(f"NATS at {self.address} refused {subject}: {refused}.") from refused
 
     async def request(
         self,
@@ -190,7 +200,7 @@ class Connection:
                 tries.add(asyncio.create_task(request))
                 replied, _ = await asyncio.wait(tries, timeout=pause_s, return_when=asyncio.FIRST_COMPLETED)
                 if replied:
-                    self._unanswered_since = None
+                    self._trust()
                     return replied.pop().result()
                 if self._unanswered_since is None:
                     self._unanswered_since = asyncio.get_running_loop().time()
@@ -200,6 +210,12 @@ class Connection:
                 request_sent.cancel()
             await asyncio.gather(*tries, return_exceptions=True)
         raise AssertionError("the last wait has no end but a reply")
+
+    def _trust(self) -> None:
+        """It has answered."""
+        self._unanswered_since = None
+        if asyncio.get_running_loop().time() - self._connected_at > TRUSTED_AFTER_S:
+            self._patience_s = PATIENCE_S
 
     @contextlib.asynccontextmanager
     async def _deadline(self, timeout_s: float) -> AsyncIterator[None]:
@@ -260,6 +276,7 @@ class Connection:
                 continue
             if self._unanswered_since is not None and not await self._is_trusted(since=self._unanswered_since):
                 logger.warning("a server of NATS at %s does not answer; trying another", self.address)
+                self._patience_s = min(2 * self._patience_s, PATIENCE_S_MAX)
                 await self._discard()
                 continue
             with contextlib.suppress(TimeoutError):
@@ -276,11 +293,11 @@ class Connection:
             return True  # it is being replaced already
         for _ in range(2):
             try:
-                await client.flush(timeout=PONG_S)
+                await client.flush(timeout=self._patience_s)
             except LOST:
                 continue
             alone = len(self._known_servers()) < 2
-            return alone or asyncio.get_running_loop().time() - since < CUT_OFF_S
+            return alone or asyncio.get_running_loop().time() - since < CUT_OFF_S * self._patience_s / PATIENCE_S
         return False
 
     def _known_servers(self) -> list[str]:
@@ -301,11 +318,12 @@ class Connection:
     async def _try_connect(self) -> None:
         client = Client()
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            async with asyncio.timeout(max(CONNECT_TIMEOUT_S, 2 * self._patience_s)):
                 await client.connect(
                     servers=self._known_servers(),
                     **self._credentials(),  # type: ignore[arg-type]
                     name=self._name,
+                    connect_timeout=self._patience_s,
                     max_reconnect_attempts=-1,
                     reconnect_time_wait=RECONNECT_WAIT_S,  # type: ignore[arg-type]  # it sleeps that long; a fraction is fine
                     ping_interval=PING_INTERVAL_S,
@@ -336,6 +354,7 @@ class Connection:
             await _close(client)
 
     async def _on_connected(self) -> None:
+        self._connected_at = asyncio.get_running_loop().time()
         logger.info("connected to NATS at %s", self.address)
         self._last_error = ""
         self._notify()
