@@ -1,5 +1,6 @@
 """Uploads meet full disks: told as such, nothing of them stays, and the next one is taken once there is room."""
 
+import io
 import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -31,7 +32,7 @@ async def desk(fresh_database: str, disk: Path) -> AsyncIterator[Desk]:
 
 async def upload(desk: Desk, size: int) -> Reply:
     form = aiohttp.FormData()
-    form.add_field("file", os.urandom(size // 2).hex().encode(), filename="text.txt")
+    form.add_field("file", io.BytesIO(os.urandom(size // 2).hex().encode()), filename="text.txt")
     return await desk.call("POST", data=form)
 
 
