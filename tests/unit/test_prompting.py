@@ -17,10 +17,11 @@ def source(n: int, passage: str = "Thirty days.", heading: str | None = None) ->
 
 def test_the_prompt_is_the_instruction_the_passages_and_the_question() -> None:
     """Each passage under its number and its place."""
-    system, user = prompting.messages("How many?", [source(1, heading="Paid"), source(2, "None.")])
+    system, user = prompting.messages("How many?", [source(1, heading="Paid"), source(2, "None.")], fence="f00d")
     assert (system.role, system.content) == ("system", prompting.INSTRUCTION)
     assert user == Message(
-        "user", "Passages:\n\n[1] Leave › Paid\nThirty days.\n\n[2] Leave\nNone.\n\nQuestion: How many?"
+        "user",
+        "Passages:\n--- f00d ---\n[1] Leave › Paid\nThirty days.\n\n[2] Leave\nNone.\n--- f00d ---\n\nQuestion: How many?",
     )
 
 
@@ -33,10 +34,10 @@ def byte_count(text: str) -> int:
 def test_a_packed_prompt_fits(passages: list[str], question: str, tokens_max: int) -> None:
     """Whatever the passages are, and however many; the best come first."""
     sources = [source(n, passage) for n, passage in enumerate(passages, 1)]
-    packed = prompting.pack(sources, question=question, tokens_max=tokens_max, count=byte_count)
+    packed = prompting.pack(sources, question=question, fence="f00d", tokens_max=tokens_max, count=byte_count)
     assert list(packed.sources) == sources[: len(packed.sources)]
     if packed.sources:
-        messages = prompting.messages(question, packed.sources)
+        messages = prompting.messages(question, packed.sources, fence="f00d")
         whole = sum(prompting.cost(message, count=byte_count) for message in messages)
         assert whole <= packed.tokens <= tokens_max
 

@@ -53,8 +53,11 @@ def test_a_packed_prompt_is_never_longer_than_was_counted(
         Source(n=n, document_id="d", version=1, title="Leave", passage=text, ordinal=0, stale=False)
         for n, text in enumerate(passages, 1)
     ]
-    packed = prompting.pack(sources, question=question, tokens_max=100_000, count=smollm2)
-    assert packed.tokens >= in_chatml(prompting.messages(question, packed.sources), smollm2)
+    packed = prompting.pack(sources, question=question, fence=FENCE, tokens_max=100_000, count=smollm2)
+    assert packed.tokens >= in_chatml(prompting.messages(question, packed.sources, fence=FENCE), smollm2)
+
+
+FENCE = prompting.new_fence()
 
 
 def in_chatml(messages: list[prompting.Message], count: CountTokens) -> int:

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 
 from refdesk.answering.log import AnswerLog
+from refdesk.answering.quotations import as_quotation
 from refdesk.answering.sentences import Words, without_citations
 from refdesk.answering.withdrawal import Withdrawals
 from refdesk.contracts.access import Principal
@@ -110,11 +111,14 @@ def _leans_back(question: str) -> bool:
 
 
 def as_messages(turns: Sequence[Turn]) -> tuple[Message, ...]:
-    """The turns as a model reads them. Citations are left out: their numbers meant other passages."""
+    """The turns as a model reads them. An answer repeats documents, so it is made harmless as they are (`quotations`).
+
+    Citations are left out: their numbers meant other passages.
+    """
     messages = []
     for turn in turns:
         messages.append(Message("user", turn.question))
-        messages.append(Message("assistant", without_citations(turn.answer)[:ANSWER_CHARACTERS_MAX]))
+        messages.append(Message("assistant", as_quotation(without_citations(turn.answer)[:ANSWER_CHARACTERS_MAX])))
     return tuple(messages)
 
 

@@ -23,6 +23,7 @@ from refdesk.contracts.access import EVERYONE, NOBODY, Scope
 from refdesk.contracts.answers import Filters, Hit, Source
 from refdesk.contracts.documents import FreshnessToken
 from refdesk.contracts.errors import NotYetSearchable
+from refdesk.contracts.hygiene import clean
 from refdesk.index.chunks import Passage
 from refdesk.index.news import IndexNews
 from refdesk.index.opened import Opened, OpenGenerations
@@ -212,13 +213,14 @@ async def _wait(woken: asyncio.Event, *, within_s: float) -> None:
 
 
 def _fields(passage: Passage) -> dict[str, Any]:
+    """Cleaned once more: what another release has indexed comes out here."""
     return {
         "document_id": passage.document_id,
         "version": passage.version,
-        "title": passage.title,
-        "passage": passage.text,
+        "title": clean(passage.title),
+        "passage": clean(passage.text),
         "ordinal": passage.ordinal,
         "page": passage.page,
-        "heading": passage.heading,
+        "heading": passage.heading and clean(passage.heading),
         "url": passage.url or f"/#document/{passage.document_id}/{passage.ordinal}",
     }

@@ -34,7 +34,9 @@ from refdesk.contracts.answers import (
     Usage,
 )
 from refdesk.contracts.errors import InvalidRequest, NotFound, RefdeskError, problem
+from refdesk.contracts.hygiene import clean
 from refdesk.contracts.texts import Number, Text
+from refdesk.index.chunks import Chunk
 from refdesk.index.opened import OpenGenerations
 from refdesk.outside import sse, telemetry
 from refdesk.outside.http import Endpoint, Json, Parameter, SocketEndpoint, read_json
@@ -283,10 +285,10 @@ class AnswerRoutes:
             DocumentView(
                 document_id=document.document_id,
                 version=document.version,
-                title=document.title,
+                title=clean(document.title),
                 media_type=document.media_type,
                 url=document.url,
-                passages=[PassageView(chunk.ordinal, chunk.text, chunk.heading, chunk.page) for chunk in chunks],
+                passages=await asyncio.to_thread(_shown, chunks),
             )
         )
 
@@ -347,6 +349,14 @@ class AnswerRoutes:
 
         await self._assistant.reading.read(record, take, principal=principal, wait=wait)
         return answer
+
+
+def _shown(chunks: list[Chunk]) -> list[PassageView]:
+    """All passages of a document: many, so off the event loop."""
+    return [
+        PassageView(chunk.ordinal, clean(chunk.text), chunk.heading and clean(chunk.heading), chunk.page)
+        for chunk in chunks
+    ]
 
 
 def _add(answer: FinishedAnswer, name: str, data: msgspec.Raw) -> None:

@@ -16,6 +16,7 @@ from refdesk.answering.citations import CitationReader
 from refdesk.answering.extractive import MODEL_NAME, PASSAGES_READ, Extractor, Quote
 from refdesk.contracts.answers import FinishReason, Source, Usage
 from refdesk.contracts.errors import ModelFailed
+from refdesk.contracts.hygiene import CleanStream
 from refdesk.outside import telemetry, tokens
 from refdesk.outside.llm import Llm, LlmFiltered, LlmRefused, LlmTimeout, Message, Told
 
@@ -39,6 +40,8 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     sources: tuple[Source, ...]
     history: tuple[Message, ...] = ()
     output_tokens_max: int
+    fence: str = msgspec.field(default_factory=prompting.new_fence)
+    """What the passages stand between in the prompt; whoever takes the answer over builds the same one."""
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -134,7 +137,7 @@ class Generating:
     async def attempt(self, assignment: Assignment, page: Page, chat: telemetry.Chat) -> Verdict:
         """Writes and raises as a Writer does."""
         history, packed = self._pack(assignment)
-        messages = prompting.messages(assignment.question, packed.sources, history=history)
+        messages = prompting.messages(assignment.question, packed.sources, fence=assignment.fence, history=history)
         page.usage = Usage(packed.tokens, 0)
         citations = CitationReader([source.n for source in packed.sources])
         dictation = _Dictation(page, assignment.output_tokens_max, telemetry.Call(chat), citations)
@@ -155,6 +158,7 @@ class Generating:
         packed = prompting.pack(
             assignment.sources,
             question=assignment.question,
+            fence=assignment.fence,
             history=history,
             tokens_max=window - assignment.output_tokens_max,
             count=count,
@@ -168,7 +172,7 @@ class Generating:
 
 
 class _Dictation:
-    """What a model says, written down within the limit."""
+    """What a model says, written down within the limit: text and no control characters (`hygiene`)."""
 
     def __init__(self, page: Page, tokens_max: int, call: telemetry.Call, citations: CitationReader) -> None:
         self.told = Told()
@@ -176,6 +180,7 @@ class _Dictation:
         self._meter = Meter(tokens_max)
         self._call = call
         self._citations = citations
+        self._clean = CleanStream()
         self._said: list[str] = []
 
     def take(self, texts: Sequence[str]) -> bool:
@@ -183,10 +188,13 @@ class _Dictation:
         allowed = self._meter.allow(texts)
         if allowed:
             self._call.said(len(texts))
-            self._said.append(allowed)
-            if spelled := self._citations.read(allowed):
-                self._page.say(spelled)
+            self._say(self._clean.feed(allowed))
         return not self._meter.spent
+
+    def _say(self, text: str) -> None:
+        self._said.append(text)
+        if spelled := self._citations.read(text):
+            self._page.say(spelled)
 
     @contextmanager
     def measured(self) -> Iterator[None]:
@@ -201,6 +209,7 @@ class _Dictation:
 
     def finish(self) -> None:
         """Says what was held back. Raises ModelFailed unless the model has come to an end of its own, or to its limit."""
+        self._say(self._clean.flush())
         if rest := self._citations.rest():
             self._page.say(rest)
         telemetry.unknown_citations.inc(self._citations.unknown)

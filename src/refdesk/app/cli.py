@@ -9,6 +9,7 @@ import click
 
 from refdesk import __version__
 from refdesk.contracts.errors import RefdeskError
+from refdesk.contracts.hygiene import clean
 
 COMMANDS: Mapping[str, str] = {
     "up": "refdesk.app.commands.up:command",
@@ -71,7 +72,7 @@ def main() -> None:
         if unexpected is not None:
             raise
         for one in expected:
-            click.echo(f"refdesk: {_sentence(one)}", err=True)
+            click.echo(clean(f"refdesk: {_sentence(one)}"), err=True)
         sys.exit(1)
 
 

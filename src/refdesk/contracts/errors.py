@@ -8,6 +8,8 @@ A message says what happened, with the value, and what to do next.
 
 from typing import Any, ClassVar
 
+from refdesk.contracts.hygiene import clean
+
 
 class RefdeskError(Exception):
     """Something went wrong inside Refdesk. Try again; if it stays, look at the service's log."""
@@ -301,12 +303,12 @@ class ConfigurationError(RefdeskError):
 
 
 def problem(error: RefdeskError) -> dict[str, Any]:
-    """The error as RFC 9457 problem details."""
+    """The error as RFC 9457 problem details. What it repeats of others, a model among them, is cleaned."""
     details: dict[str, Any] = {
         "type": error.code,
         "title": error.title,
         "status": error.status,
-        "detail": error.message,
+        "detail": clean(error.message),
         **error.details,
     }
     if error.retryable:

@@ -56,6 +56,7 @@ _KEPT = rf"{_JOINS}(?=[{_JOINING}])|{_JOINS_EMOJI}(?=[{_EMOJI}])|(?<=[{_EMOJI}][
 _GONE = rf"{_CSI}[@-~]|{_STRING}(?:\x07|\x1b\\|\x9c)|{_PAIR}[0-~]|"
 _DECIDED = rf"(?P<kept>{_KEPT})|(?P<line>(?<=\r)\n|(?<=[{_LINE_ENDS}]))|{_GONE}"
 _OPEN = rf"(?P<open>(?:{_CSI}|{_PAIR}|{_STRING}\x1b?|(?<=\r)|{_JOINS}|{_JOINS_EMOJI})\Z)"
+_ANY = re.compile(f"[{_HIDDEN}{_LINE_ENDS}]")
 _WHOLE = re.compile(f"[{_HIDDEN}{_LINE_ENDS}](?:{_DECIDED})")
 _GROWING = re.compile(f"[{_HIDDEN}{_LINE_ENDS}](?:{_OPEN}|{_DECIDED})")
 """The same in a text that may go on: ``open`` is what only its continuation decides."""
@@ -73,6 +74,11 @@ def clean(text: str) -> str:
         return text
     few = _long_runs().sub(_fewer_marks, text)
     return _long_runs().sub(_fewer_marks, unicodedata.normalize("NFC", few))
+
+
+def escaped(json: str) -> str:
+    """JSON with every hidden character as its escape: the same value, and nothing that a terminal obeys."""
+    return _ANY.sub(_escape, json)
 
 
 class CleanStream:
@@ -112,6 +118,11 @@ class CleanStream:
         shown.append(whole[at:end])
         self._before, self._open = whole[max(0, end - CONTEXT_CHARACTERS) : end], whole[end:]
         return "".join(shown)
+
+
+def _escape(match: re.Match[str]) -> str:
+    units = match.group().encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
 
 def _shown(match: re.Match[str]) -> str:

@@ -29,6 +29,7 @@ from refdesk.app.commands.client import (
 )
 from refdesk.app.commands.waiting import why
 from refdesk.contracts.errors import InvalidRequest
+from refdesk.contracts.hygiene import clean
 
 UPLOADS_AT_ONCE = 4
 LOOK_AGAIN_S = 2.0
@@ -134,7 +135,7 @@ async def _add(files: Sequence[Path], *, fields: dict[str, str], wait: bool, url
                 searchable = progress.add_task("searchable", total=len(files))
 
                 def show(count: int, waits: str) -> None:
-                    description = f"searchable ({escape(waits)})" if waits else "searchable"
+                    description = f"searchable ({escape(clean(waits))})" if waits else "searchable"
                     progress.update(searchable, completed=count, description=description)
 
                 await _wait(client, uploads, show)

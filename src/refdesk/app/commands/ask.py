@@ -7,7 +7,8 @@ from typing import Any
 import click
 import msgspec
 
-from refdesk.app.commands.client import CallFailed, connect, console, json_option, print_json, run, url_option
+from refdesk.app.commands.client import CallFailed, connect, console, json_option, print_json, run, say, url_option
+from refdesk.contracts.hygiene import CleanStream
 
 
 @click.command()
@@ -36,6 +37,7 @@ async def _ask(asked: dict[str, Any], *, url: str | None, as_json: bool) -> None
         events = client.events("POST", "/api/answers", json=asked)
         sources: list[dict[str, Any]] = []
         contradicted: list[str] = []
+        shown = CleanStream()
         async with aclosing(events):
             async for event in events:
                 data = msgspec.json.decode(event.data)
@@ -45,10 +47,11 @@ async def _ask(asked: dict[str, Any], *, url: str | None, as_json: bool) -> None
                     case "queued":
                         console.print(f"[dim]{data['position']} in line, about {data['estimated_seconds']:.0f} s[/dim]")
                     case "delta":
-                        click.echo(data["text"], nl=False)
+                        say(shown.feed(data["text"]), end="")
                     case "sentence" if data["support"] == "contradicted":
                         contradicted.append(data["text"])
                     case "done":
+                        say(shown.flush(), end="")
                         _show_end(data, sources, contradicted)
                     case "error":
                         click.echo()

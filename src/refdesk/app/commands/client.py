@@ -15,15 +15,30 @@ from rich.console import Console
 
 from refdesk.app import settings as app_settings
 from refdesk.app.auth import is_loopback
+from refdesk.contracts import hygiene
 from refdesk.contracts.errors import ConfigurationError, RefdeskError
+from refdesk.contracts.hygiene import clean
 
 T = TypeVar("T")
 
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 120.0
 
-console = Console(highlight=False)
-progress_console = Console(stderr=True, highlight=False)
+
+class _CleanConsole(Console):
+    """Prints what comes from the service as text: no terminal obeys what a document, a model or a file's name says."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(clean(one) if isinstance(one, str) else one for one in objects), **options)
+
+
+console = _CleanConsole(highlight=False)
+progress_console = _CleanConsole(stderr=True, highlight=False)
+
+
+def say(text: str, *, end: str = "\n", err: bool = False) -> None:
+    """Print as it is what needs no layout, without what a terminal would obey."""
+    click.echo(clean(text) + end, nl=False, err=err)
 
 
 class CallFailed(RefdeskError):
@@ -174,8 +189,8 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 
 def print_json(value: Any) -> None:
-    """One JSON object on the last line."""
-    click.echo(msgspec.json.encode(value).decode())
+    """One JSON object on the last line. What a terminal would obey is written as JSON's escapes: nothing is lost."""
+    click.echo(hygiene.escaped(msgspec.json.encode(value).decode()))
 
 
 url_option = click.option("--url", help="The running Refdesk (default: REFDESK_URL or http://127.0.0.1:8080).")

@@ -15,6 +15,7 @@ from refdesk.app.commands.client import (
     print_json,
     progress_console,
     run,
+    say,
     url_option,
 )
 from refdesk.app.mirror import Mirror, Report, Source
@@ -72,7 +73,7 @@ async def _watch(once: Callable[[], Awaitable[Report]], *, interval_s: float, dr
         try:
             _tell(await once(), dry_run=dry_run, as_json=as_json)
         except (CallFailed, InvalidRequest) as error:
-            click.echo(f"refdesk: {error}", err=True)
+            say(f"refdesk: {error}", err=True)
         await asyncio.sleep(interval_s)
 
 

@@ -1,11 +1,19 @@
 // Text from documents and models is untrusted: it is cleaned here and only ever becomes text nodes.
 
 const ESCAPE_SEQUENCES = /\u001b(?:\[[0-?]*[ -/]*[@-~]|\][^\u0007\u001b]*(?:\u0007|\u001b\\)|[@-Z\\^_])/g;
+// What stays of the invisible is what contracts/hygiene.py keeps: one joiner within a script that joins or between two emoji,
+// and the variation selector of an emoji.
+const JOINING = "[\\u0600-\\u061b\\u061d-\\u0dff\\u0f00-\\u109f\\u1780-\\u17b3\\u17b6-\\u180a\\u1810-\\u18af\\u{11000}-\\u{1147f}]";
+const EMOJI = "[\\p{Extended_Pictographic}\\u{1f3fb}-\\u{1f3ff}]";
+const KEPT = `(?<=${JOINING})[\\u200c\\u200d](?=${JOINING})|(?<=${EMOJI}[\\ufe0e\\ufe0f]?)\\u200d(?=${EMOJI})|(?<=${EMOJI})[\\ufe0e\\ufe0f]`;
 // Controls, bidi and zero-width characters, tags and variation selectors; the visible Arabic signs of Cf stay.
-const HIDDEN =
-  /(?![\n\t\u0600-\u0605\u06dd\u070f\u08e2])[\p{Cc}\p{Cf}\ufe00-\ufe0f\u115f\u1160\u180b-\u180f\u3164\uffa0\u{e0000}-\u{e0fff}]/gu;
-const CITATION = /\s*\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]/g;
-const UNFINISHED_CITATION = /\s*\[[\d,\s]*$/;
+const HIDDEN = new RegExp(
+  `(?!${KEPT})(?![\\n\\t\\u0600-\\u0605\\u06dd\\u070f\\u08e2])` +
+    "[\\p{Cc}\\p{Cf}\\ufe00-\\ufe0f\\u115f\\u1160\\u180b-\\u180f\\u3164\\uffa0\\u{e0000}-\\u{e0fff}]",
+  "gu",
+);
+const CITATION = /(?<!\s)\s*\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]/g;
+const UNFINISHED_CITATION = /(?<!\s)\s*\[[\d,\s]*$/;
 
 /** The text without anything that hides from the eye. */
 export function clean(text) {

@@ -1,0 +1,84 @@
+"""The page's patterns, too: each is found in its sources and run, in the engine of the browser, on what it repeats."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from playwright._impl._driver import compute_driver_executable
+
+WEB = Path(__file__).parents[2] / "src" / "refdesk" / "app" / "web"
+SECONDS_MAX = 60
+LITERAL = re.compile(r"(?:[(=,:!&|?]|return)\s*/(?![/*])((?:[^/\\\n\[]|\\.|\[(?:[^\]\\\n]|\\.)*\])+)/([gimsuy]*)")
+
+TRY = r"""
+const { patterns, text_module } = JSON.parse(require("fs").readFileSync(0, "utf8"));
+const SIZES = [512, 1024, 2048, 4096, 8192];
+const time = (work) => { const begin = performance.now(); work(); return performance.now() - begin; };
+function grows(work, pump, tail) {
+  let before = 0, strikes = 0;
+  for (const size of SIZES) {
+    const text = pump.repeat(size / pump.length) + tail;
+    let now = time(() => work(text));
+    if (now > 3 * before && now > 4) now = Math.min(now, time(() => work(text)), time(() => work(text)));
+    strikes = now > 4 && before > 1 && now > 3 * before ? strikes + 1 : 0;
+    if (strikes === 2 || now > 5000) return `${size} characters took ${now.toFixed(0)} ms`;
+    before = now;
+  }
+}
+const frozen = [];
+function attack(name, work, seeds) {
+  const ones = [...new Set([..." \n\t\r1a[]().,:;-/\u001b", ...seeds])].slice(0, 10);
+  const pumps = [...ones, ...ones.flatMap((one) => ones.map((other) => one + other)), "[1", "[1,", "1, ", "\u001b["];
+  for (const pump of pumps) for (const tail of ["\0", "x\n"]) {
+    const found = grows(work, pump, tail);
+    if (found) { frozen.push(`${name} on ${JSON.stringify(pump)}: ${found}`); return; }
+  }
+}
+(async () => {
+  for (const [name, source, flags] of patterns) {
+    const pattern = new RegExp(source, flags.includes("g") ? flags : flags + "g");
+    attack(name, (text) => text.replace(pattern, ""), source.replace(/\\./g, ""));
+  }
+  const text = await import(text_module);
+  for (const name of ["clean", "splitCitations", "withoutUnfinishedCitation", "withoutCitations"]) attack(name, text[name], "");
+  attack("takeSentence", (given) => text.takeSentence(given, given), "");
+  console.log(JSON.stringify(frozen));
+})();
+"""
+
+
+def literals() -> list[tuple[str, str, str]]:
+    return [
+        (f"{file.name}: /{match[1]}/", match[1], match[2])
+        for file in sorted(WEB.glob("*.js"))
+        for match in LITERAL.finditer(file.read_text(encoding="utf-8"))
+    ]
+
+
+def tried(patterns: list[tuple[str, str, str]], folder: Path) -> list[str]:
+    """What froze. Node runs the page's own module of text as it is."""
+    module = folder / "text.mjs"
+    module.write_text((WEB / "text.js").read_text(encoding="utf-8"), encoding="utf-8")
+    given = json.dumps({"patterns": patterns, "text_module": module.as_uri()})
+    node = compute_driver_executable()[0]
+    ended = subprocess.run(
+        [node, "-e", TRY], input=given, capture_output=True, text=True, timeout=SECONDS_MAX, check=True
+    )
+    frozen: list[str] = json.loads(ended.stdout)
+    return frozen
+
+
+@pytest.mark.timeout(2 * SECONDS_MAX)
+def test_no_pattern_of_the_page_backtracks(tmp_path: Path) -> None:
+    """Twice the text, about twice the time."""
+    found = literals()
+    assert len(found) >= 12
+    assert tried(found, tmp_path) == []
+
+
+@pytest.mark.timeout(2 * SECONDS_MAX)
+def test_a_pattern_of_the_page_that_backtracks_is_seen(tmp_path: Path) -> None:
+    """One that looked for citations before."""
+    assert len(tried([("citation", r"\s*\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]", "g")], tmp_path)) == 1
