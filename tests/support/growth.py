@@ -30,9 +30,9 @@ class Frozen(Exception):
     """It took more than linear time."""
 
 
-def check(work: Callable[[str], Any], make: Callable[[int], str], *, size_max: int) -> None:
+def check(work: Callable[[str], Any], make: Callable[[int], str], *, begin: int = BEGIN, size_max: int) -> None:
     """Double the size up to ``size_max``; raises Frozen when the time grows much faster, twice in a row."""
-    before_s, strikes, size = 0.0, 0, BEGIN
+    before_s, strikes, size = 0.0, 0, begin
     while size <= size_max:
         text = make(size)
         seconds = cpu_s(work, text)

@@ -4,7 +4,7 @@ A passage may try to pass for another passage (``[2] Leave``), for the question,
 of a message (``<|im_end|>``). What could be read so is written otherwise, in the prompt only: people see, and the citation
 check reads, the passage as it stands in its document.
 
-    [2], [1, 3]           (2), (1, 3)            numbers of passages
+    [2], [Passage 3]      {2}, {Passage 3}       numbers of passages; round brackets may be citations, too
     Question: Assistant:  Question - Assistant - words before a colon that name a part or a speaker
     <|eot_id|> <s> [INST] (eot_id) (s) (INST)    tokens of chat templates, known and unknown: tags without white space
 
@@ -19,7 +19,7 @@ from functools import lru_cache
 TEXTS_REMEMBERED = 512
 """Passages that are not gone through again: a prompt is counted and then sent, and the same ones answer many questions."""
 
-_NUMBERS = re.compile(r"[\[［【〔]\s*+(\d[\d\s,;–-]*+)[\]］】〕]")
+_NUMBERS = re.compile(r"[\[［【〔]\s*+(\^?+(?:[A-Za-z]{2,12}+[\s#:.]{1,3}+)?\d[^\[\]［］【】〔〕\n]{0,40}+)[\]］】〕]")
 _SPEAKERS = (
     "questions?|answers?|passages?|sources?|context|instructions?|prompt|system|assistant|user|human|developer|tool|function"
     "|model|ai|bot"
@@ -38,7 +38,7 @@ _ROUND = str.maketrans("<>", "()")
 @lru_cache(maxsize=TEXTS_REMEMBERED)
 def as_quotation(text: str) -> str:
     """The text with nothing in it that a prompt could be made of. Linear time; idempotent."""
-    text = _NUMBERS.sub(r"(\1)", text)
+    text = _NUMBERS.sub(r"{\1}", text)
     text = _COLONS.sub(_unless_speaking, text)
     text = _TAG.sub(_rounded, text)
     text = _HALF_TAG.sub(_rounded, text)
