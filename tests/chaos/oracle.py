@@ -82,7 +82,7 @@ async def judge(cluster: Cluster, *, record: Record | None = None, only: Collect
             found = indexed.pop(entry["document_id"], None)
             chunks = expected.get(entry["document_id"])
             wrong += _compare(entry, found, chunks, terms[found.key] if found else set())
-        wrong += [f"{document_id} is in the index and nowhere else" for document_id in indexed]
+        wrong += [f"{name} is in the index and nowhere else" for name, found in indexed.items() if _is_left(found)]
         if only is None:
             wrong += await _wrong_tallies(connection)
     return Verdict(len(manifest), sum(len(chunks) for _, chunks in expected.values()), wrong)
@@ -236,8 +236,7 @@ def _compare(
     if entry["state"] != "indexed":
         return [f"{name} is {entry['state']}"]
     if expected is None:
-        left = found is not None and (not found.removed or found.chunks or found.vectors or found.postings)
-        return [f"{name} was deleted, the index still has {found}"] if left else []
+        return [f"{name} was deleted, the index still has {found}"] if found is not None and _is_left(found) else []
     if found is None or found.removed:
         return [f"{name} is missing"]
     document, chunks = expected
@@ -258,6 +257,11 @@ def _compare(
         "postings": found.postings == terms,
     }
     return [f"{name} has the wrong {what}" for what, right in checks.items() if not right]
+
+
+def _is_left(found: Indexed) -> bool:
+    """Whether there is more of it than a tombstone."""
+    return bool(not found.removed or found.chunks or found.vectors or found.postings)
 
 
 def _vector(title: str, piece: Chunk) -> np.ndarray:

@@ -43,7 +43,12 @@ def pruned(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def document(
-    document_id: str = "leave", version: int = 1, *, readers: Sequence[str] = ("everyone",), tags: Sequence[str] = ()
+    document_id: str = "leave",
+    version: int = 1,
+    *,
+    readers: Sequence[str] = ("everyone",),
+    tags: Sequence[str] = (),
+    content_sha256: str = "0" * 64,
 ) -> IndexedDocument:
     return IndexedDocument(
         document_id=document_id,
@@ -52,7 +57,7 @@ def document(
         readers=tuple(readers),
         tags=tuple(tags),
         media_type="text/plain",
-        content_sha256="0" * 64,
+        content_sha256=content_sha256,
     )
 
 
@@ -90,6 +95,15 @@ class TestVersions:
         assert await texts_of(index) == ["two weeks of leave"]
         assert await put(index, document(version=5), "five weeks of leave")
         assert await texts_of(index) == ["five weeks of leave"]
+
+    async def test_documents_that_were_restored_count_to_a_version_anew(self, index: PgvectorIndex) -> None:
+        """The same version with other content takes the place of the one that was lost; it is told by its content."""
+        await put(index, document(version=4, content_sha256="lost"), "forty days of leave")
+        assert await index.held("leave") == (4, "lost")
+        assert await put(index, document(version=4, content_sha256="kept"), "thirty days of leave")
+        assert await texts_of(index) == ["thirty days of leave"]
+        assert await index.held("leave") == (4, "kept")
+        assert await index.held("unknown") is None
 
     async def test_removed_stays_removed(self, index: PgvectorIndex) -> None:
         """A tombstone outlives whatever comes late, and gives way to a newer version."""

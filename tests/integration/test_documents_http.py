@@ -317,6 +317,22 @@ async def test_as_of_is_the_oldest_pending_change(desk: Desk) -> None:
     assert reply.json["index_lag_seconds"] == 0
 
 
+async def test_standing_says_whether_what_was_seen_was_ever_so(desk: Desk) -> None:
+    """A content that the document has or had, and at its own version no other: a backup knows nothing of what came after it."""
+    document = await desk.add("Seen")
+    first = document["content_sha256"]
+    second = (await desk.call("PUT", f"/{document['id']}", json={"text": "Forty days."})).json["content_sha256"]
+
+    async def known(version: int, content_sha256: str) -> bool:
+        seen = {"document_id": document["id"], "version": version, "content_sha256": content_sha256}
+        asked = _asked(document["id"], everything=True, seen=[seen])
+        [standing] = (await desk.call("POST", "/standing", by=ADMINISTRATOR, json=asked)).json["standings"]
+        return bool(standing["known"])
+
+    assert [await known(1, first), await known(2, second), await known(0, first)] == [True, True, True]
+    assert [await known(2, first), await known(3, "0" * 64), await known(1, "0" * 64)] == [False, False, False]
+
+
 async def test_standing_takes_so_many_ids(desk: Desk) -> None:
     """422 with limit and actual."""
     reply = await desk.call("POST", "/standing", by=ADMINISTRATOR, json=_asked(*["0" * 32] * 1001))

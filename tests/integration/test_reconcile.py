@@ -12,6 +12,7 @@ from tests.support.pipeline import OPERATOR_KEY, Pipeline
 
 from refdesk.contracts.access import Scope
 from refdesk.contracts.errors import InvalidRequest
+from refdesk.index.lineage import LineageMemory
 from refdesk.index.manifest import IndexManifest
 from refdesk.indexing.manifests import Manifests
 from refdesk.indexing.reconcile import Kind, Reconciler, Report, Schedule
@@ -196,12 +197,17 @@ async def test_one_pass_is_made_per_interval_by_whoever_comes_first(pipeline: Pi
     """Across processes and restarts; the last pass's drift is a metric."""
     [document_id] = await fill(pipeline, 1)
     await set_aside(pipeline, document_id, readers=["everyone"])
-    schedules = [Schedule(pipeline.pool, pipeline.reconcilers, interval_s=3600.0) for _ in range(3)]
+    schedules = [
+        Schedule(pipeline.pool, pipeline.reconcilers, memory=LineageMemory(pipeline.pool), interval_s=3600.0)
+        for _ in range(3)
+    ]
     reports = [await schedule.pass_when_due() for schedule in schedules]
     assert [report and found(report) for report in reports] == [{"wrong_readers": 1}, None, None]
     assert REGISTRY.get_sample_value("refdesk_index_drift_documents", {"kind": "wrong_readers"}) == 1.0
     await assert_sound(pipeline, document_id)
-    again = await Schedule(pipeline.pool, pipeline.reconcilers, interval_s=0.0).pass_when_due()
+    again = await Schedule(
+        pipeline.pool, pipeline.reconcilers, memory=LineageMemory(pipeline.pool), interval_s=0.0
+    ).pass_when_due()
     assert again is not None and found(again) == {}
     assert REGISTRY.get_sample_value("refdesk_index_drift_documents", {"kind": "wrong_readers"}) == 0.0
 

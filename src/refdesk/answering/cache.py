@@ -112,7 +112,10 @@ class Flight(msgspec.Struct, frozen=True):
 def flight(
     question: Question, evidence: Evidence, *, turns: Sequence[Turn], model: str, output_tokens_max: int
 ) -> Flight:
-    passages = [(p.document_id, p.version, p.ordinal, p.document_id in evidence.stale) for p in evidence.passages]
+    passages = [
+        (p.document_id, p.version, p.content_sha256, p.ordinal, p.document_id in evidence.stale)
+        for p in evidence.passages
+    ]
     shared = _digest((passages, turns, model, output_tokens_max, PROMPT_VERSION))
     own = _digest((normalised(question.question), shared))
     similar = f"refdesk:similar:{evidence.generation}:{shared}"  # vectors of one model only

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from refdesk.answering.truth import SourceOfTruth
+from refdesk.answering.truth import Shown, SourceOfTruth
 from refdesk.contracts.access import Scope
 from refdesk.contracts.errors import Unavailable
 from refdesk.index.opened import OpenGenerations
@@ -42,7 +42,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
 
     def allows(self, document_id: str, version: int) -> bool:
         """Never a version above the newest: it is of a future that the documents have lost, by a restored backup."""
-        return version <= self.versions.get(document_id, 0)
+        return document_id in self.versions and version <= self.versions[document_id]
 
     def surely_allows(self, document_id: str, version: int) -> bool:
         """The same for those who show a document or nothing. Raises AccessUnknown where nobody can say."""
@@ -64,21 +64,21 @@ class Gate:
         self._recorder = recorder
         self._generations = generations
 
-    async def look(self, document_ids: Collection[str], *, scope: Scope) -> Look:
+    async def look(self, shown: Collection[Shown], *, scope: Scope) -> Look:
         """Raises AccessUnknown when neither the Document Service answers nor the record is current."""
-        truth = await self._truth.standing(sorted(document_ids), scope=scope)
+        truth = await self._truth.standing(shown, scope=scope)
         if truth is not None:
             telemetry.access_checks.labels("documents").inc()
             return Look(versions=truth.versions, as_of=truth.as_of, index_lag_seconds=truth.index_lag_seconds)
-        return await self._look_at_record(document_ids, scope=scope)
+        return await self._look_at_record({one.document_id for one in shown}, scope=scope)
 
     async def _look_at_record(self, document_ids: Collection[str], *, scope: Scope) -> Look:
         checked_at, as_of = datetime.now(UTC), self._truth.last_as_of
-        if not await self._recorder.is_current():
+        if not await self._recorder.is_current() or not await self._standings.is_reliable():
             telemetry.access_checks.labels("refused").inc()
             raise AccessUnknown(
-                "The Document Service does not answer, and the record of its changes is behind: nobody can say what you "
-                "may read. Ask again in a moment; `refdesk doctor` says what is away.",
+                "The Document Service does not answer, and the record of its changes is behind, or in doubt after a "
+                "restore: nobody can say what you may read. Ask again in a moment; `refdesk doctor` says what is away.",
                 retry_after_s=RETRY_AFTER_S,
             )
         active = await self._generations.active()

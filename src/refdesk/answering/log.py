@@ -22,6 +22,7 @@ from operator import attrgetter
 
 import msgspec
 
+from refdesk.answering.truth import Shown
 from refdesk.contracts.answers import Accepted, AnswerEvent, Delta, Done, Failed, Sources
 from refdesk.contracts.errors import AnswerRewritten
 from refdesk.outside import sse
@@ -59,13 +60,6 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
         return sse.message(self.name, self.data, event_id=self.id)
 
 
-class StandsOn(msgspec.Struct, frozen=True):
-    """A document version that a source is from."""
-
-    document_id: str
-    version: int
-
-
 Take = Callable[[list[Entry]], Wait | None]
 """Is given a batch, at least one entry. What it returns, if anything, is called and awaited before it is given the next."""
 
@@ -89,7 +83,7 @@ class AnswerLog:
         """When the last reader left, or an expected one is missed (loop time); meaningless while ``readers`` is not empty."""
         self._stopped: dict[str, float] = {}
         """When the readings of a stopped answer end at the latest (loop time)."""
-        self._stands_on: frozenset[StandsOn] | None = None
+        self._stands_on: frozenset[Shown] | None = None
         self._up_to_date: list[_Reading] = []
         """Those that have been given everything there is."""
 
@@ -110,12 +104,12 @@ class AnswerLog:
         deltas = (msgspec.json.decode(e.data, type=Delta).text for e in self.entries if e.name == Delta.name)
         return "".join(deltas)
 
-    def stands_on(self) -> frozenset[StandsOn] | None:
+    def stands_on(self) -> frozenset[Shown] | None:
         """The document versions that the answer was made from; None before its sources are known."""
         if self._stands_on is None:
             for entry in self.entries:
                 if entry.name == Sources.name:
-                    self._stands_on = frozenset(msgspec.json.decode(entry.data, type=list[StandsOn]))
+                    self._stands_on = frozenset(msgspec.json.decode(entry.data, type=list[Shown]))
                     break
         return self._stands_on
 

@@ -18,7 +18,7 @@ import msgspec
 
 from refdesk.answering.gate import RETRY_AFTER_S, AccessUnknown, Gate, Look
 from refdesk.answering.sharing import Shared, SharedLimits, normalised
-from refdesk.answering.truth import SourceOfTruth
+from refdesk.answering.truth import Shown, SourceOfTruth
 from refdesk.contracts.access import EVERYONE, NOBODY, Scope
 from refdesk.contracts.answers import Filters, Hit, Source
 from refdesk.contracts.documents import FreshnessToken
@@ -159,7 +159,8 @@ class Retrieval:
         found = await opened.index.search(
             sought.text, vector, scope=sought.scope, filters=sought.filters, limit=sought.limit
         )
-        look = await self._gate.look({passage.document_id for passage in found}, scope=sought.scope)
+        shown = {Shown(passage.document_id, passage.version, passage.content_sha256) for passage in found}
+        look = await self._gate.look(shown, scope=sought.scope)
         passages = [passage for passage in found if look.allows(passage.document_id, passage.version)]
         telemetry.acl_denied.inc(len(found) - len(passages))
         return passages, look

@@ -17,6 +17,7 @@ from refdesk.answering.answer import Assistant
 from refdesk.answering.feedback import Feedback, FeedbackStore
 from refdesk.answering.gate import Gate
 from refdesk.answering.log import FIRST_LOG_ID, AnswerRecord, Entry
+from refdesk.answering.truth import Shown
 from refdesk.answering.websocket import AnswerSocket
 from refdesk.contracts.access import Principal
 from refdesk.contracts.answers import (
@@ -277,7 +278,8 @@ class AnswerRoutes:
         if found is None:
             raise NotFound
         document, chunks = found
-        look = await self._gate.look([document_id], scope=principal.scope)
+        shown = Shown(document_id, document.version, document.content_sha256)
+        look = await self._gate.look([shown], scope=principal.scope)
         if not look.surely_allows(document_id, document.version):
             telemetry.acl_denied.inc()
             raise NotFound

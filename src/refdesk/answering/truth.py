@@ -6,7 +6,7 @@ look in the background. So a frozen service costs one bounded wait and not one p
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection
 from contextlib import closing
 from datetime import UTC, datetime
 
@@ -24,7 +24,10 @@ PROBE_S = 0.5
 
 
 class Truth(msgspec.Struct, frozen=True):
-    """The Document Service's word: the newest version of each readable document, and how far the index is behind."""
+    """The Document Service's word: the newest version of each readable document, and how far the index is behind.
+
+    Documents of which it does not know what is to be shown are not among them: it is of a time that they have lost.
+    """
 
     as_of: datetime
     index_lag_seconds: float
@@ -32,9 +35,19 @@ class Truth(msgspec.Struct, frozen=True):
     epoch: str
 
 
+class Shown(msgspec.Struct, frozen=True):
+    """A version of a document that is to be shown; ``content_sha256`` where it is known: it tells two versions of one number
+    apart, of which one was lost by a restored backup."""
+
+    document_id: str
+    version: int
+    content_sha256: str = ""
+
+
 class _Standing(msgspec.Struct, frozen=True):
     document_id: str
     version: int
+    known: bool = True
 
 
 class _StandingReply(msgspec.Struct, frozen=True):
@@ -54,9 +67,9 @@ class SourceOfTruth:
         self._last_as_of = datetime.fromtimestamp(0, UTC)
         self._silent = asyncio.Event()
 
-    async def standing(self, document_ids: Sequence[str], *, scope: Scope) -> Truth | None:
+    async def standing(self, shown: Collection[Shown], *, scope: Scope) -> Truth | None:
         """None when the Document Service does not answer in time, and at once while it is known not to answer."""
-        return None if self._silent.is_set() else await self._ask(document_ids, scope=scope)
+        return None if self._silent.is_set() else await self._ask(shown, scope=scope)
 
     async def run(self) -> None:
         """Until cancelled: look whether a service that fell silent is back."""
@@ -71,9 +84,14 @@ class SourceOfTruth:
         """The newest time up to which this process has seen every change searchable."""
         return self._last_as_of
 
-    async def _ask(self, document_ids: Sequence[str], *, scope: Scope) -> Truth | None:
+    async def _ask(self, shown: Collection[Shown], *, scope: Scope) -> Truth | None:
         body = msgspec.json.encode(
-            {"document_ids": document_ids, "readers": scope.readers, "everything": scope.everything}
+            {
+                "document_ids": sorted({one.document_id for one in shown}),
+                "readers": scope.readers,
+                "everything": scope.everything,
+                "seen": [one for one in shown if one.content_sha256],
+            }
         )
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -88,7 +106,7 @@ class SourceOfTruth:
             as_of=reply.as_of,
             index_lag_seconds=reply.index_lag_seconds,
             epoch=reply.epoch,
-            versions={standing.document_id: standing.version for standing in reply.standings},
+            versions={standing.document_id: standing.version for standing in reply.standings if standing.known},
         )
 
     async def _post(self, body: bytes) -> _StandingReply:

@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from refdesk.answering.gate import Gate
-from refdesk.answering.log import AnswerLog, StandsOn
+from refdesk.answering.log import AnswerLog
+from refdesk.answering.truth import Shown
 from refdesk.contracts.access import Scope
 from refdesk.contracts.errors import AnswerWithdrawn
 from refdesk.index.news import IndexNews
@@ -25,21 +26,21 @@ class Withdrawals:
         self._gate = gate
         self._news = news
 
-    async def check(self, stands_on: frozenset[StandsOn] | None, *, scope: Scope) -> None:
+    async def check(self, stands_on: frozenset[Shown] | None, *, scope: Scope) -> None:
         """Raises AnswerWithdrawn where the scope may not read all of it any more, AccessUnknown where nobody can say."""
         if not stands_on:
             return
-        look = await self._gate.look({one.document_id for one in stands_on}, scope=scope)
+        look = await self._gate.look(stands_on, scope=scope)
         if not all(look.surely_allows(one.document_id, one.version) for one in stands_on):
             telemetry.acl_denied.inc()
             raise AnswerWithdrawn
 
     async def readable(self, logs: Sequence[AnswerLog], *, scope: Scope) -> set[str]:
         """The ids of those logs that the scope may read, in one look; where nobody can say, it may not."""
-        document_ids = {one.document_id for log in logs for one in log.stands_on() or ()}
-        if not document_ids:
+        shown = {one for log in logs for one in log.stands_on() or ()}
+        if not shown:
             return {log.id for log in logs}
-        look = await self._gate.look(document_ids, scope=scope)
+        look = await self._gate.look(shown, scope=scope)
 
         def allows(log: AnswerLog) -> bool:
             return all(look.allows(one.document_id, one.version) for one in log.stands_on() or ())

@@ -17,8 +17,9 @@ import msgspec
 from refdesk.answering.admission import Ticket
 from refdesk.answering.grounding import Grounding
 from refdesk.answering.journal import Journal
-from refdesk.answering.log import AnswerLog, StandsOn
+from refdesk.answering.log import AnswerLog
 from refdesk.answering.sentences import Cut, SentenceSplitter
+from refdesk.answering.truth import Shown
 from refdesk.answering.writers import Assignment, Verdict, Writer
 from refdesk.contracts.access import NOBODY, Scope
 from refdesk.contracts.answers import Delta, Done, Failed, FinishReason, Queued, Sentence, Sources, Timings, Usage
@@ -41,8 +42,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     embed_s: float
     retrieve_s: float
 
-    def stands_on(self) -> frozenset[StandsOn]:
-        return frozenset(StandsOn(source.document_id, source.version) for source in self.assignment.sources)
+    def stands_on(self) -> frozenset[Shown]:
+        return frozenset(Shown(source.document_id, source.version) for source in self.assignment.sources)
 
 
 Check = Callable[[], Awaitable[None]]

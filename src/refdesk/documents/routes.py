@@ -20,7 +20,7 @@ from refdesk.documents.changes import Change, external_id
 from refdesk.documents.content_check import ContentCheck, ContentStep
 from refdesk.documents.feed import DocumentFeed, Gone
 from refdesk.documents.service import DocumentService
-from refdesk.documents.store import Backlog, Standings
+from refdesk.documents.store import Backlog, Seen, Standings
 from refdesk.documents.uploads import TextDocument, UploadForm, read_change
 from refdesk.outside import tracing
 from refdesk.outside.blobs import OpenBlob
@@ -66,11 +66,12 @@ class History(msgspec.Struct, frozen=True):
 
 
 class StandingRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which documents, and for whom: an asker's scope."""
+    """Which documents, and for whom: an asker's scope. ``seen``: versions that the caller has of some of them."""
 
     document_ids: list[Text]
     readers: list[Text] = []
     everything: bool = False
+    seen: list[Seen] = []
 
 
 class ManifestRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -297,7 +298,7 @@ class _Routes:
     async def standing(self, request: Request, _: Principal) -> ASGIApp:
         given = await read_json(request, StandingRequest)
         scope = Scope(readers=tuple(given.readers), everything=given.everything)
-        return Json(await self._service.standing(given.document_ids, scope=scope))
+        return Json(await self._service.standing(given.document_ids, scope=scope, seen=given.seen))
 
     async def backlog(self, _: Request, __: Principal) -> ASGIApp:
         return Json(await self._service.backlog())

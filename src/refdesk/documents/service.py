@@ -10,6 +10,7 @@ import binascii
 import contextlib
 import logging
 import sys
+from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 import msgspec
@@ -29,7 +30,7 @@ from refdesk.contracts.errors import (
 )
 from refdesk.documents.changes import Change, Content, Limits, external_id, is_id, search_text
 from refdesk.documents.contents import ContentRecord, MissingContent
-from refdesk.documents.store import Backlog, DocumentStore, Row, Selection, Standings, Writing
+from refdesk.documents.store import Backlog, DocumentStore, Row, Seen, Selection, Standings, Writing
 from refdesk.outside import telemetry
 from refdesk.outside.blobs import BlobMissing, Blobs, OpenBlob
 from refdesk.outside.media_types import HEAD_BYTES, PICTURES, SUPPORTED, detect_media_type
@@ -269,10 +270,15 @@ class DocumentService:
             raise NotFound
         return versions
 
-    async def standing(self, document_ids: list[str], *, scope: Scope) -> Standings:
-        """What the source of truth says of these documents to this scope: those that exist and are readable."""
+    async def standing(self, document_ids: list[str], *, scope: Scope, seen: Sequence[Seen] = ()) -> Standings:
+        """What the source of truth says of these documents to this scope: those that exist and are readable.
+
+        ``seen``: versions that the caller has of some of them, one of each, to be told whether they are known.
+        """
         self._check_few("document_ids", len(document_ids))
-        return await self._store.standing(sorted({text for text in document_ids if is_id(text)}), scope)
+        ids = {text for text in document_ids if is_id(text)}
+        possible = {one.document_id: one for one in seen if one.document_id in ids and 0 <= one.version <= VERSION_MAX}
+        return await self._store.standing(sorted(ids), scope, seen=list(possible.values()))
 
     async def manifest(self, *, after: str, limit: int) -> Manifest:
         """What the index should show, page by page: every document and every tombstone."""

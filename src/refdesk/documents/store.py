@@ -5,7 +5,7 @@ The statements are in ``store.sql`` and, for the outbox, in ``outbox.sql``.
 A `Writing` is one transaction: a change, its history and its outbox row are committed together or not at all.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from importlib.resources import files
@@ -28,6 +28,7 @@ from refdesk.contracts.events import (
     IndexStarted,
     encode,
 )
+from refdesk.contracts.texts import Number, Text
 from refdesk.documents.changes import new_id
 from refdesk.documents.waiting import PUBLISH_S_MAX, silence_s_max
 from refdesk.outside.postgres import Queries, load_queries, one_statement, transaction
@@ -61,12 +62,21 @@ class Measures(msgspec.Struct, frozen=True):
     contents_missing: int
 
 
+class Seen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A version of a document as somebody has it."""
+
+    document_id: Text
+    version: Number
+    content_sha256: Text
+
+
 class DocumentStanding(msgspec.Struct, frozen=True):
-    """The newest committed version of a document."""
+    """The newest committed version of a document; ``known`` is false when the version that was seen was never one of it."""
 
     document_id: str
     version: int
     title: str
+    known: bool = True
 
 
 class Standings(msgspec.Struct, frozen=True):
@@ -227,9 +237,16 @@ class DocumentStore:
         rows = await self._fetch(self._sql.list_versions, {"id": document_id, "count": count, **_within(scope)})
         return [msgspec.convert(row, DocumentVersion) for row in rows]
 
-    async def standing(self, document_ids: list[str], scope: Scope) -> Standings:
-        """One snapshot of versions and lag."""
-        parameters = {"document_ids": document_ids, "count": len(document_ids) + 1, **_within(scope)}
+    async def standing(self, document_ids: list[str], scope: Scope, *, seen: Sequence[Seen] = ()) -> Standings:
+        """One snapshot of versions and lag. ``seen``: at most one version of each document."""
+        parameters = {
+            "document_ids": document_ids,
+            "seen_ids": [one.document_id for one in seen],
+            "seen_versions": [one.version for one in seen],
+            "seen_contents": [one.content_sha256 for one in seen],
+            "count": len(document_ids) + 1,
+            **_within(scope),
+        }
         rows = await self._fetch(self._sql.standing, parameters)
         now, oldest = rows[0]["now"], rows[0]["oldest"]
         return Standings(

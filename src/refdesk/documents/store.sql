@@ -139,12 +139,20 @@ ORDER BY v.version DESC
 LIMIT %(count)s;
 
 -- name: standing
--- One row at least, for the lag. Index: documents_pending for the lag, documents_pkey for the documents.
+-- One row at least, for the lag. `known`: the content that the caller has of it is this document's, or was before its version;
+-- a backup that was restored knows nothing of what came after it. (Not by the version alone: documents that were restored count
+-- to it anew, and the index lowers the version it claims of what it is to apply again.) Index: documents_pending for the lag,
+-- documents_pkey for the documents, document_versions_pkey for what was.
 SELECT d.id AS document_id, d.version, d.title, lag.oldest, clock_timestamp() AS now,
-       pg_current_snapshot()::text AS epoch
+       pg_current_snapshot()::text AS epoch,
+       seen.version IS NULL OR seen.content_sha256 = d.content_sha256 OR (seen.version < d.version AND EXISTS (
+           SELECT 1 FROM document_versions v WHERE v.document_id = d.id AND v.content_sha256 = seen.content_sha256
+       )) AS known
 FROM (SELECT min(pending_since) AS oldest FROM documents WHERE state = 'pending') lag
 LEFT JOIN current_documents d
        ON d.id = ANY(%(document_ids)s) AND (%(everything)s OR d.audience && %(readers)s)
+LEFT JOIN unnest(%(seen_ids)s::text[], %(seen_versions)s::bigint[], %(seen_contents)s::text[])
+       AS seen (document_id, version, content_sha256) ON seen.document_id = d.id
 LIMIT %(count)s;
 
 -- name: manifest_page

@@ -60,6 +60,7 @@ class Passage(msgspec.Struct, frozen=True, kw_only=True):
 
     document_id: str
     version: int
+    content_sha256: str
     title: str
     url: str | None
     ordinal: int

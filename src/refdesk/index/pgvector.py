@@ -72,6 +72,13 @@ Access = dict[str, Any]
 Vectors = NDArray[np.float32]
 
 
+class Held(NamedTuple):
+    """A version of a document and its content; a tombstone has none."""
+
+    version: int
+    content_sha256: str
+
+
 class PgvectorIndex:
     """The index of one generation. Safe to use from many tasks and processes.
 
@@ -104,9 +111,10 @@ class PgvectorIndex:
     async def replace(self, document: IndexedDocument, chunks: Sequence[Chunk], vectors: Vectors) -> bool:
         """Make this version of the document the searchable one. Atomic; False when it is not newer than the index.
 
-        vectors: (len(chunks), dimensions) float32, L2-normalised, same order as the chunks. Idempotent: the same
-        version again, an older one, or one not above a tombstone changes nothing. Vectors of unchanged text keep their
-        place in the graph; when no chunk differs, only the document's own row is written.
+        vectors: (len(chunks), dimensions) float32, L2-normalised, same order as the chunks. Idempotent: the same version
+        again, an older one, or one not above a tombstone changes nothing; the same version with other content does (of
+        documents that were restored). Vectors of unchanged text keep their place in the graph; when no chunk differs, only
+        the document's own row is written.
         """
         self._check(document, chunks, vectors)
         hashes = await asyncio.to_thread(lambda: [content_hash(document.title, chunk) for chunk in chunks])
@@ -181,6 +189,12 @@ class PgvectorIndex:
         async with self._read() as connection:
             rows = await _rows(connection, _queries.versions, {"document_ids": list(document_ids)})
         return {str(document_id): int(version) for document_id, version in rows}
+
+    async def held(self, document_id: str) -> Held | None:
+        """The version that the index has of a document, a tombstone's too; None when it has never heard of it."""
+        async with self._read() as connection:
+            found = await _row(connection, _queries.held, {"document_id": document_id})
+        return None if found is None else Held(*found)
 
     async def epoch(self) -> str:
         """A name of the database's transaction snapshot: equal epochs, equal index."""
@@ -436,10 +450,11 @@ def _chunk(row: Sequence[Any]) -> Chunk:
 
 
 def _passage(row: Sequence[Any], candidate: Candidate, score: float) -> Passage:
-    document_id, version, title, url, ordinal, text, heading, page = row
+    document_id, version, content_sha256, title, url, ordinal, text, heading, page = row
     return Passage(
         document_id=document_id,
         version=version,
+        content_sha256=content_sha256,
         title=title,
         url=url,
         ordinal=ordinal,

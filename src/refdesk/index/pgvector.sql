@@ -5,7 +5,8 @@
 BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY
 
 -- name: claim_version
--- Apply-if-newer: no row comes back when the index has this version or a later one. Locks the document's row, so that of
+-- Apply-if-newer: no row comes back when the index has this version or a later one. The same version with other content is
+-- newer, too: documents that were restored from a backup have counted to that number anew (a tombstone has no content). Locks the document's row, so that of
 -- several processes with the same document one works and the others wait. `removed`, `chunks` and `terms` come back as
 -- they were; `settle` sets them. A row is born removed: there is nothing of it yet.
 INSERT INTO documents (document_id, version, title, readers, tags, media_type, url, content_sha256, removed)
@@ -15,6 +16,8 @@ ON CONFLICT (document_id) DO UPDATE
 SET version = excluded.version, title = excluded.title, readers = excluded.readers, tags = excluded.tags,
     media_type = excluded.media_type, url = excluded.url, content_sha256 = excluded.content_sha256, applied_at = now()
 WHERE documents.version < excluded.version
+   OR documents.version = excluded.version AND '' NOT IN (documents.content_sha256, excluded.content_sha256)
+      AND documents.content_sha256 <> excluded.content_sha256
 RETURNING key, removed, chunks, terms
 
 -- name: add_unborn
@@ -98,6 +101,10 @@ SELECT sum(documents)::bigint, sum(chunks)::bigint, sum(terms)::bigint FROM tall
 -- Index: documents_document_id_key.
 SELECT document_id, version FROM documents
 WHERE document_id = ANY (%(document_ids)s) AND version >= 0 LIMIT cardinality(%(document_ids)s::text[])
+
+-- name: held
+-- Index: documents_document_id_key.
+SELECT version, content_sha256 FROM documents WHERE document_id = %(document_id)s AND version >= 0
 
 -- name: known_vectors
 -- Index: vectors_pkey.
@@ -243,7 +250,7 @@ ORDER BY b.words DESC, b.document_key, b.ordinal LIMIT %(depth)s
 
 -- name: fetch_passages
 -- Index: the primary keys. Rows come in any order; `place` is their rank, from 1.
-SELECT f.place, d.document_id, d.version, d.title, d.url, c.ordinal, c.text, c.heading, c.page
+SELECT f.place, d.document_id, d.version, d.content_sha256, d.title, d.url, c.ordinal, c.text, c.heading, c.page
 FROM unnest(%(keys)s::bigint[], %(ordinals)s::integer[]) WITH ORDINALITY AS f (document_key, ordinal, place)
 JOIN readable(%(everything)s, %(readers)s, %(document_ids)s, %(tags)s) d ON d.key = f.document_key
 JOIN chunks c ON c.document_key = f.document_key AND c.ordinal = f.ordinal

@@ -51,11 +51,11 @@ class Recorder:
     async def handle(self, message: Message) -> None:
         """Record one event. What is none of ours is the indexer's to report."""
         try:
-            event = decode(message.payload).event
-            if isinstance(event, DocumentChanged | DocumentDeleted) and _is_possible(event):
-                await self._standings.note(event)
-        except (msgspec.MsgspecError, RecursionError):
-            await message.term()
+            event = _event(message)
+            if event is None:
+                await self._standings.pass_over(message.stream_sequence)
+            else:
+                await self._standings.note(event, sequence=message.stream_sequence)
         except Unavailable as error:
             logger.warning("a change is not recorded yet: %s", error)
             await message.nak(RETRY_S)
@@ -82,5 +82,12 @@ class Recorder:
                 logger.warning("the record of changes cannot be pruned yet: %s", error)
 
 
-def _is_possible(event: DocumentChanged | DocumentDeleted) -> bool:
-    return 1 <= event.version <= VERSION_MAX and "\x00" not in event.document_id
+def _event(message: Message) -> DocumentChanged | DocumentDeleted | None:
+    """None for what is none of ours, or names no possible version of a document."""
+    try:
+        event = decode(message.payload).event
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+    if not isinstance(event, DocumentChanged | DocumentDeleted):
+        return None
+    return event if 1 <= event.version <= VERSION_MAX and "\x00" not in event.document_id else None

@@ -43,17 +43,27 @@ class Standings:
         self._pool = pool
         self._queries = load_queries(files("refdesk.index") / "standings.sql")
 
-    async def note(self, event: DocumentChanged | DocumentDeleted) -> None:
-        """Keep what the event says, if it is newer than what is known; wakes those who wait for news of the document."""
+    async def note(self, event: DocumentChanged | DocumentDeleted, *, sequence: int) -> None:
+        """Keep what the event says, if it is newer than what is known; wakes those who wait for news of the document.
+
+        ``sequence`` is the event's on the stream: with everything below it that is acknowledged, it is recorded then.
+        """
         values = {
             "document_id": event.document_id,
             "version": event.version,
             "deleted": isinstance(event, DocumentDeleted),
             "readers": [] if isinstance(event, DocumentDeleted) else list(event.readers),
+            "content_sha256": None if isinstance(event, DocumentDeleted) else event.content_sha256,
             "occurred_at": event.occurred_at,
+            "sequence": sequence,
         }
         async with one_statement(self._pool) as connection:
             await connection.execute(self._queries.note, values)
+
+    async def pass_over(self, sequence: int) -> None:
+        """Record that there is nothing to keep of this event."""
+        async with one_statement(self._pool) as connection:
+            await connection.execute(self._queries.pass_over, {"sequence": sequence})
 
     async def known(self, document_ids: Iterable[str], *, generation: Generation) -> dict[str, KnownStanding]:
         """The newest known standing of each document; those that nobody has heard of are absent."""
@@ -61,6 +71,12 @@ class Standings:
             await enter(connection, generation)
             found = await rows(connection, self._queries.known, {"document_ids": list(document_ids)})
         return {row[0]: KnownStanding(row[1], row[2], tuple(row[3])) for row in found}
+
+    async def is_reliable(self) -> bool:
+        """False while a database was restored and the index is not put right yet (`lineage`)."""
+        async with one_statement(self._pool) as connection:
+            [[doubt]] = await rows(connection, self._queries.doubt, {})
+        return doubt is None
 
     async def prune(self, *, generation: Generation) -> None:
         """Forget what the index shows by now."""

@@ -2,7 +2,8 @@
 
 -- name: note
 -- Apply-if-newer. A database that was restored counts its versions from an older one on: what happened later is newer, too.
--- Whoever waits for news of the document is woken by the commit. Index: standings_pkey.
+-- With it goes what tells a restore (`lineage`). Whoever waits for news of the document is woken by the commit.
+-- Index: standings_pkey.
 WITH noted AS (
     INSERT INTO standings AS known (document_id, version, deleted, readers, occurred_at)
     VALUES (%(document_id)s, %(version)s, %(deleted)s, %(readers)s, %(occurred_at)s)
@@ -11,8 +12,19 @@ WITH noted AS (
         occurred_at = excluded.occurred_at
     WHERE known.version < excluded.version OR known.occurred_at < excluded.occurred_at
     RETURNING document_id, version
+), remembered AS (
+    UPDATE lineage SET recorded = greatest(recorded, %(sequence)s), notes = notes + 1,
+        newest_id = CASE WHEN newer.so THEN %(document_id)s ELSE newest_id END,
+        newest_version = CASE WHEN newer.so THEN %(version)s ELSE newest_version END,
+        newest_content = CASE WHEN newer.so THEN %(content_sha256)s ELSE newest_content END,
+        newest_at = CASE WHEN newer.so THEN %(occurred_at)s ELSE newest_at END
+    FROM (SELECT coalesce(newest_at < %(occurred_at)s, true) AS so FROM lineage FOR UPDATE) AS newer
 )
 SELECT pg_notify('refdesk_index', document_id || '@' || version) FROM noted
+
+-- name: pass_over
+-- An event that says nothing of access.
+UPDATE lineage SET recorded = greatest(recorded, %(sequence)s)
 
 -- name: known
 -- The newer of what the record and the index say. Index: standings_pkey, documents_document_id_key.
@@ -31,3 +43,7 @@ LIMIT cardinality(%(document_ids)s::text[])
 -- name: prune
 -- What the index shows by now. As many rows as changes wait. Index: documents_document_id_key.
 DELETE FROM standings s USING documents d WHERE d.document_id = s.document_id AND d.version >= s.version
+
+-- name: doubt
+-- Why what is known here cannot be relied on; null: it can.
+SELECT doubt FROM lineage

@@ -95,12 +95,13 @@ class Indexing:
 
     async def _known(self, event: DocumentChanged | DocumentDeleted) -> Outcome | None:
         """The outcome when the index already has this version or a newer one: a backlog delivered again drains fast."""
-        versions = await self._index.versions([event.document_id])
-        version = versions.get(event.document_id)
-        if version is None or version < event.version:
+        held = await self._index.held(event.document_id)
+        if held is None or held.version < event.version:
             return None
-        if version > event.version:
+        if held.version > event.version:
             return Outcome("superseded")
+        if isinstance(event, DocumentChanged) and held.content_sha256 not in ("", event.content_sha256):
+            return None  # of documents that were restored, and have counted to this version anew
         return Outcome("unchanged", self._fact(event, chunks=0, seconds={}))
 
     async def _delete(self, event: DocumentDeleted) -> Outcome:

@@ -25,9 +25,10 @@ from typing import Literal, get_args
 import msgspec
 from psycopg_pool import AsyncConnectionPool
 
-from refdesk.contracts.documents import ManifestEntry
+from refdesk.contracts.documents import FreshnessToken, ManifestEntry
 from refdesk.contracts.errors import InvalidRequest, Unavailable
 from refdesk.index.generations import Live, Role
+from refdesk.index.lineage import ForeignDocuments, LineageMemory
 from refdesk.index.manifest import Holding, IndexManifest
 from refdesk.index.opened import OpenGenerations
 from refdesk.index.pgvector import PgvectorIndex
@@ -107,12 +108,14 @@ class Reconciler:
         holdings: IndexManifest,
         manifests: Manifests,
         settle_s: float = SETTLE_S,
+        lost_after_s: float = LOST_AFTER_S,
         beside: bool = False,
     ) -> None:
         self._index = index
         self._holdings = holdings
         self._manifests = manifests
         self._settle_s = settle_s
+        self._lost_after_s = lost_after_s
         self._beside = beside
 
     async def reconcile(self, *, dry_run: bool = False) -> Report:
@@ -171,7 +174,7 @@ class Reconciler:
             return None
         if holding is not None and holding.version > entry.version:
             return "wrong_version"
-        lost = (entry.pending_seconds or 0.0) > LOST_AFTER_S
+        lost = (entry.pending_seconds or 0.0) > self._lost_after_s
         if entry.state != "indexed" and not lost:
             return None
         if entry.deleted:
@@ -198,7 +201,16 @@ class Reconciler:
                 to_tell.append(difference.entry)
         if self._beside:
             return repaired + len(to_tell)
-        return repaired + len(await self._manifests.retell(entry.token for entry in to_tell))
+        return repaired + len(await self._tell(to_tell))
+
+    async def _tell(self, entries: list[ManifestEntry]) -> set[FreshnessToken]:
+        """What has changed since the look has an event of its own, but it may have come while the index still claimed more."""
+        told = await self._manifests.retell(entry.token for entry in entries)
+        changed = [entry.document_id for entry in entries if entry.token not in told]
+        if changed:
+            now = await self._manifests.of(changed)
+            told |= await self._manifests.retell(entry.token for entry in now.values())
+        return told
 
     async def _remove(self, orphan: _Difference) -> bool:
         assert orphan.holding is not None
@@ -240,8 +252,11 @@ Reconcilers = Callable[[], Awaitable[list[Reconciler]]]
 """One per generation of the index, the active one's first."""
 
 
-def reconcilers(pool: AsyncConnectionPool, generations: OpenGenerations, manifests: Manifests) -> Reconcilers:
-    """Of the generations that there are when it is called."""
+def reconcilers(
+    pool: AsyncConnectionPool, generations: OpenGenerations, manifests: Manifests, *, at_once: bool = False
+) -> Reconcilers:
+    """Of the generations that there are when it is called. ``at_once``: they leave nothing alone, however new or pending."""
+    patience = {"settle_s": 0.0, "lost_after_s": 0.0} if at_once else {}
 
     async def of_each() -> list[Reconciler]:
         return [await of(live) for live in await generations.record.live()]
@@ -254,6 +269,7 @@ def reconcilers(pool: AsyncConnectionPool, generations: OpenGenerations, manifes
             holdings=IndexManifest(pool, opened.generation, role=role),
             manifests=manifests,
             beside=not live.active,
+            **patience,
         )
 
     return of_each
@@ -262,9 +278,12 @@ def reconcilers(pool: AsyncConnectionPool, generations: OpenGenerations, manifes
 class Schedule:
     """A pass every ``interval_s``, by whichever process comes first: the index database remembers the last one."""
 
-    def __init__(self, pool: AsyncConnectionPool, reconcilers: Reconcilers, *, interval_s: float) -> None:
+    def __init__(
+        self, pool: AsyncConnectionPool, reconcilers: Reconcilers, *, memory: LineageMemory, interval_s: float
+    ) -> None:
         self._pool = pool
         self._reconcilers = reconcilers
+        self._memory = memory
         self._interval_s = interval_s
         self._queries = load_queries(resources.files("refdesk.indexing") / "reconcile.sql")
 
@@ -273,14 +292,18 @@ class Schedule:
         while True:
             try:
                 await self.pass_when_due()
-            except Unavailable as error:
+            except (Unavailable, ForeignDocuments) as error:
                 logger.warning("cannot compare the index with the documents yet: %s", error)
             except Exception:
                 logger.exception("comparing the index with the documents failed; trying again later")
             await asyncio.sleep(max(LOOK_S_MIN, min(self._interval_s, LOOK_S_MAX)))
 
     async def pass_when_due(self) -> Report | None:
-        """One pass, if ``interval_s`` have gone by since the last one began anywhere."""
+        """One pass, if ``interval_s`` have gone by since the last one began anywhere.
+
+        Raises ForeignDocuments rather than empty the index because the documents are others.
+        """
+        await self._memory.require_kin()
         if not await self._claim():
             return None
         reports = [await reconciler.reconcile() for reconciler in await self._reconcilers()]

@@ -101,6 +101,11 @@ access_checks = Counter(
     "Looks at who may read, by whose word: documents, record (the Document Service was silent), refused (nobody could say)",
     ("by",),
 )
+lineage_doubts = Counter(
+    "refdesk_lineage_doubts_total",
+    "Times that a database was found restored: restored (documents), rewound (index), foreign; none: in order again",
+    ("doubt",),
+)
 truth_silent = Gauge("refdesk_truth_silent", "1 while the Document Service does not answer this assistant")
 inflight = Gauge("refdesk_inflight", "Answers waiting for the model or being written", ("kind",))
 queue_wait = Histogram(

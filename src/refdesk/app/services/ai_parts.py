@@ -12,6 +12,7 @@ import aiohttp
 from refdesk.app.health import Look, Part
 from refdesk.app.settings import Settings
 from refdesk.contracts.errors import ReadOnly, RefdeskError, Unavailable
+from refdesk.index.lineage import LineageMemory
 from refdesk.outside.embedding_http import request_embeddings
 from refdesk.outside.valkey import Valkey, ValkeyError, open_valkey
 
@@ -25,6 +26,15 @@ async def valkey(url: str) -> AsyncIterator[Part]:
     """Answers go on without it: nothing is reused across processes then, and nothing counts towards budgets."""
     async with open_valkey(url, name="health") as client:
         yield Part("Valkey", _ValkeyLook(client), needed=False)
+
+
+def lineage(memory: LineageMemory) -> Part:
+    """Whether the documents are those that the index was built from."""
+
+    async def look() -> None:
+        await memory.require_kin()
+
+    return Part("documents of this index", look)
 
 
 class _ValkeyLook:

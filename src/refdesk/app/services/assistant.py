@@ -30,6 +30,7 @@ from refdesk.app.services.common import Service, open_broker, open_database, ope
 from refdesk.app.services.generations import choose_model, configured_model, open_generations
 from refdesk.app.services.models import open_language_models
 from refdesk.app.settings import Settings
+from refdesk.index.lineage import LineageMemory
 from refdesk.index.news import IndexNews
 from refdesk.index.opened import OpenGenerations
 from refdesk.index.recording import Recorder
@@ -160,6 +161,7 @@ async def _open_parts(
         await stack.enter_async_context(ai_parts.valkey(required(settings, "valkey_url"))),
         parts.nats(broker, needed=False),
         truth,
+        ai_parts.lineage(LineageMemory(pools[0])),
         *ai_parts.embedding_model(session, settings),
         *ai_parts.language_model(session, settings),
     ]

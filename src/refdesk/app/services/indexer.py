@@ -10,12 +10,14 @@ from refdesk.app.services import ai_parts, parts
 from refdesk.app.services.common import connection_limits, nobody, open_broker, open_database, required
 from refdesk.app.services.generations import open_generations
 from refdesk.app.settings import Settings
+from refdesk.index.lineage import LineageMemory
 from refdesk.index.recording import Recorder
 from refdesk.index.standings import Standings
 from refdesk.indexing.content import Contents
 from refdesk.indexing.dead_letters import MIGRATIONS as DEAD_LETTER_MIGRATIONS
 from refdesk.indexing.dead_letters import DeadLetters
 from refdesk.indexing.lanes import LaneSettings
+from refdesk.indexing.lineage import Lineage
 from refdesk.indexing.live import LiveIndexing, Sources
 from refdesk.indexing.manifests import Manifests
 from refdesk.indexing.parsed import ParsingLimits
@@ -71,7 +73,20 @@ async def serve(settings: Settings) -> None:
         reembedding = Reembedding(
             generations, indexing=indexing, manifests=manifests, concurrency=settings.index_concurrency
         )
-        schedule = Schedule(pool, reconcilers(pool, generations, manifests), interval_s=settings.reconcile_interval_s)
+        memory = LineageMemory(pool)
+        lineage = Lineage(
+            memory,
+            broker=broker,
+            generations=generations,
+            manifests=manifests,
+            reconcilers=reconcilers(pool, generations, manifests, at_once=True),
+        )
+        schedule = Schedule(
+            pool,
+            reconcilers(pool, generations, manifests),
+            memory=memory,
+            interval_s=settings.reconcile_interval_s,
+        )
         health = Health(
             [
                 await enter(
@@ -90,6 +105,7 @@ async def serve(settings: Settings) -> None:
                     operator_key=required(settings, "operator_key"),
                     needed=True,
                 ),
+                ai_parts.lineage(memory),
                 *ai_parts.embedding_model(session, settings),
             ]
         )
@@ -98,7 +114,15 @@ async def serve(settings: Settings) -> None:
             app,
             sockets=[server.bind(settings.host, settings.port, send_timeout_s=settings.send_timeout_s)],
             limits=connection_limits(settings),
-            background=[health.run, worker.run, recorder.run, generations.run, reembedding.run, schedule.run],
+            background=[
+                health.run,
+                worker.run,
+                recorder.run,
+                lineage.run,
+                generations.run,
+                reembedding.run,
+                schedule.run,
+            ],
         )
 
 
