@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import psycopg
+import pytest
 from psycopg_pool import AsyncConnectionPool
 from tests.contract.test_index import document, index, pool, put
 
@@ -47,6 +48,20 @@ async def test_a_commit_wakes_those_who_wait_for_its_document(fresh_database: st
             await index.remove("pay", 1)
             await heard(first)
             assert (second.is_set(), third.is_set()) == (False, False)
+
+
+async def test_who_looked_before_they_listened_hears_of_what_came_between(
+    fresh_database: str, index: PgvectorIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a while, and of those documents alone."""
+    async with listening(fresh_database) as news:
+        monkeypatch.setattr("refdesk.index.news.RECENT_S", 0.0)
+        assert not news.recently(["leave", "pay"])  # what came with the connection is old now
+        monkeypatch.setattr("refdesk.index.news.RECENT_S", 60.0)
+        with news.of(["leave"]) as woken:
+            await put(index, document("leave"), "two weeks of leave")
+            await heard(woken)
+        assert (news.recently(["leave", "pay"]), news.recently(["pay"])) == (True, False)
 
 
 async def test_a_lost_connection_wakes_everybody(

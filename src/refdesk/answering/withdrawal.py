@@ -69,7 +69,10 @@ class Withdrawals:
         try:
             while (stands_on := log.stands_on()) is None:
                 await asyncio.sleep(SOURCES_LOOK_S)
-            with self._news.of({one.document_id for one in stands_on}) as woken:
+            document_ids = {one.document_id for one in stands_on}
+            with self._news.of(document_ids) as woken:
+                if self._news.recently(document_ids):  # after the look at the sources, perhaps
+                    woken.set()
                 while True:
                     await woken.wait()
                     woken.clear()

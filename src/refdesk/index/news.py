@@ -38,14 +38,8 @@ class IndexNews:
 
     @contextmanager
     def of(self, document_ids: Collection[str]) -> Iterator[asyncio.Event]:
-        """An event that is set by every change to one of these documents from now on; clear it, then look.
-
-        It is set already when there may have been one in the last ``RECENT_S``.
-        """
+        """An event that is set by every change to one of these documents from now on; clear it, then look."""
         woken = asyncio.Event()
-        self._forget_old()
-        if not self._recent.keys().isdisjoint(("", *document_ids)):
-            woken.set()
         for document_id in document_ids:
             self._waiting[document_id].add(woken)
         try:
@@ -55,6 +49,11 @@ class IndexNews:
                 self._waiting[document_id].discard(woken)
                 if not self._waiting[document_id]:
                     del self._waiting[document_id]
+
+    def recently(self, document_ids: Collection[str]) -> bool:
+        """Whether there may have been news of one of these in the last ``RECENT_S``: for who looked before they listened."""
+        self._forget_old()
+        return not self._recent.keys().isdisjoint(("", *document_ids))
 
     @property
     def waiting(self) -> int:
