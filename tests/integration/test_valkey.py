@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from redis.exceptions import ResponseError
 from tests.support.desk import Wire, fresh_valkey, until
 
 from refdesk.outside.valkey import Script, Valkey, ValkeyError, open_valkey
+from refdesk.outside.valkey_errors import Away, NoReply
 
 CERTIFICATE = Path(__file__).parents[1] / "data" / "tls"
 
@@ -83,10 +85,10 @@ async def test_a_command_that_waits_keeps_nobody_waiting(valkey: Valkey) -> None
     assert await waiting == [[b"stream", [[b"1-0", [b"e", b"entry"]]]]]
 
 
-async def _first_entry(valkey: Valkey) -> Any:
-    while (reply := await valkey.patient_command("XREAD", "BLOCK", 500, "STREAMS", "stream", "0-0")) is None:
+async def _first_entry(valkey: Valkey) -> list[Any]:
+    while not (found := await valkey.streams([("stream", "0-0")], block_ms=300)):
         pass
-    return reply
+    return found
 
 
 async def _blocked(valkey: Valkey) -> bool:
@@ -113,6 +115,7 @@ async def test_a_server_that_is_away_is_tried_once_for_all_who_want_it(wire: Wir
         failures = await asyncio.gather(*(valkey.command("PING") for _ in range(200)), return_exceptions=True)
         assert all(isinstance(failure, ValkeyError) for failure in failures)
         await wire.open()
+        await until(lambda: valkey.state.state == "up")
         assert await valkey.command("PING") == b"PONG"
 
 
@@ -124,7 +127,41 @@ async def test_a_server_that_hangs_is_given_up_for_all_who_wait(wire: Wire) -> N
         tasks = [asyncio.create_task(valkey.command("ECHO", str(number))) for number in range(20)]
         assert all(isinstance(e, ValkeyError) for e in await asyncio.gather(*tasks, return_exceptions=True))
         wire.unstick()
+        await until(lambda: valkey.state.state == "up")
         assert await valkey.command("ECHO", "later") == b"later"
+
+
+async def test_a_server_that_is_silent_is_waited_for_once(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
+    """Then nothing is sent until a probe succeeds; that is logged once, and once that it is over."""
+    async with open_valkey(wire.url, name="silent") as valkey:
+        assert valkey.state.state == "up"
+        await valkey.command("PING")
+        wire.stick()
+        with pytest.raises(NoReply):
+            await valkey.command("PING")
+        assert (valkey.state.state, valkey.state.reason) == ("away", "Valkey did not answer within 0.5 s.")
+        for _ in range(1000):
+            with pytest.raises(Away):
+                await valkey.command("PING")
+            with pytest.raises(Away):
+                await valkey.streams([("stream", "0-0")], block_ms=30)
+        wire.unstick()
+        await until(lambda: valkey.state.state == "up", within_s=10)
+        assert await valkey.command("ECHO", "well") == b"well"
+    told = [record.message for record in caplog.records if record.name == "refdesk.outside.valkey_health"]
+    assert [message.split(":")[0].split(",")[0] for message in told] == ["Valkey is away", "Valkey is well again"]
+
+
+async def test_what_is_published_is_heard(valkey: Valkey) -> None:
+    """By who listens."""
+    heard = asyncio.create_task(_first_message(valkey))
+    await until(lambda: valkey.command("PUBLISH", "news", "now"))
+    assert await heard == b"now"
+
+
+async def _first_message(valkey: Valkey) -> bytes:
+    async with aclosing(valkey.messages("news")) as messages:
+        return await anext(messages)
 
 
 async def test_a_wrong_password_is_the_servers_answer(url: str) -> None:
@@ -142,11 +179,13 @@ async def test_under_tls_commands_and_subscriptions_go_to_the_server_that_was_me
     await wire.open()
     async with open_valkey(f"{wire.url}&ssl_ca_certs={CERTIFICATE / 'certificate.pem'}", name="private") as valkey:
         assert await valkey.command("ECHO", "one") == b"one"
-        assert await valkey.patient_command("ECHO", "two") == b"two"
-        assert await valkey.redis.ping()
+        assert await valkey.streams([("none", "0-0")], block_ms=1) == []
+        heard = asyncio.create_task(_first_message(valkey))
+        await until(lambda: valkey.command("PUBLISH", "news", "now"))
+        assert await heard == b"now"
     async with open_valkey(wire.url, name="wary") as valkey:
         with pytest.raises(ValkeyError, match="certificate"):
             await valkey.command("PING")
         with pytest.raises(ValkeyError):
-            await valkey.redis.ping()
+            await _first_message(valkey)
     await wire.shut()

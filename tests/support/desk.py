@@ -57,6 +57,7 @@ GENEROUS = {
     "tokens_per_minute_max": 1_000_000_000,
     "tokens_per_day_max": 10_000_000_000,
     "truth_timeout_s": 10.0,
+    "valkey_timeout_s": 2.0,
 }
 """Limits out of the way of tests that are about something else."""
 PATIENT = {"llm_first_token_timeout_s": 60.0, "llm_between_tokens_timeout_s": 60.0}

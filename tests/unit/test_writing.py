@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pytest
-from redis.asyncio import ConnectionPool
+from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
 
 from refdesk.answering.admission import Admission, AdmissionLimits
 from refdesk.answering.extractive import Extractor
@@ -17,6 +18,7 @@ from refdesk.contracts.answers import Delta, Done, Failed, Sentence, Sources
 from refdesk.contracts.errors import RefdeskError
 from refdesk.outside.embedding import Vectors
 from refdesk.outside.valkey import Valkey
+from refdesk.outside.valkey_servers import OneServer
 
 LIMITS = AdmissionLimits(concurrent_max=1, waiting_max=1, waiting_per_principal_max=1, waiting_principals_max=1)
 
@@ -28,6 +30,7 @@ JOB = Job(
     index_lag_seconds=0.0,
     embed_s=0.0,
     retrieve_s=0.0,
+    prepared_s=0.0,
 )
 
 
@@ -61,11 +64,15 @@ class Waiting:
         raise AssertionError
 
 
+async def nowhere() -> AbstractConnection:
+    """A Valkey that nobody should need."""
+    raise AssertionError
+
+
 def begun(writer: Writer, *, door: Admission | None = None) -> tuple[Writing, Settled]:
     """A writing of this writer's, and what will have been done at its end."""
-    journal = Journal(  # which copies nothing here
-        Valkey(ConnectionPool.from_url("redis://127.0.0.1:1"), name="test"), retention_s=60, take_over=lambda *_: None
-    )
+    server = OneServer(nowhere, client=Redis(), name="test", timeout_s=1)
+    journal = Journal(Valkey(server), retention_s=60, take_over=lambda *_: None)  # which copies nothing here
     door = door or Admission(LIMITS)
     settled = Settled()
     ticket = door.enter("ann")

@@ -10,6 +10,8 @@ transport (SSE, WebSocket, JSON, the command line) is an encoding of the two.
 
 import asyncio
 import logging
+import time
+from contextlib import aclosing
 
 import msgspec
 
@@ -112,13 +114,15 @@ class Assistant:
 
     async def _admit(self, question: Question, principal: Principal) -> Asked:
         """What can refuse a question before any work is done for it."""
+        started = time.monotonic()
         with telemetry.refusing():
             self._limits.check_question(question.question)
             output_tokens_max = self._limits.output_tokens(question)
             await self._wait_until_fresh(question)
-        await self._budget.count_request(principal.id)
+        is_counted = await self._budget.count_request(principal.id)
         turns = await self._conversations.turns(question.conversation_id, principal)
-        return Asked(question, principal, output_tokens_max, turns, telemetry.Workflow(question.conversation_id))
+        workflow = telemetry.Workflow(question.conversation_id)
+        return Asked(question, principal, output_tokens_max, turns, workflow, started, is_counted)
 
     async def _wait_until_fresh(self, question: Question) -> None:
         tokens = [FreshnessToken.parse(text) for text in question.after]
@@ -266,6 +270,7 @@ class Assistant:
             if keys is not None:
                 await self._cache.release(keys.own, log.id)
             raise
+        job = msgspec.structs.replace(job, prepared_s=asked.elapsed_s)
         self._begin(log, job, ticket=ticket, reservation=reservation, workflow=asked.workflow)
         telemetry.labelled(telemetry.cache_requests, "fingerprint", outcome).inc()
         return record
@@ -275,7 +280,7 @@ class Assistant:
             ticket = self._admission.enter(asked.principal.id)
         try:
             tokens = self._limits.tokens_at_most(asked.question)
-            reservation = await self._budget.reserve(asked.principal.id, tokens)
+            reservation = await self._budget.reserve(asked.principal.id, tokens, is_counted=asked.is_counted)
         except BaseException:
             ticket.leave()
             raise
@@ -306,6 +311,7 @@ class Assistant:
             index_lag_seconds=evidence.index_lag_seconds,
             embed_s=evidence.embed_s,
             retrieve_s=evidence.retrieve_s,
+            prepared_s=asked.elapsed_s,
         )
 
     def _begin(
@@ -367,7 +373,7 @@ class Assistant:
         try:
             await self._valkey.command("PUBLISH", STOP_CHANNEL, msgspec.json.encode(stop))
         except ValkeyError as error:
-            logger.warning("other replicas are not told to stop: %s", error)
+            logger.debug("other replicas are not told to stop: %s", error)
 
     async def run(self) -> None:
         """Background work of the process: copying logs, hearing stops, ending answers that nobody reads."""
@@ -392,14 +398,11 @@ class Assistant:
     async def _hear_stops(self) -> None:
         while True:
             try:
-                async with self._valkey.redis.pubsub(ignore_subscribe_messages=True) as channel:
-                    await channel.subscribe(STOP_CHANNEL)
-                    while True:
-                        message = await channel.get_message(timeout=1.0)
-                        if message is not None:
-                            await self._stop_here(msgspec.json.decode(message["data"], type=Stop))
+                async with aclosing(self._valkey.messages(STOP_CHANNEL)) as messages:
+                    async for message in messages:
+                        await self._stop_here(msgspec.json.decode(message, type=Stop))
             except ValkeyError as error:
-                logger.warning("stops from other replicas are not heard: %s", error)
+                logger.debug("stops from other replicas are not heard: %s", error)
                 await asyncio.sleep(1.0)
 
     async def _stop_here(self, stop: Stop) -> None:
@@ -434,7 +437,7 @@ class Assistant:
         try:
             return await self._journal.open(log_id)
         except ValkeyError as error:
-            logger.warning("log %s cannot be joined: %s", log_id, error)
+            logger.debug("log %s cannot be joined: %s", log_id, error)
             return None
 
     async def _converse(self, asked: Asked, log: AnswerLog) -> None:

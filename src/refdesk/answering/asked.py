@@ -1,5 +1,7 @@
 """A question on its way to an answer."""
 
+import time
+
 import msgspec
 
 from refdesk.answering.cache import Flight, exact_key, flight
@@ -18,6 +20,14 @@ class Asked(msgspec.Struct, frozen=True):
     output_tokens_max: int
     turns: tuple[Turn, ...]
     workflow: telemetry.Workflow
+    started: float
+    """When it was asked (``time.monotonic``)."""
+    is_counted: bool
+    """Whether it is counted among its principal's questions; not while Valkey is away."""
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self.started
 
     @property
     def is_kept(self) -> bool:

@@ -5,7 +5,8 @@ settling gives back what was not used. A reservation lives on a lease, which ``r
 Windows are fixed: a minute and a (UTC) day. All of it is one Lua script each way, so two askers can never both take the last
 token.
 
-Valkey down: questions are let through and counted (``refdesk_budget_unchecked_total``): a budget guards cost, not secrets.
+Valkey down: questions are let through and counted, each once (``refdesk_budget_unchecked_total``): a budget guards cost, not
+secrets.
 """
 
 import asyncio
@@ -108,20 +109,27 @@ class Budget:
         self._reserve = Script(valkey, _RESERVE)
         self._settle = Script(valkey, _SETTLE)
 
-    async def count_request(self, principal_id: str) -> None:
-        """Counts one question; raises TooManyRequests when there were enough of them this minute."""
+    async def count_request(self, principal_id: str) -> bool:
+        """Counts one question; raises TooManyRequests when there were enough of them this minute.
+
+        False when it could not be counted, so that what comes after it says so no more.
+        """
         now, limit = self._clock(), self._limits.requests_per_minute
         try:
             actual = await self._count([f"{_hash_tag(principal_id)}:requests:{int(now) // MINUTE_S}"], [limit])
         except ValkeyError as error:
             telemetry.budget_unchecked.inc()
-            logger.warning("a question could not be counted: %s", error)
-            return
+            logger.debug("a question could not be counted: %s", error)
+            return False
         if int(actual) >= 0:
             raise self._refusal("requests_per_minute", int(actual), 0, MINUTE_S - int(now) % MINUTE_S)
+        return True
 
-    async def reserve(self, principal_id: str, tokens: int) -> Reservation:
-        """Sets ``tokens`` aside; raises TooManyRequests naming the limit that is reached."""
+    async def reserve(self, principal_id: str, tokens: int, *, is_counted: bool = True) -> Reservation:
+        """Sets ``tokens`` aside; raises TooManyRequests naming the limit that is reached.
+
+        ``is_counted``: what ``count_request`` said of the question.
+        """
         now, limits, reservation_id = self._clock(), self._limits, secrets.token_hex(8)
         values: list[str | float] = [
             now,
@@ -137,8 +145,9 @@ class Budget:
         try:
             outcome, actual, retry_after = await self._reserve(_token_keys(principal_id, now), values)
         except ValkeyError as error:
-            telemetry.budget_unchecked.inc()
-            logger.warning("a budget could not be checked: %s", error)
+            if is_counted:
+                telemetry.budget_unchecked.inc()
+            logger.debug("a budget could not be checked: %s", error)
             return Reservation(None, principal_id, tokens)
         if outcome != b"ok":
             raise self._refusal(outcome.decode(), int(actual), tokens, int(retry_after))
@@ -155,7 +164,7 @@ class Budget:
             keys = _token_keys(reservation.principal_id, self._clock())
             await self._settle(keys, [reservation.id, min(used, reservation.tokens)])
         except ValkeyError as error:
-            logger.warning("a reservation is left to its lease: %s", error)
+            logger.debug("a reservation is left to its lease: %s", error)
 
     async def run(self) -> None:
         """Renews the leases of what is reserved here, for as long as the process lives."""
@@ -174,7 +183,7 @@ class Budget:
                 ]
             )
         except ValkeyError as error:
-            logger.warning("%d reservations are not renewed: %s", len(self._open), error)
+            logger.debug("%d reservations are not renewed: %s", len(self._open), error)
 
     def _refusal(self, outcome: str, actual: int, tokens: int, retry_after: int) -> TooManyRequests:
         telemetry.admission.labels("refused", outcome).inc()

@@ -31,11 +31,9 @@ logger = logging.getLogger(__name__)
 _CLAIM = """
 local holder = redis.call('GET', KEYS[1])
 if holder then return holder end
-redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
-redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[4])
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
 return ARGV[1]
 """
-"""Whoever finds the claim finds the lease of its log too: nobody takes a log that is about to begin for one that is gone."""
 _RELEASE = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0
@@ -60,7 +58,7 @@ class Cache:
         try:
             stored = await self._valkey.command("GET", key)
         except ValkeyError as error:
-            logger.warning("the cache does not answer: %s", error)
+            logger.debug("the cache does not answer: %s", error)
             return None
         return None if stored is None else msgspec.json.decode(stored, type=Exact)
 
@@ -68,24 +66,28 @@ class Cache:
         try:
             await self._valkey.command("SET", key, msgspec.json.encode(exact), "EX", self._retention_s)
         except ValkeyError as error:
-            logger.warning("an answer is not cached: %s", error)
+            logger.debug("an answer is not cached: %s", error)
 
     async def holder(self, key: str) -> str | None:
         """The log that holds a place now, if any."""
         try:
             stored = await self._valkey.command("GET", key)
         except ValkeyError as error:
-            logger.warning("a question is not coalesced: %s", error)
+            logger.debug("a question is not coalesced: %s", error)
             return None
         return None if stored is None else str(stored, "ascii")
 
     async def claim(self, fingerprint: str, log_id: str, *, lease: Lease) -> str:
-        """The log that answers this fingerprint: somebody's, or ``log_id``, which is then ours to write."""
-        values: list[str | int] = [log_id, lease.owner, lease.ms, self._retention_s]
+        """The log that answers this fingerprint: somebody's, or ``log_id``, which is then ours to write.
+
+        The lease comes first: who finds the claim finds it too, and does not take a log that is about to begin for one that
+        is gone. They may lie on two nodes of a cluster, so no script can write both.
+        """
         try:
-            holder: bytes = await self._claim([fingerprint, lease.key], values)
+            await self._valkey.command("SET", lease.key, lease.owner, "PX", lease.ms)
+            holder: bytes = await self._claim([fingerprint], [log_id, self._retention_s])
         except ValkeyError as error:
-            logger.warning("a question is not coalesced: %s", error)
+            logger.debug("a question is not coalesced: %s", error)
             return log_id
         return holder.decode()
 
@@ -94,7 +96,7 @@ class Cache:
         try:
             await self._release([fingerprint], [log_id])
         except ValkeyError as error:
-            logger.warning("a failed answer may be joined until it expires: %s", error)
+            logger.debug("a failed answer may be joined until it expires: %s", error)
 
 
 def exact_key(question: Question, *, scope: Scope, model: str, output_tokens_max: int) -> str:

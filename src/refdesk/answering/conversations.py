@@ -74,7 +74,7 @@ class Conversations:
             kept = [msgspec.json.decode(turn, type=_Kept) for turn in stored]
             logs = [await self._open_log(turn.log_id) for turn in kept]
         except ValkeyError as error:
-            logger.warning("a conversation could not be read: %s", error)
+            logger.debug("a conversation could not be read: %s", error)
             return ()
         answered = [(turn.question, log) for turn, log in zip(kept, logs, strict=True) if log and log.text()]
         readable = await self._withdrawals.readable([log for _, log in answered], scope=principal.scope)
@@ -93,7 +93,7 @@ class Conversations:
                 ]
             )
         except ValkeyError as error:
-            logger.warning("a turn could not be kept: %s", error)
+            logger.debug("a turn could not be kept: %s", error)
 
 
 def standalone(question: str, turns: Sequence[Turn]) -> str:

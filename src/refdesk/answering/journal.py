@@ -1,18 +1,20 @@
 """The logs' copy in Valkey: what makes an answer outlive its process and reach readers on other replicas.
 
-    refdesk:log:<id>      stream of batches; each batch's id is the number of its last event
-    refdesk:lease:<id>    which process produces the log; renewed while it does, gone seconds after it dies
-    refdesk:job:<id>      what is being answered, so that another process can take over
-    refdesk:takeovers:<id>  how often that has happened
-    refdesk:readers:<id>  answers followed from other processes, each with its expiry
-    refdesk:answer:<id>   an asker's record
+    refdesk:log:{<id>}        stream of batches; each batch's id is the number of its last event
+    refdesk:lease:{<id>}      which process produces the log; renewed while it does, gone seconds after it dies
+    refdesk:job:{<id>}        what is being answered, so that another process can take over
+    refdesk:takeovers:{<id>}  how often that has happened
+    refdesk:readers:{<id>}    answers followed from other processes, each with its expiry
+    refdesk:answer:<id>       an asker's record
+
+Braces keep what belongs to one log on one node of a cluster.
 
 A write goes through only while the lease is its writer's: a process that was frozen and wakes up late is refused. It tells how
 far the stream has come, so a write whose reply was lost is not repeated, and a stream that was lost is written again.
 A process that follows a log whose lease is gone tries to take the lease; who gets it goes on writing, with numbers of its own:
 what was written before and never copied is not there, and whoever saw it is told (``AnswerLog.position_after``).
 
-One connection reads all the streams that a process follows, however many.
+One connection to each server reads all the streams that a process follows, however many.
 
 Valkey down means: answers flow to the readers of their own process all the same, shared there only, and cannot be resumed
 elsewhere until it is back. What was not copied meanwhile is copied then, up to ``UNCOPIED_LOGS_MAX`` finished logs.
@@ -112,7 +114,7 @@ class Journal:
 
     def lease(self, log_id: str) -> Lease:
         """The lease under which this process produces the log."""
-        return Lease(f"refdesk:lease:{log_id}", self._process)
+        return Lease(_key("lease", log_id), self._process)
 
     def append(self, log: AnswerLog, *events: AnswerEvent) -> None:
         log.append(*events)
@@ -129,12 +131,12 @@ class Journal:
             ("SET", f"refdesk:answer:{record.answer_id}", msgspec.json.encode(record), "EX", kept_s)
         ]
         if job is not None:
-            commands.append(("SET", f"refdesk:job:{record.log_id}", job, "EX", kept_s))
+            commands.append(("SET", _key("job", record.log_id), job, "EX", kept_s))
             commands.append(("SET", lease.key, lease.owner, "PX", lease.ms))
         try:
             await self._valkey.commands(commands)
         except ValkeyError as error:
-            logger.warning("answer %s cannot be resumed elsewhere: %s", record.answer_id, error)
+            logger.debug("answer %s cannot be resumed elsewhere: %s", record.answer_id, error)
 
     async def record(self, answer_id: str) -> AnswerRecord | None:
         """Raises ValkeyError when it cannot be known."""
@@ -149,7 +151,7 @@ class Journal:
         if (log := self.known(log_id)) is not None:
             return log
         entries = await self._entries([(log_id, "0-0")])
-        leased = await self._valkey.command("EXISTS", f"refdesk:lease:{log_id}", f"refdesk:job:{log_id}")
+        leased = await self._valkey.command("EXISTS", _key("lease", log_id), _key("job", log_id))
         if (log := self.known(log_id)) is not None:
             return log
         if not entries and not leased:
@@ -174,7 +176,7 @@ class Journal:
     async def followed_elsewhere(self, log_id: str) -> bool:
         """Whether another process reads this log; False when Valkey cannot tell."""
         try:
-            return bool(await self._valkey.command("ZCOUNT", f"refdesk:readers:{log_id}", _now_ms(), "+inf"))
+            return bool(await self._valkey.command("ZCOUNT", _key("readers", log_id), _now_ms(), "+inf"))
         except ValkeyError:
             return False
 
@@ -186,7 +188,7 @@ class Journal:
 
     async def tell_presence(self, log: AnswerLog, *, coming: bool = False) -> None:
         """Tells the producer of a followed log whether anybody here reads it, or is about to."""
-        key = f"refdesk:readers:{log.id}"
+        key = _key("readers", log.id)
         commands: list[Command] = [("ZREMRANGEBYSCORE", key, "-inf", _now_ms())]
         if log.readers or coming:
             commands.append(("ZADD", key, _now_ms() + PRESENCE_MS, self._process))
@@ -196,7 +198,7 @@ class Journal:
         try:
             await self._valkey.commands(commands)
         except ValkeyError as error:
-            logger.warning("nobody is told who reads log %s: %s", log.id, error)
+            logger.debug("nobody is told who reads log %s: %s", log.id, error)
 
     async def flush(self, *, renew: bool = False) -> None:
         """Copies everything that is not copied yet, once; each copy renews its log's lease.
@@ -212,7 +214,7 @@ class Journal:
             try:
                 reached = await self._write.each([self._batch(produced) for produced in batches])
             except ValkeyError as error:
-                logger.warning("%d logs are not copied yet: %s", len(batches), error)
+                logger.debug("%d logs are not copied yet: %s", len(batches), error)
                 self._shed()
                 return
             for produced, last in zip(batches, reached, strict=True):
@@ -251,7 +253,7 @@ class Journal:
             FIRST_LOG_ID,
             self._retention_s,
         ]
-        return [_key(log_id), lease.key], values
+        return [_key("log", log_id), lease.key], values
 
     def _copied(self, produced: "_Produced", last: int) -> None:
         log = produced.log
@@ -293,7 +295,7 @@ class Journal:
                 positions = [(log_id, f"{log.next_id - 1}-0") for log_id, log in self._followed.items()]
                 self._feed(await self._entries(positions, block_ms=FOLLOW_BLOCK_MS))
             except ValkeyError as error:
-                logger.warning("%d logs cannot be followed right now: %s", len(self._followed), error)
+                logger.debug("%d logs cannot be followed right now: %s", len(self._followed), error)
                 await asyncio.sleep(TICK_S)
 
     def _feed(self, news: dict[str, list[Entry]]) -> None:
@@ -321,16 +323,16 @@ class Journal:
                 if not has_producer:
                     await self._adopt(log)
         except ValkeyError as error:
-            logger.warning("logs without a producer may be left so: %s", error)
+            logger.debug("logs without a producer may be left so: %s", error)
 
     async def _adopt(self, log: AnswerLog) -> None:
         lease = self.lease(log.id)
         if not await self._valkey.command("SET", lease.key, lease.owner, "PX", lease.ms, "NX"):
             return
         self._feed(await self._entries([(log.id, f"{log.next_id - 1}-0")]))
-        counter = f"refdesk:takeovers:{log.id}"
+        counter = _key("takeovers", log.id)
         job, number, _ = await self._valkey.commands(
-            [("GET", f"refdesk:job:{log.id}"), ("INCR", counter), ("EXPIRE", counter, self._retention_s)]
+            [("GET", _key("job", log.id)), ("INCR", counter), ("EXPIRE", counter, self._retention_s)]
         )
         if log.finished:
             return
@@ -347,16 +349,14 @@ class Journal:
         self, positions: Sequence[tuple[str, str]], *, block_ms: int | None = None
     ) -> dict[str, list[Entry]]:
         """What the streams hold after these positions, by log."""
-        read = ("STREAMS", *(_key(log_id) for log_id, _ in positions), *(after for _, after in positions))
-        if block_ms is None:
-            reply = await self._valkey.command("XREAD", *read)
-        else:
-            reply = await self._valkey.patient_command("XREAD", "BLOCK", block_ms, *read)
+        keys = {_key("log", log_id): log_id for log_id, _ in positions}
+        read = [(key, after) for key, (_, after) in zip(keys, positions, strict=True)]
+        found = await self._valkey.streams(read, block_ms=block_ms)
         return {
-            str(stream, "ascii").rpartition(":")[2]: [
+            keys[str(stream, "ascii")]: [
                 entry for _, (_, payload) in batches for entry in msgspec.json.decode(payload, type=list[Entry])
             ]
-            for stream, batches in reply or []
+            for stream, batches in found
         }
 
     def _remember(self, log: AnswerLog) -> None:
@@ -403,8 +403,8 @@ class _Produced:
         return self.log.entries[self.copied :]
 
 
-def _key(log_id: str) -> str:
-    return f"refdesk:log:{log_id}"
+def _key(kind: str, log_id: str) -> str:
+    return f"refdesk:{kind}:{{{log_id}}}"
 
 
 def _now_ms() -> int:

@@ -93,7 +93,7 @@ class SimilarQuestions:
         try:
             stored = await self._valkey.command("LRANGE", key, 0, REMEMBERED_MAX - 1)
         except ValkeyError as error:
-            logger.warning("similar questions cannot be looked up: %s", error)
+            logger.debug("similar questions cannot be looked up: %s", error)
             return None
         best, best_similarity, outcome = None, self._similarity_min, "miss"
         for remembered in (msgspec.msgpack.decode(item, type=Remembered) for item in stored):
@@ -115,4 +115,4 @@ class SimilarQuestions:
                 [("LPUSH", key, item), ("LTRIM", key, 0, REMEMBERED_MAX - 1), ("EXPIRE", key, self._retention_s)]
             )
         except ValkeyError as error:
-            logger.warning("a question is not remembered: %s", error)
+            logger.debug("a question is not remembered: %s", error)

@@ -41,6 +41,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     index_lag_seconds: float
     embed_s: float
     retrieve_s: float
+    prepared_s: float
+    """From the question until its log was begun: all that came before, told or not."""
 
     def stands_on(self) -> frozenset[Shown]:
         return frozenset(Shown(source.document_id, source.version) for source in self.assignment.sources)
@@ -98,7 +100,7 @@ class Writing:
         self._splitter = SentenceSplitter()
         self._already_said = log.text()
         self._already_checked = log.count(Sentence.name)
-        self._started = time.monotonic() - job.embed_s - job.retrieve_s
+        self._started = time.monotonic() - job.prepared_s
         self._queue_s = 0.0
         self._first_token_s: float | None = None
         self._degraded = False

@@ -100,7 +100,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     stream_reader_absent_s_max: Seconds = 24 * 3600.0
     """A foreign consumer of the streams that nobody uses for so long keeps no messages there any more."""
     valkey_url: str | None = None
-    """Valkey or Redis: `redis://`, `rediss://` or `unix://`. Unset: `refdesk up` starts its own."""
+    """Valkey or Redis: `redis://`, `rediss://`, `unix://`, `redis+sentinel://host,host/service`, `redis+cluster://host,host`.
+    Unset: `refdesk up` starts its own."""
+    valkey_timeout_s: Annotated[float, Meta(gt=0)] = 0.5
+    """How long a question waits for Valkey before it goes on without it; those after it wait no more until it answers again."""
     documents_url: str | None = None
     """Where the AI Service reaches the Document Service, such as http://documents:8080."""
     bootstrap_key_file: Path | None = None

@@ -113,6 +113,9 @@ queue_wait = Histogram(
 )
 budget_reserved = Gauge("refdesk_budget_reserved_tokens", "Tokens set aside by this process and not settled yet")
 budget_unchecked = Counter("refdesk_budget_unchecked_total", "Questions let through because Valkey did not answer")
+valkey_up = Gauge(
+    "refdesk_valkey_up", "1: Valkey answers and takes writes; 0: it does not, and answers go on without it"
+)
 outbox_pending = Gauge("refdesk_outbox_pending", "Events that wait to be published, by the table")
 outbox_oldest_age = Gauge("refdesk_outbox_oldest_age_seconds", "Age of the oldest of them, by the table")
 index_lag = Gauge(

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from refdesk.app.settings import PREFIX, Settings, shown
 from refdesk.contracts.errors import ConfigurationError
 from refdesk.outside.postgres import require_database
+from refdesk.outside.valkey_forms import doors
 
 CONNECT_TIMEOUT_S = 3.0
 NATS_PORT = 4222
@@ -54,7 +55,7 @@ async def require_servers(settings: Settings) -> None:
     if settings.nats_url is not None:
         await _require("NATS", settings.nats_url.split(","), setting="REFDESK_NATS_URL", port=NATS_PORT)
     if settings.valkey_url is not None:
-        await _require("Valkey", [settings.valkey_url], setting="REFDESK_VALKEY_URL", port=VALKEY_PORT)
+        await _require("Valkey", doors(settings.valkey_url), setting="REFDESK_VALKEY_URL", port=VALKEY_PORT)
 
 
 def _require_address(database_url: str) -> None:

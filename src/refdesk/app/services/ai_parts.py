@@ -13,6 +13,7 @@ from refdesk.app.health import Look, Part
 from refdesk.app.settings import Settings
 from refdesk.contracts.errors import ReadOnly, RefdeskError, Unavailable
 from refdesk.index.lineage import LineageMemory
+from refdesk.outside import valkey_errors
 from refdesk.outside.embedding_http import request_embeddings
 from refdesk.outside.valkey import Valkey, ValkeyError, open_valkey
 
@@ -54,19 +55,22 @@ class _ValkeyLook:
             self._evicted_at = time.monotonic()
         self._evicted = evicted
         if time.monotonic() - self._evicted_at < EVICTIONS_REMEMBERED_S:
-            return "Valkey is full and throws away answers and budgets. Give it more memory, and `noeviction`."
+            return "Valkey is full and throws away answers and budgets. Give it more memory (maxmemory)."
         return None
 
 
 def _refusal_of_valkey(error: ValkeyError) -> Unavailable:
-    words = str(error)
-    if words.startswith("READONLY"):
-        return ReadOnly("Valkey takes no writes: it is a replica.")
-    if words.startswith(("OOM", "MISCONF")):
-        return ReadOnly("Valkey takes no writes: it is full, or cannot save.")
-    if words.startswith("LOADING"):
-        return Unavailable("Valkey is still loading its data.")
-    return Unavailable("Valkey does not answer.")
+    match error:
+        case valkey_errors.ReadOnly():
+            return ReadOnly("Valkey takes no writes: it is a replica.")
+        case valkey_errors.Full() | valkey_errors.Unsaved():
+            return ReadOnly("Valkey takes no writes: it is full, or cannot save.")
+        case valkey_errors.Loading():
+            return Unavailable("Valkey is still loading its data.")
+        case valkey_errors.Refusal():
+            return Unavailable(f"Valkey refuses: {type(error).__doc__}")
+        case _:
+            return Unavailable("Valkey does not answer.")
 
 
 def _number(info: bytes, name: bytes) -> int:

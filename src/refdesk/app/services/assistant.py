@@ -1,7 +1,7 @@
 """The AI Service's api role: retrieval, the language model, answers."""
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 
 import aiohttp
@@ -49,6 +49,7 @@ from refdesk.outside.postgres import open_pool
 from refdesk.outside.postgres_pool import Pool
 from refdesk.outside.tokens import CountTokens, input_tokens
 from refdesk.outside.valkey import Valkey, open_valkey
+from refdesk.outside.valkey_about import warn_of_shortcomings
 from refdesk.outside.vocabularies import open_vocabularies
 
 
@@ -57,24 +58,10 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
     vocabularies = open_vocabularies(settings.llm_tokenizer)
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        pool = await enter(
-            open_database(
-                settings,
-                "index_database_url",
-                name="refdesk assistant",
-                size_max=settings.assistant_connections_max,
-                migrations=[FEEDBACK_MIGRATIONS, DEAD_LETTER_MIGRATIONS],
-            )
-        )
-        searches = await enter(
-            open_pool(
-                required(settings, "index_database_url"),
-                name="refdesk assistant searches",
-                size_max=settings.concurrent_retrievals_max + BESIDE_SEARCHES,
-            )
-        )
+        pool, searches = await enter(_open_index(settings)), await enter(_open_searches(settings))
         generations = await enter(open_generations(searches, settings, turns=Turns()))
-        valkey = await enter(open_valkey(required(settings, "valkey_url"), name="assistant"))
+        valkey_url = required(settings, "valkey_url")
+        valkey = await enter(open_valkey(valkey_url, name="assistant", timeout_s=settings.valkey_timeout_s))
         session = await enter(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
         truth = SourceOfTruth(
             await enter(open_http_client(required(settings, "documents_url"))),
@@ -125,12 +112,34 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                 *http.page_endpoints(lambda: samples.examples(settings.data_dir)),
             ],
             sockets=[routes.socket()],
-            background=[assistant.run, generations.run, news.run, truth.run, recorder.run],
+            background=[
+                *(assistant.run, generations.run, news.run, truth.run, recorder.run),
+                partial(warn_of_shortcomings, valkey),
+            ],
             parts=await _open_parts(stack, settings, pools=[searches, pool], broker=broker, session=session),
             measures=[letters.measure],
             leave=routes.leave,
             close=assistant.close,
         )
+
+
+def _open_index(settings: Settings) -> AbstractAsyncContextManager[Pool]:
+    """The AI Service's database, with what this role keeps there."""
+    return open_database(
+        settings,
+        "index_database_url",
+        name="refdesk assistant",
+        size_max=settings.assistant_connections_max,
+        migrations=[FEEDBACK_MIGRATIONS, DEAD_LETTER_MIGRATIONS],
+    )
+
+
+def _open_searches(settings: Settings) -> AbstractAsyncContextManager[Pool]:
+    return open_pool(
+        required(settings, "index_database_url"),
+        name="refdesk assistant searches",
+        size_max=settings.concurrent_retrievals_max + BESIDE_SEARCHES,
+    )
 
 
 async def serve(settings: Settings) -> None:

@@ -1,9 +1,11 @@
-"""Valkey, or Redis."""
+"""Valkey or Redis, when one is given: whether it answers, takes writes, is new enough and drops the right things when full."""
 
-from refdesk.app.commands.checks.findings import Finding, Findings
+from refdesk.app.commands.checks.findings import CALL_TIMEOUT_S, Finding, Findings
 from refdesk.app.settings import Loaded
 from refdesk.contracts.errors import ConfigurationError
 from refdesk.outside.valkey import ValkeyError, open_valkey
+from refdesk.outside.valkey_about import read_about
+from refdesk.outside.valkey_errors import Refusal
 
 
 async def check_valkey(loaded: Loaded) -> Findings:
@@ -11,10 +13,16 @@ async def check_valkey(loaded: Loaded) -> Findings:
     if url is None:
         return
     try:
-        async with open_valkey(url, name="doctor") as valkey:
-            about = await valkey.redis.info("server")
-        yield Finding("ok", "Valkey", f"answers, version {about.get('valkey_version') or about.get('redis_version')}")
+        async with open_valkey(url, name="doctor", timeout_s=CALL_TIMEOUT_S) as valkey:
+            about = await read_about(valkey)
+            await valkey.probe()
+    except Refusal as error:
+        yield Finding("FAIL", "Valkey", f"answers, and refuses: {error}")
     except ConfigurationError as error:
         yield Finding("FAIL", "Valkey", "its URL cannot be read", error.message)
-    except (ValkeyError, OSError, ValueError) as error:
+    except (ValkeyError, OSError) as error:
         yield Finding("FAIL", "Valkey", f"does not answer: {error}", "Start that server, or mend REFDESK_VALKEY_URL.")
+    else:
+        yield Finding("ok", "Valkey", f"answers and takes writes, {about.product} {about.version}")
+        for shortcoming in about.shortcomings():
+            yield Finding("warn", "Valkey", shortcoming.what, shortcoming.mend)
