@@ -20,6 +20,7 @@ from refdesk.documents.content_check import ContentCheck
 from refdesk.documents.contents import ContentRecord
 from refdesk.documents.feed import DocumentFeed
 from refdesk.documents.outbox import Outbox
+from refdesk.documents.quotas import UploadLimits, UploadQuotas
 from refdesk.documents.routes import endpoints
 from refdesk.documents.service import DocumentService
 from refdesk.documents.store import MIGRATIONS, DocumentStore
@@ -28,6 +29,7 @@ from refdesk.outside.blobs import Blobs
 from refdesk.outside.http import create_app
 from refdesk.outside.postgres import migrate, open_pool
 
+UNLIMITED = UploadLimits(at_once=1000, per_minute=10**6, bytes_per_day=10**15)
 ALICE = Principal(id="alice")
 HR = Principal(id="harriet", groups=("hr",))
 STRANGER = Principal(id="stella")
@@ -104,7 +106,9 @@ async def authenticate(connection: HTTPConnection) -> Principal | None:
 
 
 @contextlib.asynccontextmanager
-async def open_desk(database_url: str, directory: Path, *, limits: Limits | None = None) -> AsyncIterator[Desk]:
+async def open_desk(
+    database_url: str, directory: Path, *, limits: Limits | None = None, uploads: UploadLimits | None = None
+) -> AsyncIterator[Desk]:
     async with open_pool(database_url, name="test documents", size_max=8) as pool, aiohttp.ClientSession() as session:
         await migrate(pool, MIGRATIONS)
         store = DocumentStore(pool, silence_s=lambda: SILENCE_S_MAX)  # as on an idle machine
@@ -112,7 +116,8 @@ async def open_desk(database_url: str, directory: Path, *, limits: Limits | None
         service = DocumentService(store, blobs=blobs, contents=contents, limits=limits)
         check = ContentCheck(contents, blobs, retell=service.retell)
         feed = DocumentFeed(store, database_url=database_url)
-        app = create_app(endpoints(service, feed=feed, check=check), authenticate=authenticate)
+        listed = endpoints(service, feed=feed, check=check, quotas=UploadQuotas(uploads or UNLIMITED))
+        app = create_app(listed, authenticate=authenticate)
         async with running(feed.run), serving(app) as url:
             yield Desk(url, service, store, Outbox(pool), pool, database_url, directory, session, check)
 

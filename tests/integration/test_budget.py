@@ -22,7 +22,9 @@ from refdesk.outside.valkey import Valkey, open_valkey
 
 MINUTE = 60
 START = 1_800_000_000.0  # the first second of a minute
-LIMITS = BudgetLimits(concurrent=5, requests_per_minute=10, tokens_per_minute=1000, tokens_per_day=3000)
+LIMITS = BudgetLimits(
+    concurrent=5, requests_per_minute=10, searches_per_minute=4, tokens_per_minute=1000, tokens_per_day=3000
+)
 
 
 class Clock:
@@ -91,6 +93,17 @@ async def test_every_limit_says_when_to_come_back(budget: Budget, clock: Clock) 
     assert "REFDESK_TOKENS_PER_DAY_MAX" in over.message
 
 
+async def test_searches_are_counted_apart_from_questions(budget: Budget) -> None:
+    """Each with the limit and when to come back."""
+    for _ in range(4):
+        await budget.count_search("ann")
+    await budget.count_request("ann")
+    await budget.count_search("ben")
+    with pytest.raises(TooManyRequests, match="REFDESK_SEARCHES_PER_MINUTE_MAX") as error:
+        await budget.count_search("ann")
+    assert (error.value.details, error.value.retry_after_s) == ({"limit": 4, "actual": 4}, 60)
+
+
 async def test_a_refused_question_costs_nothing(budget: Budget) -> None:
     """It can be asked again when there is room."""
     for _ in range(20):
@@ -140,7 +153,9 @@ async def test_never_more_is_booked_than_was_reserved(budget: Budget) -> None:
 
 async def test_two_hundred_at_once_get_what_is_there_for_one(valkey: Valkey, clock: Clock) -> None:
     """From four processes' worth of clients; nothing is overspent."""
-    limits = BudgetLimits(concurrent=1000, requests_per_minute=1000, tokens_per_minute=1000, tokens_per_day=1000)
+    limits = BudgetLimits(
+        concurrent=1000, requests_per_minute=1000, searches_per_minute=1000, tokens_per_minute=1000, tokens_per_day=1000
+    )
     doors = [Budget(valkey, limits, clock=clock) for _ in range(4)]
 
     async def ask(number: int) -> Reservation | None:
@@ -354,6 +369,23 @@ async def test_an_answer_that_breaks_off_books_what_it_has_cost(desk: AnswerDesk
             await response.content.readuntil(b" leave")
         await until(lambda: settled(desk, principal.id))
     assert 50 < await booked(desk, principal.id) < 1000
+
+
+async def test_searches_a_minute_are_counted(desk: AnswerDesk) -> None:
+    """And documents that are read as they were indexed."""
+    async with desk.assistant_here(searches_per_minute_max=2) as here:
+        client = here.client(Principal(id="gus"))
+        seen = []
+        for _ in range(2):
+            for method, path, body in (
+                ("POST", "/api/search", {"query": "leave"}),
+                ("GET", "/api/passages/none", None),
+            ):
+                status, headers, _ = await client.json(method, path, json=body)
+                seen.append(status)
+        assert seen[:2] == [200, 404]
+        assert seen[-1] == 429
+        assert 1 <= int(headers["retry-after"]) <= 60
 
 
 async def test_questions_a_minute_are_counted(desk: AnswerDesk) -> None:

@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
-from tests.integration.documents_desk import ALICE, Desk, eventually, key, open_desk
+from tests.integration.documents_desk import ADMINISTRATOR, ALICE, EDITOR, Desk, eventually, key, open_desk
 
 from refdesk.documents.changes import Limits
+from refdesk.documents.quotas import UploadLimits
 
 LIMIT = 300_000
 
@@ -47,6 +48,21 @@ async def test_a_larger_upload_is_refused_with_limit_and_actual(desk: Desk, over
     assert reply.json["actual"] >= LIMIT + over
     assert "REFDESK_UPLOAD_BYTES_MAX" in reply.json["detail"]
     assert not list(desk.directory.glob("*/*/*"))
+
+
+async def test_what_one_principal_uploads_is_bounded(fresh_database: str, tmp_path: Path) -> None:
+    """429 with the limit, what there was, and when to go on; others and administrators are not touched."""
+    uploads = UploadLimits(at_once=2, per_minute=2, bytes_per_day=LIMIT)
+    async with open_desk(fresh_database, tmp_path / "blobs", uploads=uploads) as desk:
+        replies = [await desk.call("POST", json={"title": "A", "text": f"{number}"}) for number in range(3)]
+        assert [reply.status for reply in replies] == [201, 201, 429]
+        assert (replies[2].json["type"], replies[2].json["limit"], replies[2].json["actual"]) == ("rate-limited", 2, 2)
+        assert 1 <= replies[2].json["retry_after"] <= 60
+        reply = await desk.call("POST", data=form(b"x" * LIMIT), by=EDITOR)
+        assert (reply.status, "REFDESK_UPLOAD_BYTES_PER_DAY_MAX" in reply.json["detail"]) == (429, True)
+        for number in range(5):
+            body = {"title": "A", "text": f"{number}"}
+            assert (await desk.call("POST", json=body, by=ADMINISTRATOR)).status == 201
 
 
 FILE_PART = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.md"\r\n\r\n'

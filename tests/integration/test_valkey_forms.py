@@ -23,7 +23,9 @@ from refdesk.outside.valkey import Script, Valkey, open_valkey
 from refdesk.outside.valkey_about import read_about
 
 NODE_TIMEOUT_MS = 1000
-LIMITS = BudgetLimits(concurrent=5, requests_per_minute=10, tokens_per_minute=1000, tokens_per_day=3000)
+LIMITS = BudgetLimits(
+    concurrent=5, requests_per_minute=10, searches_per_minute=4, tokens_per_minute=1000, tokens_per_day=3000
+)
 
 
 @pytest.fixture(scope="module")

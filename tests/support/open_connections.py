@@ -18,9 +18,10 @@ from refdesk.app.permissions import Permissions
 from refdesk.app.services import assistant
 from refdesk.app.services.common import open_keys
 from refdesk.documents.feed import DocumentFeed
+from refdesk.documents.quotas import UploadQuotas
 from refdesk.documents.routes import endpoints
 from refdesk.outside.http import create_app
-from tests.integration.documents_desk import running, serving
+from tests.integration.documents_desk import UNLIMITED, running, serving
 from tests.support.desk import AnswerDesk, until
 from tests.support.scripted_llm import say
 
@@ -63,7 +64,13 @@ async def open_door(desk: AnswerDesk, *, silence_s_max: float = 4.0, **settings:
         feed = DocumentFeed(desk.documents.store, database_url=desk.documents.database_url)
         permissions = Permissions(keys, database_url=url, silence_s_max=silence_s_max)
         app = create_app(
-            [*endpoints(desk.documents.service, feed=feed), *service.endpoints, *service.sockets],
+            [
+                *endpoints(
+                    desk.documents.service, feed=feed, check=desk.documents.check, quotas=UploadQuotas(UNLIMITED)
+                ),
+                *service.endpoints,
+                *service.sockets,
+            ],
             authenticate=Authentication(keys, operator_key="the-operators-own-key"),
             permit=permissions,
         )

@@ -106,11 +106,16 @@ class Assistant:
     async def search(self, question: Question, principal: Principal, *, limit: int) -> Evidence:
         """The passages that match, without an answer."""
         self._limits.check_question(question.question)
+        await self.count_search(principal)
         await self._wait_until_fresh(question)
         return await self._retrieval.gather(
             Sought(text=question.question, scope=principal.scope, filters=question.filters, limit=limit),
             principal_id=principal.id,
         )
+
+    async def count_search(self, principal: Principal) -> None:
+        """Counts a search, or a look into a document; raises TooManyRequests."""
+        await self._budget.count_search(principal.id)
 
     async def _admit(self, question: Question, principal: Principal) -> Asked:
         """What can refuse a question before any work is done for it."""

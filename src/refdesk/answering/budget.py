@@ -35,7 +35,7 @@ redis.call('INCR', KEYS[1])
 redis.call('EXPIRE', KEYS[1], 120)
 return -1
 """
-"""Counts one question unless the limit is reached; then says how many there were. KEYS: requests; ARGV: limit."""
+"""Counts one of its kind unless the limit is reached; then says how many there were. KEYS: requests; ARGV: limit."""
 
 # KEYS: tokens/minute, tokens/day, reservations (zset by expiry), reserved amounts (hash)
 # ARGV: now, reservation id, tokens, limits (tokens/minute, tokens/day, concurrent), lease, left of minute, day
@@ -77,6 +77,7 @@ return 1
 _NAMES = {
     "concurrent": ("answers at a time", "REFDESK_CONCURRENT_PER_PRINCIPAL_MAX"),
     "requests_per_minute": ("questions a minute", "REFDESK_REQUESTS_PER_MINUTE_MAX"),
+    "searches_per_minute": ("searches a minute", "REFDESK_SEARCHES_PER_MINUTE_MAX"),
     "tokens_per_minute": ("tokens a minute", "REFDESK_TOKENS_PER_MINUTE_MAX"),
     "tokens_per_day": ("tokens a day", "REFDESK_TOKENS_PER_DAY_MAX"),
 }
@@ -87,6 +88,7 @@ class BudgetLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     concurrent: int
     requests_per_minute: int
+    searches_per_minute: int
     tokens_per_minute: int
     tokens_per_day: int
 
@@ -114,15 +116,22 @@ class Budget:
 
         False when it could not be counted, so that what comes after it says so no more.
         """
-        now, limit = self._clock(), self._limits.requests_per_minute
+        return await self._count_one(principal_id, "requests", limit=self._limits.requests_per_minute)
+
+    async def count_search(self, principal_id: str) -> None:
+        """Counts one search, or one look into a document; raises TooManyRequests when there were enough of them this minute."""
+        await self._count_one(principal_id, "searches", limit=self._limits.searches_per_minute)
+
+    async def _count_one(self, principal_id: str, kind: str, *, limit: int) -> bool:
+        now = self._clock()
         try:
-            actual = await self._count([f"{_hash_tag(principal_id)}:requests:{int(now) // MINUTE_S}"], [limit])
+            actual = await self._count([f"{_hash_tag(principal_id)}:{kind}:{int(now) // MINUTE_S}"], [limit])
         except ValkeyError as error:
             telemetry.budget_unchecked.inc()
-            logger.debug("a question could not be counted: %s", error)
+            logger.debug("one of the %s could not be counted: %s", kind, error)
             return False
         if int(actual) >= 0:
-            raise self._refusal("requests_per_minute", int(actual), 0, MINUTE_S - int(now) % MINUTE_S)
+            raise self._refusal(f"{kind}_per_minute", int(actual), 0, MINUTE_S - int(now) % MINUTE_S)
         return True
 
     async def reserve(self, principal_id: str, tokens: int, *, is_counted: bool = True) -> Reservation:

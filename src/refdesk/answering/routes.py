@@ -272,6 +272,7 @@ class AnswerRoutes:
 
     async def passages(self, request: Request, principal: Principal) -> ASGIApp:
         document_id = DOCUMENT_ID.of(request)
+        await self._assistant.count_search(principal)
         found = await self._generations.on_active(
             lambda opened: opened.index.passages(document_id, scope=principal.scope)
         )

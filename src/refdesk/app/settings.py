@@ -142,6 +142,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # documents
     upload_bytes_max: Count = 50 * 1024 * 1024
     """The largest file that is taken."""
+    concurrent_uploads_max: Count = 32
+    """Uploads of one principal that one process reads at a time."""
+    uploads_per_minute_max: Count = 1200
+    """Uploads one principal may begin in a minute, per process; administrators aside."""
+    upload_bytes_per_day_max: Count = 20 * 1024**3
+    """Bytes one principal may upload in a day (UTC), per process; administrators aside."""
     upload_seconds_max: Seconds = 900.0
     """How long an upload may take."""
     upload_pause_seconds_max: Seconds = 30.0
@@ -303,6 +309,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Answers one principal may have under way."""
     requests_per_minute_max: Count = 3000
     """Questions one principal may ask in a minute."""
+    searches_per_minute_max: Count = 3000
+    """Searches and documents as they were indexed that one principal may ask for in a minute."""
     tokens_per_minute_max: Count = 2_000_000
     """Tokens, in and out, one principal may use in a minute."""
     tokens_per_day_max: Count = 100_000_000

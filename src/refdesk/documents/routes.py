@@ -19,6 +19,7 @@ from refdesk.contracts.texts import Text
 from refdesk.documents.changes import Change, external_id
 from refdesk.documents.content_check import ContentCheck, ContentStep
 from refdesk.documents.feed import DocumentFeed, Gone
+from refdesk.documents.quotas import UploadQuotas
 from refdesk.documents.service import DocumentService
 from refdesk.documents.store import Backlog, Seen, Standings
 from refdesk.documents.uploads import TextDocument, UploadForm, read_change
@@ -56,6 +57,7 @@ ID = Parameter(name="id", where="path", meaning="The document")
 EXTERNAL_ID = Parameter(name="external_id", where="path", meaning="The document, by a name of yours")
 
 _ROOT = "/api/documents"
+LENGTH = re.compile(r"\d{1,15}", re.ASCII)
 _ENTITY_TAG = re.compile(r'"(\d{1,18})"', re.ASCII)
 
 
@@ -99,9 +101,11 @@ class Retold(msgspec.Struct, frozen=True):
     documents: list[str]
 
 
-def endpoints(service: DocumentService, *, feed: DocumentFeed, check: ContentCheck) -> list[Endpoint]:
+def endpoints(
+    service: DocumentService, *, feed: DocumentFeed, check: ContentCheck, quotas: UploadQuotas
+) -> list[Endpoint]:
     """All addresses of the Document Service."""
-    routes = _Routes(service, feed, check)
+    routes = _Routes(service, feed, check, quotas)
     return [*_many(routes), *_operations(routes), *_one(routes)]
 
 
@@ -222,14 +226,23 @@ def _endpoint(
 
 
 class _Routes:
-    def __init__(self, service: DocumentService, feed: DocumentFeed, check: ContentCheck) -> None:
+    def __init__(self, service: DocumentService, feed: DocumentFeed, check: ContentCheck, quotas: UploadQuotas) -> None:
         self._service = service
         self._feed = feed
         self._check = check
+        self._quotas = quotas
 
     async def create(self, request: Request, principal: Principal) -> ASGIApp:
-        change = await read_change(request, self._service)
+        change = await self._read_change(request, principal)
         return _created(await self._service.create(principal, change, traceparent=tracing.current_traceparent()))
+
+    async def _read_change(self, request: Request, principal: Principal) -> Change:
+        """The body, within what this principal may upload; one that announces no length counts as the largest."""
+        announced = request.headers.get("content-length", "")
+        largest = self._service.limits.upload_bytes_max
+        bytes_count = min(int(announced), largest) if LENGTH.fullmatch(announced) else largest
+        with self._quotas.uploading(principal, bytes_count=bytes_count):
+            return await read_change(request, self._service)
 
     async def page(self, request: Request, principal: Principal) -> ASGIApp:
         page = await self._service.page(
@@ -250,7 +263,7 @@ class _Routes:
         document = await self._service.replace(
             principal,
             _id(request),
-            await read_change(request, self._service),
+            await self._read_change(request, principal),
             if_match=_if_match(request),
             traceparent=tracing.current_traceparent(),
         )
@@ -261,7 +274,7 @@ class _Routes:
         document, created = await self._service.put_external(
             principal,
             key,
-            _agreeing(await read_change(request, self._service), key),
+            _agreeing(await self._read_change(request, principal), key),
             if_match=_if_match(request),
             traceparent=tracing.current_traceparent(),
         )

@@ -112,7 +112,9 @@ queue_wait = Histogram(
     "refdesk_queue_wait_seconds", "From the question to its turn at the model", buckets=OPERATION_BUCKETS
 )
 budget_reserved = Gauge("refdesk_budget_reserved_tokens", "Tokens set aside by this process and not settled yet")
-budget_unchecked = Counter("refdesk_budget_unchecked_total", "Questions let through because Valkey did not answer")
+budget_unchecked = Counter(
+    "refdesk_budget_unchecked_total", "Questions and searches let through because Valkey did not answer"
+)
 valkey_up = Gauge(
     "refdesk_valkey_up", "1: Valkey answers and takes writes; 0: it does not, and answers go on without it"
 )

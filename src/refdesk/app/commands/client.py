@@ -53,6 +53,8 @@ class CallFailed(RefdeskError):
 
 
 PASSING_STATUSES = frozenset({429, 503})
+PATIENCE_S_MAX = 3600.0
+"""How long in all one operation waits as long as it is told to (429); a quota of a day is not waited for."""
 RETRY_DELAYS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0)
 """Between attempts while the service has a part that is just restarting."""
 
@@ -124,7 +126,9 @@ async def _refusal(response: aiohttp.ClientResponse) -> CallFailed:
         detail = msgspec.json.decode(body)["detail"]
     except (msgspec.DecodeError, KeyError, TypeError):
         detail = body[:500].decode(errors="replace") or response.reason
-    return CallFailed(str(detail), passing=response.status in PASSING_STATUSES)
+    said = response.headers.get("Retry-After", "")
+    retry_after_s = int(said) if response.status == 429 and said.isdecimal() and len(said) < 10 else None
+    return CallFailed(str(detail), passing=response.status in PASSING_STATUSES, retry_after_s=retry_after_s)
 
 
 @contextmanager
@@ -137,16 +141,24 @@ def unless_passing() -> Iterator[None]:
             raise
 
 
-async def patiently(operation: Callable[[], Awaitable[T]]) -> T:
-    """The operation's result, tried again while its refusal is a passing one: for what may be done twice."""
-    for delay_s in RETRY_DELAYS_S:
+async def patiently(
+    operation: Callable[[], Awaitable[T]], *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+) -> T:
+    """The operation's result, tried again while its refusal is a passing one: for what may be done twice.
+
+    A refusal that says when to come back (429) is waited out; any other is tried a few times.
+    """
+    delays_s, left_s = iter(RETRY_DELAYS_S), PATIENCE_S_MAX
+    while True:
         try:
             return await operation()
         except CallFailed as error:
-            if not error.passing:
+            told_s = error.retry_after_s
+            delay_s = next(delays_s, None) if told_s is None else told_s if told_s <= left_s else None
+            if not error.passing or delay_s is None:
                 raise
-        await asyncio.sleep(delay_s)
-    return await operation()
+        left_s -= 0 if told_s is None else told_s
+        await sleep(delay_s)
 
 
 @asynccontextmanager

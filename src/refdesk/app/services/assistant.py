@@ -201,6 +201,7 @@ def _budget_limits(settings: Settings) -> BudgetLimits:
     return BudgetLimits(
         concurrent=settings.concurrent_per_principal_max,
         requests_per_minute=settings.requests_per_minute_max,
+        searches_per_minute=settings.searches_per_minute_max,
         tokens_per_minute=settings.tokens_per_minute_max,
         tokens_per_day=settings.tokens_per_day_max,
     )

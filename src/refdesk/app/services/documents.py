@@ -12,6 +12,7 @@ from refdesk.documents.content_check import ContentCheck
 from refdesk.documents.contents import ContentRecord
 from refdesk.documents.feed import DocumentFeed
 from refdesk.documents.outbox import Outbox
+from refdesk.documents.quotas import UploadLimits, UploadQuotas
 from refdesk.documents.relay import Relay, RelaySettings
 from refdesk.documents.routes import endpoints
 from refdesk.documents.service import DocumentService
@@ -57,7 +58,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             "documents database", url, read=parts.DOCUMENTS_READ, writes=True, pools=[reads, writes, background]
         )
         yield Service(
-            endpoints=endpoints(service, feed=feed, check=check),
+            endpoints=endpoints(service, feed=feed, check=check, quotas=UploadQuotas(_upload_limits(settings))),
             leave=feed.leave,
             background=[
                 feed.run,
@@ -93,6 +94,14 @@ def _limits(settings: Settings) -> Limits:
         upload_s_max=settings.upload_seconds_max,
         upload_pause_s_max=settings.upload_pause_seconds_max,
         revocation_wait_s=settings.revocation_wait_s,
+    )
+
+
+def _upload_limits(settings: Settings) -> UploadLimits:
+    return UploadLimits(
+        at_once=settings.concurrent_uploads_max,
+        per_minute=settings.uploads_per_minute_max,
+        bytes_per_day=settings.upload_bytes_per_day_max,
     )
 
 
