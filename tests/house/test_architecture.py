@@ -141,15 +141,12 @@ def _distributions(requirement: str) -> set[str]:
 
 
 def test_every_address_says_who_may_call_it(endpoints: list[Endpoint | SocketEndpoint]) -> None:
-    """And only health, metrics, the API's description and the page's files are public."""
+    """And only health and the page's files are public; metrics and the description are, to callers on this machine."""
     assert {endpoint.policy for endpoint in endpoints} <= set(get_args(Policy))
     public = {endpoint.path for endpoint in endpoints if endpoint.policy == "public"}
-    assert {path for path in public if not openapi.is_page(path)} == {
-        "/health/live",
-        "/health/ready",
-        "/metrics",
-        "/openapi.json",
-    }
+    assert {path for path in public if not openapi.is_page(path)} == {"/health/live", "/health/ready"}
+    opened = {endpoint.path for endpoint in endpoints if isinstance(endpoint, Endpoint) and endpoint.open_to}
+    assert opened == {"/metrics", "/openapi.json"}
 
 
 def test_every_address_is_served_once(endpoints: list[Endpoint | SocketEndpoint]) -> None:

@@ -3,15 +3,18 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from tests.integration.documents_desk import ADMINISTRATOR, ALICE, HR, STRANGER, Desk, key, open_desk
+from tests.integration.documents_desk import ADMINISTRATOR, ALICE, HR, STRANGER, Desk, key, open_desk, running
 
 from refdesk.contracts.access import Principal
+from refdesk.contracts.errors import Overloaded, TooManyRequests
 from refdesk.documents import feed
+from refdesk.documents.feed import DocumentFeed, FeedLimits
 
 
 @pytest.fixture
@@ -113,3 +116,18 @@ async def test_a_lost_listener_cuts_watchers_off_and_new_ones_work(desk: Desk) -
     async with watching(desk, ALICE) as stream:
         await desk.add("After")
         assert (await stream.next())[1]["title"] == "After"
+
+
+async def test_one_principal_does_not_take_all_places(desk: Desk) -> None:
+    """Of three places, two; what was left may be taken again."""
+    limits = FeedLimits(watchers_max=3, per_principal_max=2)
+    own = DocumentFeed(desk.store, database_url=desk.database_url, limits=limits)
+    async with running(own.run), AsyncExitStack() as stack:
+        for _ in range(2):
+            await stack.enter_async_context(own.watch(ALICE))
+        with pytest.raises(TooManyRequests, match="REFDESK_FEED_WATCHERS_PER_PRINCIPAL_MAX"):
+            await stack.enter_async_context(own.watch(ALICE))
+        async with own.watch(HR):
+            with pytest.raises(Overloaded, match="REFDESK_FEED_WATCHERS_MAX"):
+                await stack.enter_async_context(own.watch(STRANGER))
+        await stack.enter_async_context(own.watch(STRANGER))

@@ -18,6 +18,7 @@ from refdesk.app.auth import Authentication, is_loopback
 from refdesk.app.http import key_endpoints
 from refdesk.app.keys import CACHE_SECONDS, CACHED_KEYS_MAX, MIGRATIONS, RESERVED_NAMES, ApiKeys
 from refdesk.app.server import refuse_open_door
+from refdesk.app.wrong_keys import WrongKeys
 from refdesk.contracts.access import LOCAL_ADMINISTRATOR, OPERATOR, Principal
 from refdesk.contracts.errors import ConfigurationError, Conflict, InvalidRequest, NotFound
 from refdesk.outside.http import Endpoint, Json, create_app
@@ -247,9 +248,10 @@ async def door(keys: ApiKeys) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def open_door(keys: ApiKeys) -> AsyncIterator[str]:
+async def open_door(keys: ApiKeys, *, wrong_keys: WrongKeys | None = None) -> AsyncIterator[str]:
     asked = Endpoint(method="GET", path="/api/who", policy="principal", handler=who, summary="Who is calling")
-    app = create_app([asked, *key_endpoints(keys)], authenticate=Authentication(keys, operator_key=OPERATOR_KEY))
+    authenticate = Authentication(keys, operator_key=OPERATOR_KEY, wrong_keys=wrong_keys)
+    app = create_app([asked, *key_endpoints(keys)], authenticate=authenticate)
     async with serving(app) as url:
         yield url
 
@@ -414,3 +416,19 @@ async def test_without_keys_refdesk_listens_on_this_machine_only(keys: ApiKeys, 
 async def test_without_keys_loopback_is_fine(keys: ApiKeys, host: str) -> None:
     """That is how a laptop starts."""
     await refuse_open_door(keys, host=host)
+
+
+async def test_wrong_keys_are_slowed_down_and_right_ones_are_not(keys: ApiKeys) -> None:
+    """By the address that a proxy names; another behind it, and whoever's key was right before, are let in all the while."""
+    key = await made(keys)
+    wrong_keys = WrongKeys(per_minute_max=3)
+    stranger, other = {"X-Forwarded-For": "203.0.113.7"}, {"X-Forwarded-For": "203.0.113.8"}
+    async with open_door(keys, wrong_keys=wrong_keys) as door:
+        assert (await call(f"{door}/api/who", key=key, headers=stranger))[0] == 200
+        statuses = [(await call(f"{door}/api/who", key="rdk_wrong", headers=stranger))[0] for _ in range(5)]
+        assert statuses == [401, 401, 401, 429, 429]
+        assert (await call(f"{door}/api/who", key=key, headers=stranger))[0] == 200
+        assert (await call(f"{door}/api/who", key="rdk_wrong", headers=other))[0] == 401
+        assert [(await call(f"{door}/api/who", key="rdk_wrong"))[0] for _ in range(5)] == [401] * 5
+        _, problem = await call(f"{door}/api/who", key="rdk_wrong", headers=stranger)
+        assert (problem["type"], problem["retry_after"]) == ("rate-limited", 20)

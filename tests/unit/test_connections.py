@@ -13,7 +13,7 @@ from tests.support.edge import GET, Edge, listening, until
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from refdesk.app.connections import RESERVE, ConnectionLimits, HttpConnection, SocketConnection, origin
+from refdesk.app.connections import RESERVE, ConnectionLimits, HttpConnection, SocketConnection
 from refdesk.contracts.access import Principal
 from refdesk.outside.http import BodyClock, Endpoint, Json, SocketEndpoint, create_app, read_json
 
@@ -366,13 +366,6 @@ async def test_a_websocket_counts_and_is_given_back(edge: Edge) -> None:
         peer.close()
         other.close()
         await until(lambda: edge.connections == 0)
-
-
-def test_an_ipv6_network_is_one_client() -> None:
-    """A household has a /64; an IPv4 address in IPv6's clothes is what it is."""
-    assert origin(("2001:db8::1", 1)) == origin(("2001:db8::ffff:1", 2)) != origin(("2001:db8:0:1::1", 3))
-    assert origin(("::ffff:192.0.2.1", 1)) == origin(("192.0.2.1", 2)) == "192.0.2.1"
-    assert origin(None) == ""
 
 
 # what it leans on

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
@@ -28,6 +28,10 @@ class Given(msgspec.Struct):
 
 async def nothing(request: Request, principal: Principal) -> ASGIApp:
     return Response()
+
+
+def anybody(_: HTTPConnection) -> bool:
+    return True
 
 
 def endpoint(**fields: Any) -> Endpoint:
@@ -120,8 +124,8 @@ def test_the_web_page_is_no_part_of_the_api() -> None:
 
 async def test_the_description_is_served_as_it_was_made() -> None:
     """It names the version that runs."""
-    listed = [*health_endpoints(Health([])), metrics_endpoint()]
-    served = openapi_endpoint(listed)
+    listed = [*health_endpoints(Health([])), metrics_endpoint(open_to=anybody)]
+    served = openapi_endpoint(listed, open_to=anybody)
     response: Any = await served.handler(Request({"type": "http", "headers": []}), Principal(id="anonymous"))
     described = msgspec.json.decode(response.body)
     assert described == msgspec.to_builtins(openapi.describe([*listed, served]))

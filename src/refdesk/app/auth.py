@@ -10,28 +10,89 @@ from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
+from refdesk.app.clients import LOOPBACK, PROXY_HEADERS, Address, Network, caller, origin
 from refdesk.app.keys import ApiKeys
+from refdesk.app.wrong_keys import WrongKeys
 from refdesk.contracts.access import LOCAL_ADMINISTRATOR, OPERATOR, Principal
+from refdesk.contracts.errors import RefdeskError, TooManyRequests
+from refdesk.outside.http import Authenticate
 
-_PROXY_HEADERS = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
+
+class OperatorAlone:
+    """Callable as outside.http's ``Authenticate``, where no keys are at hand: the operator, and nobody else."""
+
+    def __init__(self, operator_key: str) -> None:
+        self._operator_key = operator_key
+
+    async def __call__(self, connection: HTTPConnection) -> Principal | None:
+        return OPERATOR if is_key(bearer(connection), self._operator_key) else None
 
 
 class Authentication:
     """Callable as outside.http's ``Authenticate``. Access control fails closed: keys that cannot be read let nobody in."""
 
-    def __init__(self, keys: ApiKeys, *, operator_key: str) -> None:
+    def __init__(
+        self,
+        keys: ApiKeys,
+        *,
+        operator_key: str,
+        wrong_keys: WrongKeys | None = None,
+        trusted: tuple[Network, ...] = LOOPBACK,
+    ) -> None:
         self._keys = keys
-        self._operator_key = operator_key.encode()
+        self._operator_key = operator_key
+        self._wrong_keys = wrong_keys
+        self._trusted = trusted
 
     async def __call__(self, connection: HTTPConnection) -> Principal | None:
+        """Raises TooManyRequests for an address that has sent too many wrong keys."""
         key = bearer(connection)
+        if is_key(key, self._operator_key):
+            return OPERATOR
         if key is not None:
-            if hmac.compare_digest(key.encode(), self._operator_key):
-                return OPERATOR
-            return await self._keys.principal(key)
+            return await self._holder(key, caller(connection, trusted=self._trusted))
         if is_local(connection) and not await self._keys.exist():
             return LOCAL_ADMINISTRATOR
         return None
+
+    async def _holder(self, key: str, address: Address | None) -> Principal | None:
+        """Whoever holds the key. Callers straight from this machine may try as many as they like."""
+        if self._wrong_keys is None or address is None:
+            return await self._keys.principal(key)
+        if wait_s := self._wrong_keys.wait_s(origin(address), key):
+            raise TooManyRequests(
+                "Too many wrong keys came from your address (REFDESK_WRONG_KEYS_PER_MINUTE_MAX). Wait as long as Retry-After "
+                "says, and send a right one.",
+                retry_after_s=wait_s,
+            )
+        principal = await self._keys.principal(key)
+        self._wrong_keys.note(origin(address), key, right=principal is not None)
+        return principal
+
+
+class Insight:
+    """Who may see how the service does: callers straight from this machine, who know the metrics token, or administrators."""
+
+    def __init__(self, authenticate: Authenticate, *, metrics_token: str | None) -> None:
+        self._authenticate = authenticate
+        self._metrics_token = metrics_token
+
+    async def __call__(self, connection: HTTPConnection) -> bool:
+        if self.without_key(connection):
+            return True
+        try:
+            principal = await self._authenticate(connection)
+        except RefdeskError:  # fails closed: how the service does is seen by fewer, and is still told to all
+            return False
+        return principal is not None and principal.administrator
+
+    def without_key(self, connection: HTTPConnection) -> bool:
+        return is_local(connection) or is_key(bearer(connection), self._metrics_token)
+
+
+def is_key(given: str | None, right: str | None) -> bool:
+    """In a time that tells nothing of the right one. What is not set is nobody's."""
+    return bool(given and right) and hmac.compare_digest(str(given).encode(), str(right).encode())
 
 
 def bearer(connection: HTTPConnection) -> str | None:
@@ -48,9 +109,9 @@ def is_local(connection: HTTPConnection) -> bool:
     headers = connection.headers
     if connection.client is None or not is_loopback(connection.client.host):
         return False
-    if any(name in headers for name in _PROXY_HEADERS):
+    if any(name in headers for name in PROXY_HEADERS):
         return False
-    if not is_loopback(_host_of("//" + headers.get("host", ""))):
+    if not is_loopback(host_of("//" + headers.get("host", ""))):
         return False
     if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return False
@@ -67,7 +128,8 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _host_of(url: str) -> str:
+def host_of(url: str) -> str:
+    """The URL's host in lower case; empty when it has none, or is no URL."""
     try:
         return urlsplit(url).hostname or ""
     except ValueError:

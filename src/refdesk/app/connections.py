@@ -19,7 +19,6 @@ ever kept. A refusal in the midst of an answer under way sends nothing: that ans
 """
 
 import asyncio
-import ipaddress
 import math
 from collections import Counter
 from functools import partial
@@ -34,13 +33,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import SecurityError
 
+from refdesk.app.clients import LOOPBACK, Address, Network, address_of, is_among, origin
 from refdesk.contracts.errors import HeadersTooLarge, MalformedRequest, Overloaded, RefdeskError, RequestTooSlow
 from refdesk.outside import telemetry
 from refdesk.outside.http import problem_response
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1"))
 LOOK_S_MAX = 1.0
 """Between two looks for who waits too long: how much later than its time a connection may leave."""
 RESERVE = 16
@@ -48,8 +45,6 @@ RESERVE = 16
 PIPELINED_MAX = 16
 """Requests that may wait on one connection for the answer to the one before; clients send none this way."""
 HEALTH = b"/health/"
-IPV6_CLIENT_BITS = 64
-"""What one client is given of IPv6 (RFC 6177): its addresses count as one."""
 
 
 class ConnectionLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,31 +129,13 @@ class Connections:
         self._look = loop.call_later(self._look_s, self._expire, loop) if self._waiting else None
 
     def _speaks_for_many(self, connection: "HttpConnection") -> bool:
-        address = address_of(connection.client)
-        return address is None or any(address in network for network in self.limits.trusted)
+        return connection.address is None or is_among(connection.address, self.limits.trusted)
 
 
 def full() -> Overloaded:
     return Overloaded(
         "All connections are in use (REFDESK_CONNECTIONS_MAX). Wait as long as Retry-After says.", retry_after_s=5
     )
-
-
-def address_of(client: tuple[str, int] | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """None for a client that has none, as on a Unix socket."""
-    try:
-        address = ipaddress.ip_address(client[0]) if client else None
-    except ValueError:
-        return None
-    return getattr(address, "ipv4_mapped", None) or address
-
-
-def origin(client: tuple[str, int] | None) -> str:
-    """What counts as one client: an IPv4 address, or an IPv6 network as one household has it."""
-    address = address_of(client)
-    if isinstance(address, ipaddress.IPv6Address):
-        return str(ipaddress.ip_network((int(address), IPV6_CLIENT_BITS), strict=False))
-    return str(address or "")
 
 
 class _Refused(Exception):
@@ -193,13 +170,15 @@ class HttpConnection(HttpToolsProtocol):
         self._counts = False
         self.reserved = False
         """Whether there is room for questions after health alone."""
+        self.address: Address | None = None
         self.origin = ""
 
     # the connection
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.origin = origin(self.client)
+        self.address = address_of(self.client[0] if self.client else None)
+        self.origin = origin(self.address)
         self._door.enter(self.origin)
         self._counts = True
         self._door.wait(self, self._limits.head_s_max)
@@ -376,7 +355,7 @@ class SocketConnection(WebSocketsSansIOProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._origin = origin(self.client)
+        self._origin = origin(address_of(self.client[0] if self.client else None))
         self._door.enter(self._origin)
 
     def connection_lost(self, exc: Exception | None) -> None:

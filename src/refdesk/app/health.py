@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.types import ASGIApp
 
 from refdesk.contracts.access import Principal
@@ -41,6 +41,7 @@ VERBOSE = Parameter(name="verbose", meaning="Also each part, and facts")
 Look = Callable[[], Awaitable[str | None]]
 """Try the part's work. None: all is well. A sentence: the work goes on, but less well. Raises what the work would raise."""
 Fact = Callable[[], Awaitable[str]]
+MaySee = Callable[[HTTPConnection], Awaitable[bool]]
 Level = Literal["ok", "degraded", "unavailable"]
 
 
@@ -160,10 +161,18 @@ def _sentence(error: Exception) -> str:
     return f"{said} ({cause})" if cause and cause not in said else said
 
 
-def health_endpoints(health: Health, *, facts: Mapping[str, Fact] | None = None) -> list[Endpoint]:
+async def anybody(connection: HTTPConnection) -> bool:
+    """May see how the service does."""
+    return True
+
+
+def health_endpoints(
+    health: Health, *, facts: Mapping[str, Fact] | None = None, insight: MaySee = anybody
+) -> list[Endpoint]:
     """``/health/live`` says the process runs, whatever its parts do; ``/health/ready`` whether it can do its work.
 
-    ``?verbose`` says which parts are not well, and why; ``facts`` are told with it and change nothing.
+    ``?verbose`` says which parts are not well, and why; ``facts`` are told with it and change nothing. Whoever has no
+    ``insight`` gets the plain answer all the same: a probe must not fail for that.
     """
 
     async def live(request: Request, principal: Principal) -> ASGIApp:
@@ -172,7 +181,7 @@ def health_endpoints(health: Health, *, facts: Mapping[str, Fact] | None = None)
     async def ready(request: Request, principal: Principal) -> ASGIApp:
         verdicts = await health.verdicts()
         view = HealthView(status=_worst(verdicts))
-        if VERBOSE.name in request.query_params:
+        if VERBOSE.name in request.query_params and await insight(request):
             view = _described(verdicts, {name: await fact() for name, fact in (facts or {}).items()})
         return Json(view, status_code=503 if view.status == "unavailable" else 200)
 

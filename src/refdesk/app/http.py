@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
@@ -19,7 +19,7 @@ from refdesk.app import openapi
 from refdesk.app.keys import ApiKeys, KeyView
 from refdesk.contracts.access import Principal, Role
 from refdesk.contracts.texts import Text
-from refdesk.outside.http import Endpoint, Handler, Json, Parameter, read_json
+from refdesk.outside.http import DATA_HEADERS, Endpoint, Handler, Json, Parameter, read_json
 
 logger = logging.getLogger(__name__)
 
@@ -59,17 +59,18 @@ class KeyList(msgspec.Struct, frozen=True):
     keys: list[KeyView]
 
 
-def metrics_endpoint(measures: Sequence[Measure] = ()) -> Endpoint:
+def metrics_endpoint(measures: Sequence[Measure] = (), *, open_to: Callable[[HTTPConnection], bool]) -> Endpoint:
     """``measures`` look up what is not counted in this process; each sets its own gauges, to NaN when it cannot."""
 
     async def metrics(request: Request, principal: Principal) -> ASGIApp:
         await asyncio.gather(*(_measured(measure) for measure in measures))
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST, headers=DATA_HEADERS)
 
     return Endpoint(
         method="GET",
         path="/metrics",
-        policy="public",
+        policy="administrator",
+        open_to=open_to,
         handler=metrics,
         summary="Prometheus metrics",
         media_types=("text/plain",),
@@ -85,14 +86,15 @@ async def _measured(measure: Measure) -> None:
         logger.warning("cannot measure for /metrics: %r", error)
 
 
-def openapi_endpoint(endpoints: Iterable[Endpoint]) -> Endpoint:
+def openapi_endpoint(endpoints: Iterable[Endpoint], *, open_to: Callable[[HTTPConnection], bool]) -> Endpoint:
     async def show(request: Request, principal: Principal) -> ASGIApp:
         return Json(description)
 
     own = Endpoint(
         method="GET",
         path="/openapi.json",
-        policy="public",
+        policy="principal",
+        open_to=open_to,
         handler=show,
         summary="This description",
         response=dict[str, Any],

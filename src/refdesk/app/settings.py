@@ -60,6 +60,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Connections from one address (of IPv6: one /64). Loopback and trusted proxies may use all of them."""
     trusted_proxies: str | None = None
     """Addresses or networks, separated by commas, of proxies that speak for many clients: 10.0.0.5, 10.1.0.0/16."""
+    allowed_hosts: str | None = None
+    """Names that this service goes by (`Host`), separated by commas: desk.example.org, *.example.net. Unset: any."""
+    wrong_keys_per_minute_max: Count = 30
+    """Wrong keys that one address may send in a minute before it is told to wait; not held against this machine."""
+    metrics_token: str | None = None
+    """What a scraper on another machine sends as `Authorization: Bearer` for `/metrics` and `/health/ready?verbose`."""
     socket_idle_seconds_max: Annotated[float, Meta(gt=0)] = 600.0
     """How long a WebSocket may ask nothing and follow no answer."""
     database_url: str | None = None
@@ -140,6 +146,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """An OpenTelemetry collector for spans, such as http://collector:4318; needs the `tracing` extra."""
 
     # documents
+    feed_watchers_max: Count = 500
+    """Clients that may watch documents change, per process."""
+    feed_watchers_per_principal_max: Count = 50
+    """Of these, clients of one principal."""
     upload_bytes_max: Count = 50 * 1024 * 1024
     """The largest file that is taken."""
     concurrent_uploads_max: Count = 32
@@ -335,7 +345,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return (own,) if self.model_dir is None else (self.model_dir.expanduser(), own)
 
 
-SECRETS = frozenset({"operator_key", "api_key", "llm_api_key", "embedding_api_key", "embedding_previous_api_key"})
+SECRETS = frozenset(
+    {"operator_key", "api_key", "metrics_token", "llm_api_key", "embedding_api_key", "embedding_previous_api_key"}
+)
 """Shown as dots by `refdesk doctor`; so are passwords inside URLs."""
 
 DOTS = "••••••"

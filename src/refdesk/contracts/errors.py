@@ -103,6 +103,14 @@ class NotFound(RefdeskError):
     status = 404
 
 
+class Misdirected(RefdeskError):
+    """This service does not go by the name in `Host`. Use one of its own, or add this one to REFDESK_ALLOWED_HOSTS."""
+
+    code = "misdirected"
+    title = "Misdirected request"
+    status = 421
+
+
 class MethodNotAllowed(RefdeskError):
     """This address does not take that method. See /openapi.json."""
 

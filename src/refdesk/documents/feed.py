@@ -9,14 +9,15 @@ and lists anew. The feed repeats nothing and promises no history.
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import msgspec
 
-from refdesk.contracts.access import Scope
+from refdesk.contracts.access import Principal, Scope
 from refdesk.contracts.documents import Document
-from refdesk.contracts.errors import Overloaded, Unavailable
+from refdesk.contracts.errors import Overloaded, TooManyRequests, Unavailable
 from refdesk.documents.store import Changed, DocumentStore
 from refdesk.outside.postgres import listen
 
@@ -27,9 +28,15 @@ BURST = 200
 """Documents looked up at once."""
 BEHIND_MAX = 1000
 """Undelivered changes a watcher may pile up."""
-WATCHERS_MAX = 500
 READY_S = 5.0
 RETRY_S = 1.0
+
+
+class FeedLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """How many may watch, in one process."""
+
+    watchers_max: int = 500
+    per_principal_max: int = 50
 
 
 class Gone(msgspec.Struct, frozen=True):
@@ -64,8 +71,16 @@ class Watcher:
 class DocumentFeed:
     """One per process. ``run`` must run for watchers to be told anything."""
 
-    def __init__(self, store: DocumentStore, *, database_url: str) -> None:
+    def __init__(
+        self,
+        store: DocumentStore,
+        *,
+        database_url: str,
+        limits: FeedLimits = FeedLimits(),  # noqa: B008 (frozen)
+    ) -> None:
         self._store = store
+        self._limits = limits
+        self._of_principal: Counter[str] = Counter()
         self._database_url = database_url
         self._watchers: set[Watcher] = set()
         self._changed: dict[str, None] = {}
@@ -80,19 +95,34 @@ class DocumentFeed:
             tasks.create_task(self._tell_forever())
 
     @asynccontextmanager
-    async def watch(self, scope: Scope) -> AsyncIterator[Watcher]:
-        """Everything that happens from now on inside the scope. Raises Unavailable or Overloaded."""
+    async def watch(self, principal: Principal) -> AsyncIterator[Watcher]:
+        """Everything that happens from now on inside the principal's scope. Raises Unavailable, Overloaded, TooManyRequests."""
         if self._leaving:
             raise Unavailable("This process is shutting down. Connect again.")
         await self._wait_listening()
-        if len(self._watchers) >= WATCHERS_MAX:
-            raise Overloaded(f"{WATCHERS_MAX} clients watch already; that is the limit. Try later.", retry_after_s=30)
-        watcher = Watcher(scope)
+        self._check_room(principal)
+        watcher = Watcher(principal.scope)
         self._watchers.add(watcher)
+        self._of_principal[principal.id] += 1
         try:
             yield watcher
         finally:
             self._watchers.discard(watcher)
+            self._of_principal -= Counter({principal.id: 1})
+
+    def _check_room(self, principal: Principal) -> None:
+        """One principal does not take all places."""
+        most, share = self._limits.watchers_max, self._limits.per_principal_max
+        if self._of_principal[principal.id] >= share:
+            raise TooManyRequests(
+                f"You watch documents {share} times already (REFDESK_FEED_WATCHERS_PER_PRINCIPAL_MAX). Close one.",
+                limit=share,
+                retry_after_s=30,
+            )
+        if len(self._watchers) >= most:
+            raise Overloaded(
+                f"{most} clients watch already (REFDESK_FEED_WATCHERS_MAX). Try later.", limit=most, retry_after_s=30
+            )
 
     def leave(self) -> None:
         """End what every watcher reads, and take no other one: the process shuts down, and a feed has no end of its own."""

@@ -332,12 +332,12 @@ class _Routes:
         return Json(await self._check.from_cursor(given.cursor, verify=given.verify))
 
     async def events(self, _: Request, principal: Principal) -> ASGIApp:
-        stream = _told(self._feed, principal.scope)
+        stream = _told(self._feed, principal)
         return EventStream(body_of(_after_first(await anext(stream), stream)))
 
 
-async def _told(feed: DocumentFeed, scope: Scope) -> AsyncGenerator[bytes, None]:
-    async with feed.watch(scope) as watcher:
+async def _told(feed: DocumentFeed, principal: Principal) -> AsyncGenerator[bytes, None]:
+    async with feed.watch(principal) as watcher:
         yield b": watching\n\n"
         async for told in watcher:
             yield message("deleted" if isinstance(told, Gone) else "document", msgspec.json.encode(told))

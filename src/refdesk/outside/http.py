@@ -9,7 +9,7 @@ here stands between a handler and the client's disconnect.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing, suppress
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -54,6 +54,14 @@ FAREWELL_S_MAX = 2.0
 """How long a connection that is ended may take for the words that say why."""
 POLICY_VIOLATION, TRY_AGAIN_LATER = 1008, 1013
 """RFC 6455, 7.4.1, and its registry: why a WebSocket is closed."""
+
+DATA_HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+}
+"""Of what is data and no page: it is one reader's, and means nothing to a browser."""
 
 Policy = Literal["public", "principal", "writer", "administrator"]
 Authenticate = Callable[[HTTPConnection], Awaitable[Principal | None]]
@@ -148,6 +156,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     status: int = 200
     also: tuple[int, ...] = ()
     """Statuses of other replies that are no problem."""
+    open_to: Callable[[HTTPConnection], bool] | None = None
+    """Whom it lets in without a key, whatever its policy."""
 
 
 class SocketEndpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,16 +170,19 @@ class SocketEndpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Json(Response):
-    """A JSON response from a msgspec struct or plain data."""
+    """A JSON response from a msgspec struct or plain data, which nobody keeps and no browser takes for a page."""
 
     media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
         return msgspec.json.encode(content)
 
+    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
+        super().init_headers({**DATA_HEADERS, **(headers or {})})
+
 
 def problem_response(error: RefdeskError) -> Response:
-    headers = {}
+    headers = dict(DATA_HEADERS)
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(error.retry_after_s)
     if error.status == 401:
@@ -273,7 +286,7 @@ class _Guarded:
         scope[BODY_CLOCK] = self._clock
         request = Request(scope, receive, send)
         try:
-            principal, permission = await self._door.admit(request, self._endpoint.policy)
+            principal, permission = await self._admitted(request)
             async with permission.held():
                 with tracing.continued(request.headers.get("traceparent")):
                     response = await self._endpoint.handler(request, principal)
@@ -290,6 +303,11 @@ class _Guarded:
             await _send(response, permission, scope, receive, send)
             return
         await response(scope, receive, send)
+
+    async def _admitted(self, request: Request) -> tuple[Principal, Permission]:
+        open_to = self._endpoint.open_to
+        policy: Policy = "public" if open_to is not None and open_to(request) else self._endpoint.policy
+        return await self._door.admit(request, policy)
 
 
 async def _send(response: ASGIApp, permission: Permission, scope: Scope, receive: Receive, send: Send) -> None:
@@ -351,11 +369,16 @@ class _GuardedSocket:
 
 
 async def _nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
-    problem = problem_response(NotFound(f"There is nothing at {scope['path']}. /openapi.json lists every address."))
+    error = NotFound(f"There is nothing at {scope['path']}. /openapi.json lists every address.")
+    await refuse(error, scope, receive, send)
+
+
+async def refuse(error: RefdeskError, scope: Scope, receive: Receive, send: Send) -> None:
+    """The error in place of an application's answer."""
     if scope["type"] == "websocket":
-        await WebSocket(scope, receive, send).send_denial_response(problem)
+        await WebSocket(scope, receive, send).send_denial_response(problem_response(error))
     else:
-        await problem(scope, receive, send)
+        await problem_response(error)(scope, receive, send)
 
 
 def create_app(

@@ -6,18 +6,20 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.resources.abc import Traversable
 
 import msgspec
-from starlette.requests import HTTPConnection
 
 from refdesk.app import http, server
-from refdesk.app.auth import Authentication
-from refdesk.app.connections import LOOPBACK, ConnectionLimits, Network
+from refdesk.app.auth import Authentication, Insight, is_local
+from refdesk.app.clients import LOOPBACK, Network
+from refdesk.app.connections import ConnectionLimits
 from refdesk.app.first_key import adopt_key_file
 from refdesk.app.health import Fact, Health, Part, health_endpoints
+from refdesk.app.hosts import named
 from refdesk.app.http import Measure
 from refdesk.app.keys import ApiKeys, open_api_keys
 from refdesk.app.permissions import Permissions
 from refdesk.app.services import parts
 from refdesk.app.settings import PREFIX, Settings
+from refdesk.app.wrong_keys import WrongKeys
 from refdesk.contracts.errors import ConfigurationError
 from refdesk.outside.http import BodyClock, Endpoint, SocketEndpoint, create_app
 from refdesk.outside.jetstream import Broker, StreamSettings
@@ -105,15 +107,15 @@ def connection_limits(settings: Settings) -> ConnectionLimits:
         keep_alive_s=settings.keep_alive_s,
         connections_max=settings.connections_max,
         per_client_max=settings.connections_per_client_max,
-        trusted=(*LOOPBACK, *trusted_proxies(settings)),
+        trusted=trusted_networks(settings),
     )
 
 
-def trusted_proxies(settings: Settings) -> tuple[Network, ...]:
-    """Raises ConfigurationError for what is neither an address nor a network."""
+def trusted_networks(settings: Settings) -> tuple[Network, ...]:
+    """This machine and the trusted proxies. Raises ConfigurationError for what is neither an address nor a network."""
     given = [text.strip() for text in (settings.trusted_proxies or "").split(",") if text.strip()]
     try:
-        return tuple(ipaddress.ip_network(text) for text in given)
+        return (*LOOPBACK, *(ipaddress.ip_network(text) for text in given))
     except ValueError as error:
         raise ConfigurationError(
             f"{PREFIX}TRUSTED_PROXIES={settings.trusted_proxies!r} is not valid: {error}. Give addresses or networks, "
@@ -123,10 +125,6 @@ def trusted_proxies(settings: Settings) -> tuple[Network, ...]:
 
 def body_clock(settings: Settings) -> BodyClock:
     return BodyClock(total_s=settings.body_seconds_max, pause_s=settings.body_pause_seconds_max)
-
-
-async def nobody(connection: HTTPConnection) -> None:
-    """The authentication of a door that has public addresses only."""
 
 
 async def nothing_to_close() -> None:
@@ -174,21 +172,32 @@ async def _serve(settings: Settings, keys: ApiKeys, services: list[Service], acc
     health = Health(_distinct([access, *(part for service in services for part in service.parts)]))
     facts = {name: fact for service in services for name, fact in service.facts.items()}
     measures = [measure for service in services for measure in service.measures]
+    authenticate = Authentication(
+        keys,
+        operator_key=required(settings, "operator_key"),
+        wrong_keys=WrongKeys(per_minute_max=settings.wrong_keys_per_minute_max),
+        trusted=trusted_networks(settings),
+    )
+    insight = Insight(authenticate, metrics_token=settings.metrics_token)
     listed = [
         *own,
         *http.key_endpoints(keys),
-        *health_endpoints(health, facts=facts),
-        http.metrics_endpoint(measures),
+        *health_endpoints(health, facts=facts, insight=insight),
+        http.metrics_endpoint(measures, open_to=insight.without_key),
     ]
     permissions = Permissions(keys, database_url=access_url(settings), silence_s_max=settings.access_silence_s_max)
     app = create_app(
-        [*listed, http.openapi_endpoint(listed), *(socket for service in services for socket in service.sockets)],
-        authenticate=Authentication(keys, operator_key=required(settings, "operator_key")),
+        [
+            *listed,
+            http.openapi_endpoint(listed, open_to=is_local),
+            *(socket for service in services for socket in service.sockets),
+        ],
+        authenticate=authenticate,
         body_clock=body_clock(settings),
         permit=permissions,
     )
     await server.serve(
-        app,
+        named(app, settings.allowed_hosts),
         sockets=[server.bind(settings.host, settings.port, send_timeout_s=settings.send_timeout_s)],
         limits=connection_limits(settings),
         background=[health.run, permissions.run, *(work for service in services for work in service.background)],

@@ -10,7 +10,7 @@ from refdesk.app.settings import Settings
 from refdesk.documents.changes import Limits
 from refdesk.documents.content_check import ContentCheck
 from refdesk.documents.contents import ContentRecord
-from refdesk.documents.feed import DocumentFeed
+from refdesk.documents.feed import DocumentFeed, FeedLimits
 from refdesk.documents.outbox import Outbox
 from refdesk.documents.quotas import UploadLimits, UploadQuotas
 from refdesk.documents.relay import Relay, RelaySettings
@@ -49,7 +49,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         blobs = Blobs(settings.content_path, identity=await contents.claim(settings.content_path))
         service = DocumentService(store, beside=beside, blobs=blobs, contents=contents, limits=_limits(settings))
         check = ContentCheck(contents, blobs, retell=service.retell)
-        feed = DocumentFeed(beside, database_url=url)
+        feed = DocumentFeed(beside, database_url=url, limits=_feed_limits(settings))
         relay = Relay(outbox, broker=broker, database_url=url, settings=RelaySettings(lease_s=settings.relay_lease_s))
         fsync = FsyncWatch(settings.nats_monitoring_url)
         purging = Purging(broker, absent_s_max=settings.stream_reader_absent_s_max)
@@ -102,6 +102,12 @@ def _upload_limits(settings: Settings) -> UploadLimits:
         at_once=settings.concurrent_uploads_max,
         per_minute=settings.uploads_per_minute_max,
         bytes_per_day=settings.upload_bytes_per_day_max,
+    )
+
+
+def _feed_limits(settings: Settings) -> FeedLimits:
+    return FeedLimits(
+        watchers_max=settings.feed_watchers_max, per_principal_max=settings.feed_watchers_per_principal_max
     )
 
 

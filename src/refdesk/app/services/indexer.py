@@ -3,11 +3,14 @@
 from contextlib import AsyncExitStack
 
 import aiohttp
+from starlette.types import ASGIApp
 
 from refdesk.app import http, server
+from refdesk.app.auth import Insight, OperatorAlone
 from refdesk.app.health import Health, health_endpoints
+from refdesk.app.hosts import named
 from refdesk.app.services import ai_parts, parts
-from refdesk.app.services.common import connection_limits, nobody, open_broker, open_database, required
+from refdesk.app.services.common import connection_limits, open_broker, open_database, required
 from refdesk.app.services.generations import open_generations
 from refdesk.app.settings import Settings
 from refdesk.index.lineage import LineageMemory
@@ -109,9 +112,8 @@ async def serve(settings: Settings) -> None:
                 *ai_parts.embedding_model(session, settings),
             ]
         )
-        app = create_app([*health_endpoints(health), http.metrics_endpoint([letters.measure])], authenticate=nobody)
         await server.serve(
-            app,
+            _app(settings, health, measures=[letters.measure]),
             sockets=[server.bind(settings.host, settings.port, send_timeout_s=settings.send_timeout_s)],
             limits=connection_limits(settings),
             background=[
@@ -124,6 +126,15 @@ async def serve(settings: Settings) -> None:
                 schedule.run,
             ],
         )
+
+
+def _app(settings: Settings, health: Health, *, measures: list[http.Measure]) -> ASGIApp:
+    """Health and metrics: to this machine, to a scraper and to the operator."""
+    authenticate = OperatorAlone(required(settings, "operator_key"))
+    insight = Insight(authenticate, metrics_token=settings.metrics_token)
+    metrics = http.metrics_endpoint(measures, open_to=insight.without_key)
+    app = create_app([*health_endpoints(health, insight=insight), metrics], authenticate=authenticate)
+    return named(app, settings.allowed_hosts)
 
 
 def _worker_settings(settings: Settings) -> WorkerSettings:

@@ -10,7 +10,7 @@ from refdesk.app.settings import Loaded, Settings
 async def check_running(loaded: Loaded) -> Findings:
     """The Refdesk at REFDESK_URL: its parts, and whether it knows our key."""
     url = loaded.settings.url.rstrip("/")
-    status, reply = await call(f"{url}/health/ready?verbose")
+    status, reply = await call(f"{url}/health/ready?verbose", key=loaded.settings.api_key or operator_key_of(url))
     if status == 0 or not isinstance(reply, Mapping) or "status" not in reply:
         level: Level = "warn" if loaded.origins["url"] == "default" else "FAIL"
         what = f"none at {url}" if status == 0 else f"what answers at {url} is not Refdesk"
