@@ -30,7 +30,7 @@ from refdesk.outside.http import create_app
 from refdesk.outside.postgres import migrate, open_pool
 
 UNLIMITED = UploadLimits(at_once=1000, per_minute=10**6, bytes_per_day=10**15)
-ALICE = Principal(id="alice")
+ALICE = Principal(id="alice", groups=("hr", "legal"))
 HR = Principal(id="harriet", groups=("hr",))
 STRANGER = Principal(id="stella")
 EDITOR = Principal(id="edgar", groups=("editors",))
@@ -94,15 +94,16 @@ class Desk:
 def key(principal: Principal | None) -> dict[str, str]:
     if principal is None:
         return {}
-    return {"Authorization": f"Bearer {' '.join([principal.id, *principal.groups])}"}
+    return {"Authorization": f"Bearer {' '.join([principal.id, f'role={principal.role}', *principal.groups])}"}
 
 
 async def authenticate(connection: HTTPConnection) -> Principal | None:
     kind, _, given = connection.headers.get("authorization", "").partition(" ")
     if kind != "Bearer" or not given:
         return None
-    name, *groups = given.split()
-    return Principal(id=name, groups=tuple(groups))
+    name, *words = given.split()
+    groups = tuple(word for word in words if not word.startswith("role="))
+    return Principal(id=name, groups=groups, role="asker" if "role=asker" in words else "writer")
 
 
 @contextlib.asynccontextmanager

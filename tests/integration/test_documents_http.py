@@ -9,6 +9,8 @@ import aiohttp
 import pytest
 from tests.integration.documents_desk import ADMINISTRATOR, ALICE, EDITOR, HR, STRANGER, Desk, open_desk
 
+from refdesk.contracts.access import Principal
+
 DOCUMENT_FIELDS = {
     "id", "version", "title", "media_type", "content_sha256", "content_bytes", "readers", "tags", "external_id",
     "filename", "url", "owner", "created_at", "updated_at", "state", "indexed_version", "attempts", "failure",
@@ -167,16 +169,44 @@ async def test_put_by_external_id_creates_then_replaces(desk: Desk) -> None:
     assert absent.status == 412
 
 
-async def test_an_external_id_is_its_owners_own(desk: Desk) -> None:
-    """Two people may use the same one; an administrator and an editor replace what they can read."""
+@pytest.mark.parametrize("by", [STRANGER, EDITOR, ADMINISTRATOR], ids=lambda by: by.id)
+async def test_an_external_id_is_its_owners_own(desk: Desk, by: Principal) -> None:
+    """Whoever writes under one that somebody else uses makes a document of their own, and nothing of the other's changes."""
     hers = (await desk.call("PUT", "/by-external-id/a", data=form())).json
-    theirs = await desk.call("PUT", "/by-external-id/a", by=STRANGER, data=form())
-    assert theirs.status == 201
-    assert theirs.json["id"] != hers["id"]
-    edited = await desk.call("PUT", "/by-external-id/a", by=EDITOR, data=form(b"edited"))
-    assert (edited.status, edited.json["id"]) == (200, hers["id"])
+    theirs = await desk.call("PUT", "/by-external-id/a", by=by, data=form(b"taken over"))
+    assert (theirs.status, theirs.json["owner"]) == (201, by.id)
+    again = await desk.call("PUT", "/by-external-id/a", by=by, data=form(b"again"))
+    assert (again.status, again.json["id"]) == (200, theirs.json["id"])
+    assert (await desk.call("GET", f"/{hers['id']}")).json["version"] == 1
     clash = await desk.call("POST", data=form(external_id="a"))
     assert (clash.status, clash.json["type"]) == (409, "conflict")
+
+
+async def test_an_administrator_writes_under_anothers_external_id_by_saying_so(desk: Desk) -> None:
+    """What is made there is the other's. Nobody else may say so, nor list."""
+    hers = (await desk.call("PUT", "/by-external-id/wiki/a", data=form())).json
+    address = "/by-external-id/wiki/a?owner=alice"
+    replaced = await desk.call("PUT", address, by=ADMINISTRATOR, data=form(b"other"))
+    assert (replaced.status, replaced.json["id"], replaced.json["owner"]) == (200, hers["id"], "alice")
+    made = await desk.call("PUT", "/by-external-id/wiki/b?owner=alice", by=ADMINISTRATOR, data=form())
+    assert (made.status, made.json["owner"]) == (201, "alice")
+    listed = await desk.call("GET", "/by-external-id?prefix=wiki/&owner=alice", by=ADMINISTRATOR)
+    assert [document["id"] for document in listed.json["documents"]] == [hers["id"], made.json["id"]]
+    for by in (STRANGER, EDITOR):
+        assert (await desk.call("PUT", address, by=by, data=form())).status == 403
+        assert (await desk.call("GET", "/by-external-id?prefix=wiki/&owner=alice", by=by)).status == 403
+    assert (await desk.call("PUT", address, data=form())).status == 200
+    assert (await desk.call("PUT", "/by-external-id/a?owner=%00", by=ADMINISTRATOR, data=form())).status == 422
+
+
+async def test_only_its_owner_gives_a_document_an_external_id(desk: Desk) -> None:
+    """An editor cannot put one's document where one's own next write will go."""
+    document = await desk.add("Open")
+    refused = await desk.call("PUT", f"/{document['id']}", by=EDITOR, json={"external_id": "wiki/next"})
+    assert (refused.status, refused.json["type"]) == (403, "forbidden")
+    same = await desk.call("PUT", f"/{document['id']}", by=EDITOR, json={"text": "edited"})
+    assert same.status == 200
+    assert (await desk.call("PUT", f"/{document['id']}", json={"external_id": "wiki/next"})).status == 200
 
 
 async def test_deleted_is_gone_at_once(desk: Desk) -> None:
@@ -210,6 +240,24 @@ async def test_history_lists_every_version(desk: Desk) -> None:
         (2, "replaced", "edgar"),
         (1, "created", "alice"),
     ]
+
+
+async def test_history_shows_the_versions_that_one_could_read(desk: Desk) -> None:
+    """Not titles, hashes and readers of a time when one could not; owner and administrator see all."""
+    document = await desk.add("Secret plan", readers=["legal"])
+    path = f"/{document['id']}"
+    await desk.call("PUT", path, json={"title": "Plan", "readers": ["hr"]})
+    await desk.call("PUT", path, json={"title": "Hidden again", "readers": []})
+    await desk.call("PUT", path, json={"title": "For all", "readers": ["everyone"]})
+
+    async def seen(by: Principal) -> list[tuple[int, str]]:
+        history = (await desk.call("GET", path + "/versions", by=by)).json["versions"]
+        return [(version["version"], version["title"]) for version in history]
+
+    whole = [(4, "For all"), (3, "Hidden again"), (2, "Plan"), (1, "Secret plan")]
+    assert await seen(ALICE) == await seen(ADMINISTRATOR) == whole
+    assert await seen(HR) == [(4, "For all"), (2, "Plan")]
+    assert await seen(STRANGER) == await seen(EDITOR) == [(4, "For all")]
 
 
 async def test_content_cannot_act_as_our_page(desk: Desk) -> None:
@@ -399,3 +447,72 @@ async def test_only_administrators_ask_for_standings(desk: Desk) -> None:
 
 def _asked(*ids: str, **scope: Any) -> dict[str, Any]:
     return {"document_ids": list(ids), **scope}
+
+
+ASKER = Principal(id="astrid", groups=("hr",), role="asker")
+WRITES = [
+    ("POST", "", {"json": {"title": "T", "text": "x"}}),
+    ("PUT", "/{id}", {"json": {"title": "Renamed"}}),
+    ("PUT", "/by-external-id/a", {"json": {"title": "T", "text": "x"}}),
+    ("POST", "/{id}/retry", {}),
+    ("DELETE", "/{id}", {}),
+]
+
+
+async def test_an_asker_reads_and_does_not_write(desk: Desk) -> None:
+    """Not even what it owns from a time when it was a writer's key; and nothing of the body is read."""
+    own = await desk.add("Own", by=Principal(id="astrid"))
+    assert (await desk.call("GET", f"/{own['id']}", by=ASKER)).status == 200
+    for method, path, body in WRITES:
+        refused = await desk.call(method, path.format(id=own["id"]), by=ASKER, **body)
+        assert (refused.status, refused.json["type"]) == (403, "forbidden"), (method, path)
+    assert (await desk.call("GET", f"/{own['id']}")).json["version"] == 1
+
+
+WRITER = Principal(id="wendy", groups=("hr", "legal"))
+
+
+@pytest.mark.parametrize(
+    ("by", "readers", "status"),
+    [
+        (WRITER, ["hr"], 201),
+        (WRITER, ["hr", "legal"], 201),
+        (WRITER, ["everyone"], 201),
+        (WRITER, [], 201),
+        (WRITER, ["principal:bob"], 201),
+        (WRITER, ["board"], 403),
+        (WRITER, ["hr", "board"], 403),
+        (WRITER, ["administrators"], 403),
+        (Principal(id="edgar", groups=("editors",)), ["editors"], 201),
+        (Principal(id="edgar", groups=("editors",)), ["hr"], 403),
+        (Principal(id="nina"), ["hr"], 403),
+        (ADMINISTRATOR, ["board", "hr"], 201),
+    ],
+    ids=str,
+)
+async def test_writers_name_their_own_groups(desk: Desk, by: Principal, readers: list[str], status: int) -> None:
+    """And everyone, and single principals; administrators name any. The refusal lists what one may name."""
+    made = [
+        await desk.call("POST", by=by, json={"title": "T", "text": "x", "readers": readers}),
+        await desk.call("POST", by=by, data=form(readers=readers or [""])),
+        await desk.call("PUT", "/by-external-id/x", by=by, json={"title": "T", "text": "x", "readers": readers}),
+    ]
+    own = await desk.add("Own", by=by, readers=[])
+    made.append(await desk.call("PUT", f"/{own['id']}", by=by, json={"readers": readers}))
+    assert [reply.status for reply in made] == [status, status, status, 200 if status == 201 else status]
+    if status == 403:
+        assert made[0].json["field"] == "readers"
+        assert all(group in made[0].json["detail"] for group in (*by.groups, "everyone"))
+    else:
+        assert made[3].json["readers"] == sorted(readers)
+
+
+async def test_readers_that_are_there_may_stay(desk: Desk) -> None:
+    """Who changes a document need not be in the groups that somebody else let in; who took one out cannot bring it back."""
+    document = await desk.add("Shared", by=ADMINISTRATOR, readers=["board", "hr"])
+    editor = Principal(id="edgar", groups=("editors", "hr"))
+    path = f"/{document['id']}"
+    kept = await desk.call("PUT", path, by=editor, json={"text": "edited", "readers": ["hr", "board"]})
+    assert (kept.status, kept.json["readers"]) == (200, ["board", "hr"])
+    assert (await desk.call("PUT", path, by=editor, json={"readers": ["hr"]})).status == 200
+    assert (await desk.call("PUT", path, by=editor, json={"readers": ["hr", "board"]})).status == 403

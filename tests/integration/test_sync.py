@@ -12,12 +12,22 @@ from typing import Any
 import aiohttp
 import fsspec
 import pytest
-from tests.integration.documents_desk import ALICE, EDITOR, HR, STRANGER, Desk, eventually, key, open_desk
+from tests.integration.documents_desk import (
+    ADMINISTRATOR,
+    ALICE,
+    EDITOR,
+    HR,
+    STRANGER,
+    Desk,
+    eventually,
+    key,
+    open_desk,
+)
 from tests.support.running import REFDESK, Said, command, environment
 
 from refdesk.app.commands.client import Client
 from refdesk.app.mirror import AT_ONCE, Mirror, Report, Source
-from refdesk.contracts.access import Principal
+from refdesk.contracts.access import OPERATOR, Principal
 from refdesk.contracts.errors import InvalidRequest
 
 HANDBOOK = Path(__file__).parents[3] / "shared/data/handbook/18f"
@@ -243,15 +253,58 @@ async def test_a_watched_source_is_followed_until_interrupted(desk: Desk, folder
 
 
 async def test_a_prefix_lists_what_a_write_would_replace(desk: Desk) -> None:
-    """One's own under each name; editors also see what others put there, once, and nobody sees what they may not."""
+    """One's own under each name, and nothing that others put there."""
     for by in (ALICE, STRANGER):
         await desk.add(f"Of {by.id}", by=by, external_id="wiki/a", readers=["everyone"])
-    await desk.add("Hidden", by=HR, external_id="wiki/hr", readers=["hr"])
+    await desk.add("Of HR", by=HR, external_id="wiki/hr", readers=["hr"])
     await desk.add("Beside", external_id="wikis/b")
     assert {d["owner"] for d in (await documents(desk, prefix="wiki/")).values()} == {"alice"}
     assert set(await documents(desk, by=HR, prefix="wiki/")) == {"wiki/hr"}
-    assert set(await documents(desk, by=EDITOR, prefix="wiki/")) == {"wiki/a"}
+    assert await documents(desk, by=EDITOR, prefix="wiki/") == {}
     assert (await desk.call("GET", "/by-external-id")).status == 422
+
+
+@pytest.mark.parametrize(("attacker", "victim"), [(STRANGER, ADMINISTRATOR), (EDITOR, ALICE)], ids=["writer", "editor"])
+async def test_who_was_there_first_owns_nothing_of_what_a_sync_brings(
+    desk: Desk, folder: Path, attacker: Principal, victim: Principal
+) -> None:
+    """Documents under the names that it will use, readable by all: the sync makes its own, and leaves those alone."""
+    theirs = {
+        path: await desk.add(
+            "Planted", by=attacker, external_id=f"{Source(str(folder)).prefix}{path}", readers=["everyone"]
+        )
+        for path in ("leave.md", "benefits/pension.md", "not there.md")
+    }
+    said = await sync(desk, folder, "--readers", "principal:victor", by=victim)
+    assert (said.code, said.last["added"], said.last["failed"]) == (0, 4, []), said.err
+    for document in theirs.values():
+        after = (await desk.call("GET", f"/{document['id']}", by=attacker)).json
+        assert (after["version"], after["title"]) == (1, "Planted")
+    owned = (await desk.call("GET", by=attacker)).json["documents"]
+    assert {document["id"] for document in owned} == {document["id"] for document in theirs.values()}
+    mirrored = await documents(desk, by=victim)
+    assert {document["owner"] for document in mirrored.values()} == {victim.id} and len(mirrored) == 4
+    for path, document in theirs.items():
+        overwritten = await desk.call("PUT", f"/{document['id']}", by=attacker, json={"text": path})
+        assert overwritten.status == 200
+    assert unhurried(await documents(desk, by=victim)) == unhurried(mirrored)
+    again = await sync(desk, folder, "--readers", "principal:victor", by=victim)
+    assert (again.code, again.last["unchanged"], again.last["deleted"]) == (0, 4, 0)
+
+
+async def test_an_administrator_goes_on_with_anothers_documents_by_saying_so(desk: Desk, folder: Path) -> None:
+    """And is asked to where Refdesk's own account began: two copies are seldom meant."""
+    assert (await sync(desk, folder, by=OPERATOR)).last["added"] == 4
+    asked = await sync(desk, folder, by=ADMINISTRATOR)
+    assert asked.code == 1 and "--owner operator" in asked.err
+    (folder / "leave.md").write_text("# Leave\n\nThirty-one days.")
+    gone_on = await sync(desk, folder, "--owner", "operator", by=ADMINISTRATOR)
+    assert (gone_on.last["updated"], gone_on.last["unchanged"]) == (1, 3)
+    own = await sync(desk, folder, "--owner", "ada", by=ADMINISTRATOR)
+    assert own.last["added"] == 4
+    refused = await sync(desk, folder, "--owner", "operator")
+    assert refused.code == 1 and "belong to their owner" in refused.err
+    assert (await sync(desk, folder)).last["added"] == 4
 
 
 async def test_a_real_handbook_changes_exactly_as_it_did(desk: Desk, tmp_path: Path) -> None:

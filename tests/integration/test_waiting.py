@@ -101,9 +101,7 @@ async def test_every_read_says_it_in_one_statement(desk: Desk) -> None:
         store = DocumentStore(pool)
         page = await store.page(Selection(count=10), ALL)
         each = [await store.read(document.id, ALL) for document in page]
-        external = await store.external(
-            after="notes/", below="notes0", owner="alice", editor=False, scope=ALL, count=10
-        )
+        external = await store.external(after="notes/", below="notes0", owner="alice", count=10)
         told = [change.document for change in await store.changed([document.id for document in page])]
         assert pool.get_stats()["requests_num"] == 1 + len(page) + 1 + 1
     said = {document.id: document.waiting for document in page if document.waiting}

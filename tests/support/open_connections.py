@@ -20,6 +20,8 @@ from refdesk.app.services.common import open_keys
 from refdesk.documents.feed import DocumentFeed
 from refdesk.documents.quotas import UploadQuotas
 from refdesk.documents.routes import endpoints
+from refdesk.documents.service import DocumentService
+from refdesk.outside.blobs import Blobs
 from refdesk.outside.http import create_app
 from tests.integration.documents_desk import UNLIMITED, running, serving
 from tests.support.desk import AnswerDesk, until
@@ -61,13 +63,14 @@ async def open_door(desk: AnswerDesk, *, silence_s_max: float = 4.0, **settings:
         enter = stack.enter_async_context
         keys = await enter(open_keys(changed))
         service = await enter(assistant.open_service(changed))
+        documents = DocumentService(
+            desk.documents.store, blobs=Blobs(desk.documents.directory), principal_named=keys.named
+        )
         feed = DocumentFeed(desk.documents.store, database_url=desk.documents.database_url)
         permissions = Permissions(keys, database_url=url, silence_s_max=silence_s_max)
         app = create_app(
             [
-                *endpoints(
-                    desk.documents.service, feed=feed, check=desk.documents.check, quotas=UploadQuotas(UNLIMITED)
-                ),
+                *endpoints(documents, feed=feed, check=desk.documents.check, quotas=UploadQuotas(UNLIMITED)),
                 *service.endpoints,
                 *service.sockets,
             ],

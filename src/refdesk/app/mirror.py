@@ -5,7 +5,8 @@
     Refdesk ── list ──▶ ids  ┘         │
                                        └─ by content hash ──▶ added · updated · unchanged
 
-A file's document has the external id ``<name>/<path>``; only documents below ``<name>/`` are ever touched. Nothing is remembered
+A file's document has the external id ``<name>/<path>``; only documents of one owner below ``<name>/`` are ever touched, whoever
+else has documents there. Nothing is remembered
 in between: a pass that is interrupted and begun again finds done what was done.
 What it does *not* do: know that a remote file is unchanged without reading it, or carry changes back.
 """
@@ -24,6 +25,7 @@ import fsspec
 import msgspec
 
 from refdesk.app.commands.client import CallFailed, Client, patiently
+from refdesk.contracts.access import LOCAL_ADMINISTRATOR, OPERATOR
 from refdesk.contracts.errors import InvalidRequest
 
 AT_ONCE = 4
@@ -93,7 +95,10 @@ class Source:
 
 
 class Mirror:
-    """One source mirrored into one Refdesk. ``fields`` (``readers``, ``tags``) go with every file."""
+    """One source mirrored into one Refdesk. ``fields`` (``readers``, ``tags``) go with every file.
+
+    The documents are those of ``owner``; None: of whoever calls. Only administrators may name another.
+    """
 
     def __init__(
         self,
@@ -101,12 +106,14 @@ class Mirror:
         source: Source,
         *,
         fields: dict[str, str],
+        owner: str | None = None,
         dry_run: bool = False,
         allow_empty: bool = False,
     ) -> None:
         self._client = client
         self._source = source
         self._fields = fields
+        self._owner = owner
         self._dry_run = dry_run
         self._allow_empty = allow_empty
 
@@ -114,6 +121,8 @@ class Mirror:
         """One pass. Raises InvalidRequest and CallFailed when it cannot begin; later failures are in the report."""
         paths = await asyncio.to_thread(self._source.paths)
         known = await self._known()
+        if not known and self._owner is None:
+            await self._refuse_a_second_copy()
         gone = [known[key] for key in known.keys() - {self._source.prefix + path for path in paths}]
         if known and not paths and not self._allow_empty:
             raise InvalidRequest(
@@ -139,13 +148,31 @@ class Mirror:
     async def _known(self) -> dict[str, Any]:
         """The source's documents by external id."""
         known: dict[str, Any] = {}
-        parameters = {"prefix": self._source.prefix, "limit": str(PAGE)}
-        while True:
-            page = await self._client.call("GET", "/api/documents/by-external-id", params=parameters)
+        cursor: str | None = ""
+        while cursor is not None:
+            page = await self._page(owner=self._owner, limit=PAGE, cursor=cursor)
             known |= {document["external_id"]: document for document in page["documents"]}
-            if page.get("next_cursor") is None:
-                return known
-            parameters["cursor"] = page["next_cursor"]
+            cursor = page.get("next_cursor")
+        return known
+
+    async def _page(self, *, owner: str | None, limit: int, cursor: str = "") -> Any:
+        parameters = {"prefix": self._source.prefix, "limit": str(limit), "cursor": cursor, **_named(owner)}
+        return await self._client.call("GET", "/api/documents/by-external-id", params=parameters)
+
+    async def _refuse_a_second_copy(self) -> None:
+        """Raises InvalidRequest when Refdesk's own account has mirrored this source: an administrator may mean to go on there."""
+        for owner in (OPERATOR.id, LOCAL_ADMINISTRATOR.id):
+            try:
+                page = await self._page(owner=owner, limit=1)
+            except CallFailed as error:
+                if error.details.get("status") == 403:
+                    return  # an administrator's question
+                raise
+            if page["documents"]:
+                raise InvalidRequest(
+                    f"Documents of this source belong to `{owner}`, and none to you. To go on with those, say "
+                    f"--owner {owner}; for a second copy, say --owner with your own id (`refdesk keys list`)."
+                )
 
     async def _file(self, path: str, document: Any, report: Report) -> None:
         with tempfile.NamedTemporaryFile() as copy:
@@ -177,7 +204,7 @@ class Mirror:
         form = aiohttp.FormData(self._fields, quote_fields=False)
         with content.open("rb") as file:
             form.add_field("file", file, filename=PurePosixPath(path).name)
-            async with self._client.open("PUT", address, data=form) as response:
+            async with self._client.open("PUT", address, data=form, params=_named(self._owner)) as response:
                 stored = await response.json()
         if response.status == 201:
             return "added"
@@ -193,3 +220,7 @@ class Mirror:
             report.failed.append(Failed(document["external_id"].removeprefix(self._source.prefix), str(error)))
         else:
             report.deleted += 1
+
+
+def _named(owner: str | None) -> dict[str, str]:
+    return {} if owner is None else {"owner": owner}

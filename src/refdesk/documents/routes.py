@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as ASGIScope
 
-from refdesk.contracts.access import Principal, Scope
+from refdesk.contracts.access import PRINCIPAL_PREFIX, Principal, Scope, is_reader
 from refdesk.contracts.documents import Document, DocumentVersion, FreshnessToken, Manifest, Page, State
 from refdesk.contracts.errors import InvalidRequest
 from refdesk.contracts.texts import Text
@@ -20,7 +20,7 @@ from refdesk.documents.changes import Change, external_id
 from refdesk.documents.content_check import ContentCheck, ContentStep
 from refdesk.documents.feed import DocumentFeed, Gone
 from refdesk.documents.quotas import UploadQuotas
-from refdesk.documents.service import DocumentService
+from refdesk.documents.service import DocumentService, ExternalName
 from refdesk.documents.store import Backlog, Seen, Standings
 from refdesk.documents.uploads import TextDocument, UploadForm, read_change
 from refdesk.outside import tracing
@@ -55,6 +55,7 @@ IF_MATCH = Parameter(name="If-Match", where="header", meaning="The ETag that was
 IF_NONE_MATCH = Parameter(name="If-None-Match", where="header", meaning="The ETag that is here already; then 304")
 ID = Parameter(name="id", where="path", meaning="The document")
 EXTERNAL_ID = Parameter(name="external_id", where="path", meaning="The document, by a name of yours")
+OWNER = Parameter(name="owner", meaning="Whose external ids: a principal's id (default: yours). For administrators")
 
 _ROOT = "/api/documents"
 LENGTH = re.compile(r"\d{1,15}", re.ASCII)
@@ -130,7 +131,7 @@ def _many(routes: "_Routes") -> list[Endpoint]:
             by_external_id,
             routes.external,
             "List what stands under a prefix of names",
-            *(PREFIX, CURSOR, EXTERNAL_LIMIT),
+            *(PREFIX, OWNER, CURSOR, EXTERNAL_LIMIT),
             **listing,
         ),
         _endpoint(
@@ -138,7 +139,7 @@ def _many(routes: "_Routes") -> list[Endpoint]:
             by_external_id + "/{external_id:path}",
             routes.put_external,
             "Create or replace a document",
-            *(EXTERNAL_ID, IF_MATCH),
+            *(EXTERNAL_ID, OWNER, IF_MATCH),
             **writing,
             also=(201,),
         ),
@@ -273,7 +274,7 @@ class _Routes:
         key = external_id(EXTERNAL_ID.of(request), self._service.limits)
         document, created = await self._service.put_external(
             principal,
-            key,
+            ExternalName(key, _owner(request, principal)),
             _agreeing(await self._read_change(request, principal), key),
             if_match=_if_match(request),
             traceparent=tracing.current_traceparent(),
@@ -283,7 +284,7 @@ class _Routes:
     async def external(self, request: Request, principal: Principal) -> ASGIApp:
         page = await self._service.external(
             principal,
-            prefix=PREFIX.of(request),
+            ExternalName(PREFIX.of(request), _owner(request, principal)),
             after=CURSOR.of(request),
             limit=EXTERNAL_LIMIT.of(request),
         )
@@ -421,6 +422,14 @@ def _if_match(request: Request) -> frozenset[int] | None:
         return None
     matches = (_ENTITY_TAG.fullmatch(tag.strip()) for tag in given.split(","))
     return frozenset(int(match[1]) for match in matches if match)
+
+
+def _owner(request: Request, principal: Principal) -> str:
+    """Whose external ids are meant: one's own unless said otherwise."""
+    owner: str = OWNER.of(request) or principal.id
+    if not is_reader(PRINCIPAL_PREFIX + owner):
+        raise InvalidRequest("owner is not the id of a principal. `refdesk keys list` shows them.", field="owner")
+    return owner
 
 
 def _agreeing(change: Change, key: str) -> Change:

@@ -10,12 +10,12 @@ import binascii
 import contextlib
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, BinaryIO
 
 import msgspec
 
-from refdesk.contracts.access import EDITORS, Principal, Scope
+from refdesk.contracts.access import Principal, Scope
 from refdesk.contracts.documents import Document, DocumentVersion, FreshnessToken, Manifest, Page, State
 from refdesk.contracts.errors import (
     BodyTooLarge,
@@ -30,6 +30,7 @@ from refdesk.contracts.errors import (
 )
 from refdesk.documents.changes import Change, Content, Limits, external_id, is_id, search_text
 from refdesk.documents.contents import ContentRecord, MissingContent
+from refdesk.documents.readers import PrincipalNamed, granted, ids_of, no_names
 from refdesk.documents.store import Backlog, DocumentStore, Row, Seen, Selection, Standings, Writing
 from refdesk.outside import telemetry
 from refdesk.outside.blobs import BlobMissing, Blobs, OpenBlob
@@ -48,6 +49,28 @@ PUBLISHED_LOOK_S = 0.005
 """How often a change that waits for the broker to have its event looks whether it has."""
 
 
+class ExternalName(msgspec.Struct, frozen=True):
+    """An external id, or the beginning of some, among those of one owner."""
+
+    external_id: str
+    owner: str
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """A checked change, who wants it, and the ids of the principals that its readers name."""
+
+    change: Change
+    by: Principal
+    ids: dict[str, str]
+
+    def over(self, before: Collection[str]) -> Change:
+        """The change to a document with these readers. Raises Forbidden."""
+        asked = self.change.readers
+        if asked is None:
+            return self.change
+        return msgspec.structs.replace(self.change, readers=granted(asked, by=self.by, before=before, ids=self.ids))
+
+
 class DocumentService:
     """Use cases. Raises the errors of the one tree; `Unavailable` when the database does not answer.
 
@@ -63,10 +86,12 @@ class DocumentService:
         limits: Limits | None = None,
         beside: DocumentStore | None = None,
         contents: ContentRecord | None = None,
+        principal_named: PrincipalNamed = no_names,
     ) -> None:
         self._store = store
         self._beside = beside or store
         self._contents = contents
+        self._principal_named = principal_named
         self._blobs = blobs
         self.limits = limits or Limits()
 
@@ -119,10 +144,10 @@ class DocumentService:
 
     @repeated
     async def create(self, principal: Principal, change: Change, *, traceparent: str | None = None) -> Document:
-        """A new document, owned by the principal. Raises InvalidRequest, and Conflict for an external id in use."""
-        change = change.checked(self.limits)
+        """A new document, owned by the principal. Raises InvalidRequest, Forbidden, and Conflict for an external id in use."""
+        wanted = await self._wanted(principal, change)
         async with self._store.writing() as writing:
-            return await self._insert(writing, principal, change, traceparent)
+            return await self._insert(writing, wanted, owner=principal.id, traceparent=traceparent)
 
     @repeated
     async def replace(
@@ -135,10 +160,10 @@ class DocumentService:
         traceparent: str | None = None,
     ) -> Document:
         """The next version, or the same one when nothing changes. Raises NotFound, Forbidden, VersionMismatch."""
-        change = change.checked(self.limits)
+        wanted = await self._wanted(principal, change)
         async with self._store.writing() as writing:
             row = await self._lock_for_change(writing, principal, document_id, if_match)
-            document = await self._replace(writing, principal, row, change, traceparent)
+            document = await self._replace(writing, wanted, row, traceparent=traceparent)
         await self._until_published_if_narrowed(row, document)
         return document
 
@@ -146,27 +171,29 @@ class DocumentService:
     async def put_external(
         self,
         principal: Principal,
-        key: str,
+        name: ExternalName,
         change: Change,
         *,
         if_match: frozenset[int] | None = None,
         traceparent: str | None = None,
     ) -> tuple[Document, bool]:
-        """Create or replace what stands under an external id; the second value says whether it was created.
+        """Create or replace what its owner has under an external id; the second value says whether it was created.
 
-        Everybody has external ids of their own; editors and administrators also replace what others put there.
+        Everybody has external ids of their own, and a write under one never touches what somebody else has there. An
+        administrator may write for another owner by saying so. Raises Forbidden.
         """
-        change = msgspec.structs.replace(change, external_id=key).checked(self.limits)
+        _require_own(principal, name.owner)
+        wanted = await self._wanted(principal, msgspec.structs.replace(change, external_id=name.external_id))
         async with self._store.writing() as writing:
-            document_id = await self._find(writing, principal, change.external_id or "")
+            document_id = await writing.find_external_id(wanted.change.external_id or "", owner=name.owner)
             if document_id is None:
                 if if_match is not None:
                     raise VersionMismatch(
                         "There is no document under this external_id. Leave If-Match out to create it."
                     )
-                return await self._insert(writing, principal, change, traceparent), True
+                return await self._insert(writing, wanted, owner=name.owner, traceparent=traceparent), True
             row = await self._lock_for_change(writing, principal, document_id, if_match)
-            document = await self._replace(writing, principal, row, change, traceparent)
+            document = await self._replace(writing, wanted, row, traceparent=traceparent)
         await self._until_published_if_narrowed(row, document)
         return document, False
 
@@ -245,25 +272,21 @@ class DocumentService:
         more = len(documents) > limit
         return Page(documents=documents[:limit], next_cursor=_write_cursor(documents[limit - 1].id) if more else None)
 
-    async def external(self, principal: Principal, *, prefix: str, after: str | None, limit: int) -> Page:
-        """What stands under the external ids that begin with ``prefix``: of each, the document a write would replace.
+    async def external(self, principal: Principal, name: ExternalName, *, after: str | None, limit: int) -> Page:
+        """What an owner has under the external ids that begin with this one.
 
-        In the order of their external ids; the cursor is the last one. Raises InvalidRequest.
+        In the order of their external ids; the cursor is the last one. Raises InvalidRequest, Forbidden.
         """
-        prefix = external_id(prefix, self.limits)
+        _require_own(principal, name.owner)
+        prefix = external_id(name.external_id, self.limits)
         documents = await self._store.external(
-            after=max(prefix, after or ""),
-            below=prefix + chr(sys.maxunicode),
-            owner=principal.id,
-            editor=_edits(principal),
-            scope=principal.scope,
-            count=limit + 1,
+            after=max(prefix, after or ""), below=prefix + chr(sys.maxunicode), owner=name.owner, count=limit + 1
         )
         more = len(documents) > limit
         return Page(documents=documents[:limit], next_cursor=documents[limit - 1].external_id if more else None)
 
     async def versions(self, document_id: str, *, scope: Scope) -> list[DocumentVersion]:
-        """The newest ``limits.versions_shown_max``, newest first. Raises NotFound."""
+        """The newest ``limits.versions_shown_max`` of those that the scope could read, newest first. Raises NotFound."""
         count = self.limits.versions_shown_max
         versions = await self._store.versions(document_id, scope, count=count) if is_id(document_id) else []
         if not versions:
@@ -354,24 +377,24 @@ class DocumentService:
 
     # -- inside a transaction
 
-    async def _insert(
-        self, writing: Writing, principal: Principal, change: Change, traceparent: str | None
-    ) -> Document:
-        row = await writing.insert(change.for_new_document(), owner=principal.id)
-        await writing.record(row, change="created", changed_by=principal.id, traceparent=traceparent)
+    async def _wanted(self, principal: Principal, change: Change) -> Wanted:
+        """The change checked, and what its readers' names mean. Raises InvalidRequest, Unavailable."""
+        checked = change.checked(self.limits)
+        return Wanted(checked, principal, await ids_of(checked.readers or (), self._principal_named))
+
+    async def _insert(self, writing: Writing, wanted: Wanted, *, owner: str, traceparent: str | None) -> Document:
+        row = await writing.insert(wanted.over(()).for_new_document(), owner=owner)
+        await writing.record(row, change="created", changed_by=wanted.by.id, traceparent=traceparent)
         return await writing.read(row["id"])
 
-    async def _replace(
-        self, writing: Writing, principal: Principal, row: Row, change: Change, traceparent: str | None
-    ) -> Document:
-        columns = change.over(row)
+    async def _replace(self, writing: Writing, wanted: Wanted, row: Row, *, traceparent: str | None) -> Document:
+        columns = wanted.over(row["readers"]).over(row)
+        if columns["external_id"] != row["external_id"]:
+            _require_own(wanted.by, row["owner"])
         if _differs(columns, row):
             row = await writing.replace(row["id"], columns)
-            await writing.record(row, change="replaced", changed_by=principal.id, traceparent=traceparent)
+            await writing.record(row, change="replaced", changed_by=wanted.by.id, traceparent=traceparent)
         return await writing.read(row["id"])
-
-    async def _find(self, writing: Writing, principal: Principal, key: str) -> str | None:
-        return await writing.find_external_id(key, owner=principal.id, editor=_edits(principal), scope=principal.scope)
 
     async def _lock_for_change(
         self, writing: Writing, principal: Principal, document_id: str, if_match: frozenset[int] | None
@@ -397,8 +420,9 @@ def too_large(actual: int, limit: int) -> BodyTooLarge:
     )
 
 
-def _edits(principal: Principal) -> bool:
-    return principal.administrator or EDITORS in principal.groups
+def _require_own(principal: Principal, owner: str) -> None:
+    if not principal.administrator and principal.id != owner:
+        raise Forbidden("External ids belong to their owner. Only administrators use those of others.", field="owner")
 
 
 def _require_may_change(principal: Principal, owner: str) -> None:

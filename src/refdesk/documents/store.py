@@ -149,11 +149,11 @@ class Writing:
         ids, versions = [token.document_id for token in tokens], [token.version for token in tokens]
         return await fetch(self._connection, self._sql.retell_documents, {"ids": ids, "versions": versions})
 
-    async def find_external_id(self, external_id: str, *, owner: str, editor: bool, scope: Scope) -> str | None:
-        """The id of the document that a write under this external id means; no other write decides meanwhile."""
-        await self._connection.execute(self._sql.serialise_external_id, {"external_id": external_id})
-        parameters = {"external_id": external_id, "owner": owner, "editor": editor, **_within(scope)}
-        rows = await fetch(self._connection, self._sql.find_external_id, parameters)
+    async def find_external_id(self, external_id: str, *, owner: str) -> str | None:
+        """The id of the document that the owner has under this external id; no other write decides meanwhile."""
+        name = {"external_id": external_id, "owner": owner}
+        await self._connection.execute(self._sql.serialise_external_id, name)
+        rows = await fetch(self._connection, self._sql.find_external_id, name)
         return rows[0]["id"] if rows else None
 
     async def record(self, row: Row, *, change: str, changed_by: str, traceparent: str | None) -> None:
@@ -225,15 +225,13 @@ class DocumentStore:
     async def page(self, selection: Selection, scope: Scope) -> list[Document]:
         return await self._documents(self._sql.list_documents, {**msgspec.structs.asdict(selection), **_within(scope)})
 
-    async def external(
-        self, *, after: str, below: str, owner: str, editor: bool, scope: Scope, count: int
-    ) -> list[Document]:
-        """The document that a write under each external id between the two would mean, in their order."""
-        parameters = {"after": after, "below": below, "owner": owner, "editor": editor, "count": count}
-        return await self._documents(self._sql.list_external, parameters | _within(scope))
+    async def external(self, *, after: str, below: str, owner: str, count: int) -> list[Document]:
+        """What the owner has under the external ids between the two, in their order."""
+        parameters = {"after": after, "below": below, "owner": owner, "count": count}
+        return await self._documents(self._sql.list_external, parameters)
 
     async def versions(self, document_id: str, scope: Scope, *, count: int) -> list[DocumentVersion]:
-        """Newest first; empty when the scope has no such document."""
+        """Those that the scope could read, newest first; empty when it has no such document now."""
         rows = await self._fetch(self._sql.list_versions, {"id": document_id, "count": count, **_within(scope)})
         return [msgspec.convert(row, DocumentVersion) for row in rows]
 

@@ -75,18 +75,12 @@ VALUES (%(id)s, %(version)s, %(change)s, %(title)s, %(media_type)s, coalesce(%(c
 SELECT pg_notify('refdesk_outbox', ''), pg_notify('refdesk_documents', %(id)s);
 
 -- name: serialise_external_id
--- One writer at a time decides whether an external id is there already.
-SELECT pg_advisory_xact_lock(hashtextextended(%(external_id)s, 0));
+-- One writer at a time decides whether an owner's external id is there already.
+SELECT pg_advisory_xact_lock(hashtextextended(%(owner)s || ' ' || %(external_id)s, 0));
 
 -- name: find_external_id
--- The caller's own document under this external id, else (for editors) the oldest one they can read.
 -- Index: documents_external_id.
-SELECT id FROM current_documents
-WHERE external_id = %(external_id)s
-  AND (owner = %(owner)s OR %(editor)s)
-  AND (%(everything)s OR audience && %(readers)s)
-ORDER BY owner = %(owner)s DESC, id
-LIMIT 1;
+SELECT id FROM current_documents WHERE external_id = %(external_id)s AND owner = %(owner)s;
 
 -- name: read_document
 -- Index: documents_pkey.
@@ -115,26 +109,20 @@ ORDER BY id DESC
 LIMIT %(count)s;
 
 -- name: list_external
--- What a write under each external id of a prefix would mean (see find_external_id), in the order of code points.
--- Index: documents_external_id_order.
-WITH page AS (
-    SELECT DISTINCT ON (external_id COLLATE "C") * FROM current_documents
-    WHERE external_id COLLATE "C" > %(after)s AND external_id COLLATE "C" < %(below)s
-      AND (owner = %(owner)s OR %(editor)s)
-      AND (%(everything)s OR audience && %(readers)s)
-    ORDER BY external_id COLLATE "C", owner = %(owner)s DESC, id
-    LIMIT %(count)s
-)
+-- What an owner has under the external ids of a prefix, in the order of code points. Index: documents_external_id_order.
 SELECT *, CASE WHEN state = 'pending' THEN explain_waiting(
            id, (SELECT front_of_queue(%(counted_max)s)), %(publish_s_max)s, %(silence_s_max)s) END AS waiting
-FROM page
+FROM current_documents
+WHERE external_id COLLATE "C" > %(after)s AND external_id COLLATE "C" < %(below)s AND owner = %(owner)s
 ORDER BY external_id COLLATE "C"
 LIMIT %(count)s;
 
 -- name: list_versions
--- Newest first. Index: document_versions_pkey.
+-- Newest first; of a document that may be read now, those versions that could be read by the same scope. The owner could read
+-- all of them. Index: document_versions_pkey.
 SELECT v.* FROM document_versions v JOIN current_documents d ON d.id = v.document_id
-WHERE d.id = %(id)s AND (%(everything)s OR d.audience && %(readers)s)
+WHERE d.id = %(id)s
+  AND (%(everything)s OR (d.audience && %(readers)s AND (v.readers || ('principal:' || d.owner)) && %(readers)s))
 ORDER BY v.version DESC
 LIMIT %(count)s;
 

@@ -128,7 +128,8 @@ async def _refusal(response: aiohttp.ClientResponse) -> CallFailed:
         detail = body[:500].decode(errors="replace") or response.reason
     said = response.headers.get("Retry-After", "")
     retry_after_s = int(said) if response.status == 429 and said.isdecimal() and len(said) < 10 else None
-    return CallFailed(str(detail), passing=response.status in PASSING_STATUSES, retry_after_s=retry_after_s)
+    passing = response.status in PASSING_STATUSES
+    return CallFailed(str(detail), passing=passing, status=response.status, retry_after_s=retry_after_s)
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from refdesk.contracts.errors import InvalidRequest
 @click.option("--name", help="What its documents' external ids begin with (default: the source's address).")
 @click.option("--readers", help="Comma-separated groups that may read them (default: everyone).")
 @click.option("--tags", help="Comma-separated tags.")
+@click.option("--owner", metavar="ID", help="Whose documents they are (default: yours). For administrators.")
 @click.option("--dry-run", is_flag=True, help="Only say what would change.")
 @click.option("--allow-empty", is_flag=True, help="Delete everything when the source is empty.")
 @click.option("--watch", is_flag=True, help="Go on, one pass after another, until interrupted.")
@@ -40,6 +41,7 @@ def command(
     name: str | None,
     readers: str | None,
     tags: str | None,
+    owner: str | None,
     dry_run: bool,
     allow_empty: bool,
     watch: bool,
@@ -49,14 +51,16 @@ def command(
 ) -> None:
     """Mirror a folder, or any URL that fsspec reads (s3://, gcs://, sftp://, github:// ...).
 
-    Adds new files, replaces changed ones, deletes the documents of files that are gone. Only documents that came from this
+    Adds new files, replaces changed ones, deletes the documents of files that are gone. Only your documents that came from this
     source are touched. Interrupted, it goes on where it was. Returns once everything is stored; the index follows.
     """
     fields = {field: value for field, value in (("readers", readers), ("tags", tags)) if value}
     opened = Source(source, name=name)
 
     async def once() -> Report:
-        return await _pass(opened, fields=fields, dry_run=dry_run, allow_empty=allow_empty, url=url)
+        async with connect(url=url) as client:
+            mirror = Mirror(client, opened, fields=fields, owner=owner, dry_run=dry_run, allow_empty=allow_empty)
+            return await _pass(mirror)
 
     if watch:
         run(_watch(once, interval_s=interval_s, dry_run=dry_run, as_json=as_json))
@@ -77,16 +81,14 @@ async def _watch(once: Callable[[], Awaitable[Report]], *, interval_s: float, dr
         await asyncio.sleep(interval_s)
 
 
-async def _pass(source: Source, *, fields: dict[str, str], dry_run: bool, allow_empty: bool, url: str | None) -> Report:
+async def _pass(mirror: Mirror) -> Report:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    async with connect(url=url) as client:
-        mirror = Mirror(client, source, fields=fields, dry_run=dry_run, allow_empty=allow_empty)
-        with Progress(*columns, console=progress_console, disable=not progress_console.is_terminal) as progress:
-            compared = progress.add_task("compared", total=None)
-            return await mirror.run(
-                on_listed=lambda count: progress.update(compared, total=count),
-                on_done=lambda: progress.advance(compared),
-            )
+    with Progress(*columns, console=progress_console, disable=not progress_console.is_terminal) as progress:
+        compared = progress.add_task("compared", total=None)
+        return await mirror.run(
+            on_listed=lambda count: progress.update(compared, total=count),
+            on_done=lambda: progress.advance(compared),
+        )
 
 
 def _tell(report: Report, *, dry_run: bool, as_json: bool) -> None:

@@ -9,7 +9,7 @@ async def serve(settings: Settings) -> None:
     """Runs until SIGINT or SIGTERM."""
     async with (
         open_keys(settings) as keys,
-        documents.open_service(settings) as document_service,
+        documents.open_service(settings, keys) as document_service,
         assistant.open_service(settings) as answer_service,
     ):
         await serve_door(settings, keys, [document_service, answer_service])

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 
+from refdesk.app.keys import ApiKeys
 from refdesk.app.services import parts
 from refdesk.app.services.common import Service, open_broker, open_database, open_keys, required, serve_door
 from refdesk.app.settings import Settings
@@ -26,7 +27,8 @@ from refdesk.outside.postgres_pool import Pool
 
 
 @asynccontextmanager
-async def open_service(settings: Settings) -> AsyncIterator[Service]:
+async def open_service(settings: Settings, keys: ApiKeys) -> AsyncIterator[Service]:
+    """``keys`` say whom a reader's name means."""
     url = required(settings, "documents_database_url")
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
@@ -47,7 +49,14 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         outbox = Outbox(background)
         contents = ContentRecord(background)
         blobs = Blobs(settings.content_path, identity=await contents.claim(settings.content_path))
-        service = DocumentService(store, beside=beside, blobs=blobs, contents=contents, limits=_limits(settings))
+        service = DocumentService(
+            store,
+            beside=beside,
+            blobs=blobs,
+            contents=contents,
+            limits=_limits(settings),
+            principal_named=keys.named,
+        )
         check = ContentCheck(contents, blobs, retell=service.retell)
         feed = DocumentFeed(beside, database_url=url, limits=_feed_limits(settings))
         relay = Relay(outbox, broker=broker, database_url=url, settings=RelaySettings(lease_s=settings.relay_lease_s))
@@ -113,5 +122,5 @@ def _feed_limits(settings: Settings) -> FeedLimits:
 
 async def serve(settings: Settings) -> None:
     """Runs until SIGINT or SIGTERM."""
-    async with open_keys(settings) as keys, open_service(settings) as service:
+    async with open_keys(settings) as keys, open_service(settings, keys) as service:
         await serve_door(settings, keys, [service])
