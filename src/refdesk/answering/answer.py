@@ -107,7 +107,7 @@ class Assistant:
         """The passages that match, without an answer."""
         self._limits.check_question(question.question)
         await self.count_search(principal)
-        await self._wait_until_fresh(question)
+        await self._wait_until_fresh(question, principal)
         return await self._retrieval.gather(
             Sought(text=question.question, scope=principal.scope, filters=question.filters, limit=limit),
             principal_id=principal.id,
@@ -123,15 +123,17 @@ class Assistant:
         with telemetry.refusing():
             self._limits.check_question(question.question)
             output_tokens_max = self._limits.output_tokens(question)
-            await self._wait_until_fresh(question)
+            await self._wait_until_fresh(question, principal)
         is_counted = await self._budget.count_request(principal.id)
         turns = await self._conversations.turns(question.conversation_id, principal)
         workflow = telemetry.Workflow(question.conversation_id)
         return Asked(question, principal, output_tokens_max, turns, workflow, started, is_counted)
 
-    async def _wait_until_fresh(self, question: Question) -> None:
+    async def _wait_until_fresh(self, question: Question, principal: Principal) -> None:
         tokens = [FreshnessToken.parse(text) for text in question.after]
-        await self._retrieval.wait_until_searchable(tokens, wait_seconds=self._limits.wait_seconds(question))
+        await self._retrieval.wait_until_searchable(
+            tokens, scope=principal.scope, wait_seconds=self._limits.wait_seconds(question)
+        )
 
     async def _known(self, asked: Asked) -> Exact | None:
         """The log that the same question had lately."""

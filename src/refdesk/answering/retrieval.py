@@ -178,12 +178,17 @@ class Retrieval:
         )
         return None if truth is None else f"{truth.epoch}/{index}"
 
-    async def wait_until_searchable(self, tokens: Sequence[FreshnessToken], *, wait_seconds: float) -> None:
-        """Returns once the index has every token's version; raises NotYetSearchable when the time is up."""
+    async def wait_until_searchable(
+        self, tokens: Sequence[FreshnessToken], *, scope: Scope, wait_seconds: float
+    ) -> None:
+        """Returns once the scope can find every token's version; raises NotYetSearchable when the time is up.
+
+        A document that it may not read is like one that never was: both are waited for as long, and refused in the same words.
+        """
         wanted = {token.document_id: token.version for token in tokens}
         deadline = time.monotonic() + wait_seconds
         with self._news.of(wanted) as woken:
-            while missing := await self._missing(wanted):
+            while missing := await self._missing(wanted, scope=scope):
                 left_s = deadline - time.monotonic()
                 if left_s <= 0:
                     raise NotYetSearchable(
@@ -194,14 +199,18 @@ class Retrieval:
                     )
                 await _wait(woken, within_s=min(left_s, WAIT_LOOK_S))
 
-    async def _missing(self, wanted: dict[str, int]) -> list[str]:
+    async def _missing(self, wanted: dict[str, int], *, scope: Scope) -> list[str]:
+        """Both are always asked, so that the time it takes tells nothing of what exists."""
         if not wanted:
             return []
-        versions = await self._generations.on_active(lambda opened: opened.index.versions(wanted))
+        versions, look = await asyncio.gather(
+            self._generations.on_active(lambda opened: opened.index.versions(wanted)),
+            self._gate.look([Shown(*one) for one in wanted.items()], scope=scope),
+        )
         return [
             f"{document_id}@{version}"
             for document_id, version in wanted.items()
-            if versions.get(document_id, 0) < version
+            if versions.get(document_id, 0) < version or not look.allows(document_id, version)
         ]
 
 
