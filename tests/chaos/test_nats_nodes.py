@@ -58,7 +58,6 @@ async def lose(nursery: Nursery, folder: Path, tell: Tell, ways: tuple[Lose, ...
     async with (
         nats_cluster(folder / "nats") as nats,
         open_cluster(folder, nursery, nats_url=nats.urls, settings=THREE) as cluster,
-        Connection.open(nats.urls, name="test", wait_s=10.0) as connection,
     ):
         record, stop = Record(), asyncio.Event()
         slowest_s = 0.0
@@ -68,7 +67,8 @@ async def lose(nursery: Nursery, folder: Path, tell: Tell, ways: tuple[Lose, ...
                 tasks.create_task(writer.run(stop))
             await record.reaches(50)
             for way in ways:
-                leader = await nats.leader(DOCUMENTS_STREAM, at=connection)
+                async with Connection.open(nats.urls, name="test", wait_s=10.0) as connection:
+                    leader = await nats.leader(DOCUMENTS_STREAM, at=connection)
                 bring_back = await way(nats, leader)
                 resumed_s = await indexing_goes_on(cluster, record)
                 slowest_s = max(slowest_s, resumed_s)

@@ -144,6 +144,9 @@ async def test_each_leader_may_be_stopped(cluster: NatsCluster, how: signal.Sign
 
 
 @pytest.mark.long
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # the client leaves sockets of failed attempts
 @pytest.mark.parametrize("single", [False, True], ids=["all are named", "only the frozen one is named"])
 async def test_a_frozen_node_is_left(cluster: NatsCluster, single: bool) -> None:
     """It keeps its connections and says nothing. Others are found although only this one was named."""
