@@ -358,7 +358,8 @@ def stream_full(name: str) -> Happens:
 
 
 async def _ask(client: Any, call: str, body: Any = None) -> Any:
-    reply = await client.request(f"$JS.API.{call}", b"" if body is None else msgspec.json.encode(body))
+    asked = b"" if body is None else msgspec.json.encode(body)
+    reply = await client.request(f"$JS.API.{call}", asked, timeout=10)
     answer = msgspec.json.decode(reply.data)
     assert "error" not in answer, answer
     return answer
