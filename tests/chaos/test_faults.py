@@ -99,12 +99,13 @@ async def verbose(cluster: Cluster, name: str) -> tuple[int, dict[str, Any]]:
 
 
 async def named(cluster: Cluster, fault: Fault) -> bool:
-    """By every service that suffers from it, at its level and in words that say what it is."""
+    """By every service that suffers from it, at its level or worse, in words that say what it is."""
     for name, (part, level) in fault.seen.items():
         status, body = await verbose(cluster, name)
-        if part not in body.get(level, ()) or fault.says not in body["parts"][part]:
+        worse = body.get("unavailable", ())
+        if part not in (*body.get(level, ()), *worse) or fault.says not in body["parts"][part]:
             return False
-        if (status == 503) != (level == "unavailable" or bool(body["unavailable"])):
+        if (status == 503) != bool(worse):
             return False
     return True
 
