@@ -218,7 +218,8 @@ class Cluster:
         """Through a link, except to servers of the test's own."""
         if (link := self.links.get(f"{service} nats")) is None:
             return self.urls.nats_url
-        return f"nats://{urlsplit(self.urls.nats_url).username}@127.0.0.1:{link.port}"
+        login = urlsplit(self.urls.nats_url).netloc.rpartition("@")[0]
+        return f"nats://{login}@127.0.0.1:{link.port}"
 
     def _settings(self, service: str) -> dict[str, str]:
         return QUICK | {
