@@ -1,13 +1,13 @@
 """The AI Service's indexer role: from events to searchable chunks. Its only door is health and metrics."""
 
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
 import aiohttp
 from starlette.types import ASGIApp
 
 from refdesk.app import http, server
 from refdesk.app.auth import Insight, OperatorAlone
-from refdesk.app.health import Health, health_endpoints
+from refdesk.app.health import Health, Part, health_endpoints
 from refdesk.app.hosts import named
 from refdesk.app.services import ai_parts, parts
 from refdesk.app.services.common import connection_limits, open_broker, open_database, required
@@ -32,6 +32,7 @@ from refdesk.indexing.reembedding import Reembedding
 from refdesk.indexing.worker import Worker, WorkerSettings
 from refdesk.outside.embedding import TEXTS_PER_THREAD, Turns
 from refdesk.outside.http import create_app
+from refdesk.outside.postgres_pool import Pool
 
 
 async def serve(settings: Settings) -> None:
@@ -53,12 +54,7 @@ async def serve(settings: Settings) -> None:
         broker = await enter(open_broker(settings, name="indexer"))
         recorder = Recorder(broker, standings=Standings(pool), generations=generations)
         session = await enter(aiohttp.ClientSession())
-        contents = Contents(
-            session,
-            documents_url=required(settings, "documents_url"),
-            operator_key=required(settings, "operator_key"),
-            bytes_max=settings.upload_bytes_max,
-        )
+        contents = _contents(settings, session)
         parsers = await enter(ParserPool(limits=_parsing_limits(settings), sizes=_pool_sizes(settings)))
         sources = Sources(contents, parsers, settings.chunks_max, _lane_settings(settings))
         indexing = LiveIndexing(generations, sources)
@@ -90,28 +86,9 @@ async def serve(settings: Settings) -> None:
             memory=memory,
             interval_s=settings.reconcile_interval_s,
         )
-        health = Health(
-            [
-                await enter(
-                    parts.database(
-                        "index database",
-                        required(settings, "index_database_url"),
-                        read=parts.INDEX_READ,
-                        writes=True,
-                        pools=[pool],
-                    )
-                ),
-                parts.nats(broker, needed=True),
-                ai_parts.document_service(
-                    session,
-                    url=required(settings, "documents_url"),
-                    operator_key=required(settings, "operator_key"),
-                    needed=True,
-                ),
-                ai_parts.lineage(memory),
-                *ai_parts.embedding_model(session, settings),
-            ]
-        )
+        database = await enter(_index_database(settings, pool))
+        lasting = [parts.nats(broker, needed=True), ai_parts.lineage(memory)]
+        health = Health([database, *lasting, *_servers(settings, session)])
         await server.serve(
             _app(settings, health, measures=[letters.measure]),
             sockets=[server.bind(settings.host, settings.port, send_timeout_s=settings.send_timeout_s)],
@@ -126,6 +103,31 @@ async def serve(settings: Settings) -> None:
                 schedule.run,
             ],
         )
+
+
+def _contents(settings: Settings, session: aiohttp.ClientSession) -> Contents:
+    return Contents(
+        session,
+        documents_url=required(settings, "documents_url"),
+        operator_key=required(settings, "operator_key"),
+        bytes_max=settings.upload_bytes_max,
+    )
+
+
+def _index_database(settings: Settings, pool: Pool) -> AbstractAsyncContextManager[Part]:
+    url = required(settings, "index_database_url")
+    return parts.database("index database", url, read=parts.INDEX_READ, writes=True, pools=[pool])
+
+
+def _servers(settings: Settings, session: aiohttp.ClientSession) -> list[Part]:
+    """What the indexer asks over HTTP."""
+    documents = ai_parts.document_service(
+        session,
+        url=required(settings, "documents_url"),
+        operator_key=required(settings, "operator_key"),
+        needed=True,
+    )
+    return [documents, *ai_parts.embedding_model(session, settings)]
 
 
 def _app(settings: Settings, health: Health, *, measures: list[http.Measure]) -> ASGIApp:
