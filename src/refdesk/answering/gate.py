@@ -56,8 +56,10 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Gate:
+    """Without a ``recorder`` nobody knows whether the record is current: the Document Service alone can say."""
+
     def __init__(
-        self, *, truth: SourceOfTruth, standings: Standings, recorder: Recorder, generations: OpenGenerations
+        self, *, truth: SourceOfTruth, standings: Standings, recorder: Recorder | None, generations: OpenGenerations
     ) -> None:
         self._truth = truth
         self._standings = standings
@@ -74,7 +76,8 @@ class Gate:
 
     async def _look_at_record(self, document_ids: Collection[str], *, scope: Scope) -> Look:
         checked_at, as_of = datetime.now(UTC), self._truth.last_as_of
-        if not await self._recorder.is_current() or not await self._standings.is_reliable():
+        recorder = self._recorder
+        if recorder is None or not await recorder.is_current() or not await self._standings.is_reliable():
             telemetry.access_checks.labels("refused").inc()
             raise AccessUnknown(
                 "The Document Service does not answer, and the record of its changes is behind, or in doubt after a "

@@ -68,9 +68,9 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             operator_key=required(settings, "operator_key"),
             timeout_s=settings.truth_timeout_s,
         )
-        broker = await enter(open_broker(settings, name="assistant"))
+        broker = await enter(open_broker(settings, name="assistant")) if settings.nats_url else None
         standings = Standings(pool)
-        recorder = Recorder(broker, standings=standings, generations=generations)
+        recorder = Recorder(broker, standings=standings, generations=generations) if broker else None
         gate = Gate(truth=truth, standings=standings, recorder=recorder, generations=generations)
         quoting = Quoting(Extractor(generations.embed), certainty_min=settings.certainty_min)
         news = IndexNews(required(settings, "index_database_url"))
@@ -113,7 +113,8 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             ],
             sockets=[routes.socket()],
             background=[
-                *(assistant.run, generations.run, news.run, truth.run, recorder.run),
+                *(assistant.run, generations.run, news.run, truth.run),
+                *([recorder.run] if recorder else []),
                 partial(warn_of_shortcomings, valkey),
             ],
             parts=await _open_parts(stack, settings, pools=[searches, pool], broker=broker, session=session),
@@ -153,7 +154,7 @@ async def _open_parts(
     settings: Settings,
     *,
     pools: Sequence[Pool],
-    broker: Broker,
+    broker: Broker | None,
     session: aiohttp.ClientSession,
 ) -> list[Part]:
     """Without what is not needed answers go on: by the index and its record alone, without a memory, from quotes."""
@@ -168,7 +169,7 @@ async def _open_parts(
     return [
         await stack.enter_async_context(index),
         await stack.enter_async_context(ai_parts.valkey(required(settings, "valkey_url"))),
-        parts.nats(broker, needed=False),
+        *([parts.nats(broker, needed=False)] if broker else []),
         truth,
         ai_parts.lineage(LineageMemory(pools[0])),
         *ai_parts.embedding_model(session, settings),
