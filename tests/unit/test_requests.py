@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from starlette.requests import Request
 
-from refdesk.contracts.documents import FreshnessToken
+from refdesk.contracts.documents import ID_CHARACTERS_MAX, FreshnessToken
 from refdesk.contracts.errors import InvalidRequest, MalformedJson, NotFound
 from refdesk.contracts.texts import NUMBER_MAX, Text, whole_number
 from refdesk.outside.http import Parameter, decode_json, whole
@@ -69,6 +69,16 @@ def test_a_freshness_token_that_is_none_is_refused(text: str) -> None:
     """Whatever its digits are."""
     with pytest.raises(InvalidRequest, match="not a freshness token"):
         FreshnessToken.parse(text)
+
+
+def test_the_id_of_a_freshness_token_is_no_longer_than_any_id() -> None:
+    """It is sent on to the Document Service, whose bodies are bounded."""
+    longest = "a" * ID_CHARACTERS_MAX
+    assert FreshnessToken.parse(f"{longest}@1").document_id == longest
+    with pytest.raises(InvalidRequest, match="1,048,548 characters") as refused:
+        FreshnessToken.parse("a" * 1_048_548 + "@1")
+    assert refused.value.details == {"limit": ID_CHARACTERS_MAX, "actual": 1_048_548}
+    assert len(refused.value.message) < 400
 
 
 @pytest.mark.parametrize("body", [b"[" * 100_000, b'{"anything":' * 100_000])

@@ -2,17 +2,22 @@
 
 The first question that it keeps waiting for ``timeout_s`` is the last: from then on nobody waits, until it has answered a
 look in the background. So a frozen service costs one bounded wait and not one per question.
+
+Silence is no reply in time, a connection that fails, and a reply that says that the service is not well (5xx) or is none of
+its own. A look that it refuses (4xx) is no silence: the one question fails, and the others go on. Otherwise one asker could
+send what makes it refuse, and it would count as silent for everybody.
 """
 
 import asyncio
 import logging
 from collections.abc import Collection
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 
 import msgspec
 
 from refdesk.contracts.access import NOBODY, Scope
+from refdesk.contracts.errors import RefdeskError
 from refdesk.outside import telemetry
 from refdesk.outside.http_client import HttpClient
 
@@ -21,6 +26,12 @@ logger = logging.getLogger(__name__)
 PATH = "/api/documents/standing"
 PROBE_S = 0.5
 """How often a silent Document Service is asked whether it is back."""
+REFUSAL_BYTES_SHOWN = 500
+"""Of a refused look's reply, in the log."""
+
+
+class LookRefused(RefdeskError):
+    """The Document Service refused to say what you may read: a fault of Refdesk's, or an older Document Service. Tell the operator."""
 
 
 class Truth(msgspec.Struct, frozen=True):
@@ -68,7 +79,10 @@ class SourceOfTruth:
         self._silent = asyncio.Event()
 
     async def standing(self, shown: Collection[Shown], *, scope: Scope) -> Truth | None:
-        """None when the Document Service does not answer in time, and at once while it is known not to answer."""
+        """None when the Document Service does not answer in time, and at once while it is known not to answer.
+
+        Raises LookRefused when it answers that this look is not a valid one.
+        """
         return None if self._silent.is_set() else await self._ask(shown, scope=scope)
 
     async def run(self) -> None:
@@ -76,8 +90,9 @@ class SourceOfTruth:
         while True:
             await self._silent.wait()
             await asyncio.sleep(PROBE_S)
-            if await self._ask([], scope=NOBODY) is not None:
-                logger.info("the Document Service answers again")
+            with suppress(LookRefused):  # logged; it does not say that the service can be asked again
+                if await self._ask([], scope=NOBODY) is not None:
+                    logger.info("the Document Service answers again")
 
     @property
     def last_as_of(self) -> datetime:
@@ -113,6 +128,9 @@ class SourceOfTruth:
         response = await self._client.post(PATH, body, headers=self._headers, connect_s=self._timeout_s)
         with closing(response):
             payload = await response.read_all()
+        if 400 <= response.status < 500:
+            logger.error("the Document Service refuses a look (%d): %s", response.status, payload[:REFUSAL_BYTES_SHOWN])
+            raise LookRefused
         if response.status != 200:
             raise ConnectionError(f"status {response.status}")
         return msgspec.json.decode(payload, type=_StandingReply)

@@ -13,6 +13,10 @@ State = Literal["pending", "indexed", "failed"]
 WaitingReason = Literal["queued", "indexing", "retrying", "part_away", "broker_away", "indexer_away"]
 
 
+ID_CHARACTERS_MAX = 64
+"""No document's id has more; those that the Document Service gives have 32."""
+
+
 class FreshnessToken(msgspec.Struct, frozen=True):
     """``<id>@<version>``: give it to a question as ``after`` to be answered not before this write is searchable."""
 
@@ -24,8 +28,15 @@ class FreshnessToken(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> "FreshnessToken":
-        """Raises InvalidRequest when the text is not ``<id>@<version>``."""
+        """Raises InvalidRequest when the text is not ``<id>@<version>``, or its id is longer than any."""
         document_id, _, digits = text.rpartition("@")
+        if len(document_id) > ID_CHARACTERS_MAX:
+            raise InvalidRequest(
+                f"{text[:100]!r}… is not a freshness token: its id has {len(document_id):,} characters, and no id has more "
+                f"than {ID_CHARACTERS_MAX}. Pass one exactly as a write returned it: <id>@<version>.",
+                limit=ID_CHARACTERS_MAX,
+                actual=len(document_id),
+            )
         version = whole_number(digits)
         if not document_id or "\0" in document_id or not version:
             raise InvalidRequest(
