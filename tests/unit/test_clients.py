@@ -11,8 +11,8 @@ PROXY = "10.0.0.5"
 TRUSTED = (*LOOPBACK, ipaddress.ip_network("10.0.0.0/24"))
 
 
-def call(host: str, **headers: str) -> Request:
-    given = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+def call(host: str, *lines: tuple[str, str], **headers: str) -> Request:
+    given = [(name.replace("_", "-").encode(), value.encode()) for name, value in (*lines, *headers.items())]
     return Request({"type": "http", "client": (host, 1), "headers": given})
 
 
@@ -33,6 +33,7 @@ def test_an_ipv6_network_is_one_client() -> None:
         (call(PROXY, x_forwarded_for="198.51.100.1, 203.0.113.7, 10.0.0.9"), "203.0.113.7"),
         (call(PROXY, x_forwarded_for="203.0.113.7, nonsense"), PROXY),
         (call(PROXY), PROXY),
+        (call(PROXY, ("x-forwarded-for", "198.51.100.1"), ("x-forwarded-for", "203.0.113.7")), "203.0.113.7"),
         (call("127.0.0.1"), None),
         (call("127.0.0.1", x_forwarded_for="203.0.113.7"), "203.0.113.7"),
         (call("127.0.0.1", via="1.1 proxy"), "127.0.0.1"),

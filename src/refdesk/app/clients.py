@@ -41,7 +41,8 @@ def caller(connection: HTTPConnection, *, trusted: tuple[Network, ...]) -> Addre
     address = address_of(connection.client.host if connection.client else None)
     if not is_among(address, trusted):
         return address
-    named = [address_of(text.strip()) for text in connection.headers.get("x-forwarded-for", "").split(",")]
+    lines = connection.headers.getlist("x-forwarded-for")  # a proxy may add a line of its own to what it was sent
+    named = [address_of(text.strip()) for text in ",".join(lines).split(",")]
     behind = next((client for client in reversed(named) if not is_among(client, trusted)), None)
     straight = not any(name in connection.headers for name in PROXY_HEADERS)
     return None if straight and is_among(address, LOOPBACK) else behind or address
