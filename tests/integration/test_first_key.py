@@ -77,6 +77,22 @@ async def test_another_key_takes_the_files_place(fresh_database: str, key_file: 
         assert await keys.principal(first) is None and await keys.principal(key_file.read_text()) is not None
 
 
+async def test_a_start_goes_on_when_the_files_key_was_rotated(
+    fresh_database: str, key_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The file's key stays dead, the one in its place works, and the log says that the file can go."""
+    old = key_file.read_text().strip()
+    async with open_pool(fresh_database, name="test first key") as pool:
+        keys = await _migrated(pool)
+        await adopt_key_file(keys, key_file)
+        rotated = await keys.rotate(f"bootstrap-{key_id_of(old)}")
+        await adopt_key_file(keys, key_file)
+        assert await keys.principal(old) is None
+        assert rotated.key and await keys.principal(rotated.key) is not None
+        assert len(await keys.listing()) == 1
+    assert "was rotated" in caplog.text and "remove the file" in caplog.text
+
+
 async def test_a_file_cannot_take_another_keys_id(fresh_database: str, key_file: Path) -> None:
     """The key that has it stays what it is."""
     async with open_pool(fresh_database, name="test first key") as pool:

@@ -1,7 +1,8 @@
 """The first key where nobody can call from loopback, such as in a container: a file that was mounted, made a key at the start.
 
 Whoever can put that file there decides who is administrator; so what it says stays true: a key that was revoked while its
-file is still there comes back with the next start. Any number of services may read the same file at once.
+file is still there comes back with the next start. One that was rotated does not: another has its place. Any number of
+services may read the same file at once.
 """
 
 import logging
@@ -19,8 +20,11 @@ KEY_BYTES_MAX = 4096
 
 async def adopt_key_file(keys: ApiKeys, file: Path) -> None:
     """Make the file's key an administrator's, unless it is known. Raises ConfigurationError when it holds none."""
-    if await keys.adopt(read_key_file(file), groups=(ADMINISTRATORS,)):
-        logger.info("The key in %s is an administrator's from now on.", file)
+    match await keys.adopt(read_key_file(file), groups=(ADMINISTRATORS,)):
+        case "new":
+            logger.info("The key in %s is an administrator's from now on.", file)
+        case "rotated":
+            logger.warning("The key in %s was rotated and opens nothing any more; remove the file.", file)
 
 
 def read_key_file(file: Path) -> str:

@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from importlib import resources
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -51,6 +51,10 @@ RESERVED_NAMES = frozenset({LOCAL_ADMINISTRATOR.id, OPERATOR.id})
 _PRINCIPAL_ID = re.compile(r"k[0-9a-f]{32}")
 """The ids of principals, which no key may have as its name (``migrations/0002_principals.sql`` makes them)."""
 _KEY = re.compile(r"rdk_(?P<id>[0-9a-f]{8})_(?P<secret>[0-9a-f]{64})(?P<checksum>[0-9a-f]{8})")
+
+
+Adoption = Literal["new", "known", "rotated"]
+"""What became of a key that was made elsewhere; one that was rotated opens nothing any more."""
 
 
 class KeyView(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -151,24 +155,24 @@ class ApiKeys:
         self.forget()
         return msgspec.structs.replace(before, groups=groups, role=role)
 
-    async def adopt(self, key: str, *, groups: tuple[str, ...]) -> bool:
-        """Let a key in that was made elsewhere; False when it is known already. Any number of processes may do so at once.
+    async def adopt(self, key: str, *, groups: tuple[str, ...]) -> Adoption:
+        """Let a key in that was made elsewhere, unless it is known, or another took its place (``rotate``).
 
+        Any number of processes may do so at once.
         Its name is made from its id, so that a key that takes another's place does not need the other's name.
         Raises ConfigurationError when this is not a key, or its id belongs to another one.
         """
         key_id = key_id_of(key)
         if not key_id:
             raise ConfigurationError("This is not a key of Refdesk's. `refdesk keys generate` makes one.")
-        columns = {"name": f"bootstrap-{key_id}", "groups": list(groups), "role": "writer"}
+        columns: dict[str, Any] = {"name": f"bootstrap-{key_id}", "groups": list(groups), "role": "writer"}
         if await self._make(self._queries.create_key, key=key, **columns) is not None:
-            return True
-        if await self._look_up(key_id, key) is None:
-            raise ConfigurationError(
-                f"Another key has the id {key_id}, or is named bootstrap-{key_id}. "
-                "Make a new one with `refdesk keys generate`."
-            )
-        return False
+            return "new"
+        if await self._look_up(key_id, key) is not None:
+            return "known"
+        if not await self.principals([key_id]) and await self.named(columns["name"]) is not None:
+            return "rotated"
+        raise ConfigurationError(f"Another key has the id {key_id}. Make a new one with `refdesk keys generate`.")
 
     async def listing(self) -> list[KeyView]:
         async with transaction(self.pool) as connection:

@@ -113,7 +113,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     documents_url: str | None = None
     """Where the AI Service reaches the Document Service, such as http://documents:8080."""
     bootstrap_key_file: Path | None = None
-    """A file with a key from `refdesk keys generate`, such as a mounted secret: at each start it is made an administrator's."""
+    """A file with a key of `refdesk keys generate`, such as a mounted secret. Made an administrator's, unless it is known."""
     operator_key: str | None = None
     """Shared secret of Refdesk's own services. `refdesk up` makes one."""
 
