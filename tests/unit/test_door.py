@@ -12,12 +12,20 @@ from refdesk.app import http
 from refdesk.app.auth import Insight, bearer, is_local
 from refdesk.app.health import Health, Part, health_endpoints
 from refdesk.app.hosts import named
+from refdesk.app.settings import Settings
 from refdesk.contracts.access import ADMINISTRATORS, Principal
 from refdesk.outside.http import create_app
 
 ELSEWHERE = {"X-Forwarded-For": "203.0.113.7"}
 TOKEN = "the-scrapers-token"
-GROUPS = {"rita": (), "ada": (ADMINISTRATORS,)}
+OPERATOR_KEY = "the-operators-key"
+NAMES = Settings(
+    host="192.0.2.5",
+    documents_url="http://documents:8080",
+    allowed_hosts="desk.example.org, *.example.net",
+    operator_key=OPERATOR_KEY,
+)
+GROUPS = {"rita": (), "ada": (ADMINISTRATORS,), OPERATOR_KEY: (ADMINISTRATORS,)}
 
 
 async def holder(connection: HTTPConnection) -> Principal | None:
@@ -39,7 +47,7 @@ async def url(request: pytest.FixtureRequest) -> AsyncIterator[str]:
         http.metrics_endpoint(open_to=insight.without_key),
     ]
     app = create_app([*listed, http.openapi_endpoint(listed, open_to=is_local)], authenticate=holder)
-    async with serving(named(app, getattr(request, "param", None))) as url:
+    async with serving(named(app, getattr(request, "param", Settings()))) as url:
         yield url
 
 
@@ -105,7 +113,7 @@ async def test_the_parts_are_shown_to_who_may_see_them(
     assert ("parts" in health) is sees
 
 
-@pytest.mark.parametrize("url", ["desk.example.org, *.example.net"], indirect=True)
+@pytest.mark.parametrize("url", [NAMES], indirect=True)
 @pytest.mark.parametrize(
     ("host", "status"),
     [
@@ -114,6 +122,8 @@ async def test_the_parts_are_shown_to_who_may_see_them(
         ("a.example.net", 200),
         ("127.0.0.1:8080", 200),
         ("[::1]", 200),
+        ("192.0.2.5:8080", 200),
+        ("documents:8080", 200),
         ("example.net", 421),
         ("127.0.0.1.example.com", 421),
         ("desk.example.org.evil.example", 421),
@@ -122,12 +132,29 @@ async def test_the_parts_are_shown_to_who_may_see_them(
     ],
 )
 async def test_a_service_with_names_answers_to_no_other(url: str, host: str, status: int) -> None:
-    """Health apart, which platforms ask by address."""
-    reply = await get(f"{url}/metrics", key=TOKEN, Host=host)
+    """Its own are those that are allowed, and those by which the settings say that it is reached."""
+    reply = await get(f"{url}/openapi.json", key="rita", Host=host)
     assert reply[0] == status
     if status == 421:
         assert reply[2]["type"] == "misdirected"
-    assert (await get(f"{url}/health/live", Host=host))[0] == 200
+
+
+@pytest.mark.parametrize("url", [NAMES], indirect=True)
+@pytest.mark.parametrize(
+    ("path", "key", "status"),
+    [
+        ("/health/live", None, 200),
+        ("/metrics", TOKEN, 200),
+        ("/metrics", None, 401),
+        ("/openapi.json", OPERATOR_KEY, 200),
+        ("/openapi.json", "rita", 421),
+    ],
+)
+async def test_platforms_and_refdesks_own_services_come_by_any_name(
+    url: str, path: str, key: str | None, status: int
+) -> None:
+    """By a pod's address, or by a name that only the platform knows; what needs a key needs it still."""
+    assert (await get(url + path, key=key, Host="10.1.2.3:8080"))[0] == status
 
 
 @pytest.mark.parametrize("path", ["/health/live", "/metrics", "/openapi.json", "/nothing"])

@@ -197,7 +197,7 @@ async def _serve(settings: Settings, keys: ApiKeys, services: list[Service], acc
         permit=permissions,
     )
     await server.serve(
-        named(app, settings.allowed_hosts),
+        named(app, settings),
         sockets=[server.bind(settings.host, settings.port, send_timeout_s=settings.send_timeout_s)],
         limits=connection_limits(settings),
         background=[health.run, permissions.run, *(work for service in services for work in service.background)],

@@ -136,7 +136,7 @@ def _app(settings: Settings, health: Health, *, measures: list[http.Measure]) ->
     insight = Insight(authenticate, metrics_token=settings.metrics_token)
     metrics = http.metrics_endpoint(measures, open_to=insight.without_key)
     app = create_app([*health_endpoints(health, insight=insight), metrics], authenticate=authenticate)
-    return named(app, settings.allowed_hosts)
+    return named(app, settings)
 
 
 def _worker_settings(settings: Settings) -> WorkerSettings:
