@@ -79,7 +79,7 @@ async def test_a_file_without_title_is_called_by_its_name(desk: Desk) -> None:
         ({"json": {"text": "x"}}, 422, "no title"),
         ({"json": {"title": "  ", "text": "x"}}, 422, "title"),
         ({"json": {"title": "T" * 301, "text": "x"}}, 422, "300"),
-        ({"json": {"title": "a\u0000b", "text": "x"}}, 422, "control"),
+        ({"json": {"title": "a\u0000b", "text": "x"}}, 422, "NUL"),
         ({"json": {"title": "T", "text": "x", "color": "red"}}, 422, "color"),
         ({"json": {"title": 7, "text": "x"}}, 422, "title"),
         ({"json": {"title": "T", "text": "x", "readers": ["a b"]}}, 422, "reader"),

@@ -72,7 +72,7 @@ async def read_all(log: AnswerLog, *, after: int = 0, wait: bool = True) -> list
         (
             Failed(problem(ModelFailed("Broke.")) | {"partial": True}),
             'event: error\ndata: {"type":"model-failed","title":"The language model failed","status":502,"detail":"Broke.",'
-            '"partial":true}',
+            '"retryable":true,"partial":true}',
         ),
     ],
 )
