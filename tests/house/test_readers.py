@@ -245,6 +245,7 @@ ELSEWHERE = {
     "llm:_decode": "with llm:_Stream.take; msgspec reads the JSON",
     "http:read_json": "with http:decode_json",
     "uploads:read_change": "chooses between a form and JSON, both above",
+    "routes:_read_change": "calls uploads:read_change",
     "uploads:parse": "with uploads:_FormParser",
     "documents:parse": "with its class, above",
     "parsing:parse": "in a process that is killed in time",
@@ -257,6 +258,7 @@ ELSEWHERE = {
     "pgvector:_chunk": "a row of our own",
     "ranking:split_by_rarity": "terms of the index, at most QUESTION_TERMS_MAX",
     "jetstream_streams:mend": "mends a stream, reads nothing",
+    "lineage:_mend": "mends an index, reads nothing",
 }
 
 
