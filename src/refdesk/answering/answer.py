@@ -20,6 +20,7 @@ from refdesk.answering.asked import Asked
 from refdesk.answering.budget import Budget, Reservation
 from refdesk.answering.cache import Cache, Exact, Flight
 from refdesk.answering.conversations import Conversations, as_messages
+from refdesk.answering.freshness import Freshness
 from refdesk.answering.journal import Journal
 from refdesk.answering.limits import AnswerLimits
 from refdesk.answering.log import AnswerLog, AnswerRecord, new_id
@@ -60,6 +61,7 @@ class Assistant:
         self,
         *,
         retrieval: Retrieval,
+        freshness: Freshness,
         withdrawals: Withdrawals,
         writer: Writer,
         fallback: Writer,
@@ -72,6 +74,7 @@ class Assistant:
         grace_s: float,
     ) -> None:
         self._retrieval = retrieval
+        self._freshness = freshness
         self._writer = writer
         self._fallback = fallback
         self._valkey = valkey
@@ -123,16 +126,17 @@ class Assistant:
         with telemetry.refusing():
             self._limits.check_question(question.question)
             output_tokens_max = self._limits.output_tokens(question)
-            await self._wait_until_fresh(question, principal)
         is_counted = await self._budget.count_request(principal.id)
+        with telemetry.refusing():
+            await self._wait_until_fresh(question, principal)
         turns = await self._conversations.turns(question.conversation_id, principal)
         workflow = telemetry.Workflow(question.conversation_id)
         return Asked(question, principal, output_tokens_max, turns, workflow, started, is_counted)
 
     async def _wait_until_fresh(self, question: Question, principal: Principal) -> None:
         tokens = [FreshnessToken.parse(text) for text in question.after]
-        await self._retrieval.wait_until_searchable(
-            tokens, scope=principal.scope, wait_seconds=self._limits.wait_seconds(question)
+        await self._freshness.wait_until_searchable(
+            tokens, principal=principal, wait_seconds=self._limits.wait_seconds(question)
         )
 
     async def _known(self, asked: Asked) -> Exact | None:

@@ -9,8 +9,7 @@ just what each of them may see; begun after each of them has asked, so that it i
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -21,18 +20,13 @@ from refdesk.answering.sharing import Shared, SharedLimits, normalised
 from refdesk.answering.truth import Shown, SourceOfTruth
 from refdesk.contracts.access import EVERYONE, NOBODY, Scope
 from refdesk.contracts.answers import Filters, Hit, Source
-from refdesk.contracts.documents import FreshnessToken
-from refdesk.contracts.errors import NotYetSearchable
 from refdesk.contracts.hygiene import clean
 from refdesk.index.chunks import Passage
-from refdesk.index.news import IndexNews
 from refdesk.index.opened import Opened, OpenGenerations
 from refdesk.outside import telemetry, tracing
 from refdesk.outside.embedding import Vectors
 
 FOR_EVERYONE = Scope(readers=(EVERYONE,))
-WAIT_LOOK_S = 0.5
-"""How often a waiting question looks by itself whether its document has become searchable; news of it come at once."""
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,11 +82,8 @@ class Sought(msgspec.Struct, frozen=True, kw_only=True):
 class Retrieval:
     """At most ``limits.at_once_max`` searches at a time: each takes a connection."""
 
-    def __init__(
-        self, *, generations: OpenGenerations, news: IndexNews, truth: SourceOfTruth, gate: Gate, limits: SharedLimits
-    ) -> None:
+    def __init__(self, *, generations: OpenGenerations, truth: SourceOfTruth, gate: Gate, limits: SharedLimits) -> None:
         self._generations = generations
-        self._news = news
         self._truth = truth
         self._gate = gate
         self._searches = Shared[Evidence](limits, kind="retrieval")
@@ -177,49 +168,6 @@ class Retrieval:
             self._truth.standing([], scope=NOBODY), self._generations.on_active(lambda opened: opened.index.epoch())
         )
         return None if truth is None else f"{truth.epoch}/{index}"
-
-    async def wait_until_searchable(
-        self, tokens: Sequence[FreshnessToken], *, scope: Scope, wait_seconds: float
-    ) -> None:
-        """Returns once the scope can find every token's version; raises NotYetSearchable when the time is up.
-
-        A document that it may not read is like one that never was: both are waited for as long, and refused in the same words.
-        """
-        wanted = {token.document_id: token.version for token in tokens}
-        deadline = time.monotonic() + wait_seconds
-        with self._news.of(wanted) as woken:
-            while missing := await self._missing(wanted, scope=scope):
-                left_s = deadline - time.monotonic()
-                if left_s <= 0:
-                    raise NotYetSearchable(
-                        f"{', '.join(missing)} is not searchable yet after {wait_seconds:g} s. Try again, or raise "
-                        "wait_seconds; `refdesk status` shows what the index is doing.",
-                        retry_after_s=1,
-                        missing=missing,
-                    )
-                await _wait(woken, within_s=min(left_s, WAIT_LOOK_S))
-
-    async def _missing(self, wanted: dict[str, int], *, scope: Scope) -> list[str]:
-        """Both are always asked, so that the time it takes tells nothing of what exists."""
-        if not wanted:
-            return []
-        versions, look = await asyncio.gather(
-            self._generations.on_active(lambda opened: opened.index.versions(wanted)),
-            self._gate.look([Shown(*one) for one in wanted.items()], scope=scope),
-        )
-        return [
-            f"{document_id}@{version}"
-            for document_id, version in wanted.items()
-            if versions.get(document_id, 0) < version or not look.allows(document_id, version)
-        ]
-
-
-async def _wait(woken: asyncio.Event, *, within_s: float) -> None:
-    """Until the event is set, or the time is up; it is cleared for the next time."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(within_s):
-            await woken.wait()
-    woken.clear()
 
 
 def _fields(passage: Passage) -> dict[str, Any]:

@@ -31,7 +31,7 @@ REFUSAL_BYTES_SHOWN = 500
 
 
 class LookRefused(RefdeskError):
-    """The Document Service refused to say what you may read: a fault of Refdesk's, or an older Document Service. Tell the operator."""
+    """The Document Service refused to say what you may read: Refdesk's fault, or that service is older. Tell the operator."""
 
 
 class Truth(msgspec.Struct, frozen=True):

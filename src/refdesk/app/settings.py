@@ -313,6 +313,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Questions in line for the model, per process. In a full line there is still room for an equal share of each principal."""
     waiting_per_principal_max: Whole = 16
     """Questions of one principal in line."""
+    waiting_for_documents_per_principal_max: Count = 16
+    """Questions and searches of one principal that may wait for a document (`after`) at a time, per process."""
     waiting_principals_max: Count = 500
     """Principals who may wait at a time, per process: for the model, and for a search."""
     concurrent_per_principal_max: Count = 64

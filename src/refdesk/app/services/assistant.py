@@ -13,6 +13,7 @@ from refdesk.answering.budget import Budget, BudgetLimits
 from refdesk.answering.extractive import Extractor
 from refdesk.answering.feedback import MIGRATIONS as FEEDBACK_MIGRATIONS
 from refdesk.answering.feedback import FeedbackStore
+from refdesk.answering.freshness import Freshness
 from refdesk.answering.gate import Gate
 from refdesk.answering.limits import AnswerLimits
 from refdesk.answering.retrieval import Retrieval
@@ -75,8 +76,12 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         quoting = Quoting(Extractor(generations.embed), certainty_min=settings.certainty_min)
         news = IndexNews(required(settings, "index_database_url"))
         assistant = Assistant(
-            retrieval=Retrieval(
-                generations=generations, news=news, truth=truth, gate=gate, limits=_retrieval_limits(settings)
+            retrieval=Retrieval(generations=generations, truth=truth, gate=gate, limits=_retrieval_limits(settings)),
+            freshness=Freshness(
+                generations=generations,
+                news=news,
+                gate=gate,
+                waiting_max=settings.waiting_for_documents_per_principal_max,
             ),
             withdrawals=Withdrawals(gate, news=news),
             writer=await enter(open_language_models(settings, vocabularies=vocabularies, otherwise=quoting)),
