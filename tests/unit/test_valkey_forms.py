@@ -1,5 +1,7 @@
 """The addresses of Valkey in all its forms."""
 
+import re
+
 import pytest
 
 from refdesk.contracts.errors import ConfigurationError
@@ -28,6 +30,7 @@ def test_an_address_names_the_doors_to_knock_on(url: str, expected: list[str]) -
         ("redis+sentinel://host", "name of the service"),
         ("redis+cluster://host/3", "one database only"),
         ("redis+ring://host", "no form"),
+        ("http+sentinel://host/desk", "scheme"),
         ("redis+cluster://", "no host"),
         ("http://host", "scheme"),
     ],
@@ -37,6 +40,45 @@ async def test_what_is_no_address_is_said(url: str, words: str) -> None:
     with pytest.raises(ConfigurationError, match=words):
         async with open_server(url, name="test", timeout_s=1):
             pass
+
+
+@pytest.mark.parametrize("sign", ["/", "?", "#", "@", ":", "[", "%"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:first{}second@host",
+        "redis://user:first{}second@host:x",
+        "redis://first{}second@host",
+        "redis+cluster://:first{}second@host",
+        "redis+cluster://first{}second@host",
+        "redis+sentinel://:first{}second@host/desk",
+    ],
+)
+async def test_what_cannot_be_read_is_not_repeated(url: str, sign: str) -> None:
+    """It may be a password with a sign in it that ends it; an address that is read all the same is another matter."""
+    for read in (_open, _knock):
+        try:
+            await read(url.format(sign))
+        except ConfigurationError as error:
+            assert not re.search("first|second", str(error))
+            assert error.__cause__ is None and error.__suppress_context__
+
+
+async def _open(url: str) -> None:
+    async with open_server(url, name="test", timeout_s=1):
+        pass
+
+
+async def _knock(url: str) -> None:
+    doors(url)
+
+
+@pytest.mark.parametrize("url", ["redis://:se/cret@host", "redis://se/cret@host", "redis+cluster://:se#cret@host"])
+async def test_a_password_that_ends_early_is_refused(url: str) -> None:
+    """Before half of it is looked up as a host; the sentence says how to write it."""
+    for read in (_open, _knock):
+        with pytest.raises(ConfigurationError, match="%2F"):
+            await read(url)
 
 
 def test_refusals_are_told_apart_by_their_first_word() -> None:

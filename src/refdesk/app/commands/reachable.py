@@ -81,8 +81,8 @@ async def _refusal(url: str, *, port: int) -> str | None:
     try:
         parts = urlsplit(url if "//" in url else f"//{url}")
         where = parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or port}"
-    except ValueError as error:
-        return str(error)
+    except ValueError:  # whose words may be a password's
+        return "its address cannot be read"
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             if parts.scheme == "unix":
