@@ -365,15 +365,18 @@ async def _ask(client: Any, call: str, body: Any = None) -> Any:
     return answer
 
 
-def valkey_set(begin: Mapping[str, str], end: Mapping[str, str]) -> Happens:
+def valkey_set(values: Mapping[str, str]) -> Happens:
+    """For as long as it happens; then they are what they were."""
+
     @contextlib.asynccontextmanager
     async def happens(scene: Scene) -> AsyncIterator[None]:
-        for name, value in begin.items():
+        before = {name: (await scene.valkey.config_get(name))[name] for name in values}
+        for name, value in values.items():
             await scene.valkey.config_set(name, value)
         try:
             yield
         finally:
-            for name, value in end.items():
+            for name, value in before.items():
                 await scene.valkey.config_set(name, value)
 
     return happens
@@ -391,10 +394,8 @@ async def valkey_replica(scene: Scene) -> AsyncIterator[None]:
 @contextlib.asynccontextmanager
 async def valkey_evicting(scene: Scene) -> AsyncIterator[None]:
     used = int((await scene.valkey.info("memory"))["used_memory"])
-    async with valkey_set(
-        {"maxmemory": str(used + (1 << 20)), "maxmemory-policy": "allkeys-lru"},
-        {"maxmemory": "0", "maxmemory-policy": "noeviction"},
-    )(scene):
+    values = {"maxmemory": str(used + (1 << 20)), "maxmemory-policy": "allkeys-lru"}
+    async with valkey_set(values)(scene):
         filling = asyncio.create_task(_keep_filling(scene.valkey))
         try:
             yield
@@ -500,7 +501,7 @@ FAULTS = (
     Fault("Valkey frozen", frozen("valkey"), VALKEY, ""),
     Fault("Valkey killed", killed("valkey"), VALKEY, ""),
     Fault("Valkey a replica", valkey_replica, VALKEY, "no writes"),
-    Fault("Valkey full", valkey_set({"maxmemory": "1"}, {"maxmemory": "0"}), VALKEY, "full"),
+    Fault("Valkey full", valkey_set({"maxmemory": "1"}), VALKEY, "full"),
     Fault("Valkey evicting", valkey_evicting, VALKEY, "throws away"),
     Fault("Document Service frozen", frozen("documents"), TRUTH, ""),
     Fault("Document Service killed", killed("documents"), TRUTH, ""),

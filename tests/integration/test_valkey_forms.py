@@ -17,6 +17,7 @@ from tests.support.valkey_server import ValkeyServer, started
 from refdesk.answering.budget import Budget, BudgetLimits
 from refdesk.app.commands.checks.valkey import check_valkey
 from refdesk.app.embedded.stack import StackUrls
+from refdesk.app.services import ai_parts
 from refdesk.app.settings import load
 from refdesk.outside import valkey_errors
 from refdesk.outside.valkey import Script, Valkey, open_valkey
@@ -83,6 +84,14 @@ async def test_a_user_of_its_own_is_enough(tmp_path: Path) -> None:
         async with open_valkey(f"redis://refdesk:wrong@{server.address}", name="user") as valkey:
             with pytest.raises(valkey_errors.WrongPassword):
                 await valkey.command("PING")
+
+
+async def test_health_needs_no_right_that_answers_do_not(tmp_path: Path) -> None:
+    """A user that may not ask for counters hears nothing of evictions; Valkey is not taken for ill."""
+    server = ValkeyServer(tmp_path, "user refdesk on >secret ~* +@all -info", "user default off")
+    async with started(server), open_valkey(f"redis://refdesk:secret@{server.address}", name="user") as valkey:
+        assert await ai_parts.valkey(valkey).look() is None
+        assert valkey.state.state == "up"
 
 
 async def full(server: ValkeyServer) -> None:
@@ -269,6 +278,29 @@ async def test_a_cluster_is_used_whole_and_answers_go_on_when_a_primary_is_kille
     async with open_valkey(cluster[1].url, name="alone") as valkey:
         with pytest.raises(valkey_errors.IsCluster, match="redis\\+cluster://"):
             await valkey.commands([("GET", f"key {number}") for number in range(20)])
+
+
+async def test_evictions_are_counted_node_by_node(cluster: list[ValkeyServer]) -> None:
+    """One that evicted something long ago is no news, whichever node is asked; one that does now is."""
+    async with open_valkey(f"redis+cluster://{cluster[0].address}", name="evictions") as valkey:
+        await evict(valkey, cluster[0])
+        look = ai_parts.valkey(valkey).look
+        assert {await look() for _ in range(30)} == {None}
+        await evict(valkey, cluster[0])
+        assert "throws away" in str(await look())
+
+
+async def evict(valkey: Valkey, node: ValkeyServer) -> None:
+    """Something of what this node has."""
+    await valkey.commands([("SET", f"refdesk:{number}", "x" * 1000, "EX", 60) for number in range(300)])
+    await node.command("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    await node.command("CONFIG", "SET", "maxmemory", "1")
+    await until(lambda: is_empty(node))
+    await node.command("CONFIG", "SET", "maxmemory", "0")
+
+
+async def is_empty(node: ValkeyServer) -> bool:
+    return await node.command("DBSIZE") == 0
 
 
 async def whole(valkey: Valkey) -> bool:

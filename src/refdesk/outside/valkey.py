@@ -63,6 +63,14 @@ class Valkey:
             self.health.note(error)
             raise
 
+    async def everywhere(self, *words: Word) -> dict[str, Any]:
+        """What each server that takes writes says to a command without a key, by its name.
+
+        Raises ValkeyError, and changes nothing about the state: what only some may ask says nothing of whether Valkey works.
+        """
+        self.health.check()
+        return await self._server.everywhere(words)
+
     async def probe(self) -> None:
         """Writes something; raises ValkeyError when that is not possible."""
         await self._server.probe()

@@ -80,6 +80,13 @@ class Cluster:
         finally:
             await client.aclose()
 
+    async def everywhere(self, command: Command) -> dict[str, Any]:
+        if not self._owners:
+            await self._learn()
+        primaries = sorted(set(self._owners.values()))
+        replies = await asyncio.gather(*(self._link(node).replies([command]) for node in primaries))
+        return {f"{host}:{port}": first_error(own)[0] for (host, port), own in zip(primaries, replies, strict=True)}
+
     async def probe(self) -> None:
         """Learns anew who has which keys, and writes one at each primary."""
         await self._learn()

@@ -30,6 +30,10 @@ class Server(Protocol):
         """What is published on a channel."""
         ...
 
+    async def everywhere(self, command: Command) -> dict[str, Any]:
+        """The reply of each server that takes writes, by its name; the command has no key."""
+        ...
+
     async def probe(self) -> None:
         """Writes something over a new connection, which is used from then on."""
         ...
@@ -57,6 +61,10 @@ class OneServer:
             while True:
                 if (message := await heard.get_message(timeout=LISTEN_S)) is not None:
                     yield message["data"]
+
+    async def everywhere(self, command: Command) -> dict[str, Any]:
+        (reply,) = first_error(await self.replies([command]))
+        return {"": reply}
 
     async def probe(self) -> None:
         await self._shared.renew([probe_of(PROBE_KEY)])

@@ -4,8 +4,6 @@ Looks that cost somebody something are paced: in between, the last outcome stand
 """
 
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import aiohttp
 
@@ -15,18 +13,19 @@ from refdesk.contracts.errors import ReadOnly, RefdeskError, Unavailable
 from refdesk.index.lineage import LineageMemory
 from refdesk.outside import valkey_errors
 from refdesk.outside.embedding_http import request_embeddings
-from refdesk.outside.valkey import Valkey, ValkeyError, open_valkey
+from refdesk.outside.valkey import Valkey, ValkeyError
 
 CALL_S = 2.0
 MODEL_EVERY_S = 3.0
 EVICTIONS_REMEMBERED_S = 20.0
 
 
-@asynccontextmanager
-async def valkey(url: str) -> AsyncIterator[Part]:
-    """Answers go on without it: nothing is reused across processes then, and nothing counts towards budgets."""
-    async with open_valkey(url, name="health") as client:
-        yield Part("Valkey", _ValkeyLook(client), needed=False)
+def valkey(client: Valkey) -> Part:
+    """The client of the answers: there is one judgement of Valkey in a process.
+
+    Answers go on without it: nothing is reused across processes then, and nothing counts towards budgets.
+    """
+    return Part("Valkey", _ValkeyLook(client), needed=False)
 
 
 def lineage(memory: LineageMemory) -> Part:
@@ -39,24 +38,35 @@ def lineage(memory: LineageMemory) -> Part:
 
 
 class _ValkeyLook:
+    """Evictions are counted by each server for itself, and a counter that was never seen before is no eviction."""
+
     def __init__(self, client: Valkey) -> None:
         self._client = client
-        self._evicted: int | None = None
+        self._evicted: dict[str, int] = {}
         self._evicted_at = float("-inf")
 
     async def __call__(self) -> str | None:
         try:
             await self._client.command("SET", "refdesk:health", "1", "EX", "60")
-            stats = await self._client.command("INFO", "stats")
+            if self._client.state.state != "up":
+                raise Unavailable(f"Valkey is not well yet: {self._client.state.reason}")
+            evicted = await self._counters()
         except ValkeyError as error:
             raise _refusal_of_valkey(error) from error
-        evicted = _number(stats, b"evicted_keys:")
-        if self._evicted is not None and evicted > self._evicted:
+        if any(count > self._evicted.get(server, count) for server, count in evicted.items()):
             self._evicted_at = time.monotonic()
         self._evicted = evicted
         if time.monotonic() - self._evicted_at < EVICTIONS_REMEMBERED_S:
             return "Valkey is full and throws away answers and budgets. Give it more memory (maxmemory)."
         return None
+
+    async def _counters(self) -> dict[str, int]:
+        """Of each server how many keys it has evicted; nothing where this user may not ask."""
+        try:
+            said = await self._client.everywhere("INFO", "stats")
+        except valkey_errors.NotAllowed:
+            return {}
+        return {server: _number(stats, b"evicted_keys:") for server, stats in said.items()}
 
 
 def _refusal_of_valkey(error: ValkeyError) -> Unavailable:

@@ -122,7 +122,9 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                 *([recorder.run] if recorder else []),
                 partial(warn_of_shortcomings, valkey),
             ],
-            parts=await _open_parts(stack, settings, pools=[searches, pool], broker=broker, session=session),
+            parts=await _open_parts(
+                stack, settings, pools=[searches, pool], broker=broker, valkey=valkey, session=session
+            ),
             measures=[letters.measure],
             leave=routes.leave,
             close=assistant.close,
@@ -160,6 +162,7 @@ async def _open_parts(
     *,
     pools: Sequence[Pool],
     broker: Broker | None,
+    valkey: Valkey,
     session: aiohttp.ClientSession,
 ) -> list[Part]:
     """Without what is not needed answers go on: by the index and its record alone, without a memory, from quotes."""
@@ -173,7 +176,7 @@ async def _open_parts(
     )
     return [
         await stack.enter_async_context(index),
-        await stack.enter_async_context(ai_parts.valkey(required(settings, "valkey_url"))),
+        ai_parts.valkey(valkey),
         *([parts.nats(broker, needed=False)] if broker else []),
         truth,
         ai_parts.lineage(LineageMemory(pools[0])),
