@@ -321,7 +321,7 @@ async def test_no_nasty_value_makes_a_service_fail(desk: WholeDesk, described: d
 
 
 async def test_no_nasty_message_ends_a_websocket_or_a_service(desk: WholeDesk) -> None:
-    """Each is refused with an error of its own, and the connection goes on."""
+    """Each is refused with an error of its own, and the connection goes on; sent as bytes, it ends with a reason."""
     headers = {"Authorization": f"Bearer {OPERATOR_KEY}"}
     async with desk.session.ws_connect(f"{desk.url}/api/answers/ws", headers=headers) as websocket:
         for message in NASTY_MESSAGES:
@@ -334,4 +334,9 @@ async def test_no_nasty_message_ends_a_websocket_or_a_service(desk: WholeDesk) -
     for message in NASTY_MESSAGES:
         async with desk.session.ws_connect(f"{desk.url}/api/answers/ws", headers=headers) as websocket:
             await websocket.send_bytes(message)
-            assert (await websocket.receive(timeout=REPLY_S_MAX)).type is aiohttp.WSMsgType.CLOSE
+            last = await websocket.receive(timeout=REPLY_S_MAX)
+            assert (last.type, last.data, last.extra) == (
+                aiohttp.WSMsgType.CLOSE,
+                1003,
+                "A message is JSON, sent as text.",
+            )

@@ -8,7 +8,7 @@ each event; what refuses a request comes as event ``error`` without an id, with 
 import asyncio
 import logging
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import msgspec
 from msgspec import Meta
@@ -33,7 +33,8 @@ HEARTBEAT_S = 10.0
 IDLE_S_MAX = 600.0
 REQUEST_ID_CHARACTERS_MAX = 200
 
-POLICY, GOING_AWAY, TOO_BIG = 1008, 1001, 1009
+GOING_AWAY, NO_TEXT, TOO_BIG = 1001, 1003, 1009
+"""RFC 6455, 7.4.1."""
 
 
 class _Head(msgspec.Struct, frozen=True):
@@ -91,14 +92,19 @@ class AnswerSocket:
         """Takes messages until there can be no more; then raises WebSocketDisconnect."""
         while True:
             message = await self._websocket.receive()
+            if message["type"] == "websocket.disconnect":
+                raise WebSocketDisconnect(message.get("code", GOING_AWAY))
             text = message.get("text")
             if text is None:
-                raise WebSocketDisconnect(message.get("code", POLICY))
+                await self._hang_up(NO_TEXT, "A message is JSON, sent as text.")
             if len(text) > MESSAGE_CHARACTERS_MAX:
-                await self._websocket.close(TOO_BIG, f"A message may have {MESSAGE_CHARACTERS_MAX} characters.")
-                raise WebSocketDisconnect(TOO_BIG)
+                await self._hang_up(TOO_BIG, f"A message may have {MESSAGE_CHARACTERS_MAX} characters.")
             self._busy_at = asyncio.get_running_loop().time()
             await self._take(text)
+
+    async def _hang_up(self, code: int, why: str) -> NoReturn:
+        await self._websocket.close(code, why)
+        raise WebSocketDisconnect(code)
 
     async def _take(self, text: str) -> None:
         request_id = None
