@@ -61,14 +61,9 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         enter = stack.enter_async_context
         pool, searches = await enter(_open_index(settings)), await enter(_open_searches(settings))
         generations = await enter(open_generations(searches, settings, turns=Turns()))
-        valkey_url = required(settings, "valkey_url")
-        valkey = await enter(open_valkey(valkey_url, name="assistant", timeout_s=settings.valkey_timeout_s))
+        valkey = await enter(_open_valkey(settings))
         session = await enter(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
-        truth = SourceOfTruth(
-            await enter(open_http_client(required(settings, "documents_url"))),
-            operator_key=required(settings, "operator_key"),
-            timeout_s=settings.truth_timeout_s,
-        )
+        truth = await enter(_open_truth(settings))
         broker = await enter(open_broker(settings, name="assistant")) if settings.nats_url else None
         standings = Standings(pool)
         recorder = Recorder(broker, standings=standings, generations=generations) if broker else None
@@ -103,12 +98,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             idle_s_max=settings.socket_idle_seconds_max,
         )
         letters = DeadLetters(pool)
-        manifests = _manifests(settings, session)
-        operations = OperationRoutes(
-            letters=letters,
-            replays=Replays(letters, manifests=manifests),
-            reconcilers=reconcilers(pool, generations, manifests),
-        )
+        operations = _operations(letters, pool=pool, generations=generations, manifests=_manifests(settings, session))
         yield Service(
             endpoints=[
                 *routes.endpoints(),
@@ -148,6 +138,16 @@ def _open_searches(settings: Settings) -> AbstractAsyncContextManager[Pool]:
         name="refdesk assistant searches",
         size_max=settings.concurrent_retrievals_max + BESIDE_SEARCHES,
     )
+
+
+def _open_valkey(settings: Settings) -> AbstractAsyncContextManager[Valkey]:
+    return open_valkey(required(settings, "valkey_url"), name="assistant", timeout_s=settings.valkey_timeout_s)
+
+
+@asynccontextmanager
+async def _open_truth(settings: Settings) -> AsyncIterator[SourceOfTruth]:
+    async with open_http_client(required(settings, "documents_url")) as client:
+        yield SourceOfTruth(client, operator_key=required(settings, "operator_key"), timeout_s=settings.truth_timeout_s)
 
 
 async def serve(settings: Settings) -> None:
@@ -194,6 +194,16 @@ def _similar_questions(settings: Settings, valkey: Valkey) -> SimilarQuestions |
 def _manifests(settings: Settings, session: aiohttp.ClientSession) -> Manifests:
     return Manifests(
         session, documents_url=required(settings, "documents_url"), operator_key=required(settings, "operator_key")
+    )
+
+
+def _operations(
+    letters: DeadLetters, *, pool: Pool, generations: OpenGenerations, manifests: Manifests
+) -> OperationRoutes:
+    return OperationRoutes(
+        letters=letters,
+        replays=Replays(letters, manifests=manifests),
+        reconcilers=reconcilers(pool, generations, manifests),
     )
 
 

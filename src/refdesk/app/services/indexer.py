@@ -40,23 +40,14 @@ async def serve(settings: Settings) -> None:
     stand_back(settings.index_niceness)  # before there are threads and parsers: they inherit it
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        pool = await enter(
-            open_database(
-                settings,
-                "index_database_url",
-                name="refdesk indexer",
-                size_max=settings.indexer_connections_max,
-                migrations=[DEAD_LETTER_MIGRATIONS],
-            )
-        )
+        pool = await enter(_open_index(settings))
         turns = Turns(threads=settings.embedding_threads, texts=TEXTS_PER_THREAD)
         generations = await enter(open_generations(pool, settings, turns=turns))
         broker = await enter(open_broker(settings, name="indexer"))
         recorder = Recorder(broker, standings=Standings(pool), generations=generations)
         session = await enter(aiohttp.ClientSession())
-        contents = _contents(settings, session)
         parsers = await enter(ParserPool(limits=_parsing_limits(settings), sizes=_pool_sizes(settings)))
-        sources = Sources(contents, parsers, settings.chunks_max, _lane_settings(settings))
+        sources = Sources(_contents(settings, session), parsers, settings.chunks_max, _lane_settings(settings))
         indexing = LiveIndexing(generations, sources)
         letters = DeadLetters(pool, log_characters_max=settings.dead_letter_log_characters_max)
         worker = Worker(
@@ -66,9 +57,7 @@ async def serve(settings: Settings) -> None:
             dead_letters=letters,
             settings=_worker_settings(settings),
         )
-        manifests = Manifests(
-            session, documents_url=required(settings, "documents_url"), operator_key=required(settings, "operator_key")
-        )
+        manifests = _manifests(settings, session)
         reembedding = Reembedding(
             generations, indexing=indexing, manifests=manifests, concurrency=settings.index_concurrency
         )
@@ -103,6 +92,23 @@ async def serve(settings: Settings) -> None:
                 schedule.run,
             ],
         )
+
+
+def _open_index(settings: Settings) -> AbstractAsyncContextManager[Pool]:
+    """The AI Service's database, with what this role keeps there."""
+    return open_database(
+        settings,
+        "index_database_url",
+        name="refdesk indexer",
+        size_max=settings.indexer_connections_max,
+        migrations=[DEAD_LETTER_MIGRATIONS],
+    )
+
+
+def _manifests(settings: Settings, session: aiohttp.ClientSession) -> Manifests:
+    return Manifests(
+        session, documents_url=required(settings, "documents_url"), operator_key=required(settings, "operator_key")
+    )
 
 
 def _contents(settings: Settings, session: aiohttp.ClientSession) -> Contents:
