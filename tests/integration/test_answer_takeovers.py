@@ -7,11 +7,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import msgspec
 import pytest
 from redis.asyncio import Redis
-from tests.support.desk import LEAVE, PATIENT, AnswerDesk, Event, Wire, events, own_desk, raw, text_of, until
+from tests.support.desk import ASKER, LEAVE, PATIENT, AnswerDesk, Event, Wire, events, own_desk, raw, text_of, until
 from tests.support.metrics import follow
 from tests.support.scripted_llm import ANSWER, say
 
+from refdesk.answering.log import AnswerRecord, new_id
 from refdesk.app.embedded.stack import StackUrls
+from refdesk.contracts.answers import Accepted
 
 QUESTION = "How many days of paid leave do employees have?"
 COPIED, LOST = "Thirty days of", " leave are"
@@ -150,6 +152,26 @@ async def test_an_answer_is_never_spliced_of_two(desk: AnswerDesk) -> None:
     ending = stream[-1]
     assert (text_of(stream), ending.name, ending.data["partial"]) == ("Thirty days of leave", "error", True)
     assert ending.data["type"] == "answer-diverged"
+
+
+async def test_a_job_that_cannot_be_read_ends_its_answer_and_not_the_process(desk: AnswerDesk) -> None:
+    """Another release has written it, perhaps."""
+    desk.llm.reset()
+    async with desk.assistant_here() as here, Redis.from_url(desk.settings.valkey_url or "") as valkey:
+        answer_id, log_id = new_id(), new_id()
+        record = AnswerRecord(
+            answer_id=answer_id,
+            log_id=log_id,
+            principal_id=ASKER.id,
+            question=QUESTION,
+            conversation_id=None,
+            accepted=Accepted(answer_id, "scripted", "miss"),
+        )
+        await valkey.set(f"refdesk:answer:{answer_id}", msgspec.json.encode(record), ex=60)
+        await valkey.set(f"refdesk:job:{{{log_id}}}", b'{"of": "another release"}', ex=60)
+        ending = (await here.client().rest(answer_id))[-1]
+        assert (ending.name, ending.data["type"], ending.data["partial"]) == ("error", "unavailable", False)
+        assert (await here.client().ask(QUESTION, cache="bypass"))[-1].name == "done"
 
 
 async def _copied_as_far_as(valkey: Redis, said: str, *, earlier: set[bytes]) -> bool:

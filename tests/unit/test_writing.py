@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
@@ -129,3 +130,11 @@ async def test_what_comes_after_a_stop_is_not_said() -> None:
     writer.page.say(" They expire.")
     await writing.task
     assert writing.log.text() == "Thirty days."
+
+
+@pytest.mark.parametrize("known", [{"prepared_s"}, set()], ids=["earlier", "whole"])
+def test_a_job_of_an_earlier_release_can_be_read(known: set[str]) -> None:
+    """It did not say how long the answer had been prepared for."""
+    job = msgspec.json.decode(msgspec.json.encode(JOB))
+    earlier = {name: value for name, value in job.items() if name not in known}
+    assert msgspec.json.decode(msgspec.json.encode(earlier), type=Job) == JOB

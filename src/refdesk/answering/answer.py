@@ -360,7 +360,8 @@ class Assistant:
     def _take_over(self, log: AnswerLog, payload: bytes) -> None:
         """Goes on with the log of a process that died. Its budget was reserved there and returns by its lease.
 
-        Who asked may have lost a right since: what they may not read now is not given to the model.
+        Who asked may have lost a right since: what they may not read now is not given to the model. Raises msgspec.MsgspecError
+        for a job that this release cannot read.
         """
         job = msgspec.json.decode(payload, type=Job)
         self._journal.superseded_by(log, lambda: self._cancel(log.id, as_error=ShuttingDown))

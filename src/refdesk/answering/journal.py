@@ -73,7 +73,8 @@ class Abandoned(Unavailable):
 
 
 TakeOver = Callable[[AnswerLog, bytes], None]
-"""Called with a log whose producer has died and its job, once this process holds the lease."""
+"""Called with a log whose producer has died and its job, once this process holds the lease. Raises msgspec.MsgspecError for a job
+that it cannot read."""
 
 
 class Lease(msgspec.Struct, frozen=True):
@@ -340,10 +341,13 @@ class Journal:
         self._unfollow(log)
         log.change_producer(number)
         self._produced[log.id] = _Produced(log, lambda: None, copied=len(log.entries))
-        if job is None:
-            self.append(log, Failed(problem(Abandoned()) | {"partial": log.count(Delta.name) > 0}))
-        else:
+        try:
+            if job is None:
+                raise Abandoned
             self._take_over(log, job)
+        except (Abandoned, msgspec.MsgspecError) as error:  # the job of another release, perhaps
+            logger.warning("log %s cannot be gone on with: %r", log.id, error)
+            self.append(log, Failed(problem(Abandoned()) | {"partial": log.count(Delta.name) > 0}))
 
     async def _entries(
         self, positions: Sequence[tuple[str, str]], *, block_ms: int | None = None

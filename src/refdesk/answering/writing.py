@@ -41,8 +41,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     index_lag_seconds: float
     embed_s: float
     retrieve_s: float
-    prepared_s: float
-    """From the question until its log was begun: all that came before, told or not."""
+    prepared_s: float = 0.0
+    """From the question until its log was begun: all that came before, told or not. Jobs of earlier releases do not say it."""
 
     def stands_on(self) -> frozenset[Shown]:
         return frozenset(Shown(source.document_id, source.version) for source in self.assignment.sources)
