@@ -130,6 +130,24 @@ async def test_a_running_answer_ends_when_its_document_is_taken_away(
     assert seen[-1].data["partial"]
 
 
+async def test_over_a_websocket_the_end_says_that_something_was_shown(
+    here: Here, desk: AnswerDesk, document: str
+) -> None:
+    """As in a stream."""
+    gate = asyncio.Event()
+    desk.llm.default = say(ANSWER, gate=gate, gate_at=3)
+    headers = here.client(READER).headers
+    async with here.session.ws_connect(f"{here.url}/api/answers/ws", headers=headers) as websocket:
+        await websocket.send_json({"type": "ask", "question": QUESTION})
+        while (message := await websocket.receive_json(timeout=20))["event"] != "delta":
+            pass
+        await delete(desk, document)
+        while (message := await websocket.receive_json(timeout=20))["event"] != "error":
+            pass
+    gate.set()
+    assert (message["data"]["type"], message["data"]["partial"]) == ("answer-withdrawn", True)
+
+
 async def test_it_ends_for_those_alone_who_may_not_read_it_any_more(
     here: Here, desk: AnswerDesk, document: str
 ) -> None:

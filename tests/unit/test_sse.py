@@ -5,8 +5,11 @@ from collections.abc import AsyncGenerator
 from contextlib import suppress
 from typing import Any
 
+import msgspec
 import pytest
 
+from refdesk.answering.log import FIRST_LOG_ID, Progress
+from refdesk.contracts.errors import Unauthenticated
 from refdesk.outside.sse import EventStream, Offer, body_of, message, settled
 
 
@@ -122,6 +125,19 @@ async def test_a_broken_body_is_not_a_finished_one() -> None:
         await EventStream(broken)({}, line.receive, line.send)
     assert line.body == b"a"
     assert line.sent[-1]["more_body"]
+
+
+async def test_a_stream_that_is_broken_off_says_why_in_its_own_words() -> None:
+    """An answer's stream adds whether something was shown already."""
+    line = Line()
+    stream = EventStream(Body(b"a"), last_words=Progress(after=FIRST_LOG_ID).cut_off)
+    serving = asyncio.create_task(stream({}, line.receive, line.send))
+    await until(lambda: line.body == b"a")
+    serving.cancel()
+    await asyncio.wait([serving])
+    await stream.end(line.send, Unauthenticated("Your key was revoked while this was open."))
+    said = msgspec.json.decode(line.body.partition(b"event: error\ndata: ")[2])
+    assert (said["type"], said["partial"]) == ("unauthenticated", True)
 
 
 async def test_nothing_is_left_running() -> None:

@@ -19,12 +19,13 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable
 from operator import attrgetter
+from typing import Any
 
 import msgspec
 
 from refdesk.answering.truth import Shown
 from refdesk.contracts.answers import Accepted, AnswerEvent, Delta, Done, Failed, Sources
-from refdesk.contracts.errors import AnswerRewritten
+from refdesk.contracts.errors import AnswerRewritten, RefdeskError, problem
 from refdesk.outside import sse
 from refdesk.outside.sse import Wait
 
@@ -58,6 +59,18 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
 
     def frame(self) -> bytes:
         return sse.message(self.name, self.data, event_id=self.id)
+
+
+class Progress:
+    """How far one reader has come with an answer: what is said to them where the reading ends and the answer does not."""
+
+    def __init__(self, *, after: int) -> None:
+        self.seen = after
+        """The number of the last entry that they have."""
+
+    def cut_off(self, error: RefdeskError) -> dict[str, Any]:
+        """The data of an ``error`` event that is not of the log."""
+        return problem(error) | {"partial": self.seen >= FIRST_LOG_ID}
 
 
 Take = Callable[[list[Entry]], Wait | None]

@@ -16,7 +16,7 @@ from starlette.websockets import WebSocket
 from refdesk.answering.answer import Assistant
 from refdesk.answering.feedback import Feedback, FeedbackStore
 from refdesk.answering.gate import Gate
-from refdesk.answering.log import FIRST_LOG_ID, AnswerRecord, Entry
+from refdesk.answering.log import AnswerRecord, Entry, Progress
 from refdesk.answering.truth import Shown
 from refdesk.answering.websocket import AnswerSocket
 from refdesk.contracts.access import Principal
@@ -34,7 +34,7 @@ from refdesk.contracts.answers import (
     Timings,
     Usage,
 )
-from refdesk.contracts.errors import InvalidRequest, NotFound, RefdeskError, problem
+from refdesk.contracts.errors import InvalidRequest, NotFound, RefdeskError
 from refdesk.contracts.hygiene import clean
 from refdesk.contracts.texts import Number, Text
 from refdesk.index.chunks import Chunk
@@ -300,12 +300,11 @@ class AnswerRoutes:
     ) -> EventStream:
         """What ends the reading though not the answer comes as an ``error`` without a number: it is not of the log."""
 
-        async def body(offer: Offer) -> None:
-            seen = after
+        progress = Progress(after=after)
 
+        async def body(offer: Offer) -> None:
             def take(batch: list[Entry]) -> Wait | None:
-                nonlocal seen
-                seen = batch[-1].id
+                progress.seen = batch[-1].id
                 frames = [entry.frame() for entry in batch if granularity == "token" or entry.name != Delta.name]
                 return offer(b"".join(frames)) if frames else None
 
@@ -313,10 +312,9 @@ class AnswerRoutes:
                 async with self._until_we_leave(record.log_id):
                     await self._assistant.reading.read(record, take, principal=principal, after=after)
             except RefdeskError as error:
-                failed = msgspec.json.encode(problem(error) | {"partial": seen >= FIRST_LOG_ID})
-                await settled(offer(sse.message(Failed.name, failed)))
+                await settled(offer(sse.message(Failed.name, msgspec.json.encode(progress.cut_off(error)))))
 
-        return EventStream(body, send_timeout_s=self._send_timeout_s)
+        return EventStream(body, last_words=progress.cut_off, send_timeout_s=self._send_timeout_s)
 
     @asynccontextmanager
     async def _until_we_leave(self, log_id: str) -> AsyncIterator[None]:

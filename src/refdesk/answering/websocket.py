@@ -15,7 +15,7 @@ from msgspec import Meta
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from refdesk.answering.answer import Assistant
-from refdesk.answering.log import AnswerRecord, Entry
+from refdesk.answering.log import AnswerRecord, Entry, Progress
 from refdesk.contracts.access import Principal
 from refdesk.contracts.answers import Delta, Granularity, Question
 from refdesk.contracts.errors import InvalidRequest, RefdeskError, TooManyRequests, problem
@@ -159,14 +159,17 @@ class AnswerSocket:
                 )
                 first.clear()
 
+        progress = Progress(after=after)
+
         def take(batch: list[Entry]) -> Wait:
+            progress.seen = batch[-1].id
             wanted = [entry for entry in batch if granularity == "token" or entry.name != Delta.name]
             return partial(deliver, wanted)
 
         try:
             await self._assistant.reading.read(record, take, principal=self._principal, after=after)
         except RefdeskError as error:
-            await self._send({"answer_id": record.answer_id, "event": "error", "data": problem(error)})
+            await self._send({"answer_id": record.answer_id, "event": "error", "data": progress.cut_off(error)})
 
     async def _send(self, message: dict[str, Any]) -> None:
         """One message at a time; TimeoutError for a reader that does not take it in time. No farewell would reach them."""

@@ -71,18 +71,23 @@ def message(event: str, data: bytes | msgspec.Raw, *, event_id: int | None = Non
 
 
 class EventStream:
-    """A streaming response. The body is cancelled when the client leaves or reads too slowly."""
+    """A streaming response. The body is cancelled when the client leaves or reads too slowly.
+
+    ``last_words`` gives the data of the ``error`` event with which a stream is broken off from outside.
+    """
 
     def __init__(
         self,
         body: Body,
         *,
         headers: Mapping[str, str] | None = None,
+        last_words: Callable[[RefdeskError], dict[str, Any]] = problem,
         heartbeat_s: float = HEARTBEAT_S,
         send_timeout_s: float = SEND_TIMEOUT_S,
     ) -> None:
         self._body = body
         self._headers = [*_HEADERS, *((k.lower().encode(), v.encode()) for k, v in (headers or {}).items())]
+        self._last_words = last_words
         self._heartbeat_s = heartbeat_s
         self._send_timeout_s = send_timeout_s
         self._clock = asyncio.get_running_loop().time
@@ -119,7 +124,7 @@ class EventStream:
         """The last words of a stream that was broken off: an ``error`` event, without a number since the body did not say it."""
         if not self._has_begun:
             await self._begin(send)
-        said = message("error", msgspec.json.encode(problem(error)))
+        said = message("error", msgspec.json.encode(self._last_words(error)))
         await send({"type": "http.response.body", "body": said, "more_body": False})
 
     def _send(self, send: Send, message: Message) -> Wait | None:
