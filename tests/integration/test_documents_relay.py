@@ -17,7 +17,7 @@ from tests.integration.nats_server import NatsServer
 from refdesk.contracts.events import (
     DOCUMENTS_STREAM,
     INDEX_STREAM,
-    READERS,
+    INDEXER,
     DocumentChanged,
     DocumentDeleted,
     IndexApplied,
@@ -250,7 +250,7 @@ async def test_what_the_broker_lost_is_told_again(desk: Desk, nats: NatsServer, 
 @contextlib.asynccontextmanager
 async def reading_as_the_indexer(broker: Broker) -> AsyncIterator[Told]:
     """Acknowledges everything, and says nothing of it on INDEX."""
-    told, durable = Told(), READERS[DOCUMENTS_STREAM]
+    told, durable = Told(), INDEXER
     consumer = broker.consumer(
         ConsumerSettings(stream=DOCUMENTS_STREAM, durable=durable, filter_subjects=("documents.>",))
     )

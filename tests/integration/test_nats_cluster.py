@@ -13,7 +13,7 @@ from tests.integration.nats_cluster import NatsCluster, frozen, nats_cluster, ur
 from tests.integration.nats_server import NatsServer
 
 from refdesk.contracts.errors import Unavailable
-from refdesk.contracts.events import DOCUMENTS_STREAM, READERS, SUBJECTS
+from refdesk.contracts.events import DOCUMENTS_STREAM, INDEXER, SUBJECTS
 from refdesk.outside.jetstream import Broker, ConsumerSettings, Message, StreamSettings
 
 RESUMED_S_MAX = 15.0
@@ -21,7 +21,7 @@ RESUMED_S_MAX = 15.0
 THREE = StreamSettings(bytes_max=64 << 20, replicas=3)
 INDEXER = ConsumerSettings(
     stream=DOCUMENTS_STREAM,
-    durable=READERS[DOCUMENTS_STREAM],
+    durable=INDEXER,
     filter_subjects=(SUBJECTS[DOCUMENTS_STREAM],),
     ack_wait_s=2.0,
 )
@@ -130,7 +130,7 @@ async def test_a_leader_killed_under_load_loses_nothing(cluster: NatsCluster) ->
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("of", [DOCUMENTS_STREAM, f"{DOCUMENTS_STREAM}.{READERS[DOCUMENTS_STREAM]}"])
+@pytest.mark.parametrize("of", [DOCUMENTS_STREAM, f"{DOCUMENTS_STREAM}.{INDEXER}"])
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 async def test_each_leader_may_be_stopped(cluster: NatsCluster, how: signal.Signals, of: str) -> None:
     """The stream's and the consumer's, in an orderly way or not."""

@@ -15,7 +15,7 @@ from refdesk.contracts.errors import InvalidRequest
 from refdesk.index.lineage import LineageMemory
 from refdesk.index.manifest import IndexManifest
 from refdesk.indexing.manifests import Manifests
-from refdesk.indexing.reconcile import Kind, Reconciler, Report, Schedule
+from refdesk.indexing.reconcile import AT_ONCE, Kind, Patience, Reconciler, Report, Schedule
 
 COUNT = 300
 SHARE = 3
@@ -178,8 +178,35 @@ async def test_what_is_on_its_way_or_has_failed_is_no_drift(pipeline: Pipeline) 
     async with aiohttp.ClientSession() as session:
         manifests = Manifests(session, documents_url=pipeline.documents.url, operator_key=OPERATOR_KEY)
         holdings = IndexManifest(pipeline.pool, pipeline.generation)
-        careful = Reconciler(index=pipeline.index, holdings=holdings, manifests=manifests, settle_s=3600.0)
+        careful = Reconciler(index=pipeline.index, holdings=holdings, manifests=manifests, patience=Patience(3600.0))
         assert found(await careful.reconcile()) == {}
+
+
+async def test_after_a_restore_a_document_that_failed_is_announced_again(pipeline: Pipeline) -> None:
+    """The index shows its version for everyone; the one that closes it was given up, and only its event says so."""
+    closed = await pipeline.documents.add("Closed", readers=["everyone"])
+    await pipeline.settled()
+    await pipeline.documents.call("PUT", f"/{closed['id']}", by=ALICE, json={"text": "&nbsp;", "readers": ["hr"]})
+
+    async def given_up() -> bool:
+        return (await pipeline.document(closed["id"]))["state"] == "failed"
+
+    await eventually(given_up)
+    assert found(await pipeline.reconciler.reconcile()) == {}
+    announced = await newest_event(pipeline, closed["id"])
+    async with aiohttp.ClientSession() as session:
+        manifests = Manifests(session, documents_url=pipeline.documents.url, operator_key=OPERATOR_KEY)
+        holdings = IndexManifest(pipeline.pool, pipeline.generation)
+        after_restore = Reconciler(index=pipeline.index, holdings=holdings, manifests=manifests, patience=AT_ONCE)
+        report = await after_restore.reconcile()
+    assert (found(report), report.repaired) == ({"wrong_version": 1}, 1)
+    assert await newest_event(pipeline, closed["id"]) > announced
+
+
+async def newest_event(pipeline: Pipeline, document_id: str) -> str:
+    """Ids sort by time."""
+    [(event_id,)] = await pipeline.documents.query("SELECT max(id) FROM outbox WHERE document_id = %s", document_id)
+    return str(event_id)
 
 
 async def test_a_document_that_waits_without_end_is_told_again(pipeline: Pipeline) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,9 @@ from refdesk.outside.jetstream_streams import StreamInfo, stream_config
 
 MIB = 1 << 20
 WANTED = StreamSettings(bytes_max=64 * MIB)
-INDEXER = ConsumerSettings(
-    stream=DOCUMENTS_STREAM, durable=READERS[DOCUMENTS_STREAM], filter_subjects=(SUBJECTS[DOCUMENTS_STREAM],)
+INDEXER, RECORDER = (
+    ConsumerSettings(stream=DOCUMENTS_STREAM, durable=name, filter_subjects=(SUBJECTS[DOCUMENTS_STREAM],))
+    for name in READERS[DOCUMENTS_STREAM]
 )
 DAY_NS = 24 * 3600 * 10**9
 
@@ -219,6 +220,17 @@ async def until(condition: Callable[[], Any], *, within_s: float = 20.0) -> None
             await asyncio.sleep(0.02)
 
 
+async def readers_come(broker: Broker) -> Consumer:
+    """Both that the stream is there for; the indexer."""
+    await broker.ensure_consumer(RECORDER)
+    return await broker.ensure_consumer(INDEXER)
+
+
+async def record(broker: Broker) -> None:
+    """As the recorder does, until cancelled."""
+    await broker.consumer(RECORDER).consume(acknowledge, concurrency=50)
+
+
 async def publish(broker: Broker, count: int, *, bytes_each: int = 300, named: str = "d") -> None:
     """As fast as it goes, a few hundred at a time. Raises BrokerFull."""
     payload = b"x" * bytes_each
@@ -232,12 +244,13 @@ async def publish(broker: Broker, count: int, *, bytes_each: int = 300, named: s
 async def test_what_all_have_read_leaves(broker: Broker, impatient: None) -> None:
     """And what the slowest of them has not acknowledged stays, whoever made that reader."""
     await broker.ensure_streams()
-    await broker.ensure_consumer(INDEXER)
+    indexer = await readers_come(broker)
     slow = await broker.ensure_consumer(msgspec.structs.replace(INDEXER, durable="slow"))
     await publish(broker, 10)
     purging = Purging(broker, absent_s_max=3600)
-    async with running(broker.consumer(INDEXER).consume(acknowledge, concurrency=4)):
-        await until(lambda: drained(broker.consumer(INDEXER)))
+    async with running(indexer.consume(acknowledge, concurrency=4), record(broker)):
+        await until(lambda: drained(indexer))
+        await until(lambda: drained(broker.consumer(RECORDER)))
         await purging.look()
         assert (await broker.stream_state(DOCUMENTS_STREAM)).messages == 10
         async with running(slow.consume(acknowledge, concurrency=4)):
@@ -251,27 +264,47 @@ async def drained(consumer: Consumer) -> bool:
     return await consumer.pending_count() == 0
 
 
-async def test_nothing_leaves_before_the_reader_it_is_for_has_come(broker: Broker, impatient: None) -> None:
-    """Another reader that has read everything does not decide."""
+@pytest.mark.parametrize("come", [INDEXER, RECORDER, msgspec.structs.replace(INDEXER, durable="other")])
+async def test_nothing_leaves_before_the_readers_it_is_for_have_come(
+    broker: Broker, impatient: None, come: ConsumerSettings
+) -> None:
+    """One reader that has read everything does not decide: the record of standings must not miss what the index has."""
     await broker.ensure_streams()
-    other = await broker.ensure_consumer(msgspec.structs.replace(INDEXER, durable="other"))
+    reader = await broker.ensure_consumer(come)
     await publish(broker, 10)
-    async with running(other.consume(acknowledge, concurrency=4)):
-        await until(lambda: drained(other))
+    async with running(reader.consume(acknowledge, concurrency=4)):
+        await until(lambda: drained(reader))
     await Purging(broker, absent_s_max=3600).look()
     assert (await broker.stream_state(DOCUMENTS_STREAM)).messages == 10
+
+
+async def test_the_readers_a_stream_is_for_are_never_forgotten(
+    server: NatsServer, broker: Broker, impatient: None
+) -> None:
+    """However long they are away; and the doctor does not advise to delete one."""
+    await broker.ensure_streams()
+    indexer = await readers_come(broker)
+    await publish(broker, 10)
+    async with running(indexer.consume(acknowledge, concurrency=4)):
+        await until(lambda: drained(indexer))
+    purging = Purging(broker, absent_s_max=0.0)
+    await purging.look()
+    await purging.look()
+    assert (await broker.stream_state(DOCUMENTS_STREAM)).messages == 10
+    assert (await doctors_word(server))["stream DOCUMENTS"].level == "ok"
 
 
 async def test_a_reader_of_some_subjects_holds_back_only_what_is_for_it(broker: Broker, impatient: None) -> None:
     """Its floor stands still where nothing comes for it; that must not hold the stream."""
     await broker.ensure_streams()
-    indexer = await broker.ensure_consumer(INDEXER)
+    indexer = await readers_come(broker)
     some = msgspec.structs.replace(INDEXER, durable="deletions", filter_subjects=("documents.*.deleted",))
     deletions = await broker.ensure_consumer(some)
     await publish(broker, 10)
     purging = Purging(broker, absent_s_max=3600)
-    async with running(indexer.consume(acknowledge, concurrency=4)):
+    async with running(indexer.consume(acknowledge, concurrency=4), record(broker)):
         await until(lambda: drained(indexer))
+        await until(lambda: drained(broker.consumer(RECORDER)))
         await purging.look()
         await purging.look()
         assert (await broker.stream_state(DOCUMENTS_STREAM)).messages == 0
@@ -289,11 +322,11 @@ async def test_a_forgotten_reader_holds_nothing_for_ever(
 ) -> None:
     """After the time that the setting gives; the log names it and the command that removes it. Asked again, it counts again."""
     await broker.ensure_streams()
-    indexer = await broker.ensure_consumer(INDEXER)
+    indexer = await readers_come(broker)
     forgotten = await broker.ensure_consumer(msgspec.structs.replace(INDEXER, durable="forgotten"))
     await publish(broker, 10)
     purging = Purging(broker, absent_s_max=0.5)
-    async with running(indexer.consume(acknowledge, concurrency=4)):
+    async with running(indexer.consume(acknowledge, concurrency=4), record(broker)):
         await until(lambda: drained(indexer))
         await purging.look()
         assert (await broker.stream_state(DOCUMENTS_STREAM)).messages == 10
@@ -320,8 +353,8 @@ async def test_one_message_that_is_held_up_does_not_fill_the_stream(server: Nats
         async def handle(message: Message) -> None:
             await (message.nak(3600) if message.stream_sequence == 1 else message.ack())
 
-        indexer, purging = await broker.ensure_consumer(INDEXER), Purging(broker, absent_s_max=3600)
-        async with running(indexer.consume(handle, concurrency=50), purging.run()):
+        indexer, purging = await readers_come(broker), Purging(broker, absent_s_max=3600)
+        async with running(indexer.consume(handle, concurrency=50), record(broker), purging.run()):
             for round_ in range(8):
                 await publish(broker, 100, named=f"{round_}-")
                 await until(lambda: only_one_left(indexer, broker))
@@ -337,17 +370,20 @@ async def test_a_full_stream_says_so_and_takes_messages_again_once_its_reader_co
     """As an old version left it: full of messages, most of them read. Nobody has to do anything."""
     async with connected(server, msgspec.structs.replace(WANTED, bytes_max=MIB // 8)) as broker:
         await broker.ensure_streams()
-        indexer = await broker.ensure_consumer(INDEXER)
         with pytest.raises(BrokerFull, match=r"maximum bytes exceeded"):
             await publish(broker, 10_000)
+        finding = (await doctors_word(server, stream_bytes_max=MIB // 8))["stream DOCUMENTS"]
+        assert finding.level == "warn" and "the consumer indexer has never come" in finding.what
+        indexer = await readers_come(broker)
         purging = Purging(broker, absent_s_max=3600)
         await purging.look()
         assert (await broker.stream_state(DOCUMENTS_STREAM)).fullness > 0.99
         assert [message for message in caplog.messages if "stream DOCUMENTS is 100 % full" in message]
         finding = (await doctors_word(server, stream_bytes_max=MIB // 8))["stream DOCUMENTS"]
         assert finding.level == "warn" and "for the consumer indexer" in finding.what
-        async with running(indexer.consume(acknowledge, concurrency=50)):
+        async with running(indexer.consume(acknowledge, concurrency=50), record(broker)):
             await until(lambda: drained(indexer))
+            await until(lambda: drained(broker.consumer(RECORDER)))
         async with running(purging.run()):
             await until(lambda: has_room(broker))
             await publish(broker, 300, named="later")
@@ -368,38 +404,42 @@ async def test_a_full_server_says_so_and_recovers(tmp_path: Path, impatient: Non
     try:
         async with connected(server, msgspec.structs.replace(WANTED, bytes_max=-1)) as broker:
             await broker.ensure_streams()
-            indexer = await broker.ensure_consumer(INDEXER)
+            indexer, purging = await readers_come(broker), Purging(broker, absent_s_max=3600)
             with pytest.raises(BrokerFull):
                 await publish(broker, 10_000)
-            async with running(indexer.consume(acknowledge, concurrency=50), Purging(broker, absent_s_max=3600).run()):
+            async with running(indexer.consume(acknowledge, concurrency=50), record(broker), purging.run()):
                 await until(lambda: has_room(broker))
     finally:
         server.kill()
 
 
 async def flood(server: NatsServer, *, events: int, bytes_max: int, behind_max: int) -> float:
-    """That many events through a stream of that size, read by one who acknowledges each; the fullest it was.
+    """That many events through a stream of that size, read by its readers, who acknowledge each; the fullest it was.
 
     The publisher waits for no acknowledgement: one event refused, and the stream's last place shows it.
     """
-    fullest, published, read = 0.0, 0, 0
+    fullest, published, read = 0.0, 0, [0, 0]
 
-    async def handle(message: Message) -> None:
-        nonlocal read
-        await message.ack()
-        read += 1
+    def reads(place: int) -> Callable[[Message], Awaitable[None]]:
+        async def handle(message: Message) -> None:
+            await message.ack()
+            read[place] += 1
+
+        return handle
 
     async with connected(server, msgspec.structs.replace(WANTED, bytes_max=bytes_max)) as broker:
         await broker.ensure_streams()
-        indexer, purging = await broker.ensure_consumer(INDEXER), Purging(broker, absent_s_max=3600)
-        async with running(indexer.consume(handle, concurrency=200), purging.run()):
+        purging = Purging(broker, absent_s_max=3600)
+        readers = [await broker.ensure_consumer(settings) for settings in (INDEXER, RECORDER)]
+        reading = (reader.consume(reads(place), concurrency=200) for place, reader in enumerate(readers))
+        async with running(*reading, purging.run()):
             while published < events:
                 for _ in range(min(behind_max, events - published)):
                     await broker._connection.send(f"documents.{published}.changed", b"x" * 300)
                     published += 1
                 fullest = max(fullest, (await broker.stream_state(DOCUMENTS_STREAM)).fullness)
                 async with asyncio.timeout(300):  # an acknowledgement that is lost costs its lease
-                    while published - read > (behind_max if published < events else 0):
+                    while published - min(read) > (behind_max if published < events else 0):
                         await asyncio.sleep(0.005)
         assert (await broker.stream_state(DOCUMENTS_STREAM)).last_sequence == published
     return fullest

@@ -24,7 +24,7 @@ from refdesk.indexing.dead_letters import MIGRATIONS, DeadLetters
 from refdesk.indexing.manifests import Manifests
 from refdesk.indexing.parsing import ParserPool
 from refdesk.indexing.pipeline import Indexing
-from refdesk.indexing.reconcile import Reconciler
+from refdesk.indexing.reconcile import Patience, Reconciler
 from refdesk.indexing.replays import Replays
 from refdesk.indexing.routes import OperationRoutes
 from refdesk.indexing.worker import Worker, WorkerSettings
@@ -120,7 +120,7 @@ async def open_pipeline(
         await worker.consumer.ensure()
         manifests = Manifests(session, documents_url=documents.url, operator_key=OPERATOR_KEY)
         reconciler = Reconciler(
-            index=index, holdings=IndexManifest(pool, generation), manifests=manifests, settle_s=0.0
+            index=index, holdings=IndexManifest(pool, generation), manifests=manifests, patience=Patience(settle_s=0.0)
         )
 
         async def reconcilers() -> list[Reconciler]:

@@ -15,8 +15,9 @@ CONTENT_TYPE = "application/cloudevents+json"
 DOCUMENTS_STREAM = "DOCUMENTS"
 INDEX_STREAM = "INDEX"
 SUBJECTS = {DOCUMENTS_STREAM: "documents.>", INDEX_STREAM: "index.>"}
-READERS = {DOCUMENTS_STREAM: "indexer", INDEX_STREAM: "documents"}
-"""The durable consumer that each stream is there for. There may be others."""
+INDEXER, RECORDER, STATES = "indexer", "standings", "documents"
+READERS = {DOCUMENTS_STREAM: (INDEXER, RECORDER), INDEX_STREAM: (STATES,)}
+"""The durable consumers that each stream is there for. There may be others. What the first has acknowledged was not lost."""
 NEWS_S = 5.0
 """An indexer that works on something says so at least this often."""
 

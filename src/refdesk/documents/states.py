@@ -9,7 +9,7 @@ import logging
 import msgspec
 
 from refdesk.contracts.errors import Unavailable
-from refdesk.contracts.events import INDEX_STREAM, READERS, IndexApplied, IndexFailed, IndexStarted, Received, decode
+from refdesk.contracts.events import INDEX_STREAM, STATES, IndexApplied, IndexFailed, IndexStarted, Received, decode
 from refdesk.documents.store import DocumentStore
 from refdesk.outside import telemetry, tracing
 from refdesk.outside.jetstream import Broker, ConsumerSettings, Message
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 RETRY_S = 1.0
 
-CONSUMER = ConsumerSettings(stream=INDEX_STREAM, durable=READERS[INDEX_STREAM], filter_subjects=("index.>",))
+CONSUMER = ConsumerSettings(stream=INDEX_STREAM, durable=STATES, filter_subjects=("index.>",))
 """One durable consumer, shared by all replicas of the Document Service."""
 
 

@@ -11,14 +11,13 @@ import logging
 import msgspec
 
 from refdesk.contracts.errors import RefdeskError, Unavailable
-from refdesk.contracts.events import DOCUMENTS_STREAM, DocumentChanged, DocumentDeleted, decode
+from refdesk.contracts.events import DOCUMENTS_STREAM, RECORDER, DocumentChanged, DocumentDeleted, decode
 from refdesk.index.opened import OpenGenerations
 from refdesk.index.standings import Standings
 from refdesk.outside.jetstream import Broker, ConsumerSettings, Message
 
 logger = logging.getLogger(__name__)
 
-DURABLE = "standings"
 LEASE_S = 2.0
 """A tenth of a second is long for one statement."""
 CONCURRENCY = 2
@@ -38,7 +37,7 @@ class Recorder:
         self._generations = generations
         self._consumer = broker.consumer(
             ConsumerSettings(
-                stream=DOCUMENTS_STREAM, durable=DURABLE, filter_subjects=("documents.>",), ack_wait_s=LEASE_S
+                stream=DOCUMENTS_STREAM, durable=RECORDER, filter_subjects=("documents.>",), ack_wait_s=LEASE_S
             )
         )
 

@@ -5,7 +5,7 @@
     documents that have long been in the index    ──▶ known to the documents?   none: they are others
 
 Each side is asked for what the other has seen. So no clock and no number has to be kept in step, and a restore is noticed that
-loses one change. Then a pass of the reconciler leaves nothing alone: neither what was changed just now nor what is pending.
+loses one change. Then a pass of the reconciler leaves nothing alone: not what was just changed, is pending or has failed.
 Where the documents are others, nothing is touched: a wrong address must not empty the index.
 
 What it does *not* do: keep wrong passages away meanwhile. The gate does that at every look, for it asks the documents whether
@@ -18,10 +18,9 @@ from collections import deque
 
 from refdesk.contracts.documents import ManifestEntry
 from refdesk.contracts.errors import RefdeskError
-from refdesk.contracts.events import DOCUMENTS_STREAM
+from refdesk.contracts.events import DOCUMENTS_STREAM, RECORDER
 from refdesk.index.lineage import Change, Doubt, LineageMemory, Memory
 from refdesk.index.opened import OpenGenerations
-from refdesk.index.recording import DURABLE
 from refdesk.indexing.manifests import Manifests
 from refdesk.indexing.reconcile import Reconcilers
 from refdesk.outside import telemetry
@@ -86,7 +85,7 @@ class Lineage:
         state = await self._broker.stream_state(DOCUMENTS_STREAM)
         readers = {reader.name: reader.acknowledged for reader in await self._broker.readers(DOCUMENTS_STREAM)}
         if (await self._memory.recall()).stream_created_at == state.created_at:
-            return readers.get(DURABLE, 0)
+            return readers.get(RECORDER, 0)
         await self._memory.begin_stream(state.created_at, recorded=state.last_sequence)
         return 0
 

@@ -6,7 +6,7 @@
 Each document is read from the index first and from the Document Service afterwards: versions only grow, so what the index is
 ahead of, or knows alone, is drift whatever happens meanwhile. What else differs may have been applied between the two looks;
 it counts only if the index still shows the same at a third look. Documents that were just changed, are on their way or have
-failed are left alone.
+failed are left alone, except after a restore.
 
 Mending changes no rule of the index. An orphan is removed. Everything else is *told again* through the outbox, and comes the
 way every change comes; where the index claims to have that version already, its claim is lowered first, and its readers are
@@ -38,10 +38,6 @@ from refdesk.outside.postgres import load_queries, transaction
 
 logger = logging.getLogger(__name__)
 
-SETTLE_S = 5.0
-"""A document that was changed less than this ago is left alone."""
-LOST_AFTER_S = 900.0
-"""A document pending longer is told again: longer than any pause between attempts, and than most backlogs."""
 LOOK_S_MIN, LOOK_S_MAX = 1.0, 60.0
 """How often a process looks whether it is time for a pass, at the most and at the least."""
 
@@ -94,6 +90,23 @@ class _Difference(msgspec.Struct, frozen=True):
         return holding is not None and (entry is None or holding.version >= entry.version)
 
 
+class Patience(msgspec.Struct, frozen=True):
+    """Which documents a pass leaves alone.
+
+    Those changed less than ``settle_s`` ago; those pending for less than ``lost_after_s``, which is longer than any pause between
+    attempts and than most backlogs; and those that have failed, unless ``failed_too``.
+    """
+
+    settle_s: float = 5.0
+    lost_after_s: float = 900.0
+    failed_too: bool = False
+
+
+PATIENT = Patience()
+AT_ONCE = Patience(settle_s=0.0, lost_after_s=0.0, failed_too=True)
+"""After a restore: what a failed version said about its readers may be lost, too."""
+
+
 class Reconciler:
     """Raises Unavailable when the index database or the Document Service does not answer; what was mended stays mended.
 
@@ -107,15 +120,13 @@ class Reconciler:
         index: PgvectorIndex,
         holdings: IndexManifest,
         manifests: Manifests,
-        settle_s: float = SETTLE_S,
-        lost_after_s: float = LOST_AFTER_S,
+        patience: Patience = PATIENT,
         beside: bool = False,
     ) -> None:
         self._index = index
         self._holdings = holdings
         self._manifests = manifests
-        self._settle_s = settle_s
-        self._lost_after_s = lost_after_s
+        self._patience = patience
         self._beside = beside
 
     async def reconcile(self, *, dry_run: bool = False) -> Report:
@@ -170,16 +181,22 @@ class Reconciler:
         searchable = holding is not None and not holding.removed
         if entry is None:
             return "orphaned" if searchable else None
-        if entry.changed_seconds_ago < self._settle_s:
+        if entry.changed_seconds_ago < self._patience.settle_s:
             return None
         if holding is not None and holding.version > entry.version:
             return "wrong_version"
-        lost = (entry.pending_seconds or 0.0) > self._lost_after_s
+        lost = self._is_lost(entry)
         if entry.state != "indexed" and not lost:
             return None
         if entry.deleted:
             return "orphaned" if searchable else "unconfirmed" if lost else None
         return ("missing" if not searchable else _fault(entry, holding)) or ("unconfirmed" if lost else None)
+
+    def _is_lost(self, entry: ManifestEntry) -> bool:
+        """Whether its newest event counts as lost."""
+        if entry.state == "failed":
+            return self._patience.failed_too
+        return (entry.pending_seconds or 0.0) > self._patience.lost_after_s
 
     async def _finish(self, differences: list[_Difference], *, checked: int, dry_run: bool) -> Step:
         """Keep what still is so at another look; mend it unless this is a dry run."""
@@ -253,10 +270,9 @@ Reconcilers = Callable[[], Awaitable[list[Reconciler]]]
 
 
 def reconcilers(
-    pool: AsyncConnectionPool, generations: OpenGenerations, manifests: Manifests, *, at_once: bool = False
+    pool: AsyncConnectionPool, generations: OpenGenerations, manifests: Manifests, *, patience: Patience = PATIENT
 ) -> Reconcilers:
-    """Of the generations that there are when it is called. ``at_once``: they leave nothing alone, however new or pending."""
-    patience = {"settle_s": 0.0, "lost_after_s": 0.0} if at_once else {}
+    """Of the generations that there are when it is called."""
 
     async def of_each() -> list[Reconciler]:
         return [await of(live) for live in await generations.record.live()]
@@ -269,7 +285,7 @@ def reconcilers(
             holdings=IndexManifest(pool, opened.generation, role=role),
             manifests=manifests,
             beside=not live.active,
-            **patience,
+            patience=patience,
         )
 
     return of_each

@@ -31,8 +31,8 @@ import msgspec
 from refdesk.contracts.errors import Overloaded, RefdeskError, Unavailable
 from refdesk.contracts.events import (
     DOCUMENTS_STREAM,
+    INDEXER,
     NEWS_S,
-    READERS,
     DocumentChanged,
     DocumentDeleted,
     IndexFailed,
@@ -95,7 +95,7 @@ class Worker:
         embeddings: Runs,
         dead_letters: DeadLetters,
         settings: WorkerSettings | None = None,
-        durable: str = READERS[DOCUMENTS_STREAM],
+        durable: str = INDEXER,
     ) -> None:
         self._broker = broker
         self._indexing = indexing

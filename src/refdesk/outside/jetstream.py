@@ -132,8 +132,8 @@ class Broker:
         return await list_readers(self._connection, stream)
 
     async def reader(self, stream: str) -> Reader | None:
-        """The consumer that the stream is there for; None while it has not come. Raises Unavailable."""
-        return await find_reader(self._connection, stream, READERS[stream])
+        """The first of the consumers that the stream is there for; None while it has not come. Raises Unavailable."""
+        return await find_reader(self._connection, stream, READERS[stream][0])
 
     async def purge(self, stream: str, *, through: int) -> int:
         """Take the messages up to and with sequence ``through`` out of the stream; how many they were."""

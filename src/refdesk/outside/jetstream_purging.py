@@ -3,12 +3,12 @@
     first ……… acknowledged by all │ ……… not yet ……… last
     └────────── purged ──────────┘
 
-The readers are whoever the server names, and the one that a stream is there for must be among them: before it has come,
-nothing leaves. A reader that nobody has used for ``absent_s_max`` is forgotten and holds nothing back; that one never is.
+The readers are all consumers that the server names. Those that a stream is there for (`READERS`) must be among them: before
+each of them has come, nothing leaves. Any other that has not been used for ``absent_s_max`` is forgotten and holds nothing back.
 Any number of processes may purge at once: the second finds nothing left.
 
-What leaves too early is no loss: the outbox tells again what is not indexed (`documents/losses.py`). So a few messages that
-are held up for long cannot fill a stream either: where most of one that is nearly full has served, they leave with the rest.
+A message that the indexer is missing is no loss: the outbox publishes again what is not indexed (`documents/losses.py`). So a
+few messages that it holds up for long cannot fill a stream: where most of one that is nearly full has served, they leave, too.
 What it does *not* do: make room where readers are behind. Then the stream refuses, and the outbox keeps what comes.
 """
 
@@ -121,8 +121,8 @@ class _Stream:
         return state.messages > 0 and (state.fullness >= ROOMY or now >= self.purged_at + PURGE_S)
 
     def done_with(self, readers: list[Reader], state: StreamState, *, now: float) -> int:
-        """The sequence up to which nobody needs a message; 0 when that is not known."""
-        if READERS[self.name] not in {reader.name for reader in readers}:
+        """The sequence up to which no reader needs a message; 0 when that is not known."""
+        if not {reader.name for reader in readers}.issuperset(READERS[self.name]):
             return 0
         self._progress = {reader.name: self._progress_of(reader, now=now) for reader in readers}
         return min(self._passed(reader, state) for reader in readers if not self._is_forgotten(reader, now=now))
@@ -135,7 +135,7 @@ class _Stream:
     def _passed(self, reader: Reader, state: StreamState) -> int:
         """A reader of some subjects that has nothing left has passed whatever the server has counted."""
         held_up = state.fullness >= NEARLY_FULL and 2 * reader.left < state.messages
-        if held_up and reader.name == READERS[self.name]:
+        if held_up and reader.name == READERS[self.name][0]:
             return reader.delivered
         if reader.whole or reader.left > 0:
             return reader.acknowledged
@@ -143,7 +143,7 @@ class _Stream:
 
     def _is_forgotten(self, reader: Reader, *, now: float) -> bool:
         idle_s = now - self._progress[reader.name].at
-        if reader.name == READERS[self.name] or idle_s < self._absent_s_max:
+        if reader.name in READERS[self.name] or idle_s < self._absent_s_max:
             self._forgotten.discard(reader.name)
             return False
         if reader.name not in self._forgotten:

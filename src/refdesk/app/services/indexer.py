@@ -27,7 +27,7 @@ from refdesk.indexing.parsed import ParsingLimits
 from refdesk.indexing.parsing import ParserPool, PoolSizes
 from refdesk.indexing.priority import stand_back
 from refdesk.indexing.recognition import RecognitionLimits, find_data
-from refdesk.indexing.reconcile import Schedule, reconcilers
+from refdesk.indexing.reconcile import AT_ONCE, Schedule, reconcilers
 from refdesk.indexing.reembedding import Reembedding
 from refdesk.indexing.worker import Worker, WorkerSettings
 from refdesk.outside.embedding import TEXTS_PER_THREAD, Turns
@@ -67,7 +67,7 @@ async def serve(settings: Settings) -> None:
             broker=broker,
             generations=generations,
             manifests=manifests,
-            reconcilers=reconcilers(pool, generations, manifests, at_once=True),
+            reconcilers=reconcilers(pool, generations, manifests, patience=AT_ONCE),
         )
         schedule = Schedule(
             pool,

@@ -7,6 +7,7 @@ from refdesk.contracts.errors import Unavailable
 from refdesk.contracts.events import READERS, SUBJECTS
 from refdesk.outside.jetstream import Broker
 from refdesk.outside.jetstream_purging import NEARLY_FULL
+from refdesk.outside.jetstream_readers import Reader
 from refdesk.outside.jetstream_streams import STREAM_NOT_FOUND
 from refdesk.outside.nats_connection import error_code
 
@@ -41,15 +42,21 @@ async def _stream_finding(broker: Broker, stream: str) -> Finding:
     if wrong := by_verdict.get("wrong"):
         return Finding("FAIL", name, wrong.message, wrong.mend)
     if state.fullness >= NEARLY_FULL:
-        behind = max(readers.values(), key=lambda reader: reader.left, default=None)
-        by = f"{behind.left:,} of them for the consumer {behind.name}" if behind else "nobody has come to read them"
         mend = "Start its readers, or raise REFDESK_STREAM_BYTES_MAX; changes wait in the outbox meanwhile."
-        return Finding("warn", name, f"{used}, {by}", mend)
+        return Finding("warn", name, f"{used}, {_held_by(stream, readers)}", mend)
     if asked := by_verdict.get("asked"):
         return Finding("warn", name, f"{used}. {asked.message}", f"Refdesk asks NATS for it; or: {asked.mend}")
-    if absent := [r for r in readers.values() if r.left and not r.listening and r.name != READERS[stream]]:
+    if absent := [r for r in readers.values() if r.left and not r.listening and r.name not in READERS[stream]]:
         what = ", ".join(f"{reader.left:,} messages wait for the consumer {reader.name}" for reader in absent)
         mend = f"Delete it if nobody will come: `nats consumer rm {stream} {absent[0].name}`."
         return Finding("warn", name, f"{used}; {what}, and nobody asks for them", mend)
     differs = " ".join(judgement.message for judgement in judgements if judgement.verdict == "differs")
     return Finding("ok", name, f"{used}. {differs}" if differs else used)
+
+
+def _held_by(stream: str, readers: dict[str, Reader]) -> str:
+    """Why messages do not leave it: a reader that it is there for has never come, or one is behind."""
+    if absent := [name for name in READERS[stream] if name not in readers]:
+        return f"and the consumer {absent[0]} has never come to read them"
+    behind = max(readers.values(), key=lambda reader: reader.left)
+    return f"{behind.left:,} of them for the consumer {behind.name}"
