@@ -5,9 +5,8 @@
     Refdesk ── list ──▶ ids  ┘         │
                                        └─ by content hash ──▶ added · updated · unchanged
 
-A file's document has the external id ``<name>/<path>``; only documents of one owner below ``<name>/`` are ever touched, whoever
-else has documents there. Nothing is remembered
-in between: a pass that is interrupted and begun again finds done what was done.
+A file's document has the external id ``<name>/<path>``. Only documents of one owner below ``<name>/`` are touched; those of
+others stay. Nothing is remembered in between: a pass that is interrupted and begun again finds done what was done.
 What it does *not* do: know that a remote file is unchanged without reading it, or carry changes back.
 """
 

@@ -63,7 +63,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     allowed_hosts: str | None = None
     """Names that this service goes by (`Host`), separated by commas: desk.example.org, *.example.net. Unset: any."""
     wrong_keys_per_minute_max: Count = 30
-    """Wrong keys that one address may send in a minute before it is told to wait; not held against this machine."""
+    """Wrong keys that one address may send in a minute before it must wait (429). This machine is exempt."""
     metrics_token: str | None = None
     """What a scraper on another machine sends as `Authorization: Bearer` for `/metrics` and `/health/ready?verbose`."""
     socket_idle_seconds_max: Annotated[float, Meta(gt=0)] = 600.0
@@ -88,23 +88,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     stream_replicas: Annotated[int, Meta(ge=1, le=5)] = 1
     """Servers of a NATS cluster that keep each message: 3 outlives the loss of one of them."""
     stream_storage: Literal["file", "memory"] = "file"
-    """Where they keep it. In memory, what is not indexed yet is told again after a restart of NATS."""
+    """Where they keep it. In memory, what is not indexed yet is published again after a restart of NATS."""
     stream_bytes_max: Count = 1 << 30
-    """Room of each of the two streams. What is done with leaves; while one is full all the same, changes wait in the outbox."""
+    """Room of each of the two streams. Messages leave once all readers have acknowledged them. If it is full, changes wait."""
     stream_age_s_max: Seconds = 7 * 24 * 3600.0
-    """How long a message stays at the most. What was not indexed by then is told again."""
+    """How long a message stays at the most. What was not indexed by then is published again."""
     stream_message_bytes_max: Count = 1 << 20
     """The largest message."""
     stream_duplicate_window_s: Seconds = 120.0
     """How long NATS remembers ids of messages, to take none twice."""
     stream_cluster: str | None = None
-    """The NATS cluster that shall keep the streams, where there are several."""
+    """The NATS cluster that keeps the streams, where there are several."""
     stream_tags: str | None = None
-    """Tags of the NATS servers that shall keep them, separated by commas, such as `region:eu,ssd`."""
+    """Tags of the NATS servers that keep them, separated by commas, such as `region:eu,ssd`."""
     stream_reader_replicas: Whole = 0
     """Servers that keep how far the readers of a stream are. 0: as many as keep the stream."""
     stream_reader_absent_s_max: Seconds = 24 * 3600.0
-    """A foreign consumer of the streams that nobody uses for so long keeps no messages there any more."""
+    """A foreign consumer that is not used for this long keeps no messages in the streams any more."""
     valkey_url: str | None = None
     """Valkey or Redis: `redis://`, `rediss://`, `unix://`, `redis+sentinel://host,host/service`, `redis+cluster://host,host`.
     Unset: `refdesk up` starts its own."""

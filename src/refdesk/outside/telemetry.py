@@ -103,7 +103,7 @@ access_checks = Counter(
 )
 lineage_doubts = Counter(
     "refdesk_lineage_doubts_total",
-    "Times that a database was found restored: restored (documents), rewound (index), foreign; none: in order again",
+    "Restored databases that were noticed: restored (documents), rewound (index), foreign; none: in order again",
     ("doubt",),
 )
 truth_silent = Gauge("refdesk_truth_silent", "1 while the Document Service does not answer this assistant")
@@ -137,7 +137,9 @@ stream_fullness = Gauge(
     ("stream",),
 )
 stream_purged = Counter(
-    "refdesk_stream_purged_messages_total", "Messages that left a NATS stream, being of no more use", ("stream",)
+    "refdesk_stream_purged_messages_total",
+    "Messages that left a NATS stream because every reader has acknowledged them",
+    ("stream",),
 )
 events_processed = Counter(
     "refdesk_events_processed_total", "Events by how the indexer ended them", ("type", "outcome")
