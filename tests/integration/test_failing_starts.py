@@ -5,6 +5,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -263,7 +264,13 @@ async def test_a_directory_of_another_user_is_named(tmp_path: Path) -> None:
 async def as_nobody(start: Start, *, home: Path) -> Said:
     if shutil.which("setpriv") is None:
         pytest.skip("setpriv is not installed")
-    command = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *REFDESK, *start.arguments)
+    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    version = subprocess.run(
+        (*nobody, REFDESK[0], "-c", "import sys; print(sys.version)"), check=False, capture_output=True, text=True
+    )
+    if version.stdout.strip() != sys.version:
+        pytest.skip("another user may not read this interpreter")
+    command = (*nobody, *REFDESK, *start.arguments)
     process = await asyncio.create_subprocess_exec(
         *command,
         cwd="/",

@@ -241,7 +241,7 @@ async def test_one_pass_is_made_per_interval_by_whoever_comes_first(pipeline: Pi
 
 async def test_a_clock_that_was_set_back_holds_up_no_pass(pipeline: Pipeline) -> None:
     """The last pass began, by that clock, in three days: the next one begins now, and counts from now."""
-    schedule = Schedule(pipeline.pool, pipeline.reconcilers, interval_s=3600.0)
+    schedule = Schedule(pipeline.pool, pipeline.reconcilers, memory=LineageMemory(pipeline.pool), interval_s=3600.0)
     assert await schedule.pass_when_due() is not None
     async with pipeline.pool.connection() as connection:
         await connection.execute("UPDATE reconciliation SET begun_at = clock_timestamp() + interval '3 days'")
