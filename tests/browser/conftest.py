@@ -20,20 +20,20 @@ PHONE = ViewportSize(width=390, height=844)
 EXPECT_MS_MAX = 20_000
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 async def llm() -> AsyncIterator[ScriptedLlm]:
     async with ScriptedLlm().serving() as llm:
         yield llm
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 async def desk(llm: ScriptedLlm, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Refdesk]:
     home = tmp_path_factory.mktemp("desk")
     async with running(home, "--no-samples", "--llm", llm.url, REFDESK_LLM_MODEL="scripted") as refdesk:
         yield refdesk
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 async def browser() -> AsyncIterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("THE WEB PAGE IS NOT TESTED: there is no chromium on PATH. Install it (Debian: chromium).")

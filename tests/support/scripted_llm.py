@@ -12,7 +12,7 @@ import contextlib
 import re
 import socket
 import struct
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, repeat
 from typing import Any, Literal
@@ -33,6 +33,7 @@ Ending = Literal[
 ]
 
 ANSWER = "Thirty days of leave are due each year. [1]"
+CUT_CHARACTERS = 3
 JSON_HEADERS = {"content-type": "application/json"}
 
 
@@ -61,6 +62,8 @@ class Behaviour:
     """Reported input and output tokens; -1 is the words sent, None reports nothing."""
     echo: bool = False
     """Say the last message of the prompt instead of the words."""
+    reply: Callable[["Call"], str] | None = None
+    """Say what this makes of the call instead of the words, a few characters at a time, cut anywhere."""
     gate: asyncio.Event | None = None
     gate_at: int = 0
     """Before which word the gate stands."""
@@ -369,6 +372,9 @@ class _Connection(asyncio.Protocol):
 
 
 def _texts(call: Call, behaviour: Behaviour) -> Iterator[str]:
+    if behaviour.reply is not None:
+        text = behaviour.reply(call)
+        return iter([text[at : at + CUT_CHARACTERS] for at in range(0, len(text), CUT_CHARACTERS)])
     said = words(call.prompt) if behaviour.echo else behaviour.words
     if behaviour.ending == "endless":
         return chain.from_iterable(repeat(said))
