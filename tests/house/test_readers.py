@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from starlette.datastructures import Headers
 from tests.support import growth
+from tests.support.pumps import PUMPS
 
 from refdesk.answering import claims, sentences
 from refdesk.answering.blocks import Blocks, is_claim
@@ -38,84 +39,6 @@ from refdesk.outside.media_types import detect_media_type, text_encoding
 LIMITS = Limits()
 READS = re.compile(
     r"_*(?:parse|decode|detect|split|clean|read_(?:markdown|html|change|json|pages)|extract|chunk|mend)(?:_|$)|feed$"
-)
-
-PUMPS = (
-    *(
-        "<!---->",
-        "<!--",
-        "<",
-        "<a ",
-        "<?xml",
-        "&",
-        "[",
-        "]",
-        "[1]",
-        "[1, ",
-        "(",
-        ")",
-        "`",
-        "*",
-        "- ",
-        "1. ",
-        "|",
-        "\\",
-        "=",
-        "-",
-    ),
-    *(
-        "\n",
-        "\n\n",
-        "\n \n",
-        " ",
-        "\t",
-        "\r",
-        ".",
-        ". ",
-        "a. ",
-        "e.g. ",
-        '"',
-        "'",
-        "“",
-        "1",
-        "1.",
-        "a-",
-        "a",
-        "aB",
-        "é",
-        "中",
-        "。",
-    ),
-    *(
-        "{",
-        '{"a":',
-        '["a",',
-        "data: ",
-        "data: {}\n",
-        "\0",
-        "%",
-        "@",
-        "x@1",
-        "--b\r\n",
-        "\r\n--",
-        "../",
-        "PK\x03\x04",
-        "user:",
-        "::",
-    ),
-    *(
-        "a\u0316\u0300",
-        "\u0316\u0300",
-        "\u200d",
-        "\u0627\u200d",
-        "\x1b",
-        "\x1b]",
-        "\x1b[",
-        "\x9b",
-        "\x90",
-        "\u202e",
-        "\U000e0041",
-    ),
 )
 
 
