@@ -213,9 +213,12 @@ class AnswerDesk:
             await asyncio.gather(*(process.kill() for process in started))
 
     async def key_of(self, principal: Principal) -> str:
-        """An API key of the principal's, made on first use."""
+        """An API key of the principal's, made on first use. Its id is its name, as with keys that are older than ids."""
         if principal not in self._keys:
             self._keys[principal] = str((await self.keys.create(principal.id, principal.groups)).key)
+            url = self.settings.access_database_url or self.settings.documents_database_url or ""
+            async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+                await connection.execute("UPDATE api_keys SET principal_id = name WHERE name = %s", (principal.id,))
         return self._keys[principal]
 
 
