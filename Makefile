@@ -1,8 +1,8 @@
 # Refdesk. `make` lists the targets.
 
 PYTHON ?= python3
-# Tests wait more than they compute: two a core.
-WORKERS ?= 4
+# Tests wait about as much as they compute. More workers make a small machine too slow for their time limits.
+WORKERS ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime

@@ -30,7 +30,7 @@ SEEN_STATES = """() => {
 }"""
 ACTIVE = "main :is(img, iframe, object, embed, script, a[href^='javascript'], a[href*='stray']), dialog :is(img, iframe, script)"
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture

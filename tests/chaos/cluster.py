@@ -34,8 +34,8 @@ from refdesk.app.embedded.stack import StackOptions, StackUrls, plan, prepare_da
 
 OPERATOR_KEY = "chaos"
 HEADERS = {"Authorization": f"Bearer {OPERATOR_KEY}"}
-READY_S_MAX = 60.0
-CALL_S_MAX = 15.0
+READY_S_MAX = 180.0
+CALL_S_MAX = 60.0
 QUICK = {
     "REFDESK_EVENT_LEASE_S": "1.5",
     "REFDESK_RELAY_LEASE_S": "1.5",

@@ -24,7 +24,7 @@ Break = tuple[str, str, float]
 """In which way, which link, for how many seconds."""
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(500)
 async def test_every_link_heals_after_every_break(nursery: Nursery, tmp_path: Path, tell: Tell) -> None:
     """Each once, for a moment."""
     breaks = [(way, link, 0.3) for way, link in itertools.product(("reset", "silent"), CUT)]

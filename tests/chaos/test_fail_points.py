@@ -63,7 +63,7 @@ async def cluster(shared_cluster: Cluster) -> Cluster:
     return shared_cluster
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(500)
 async def test_dying_at_every_fail_point_loses_nothing(cluster: Cluster, tell: Tell) -> None:
     """Each service dies at each of its points in turn, while writers write; then the oracle looks at everything."""
     record, stop = Record(), asyncio.Event()

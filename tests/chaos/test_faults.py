@@ -37,7 +37,7 @@ TABLE = Path(__file__).parents[2] / "docs" / "howto" / "operate.md"
 pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting needs root")
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(500)
 async def test_faults_are_named_and_pass(nursery: Nursery, tmp_path: Path, tell: Tell) -> None:
     """One of each kind."""
     await suffer(nursery, tmp_path, tell, [fault for fault in FAULTS if fault.name in SHORT])

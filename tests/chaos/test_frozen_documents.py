@@ -85,7 +85,7 @@ def kinds(town: Town, passages: list[dict[str, Any]]) -> set[str]:
     return {kind_of[passage["document_id"]] for passage in passages}
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(500)
 async def test_a_frozen_document_service_brings_nothing_back(town: Town, tell: Tell) -> None:
     """From searches, answers and passages; and when it goes on, all is as before within seconds."""
     await freeze_and_look(town, rounds=2, each=4, tell=tell)

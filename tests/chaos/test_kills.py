@@ -49,7 +49,7 @@ LONG = Storm(
 )
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(500)
 async def test_26_kills_lose_nothing(nursery: Nursery, tmp_path: Path, tell: Tell) -> None:
     """Every kind of process that documents pass through, with freezes and cut links in between."""
     async with open_cluster(tmp_path, nursery) as cluster:

@@ -30,7 +30,7 @@ class Delays:
     p99_s: float
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(500)
 async def test_poison_among_good_documents_is_given_up_once(nursery: Nursery, tmp_path: Path, tell: Tell) -> None:
     """12 among 120, with two kills."""
     async with open_cluster(tmp_path, nursery) as cluster:

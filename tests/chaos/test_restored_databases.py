@@ -105,7 +105,7 @@ async def town(nursery: Nursery, tmp_path: Path) -> AsyncIterator[Town]:
         yield Town(cluster)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(500)
 async def test_yesterdays_documents_are_answered_from_at_once(town: Town, tmp_path: Path, tell: Tell) -> None:
     """Changed, deleted, opened and made since the backup, and written to right after the restore."""
     await restore_documents(town, tmp_path, tell, documents=60)
@@ -165,7 +165,7 @@ async def settled_by_itself(town: Town, *, within_s: float) -> None:
     await settled(town.cluster, within_s=within_s)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(500)
 async def test_yesterdays_index_is_brought_up_to_today(town: Town, tmp_path: Path, tell: Tell) -> None:
     """What changed since its backup comes again within a minute, though the broker knows that it was done."""
     url = town.cluster.urls.index_database_url
@@ -188,7 +188,7 @@ async def test_yesterdays_index_is_brought_up_to_today(town: Town, tmp_path: Pat
     tell(f"the index is whole {time.monotonic() - restored_at:.1f} s after its restore")
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(500)
 async def test_other_documents_do_not_empty_the_index(town: Town, tmp_path: Path) -> None:
     """An empty database by mistake: nothing of the index is shown, readiness says why, and the right one makes all as before."""
     url = town.cluster.urls.documents_database_url

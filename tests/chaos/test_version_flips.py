@@ -38,7 +38,7 @@ def text_of(revision: int) -> str:
     )
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(500)
 async def test_24_flips_show_no_half_version_and_no_gap(nursery: Nursery, tmp_path: Path, tell: Tell) -> None:
     """Two searchers, and a kill every sixth version."""
     async with open_cluster(tmp_path, nursery) as cluster:

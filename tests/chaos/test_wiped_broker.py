@@ -17,7 +17,7 @@ FILLED_S_MAX = 600.0
 SEED = "wiped"
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(500)
 async def test_a_wiped_nats_costs_no_document(nursery: Nursery, tmp_path: Path, tell: Tell) -> None:
     """A hundred documents, and writes before, during and after."""
     async with open_cluster(tmp_path, nursery) as cluster:

@@ -157,7 +157,7 @@ async def serving(app: Any) -> AsyncIterator[str]:
             await task
 
 
-async def eventually(condition: Callable[[], Any], *, within_s: float = 15.0) -> Any:
+async def eventually(condition: Callable[[], Any], *, within_s: float = 60.0) -> Any:
     """The condition's value once it is true; a condition may be a coroutine function."""
     async with asyncio.timeout(within_s):
         while True:

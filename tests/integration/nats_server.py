@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-START_S_MAX = 15.0
+START_S_MAX = 60.0
 PORTS = range(20_000, 32_768)  # below the ephemeral ones: a client that knocks on a dead one may connect to itself
 
 

@@ -19,7 +19,7 @@ from refdesk.indexing.parsed import ParsingLimits
 from refdesk.indexing.sandbox import Sandbox
 
 INSIDE = Path(__file__).parents[1] / "support" / "fenced.py"
-WITHIN_S = 60.0
+WITHIN_S = 180.0
 
 
 @pytest.fixture

@@ -87,13 +87,13 @@ async def working(desk: IndexingDesk) -> AsyncIterator[None]:
         assert task.cancelled(), task
 
 
-async def until(condition: Callable[[], Awaitable[bool]], *, within_s: float = 20.0) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], *, within_s: float = 60.0) -> None:
     async with asyncio.timeout(within_s):
         while not await condition():
             await asyncio.sleep(0.02)
 
 
-async def drained(desk: IndexingDesk, *, within_s: float = 30.0) -> None:
+async def drained(desk: IndexingDesk, *, within_s: float = 90.0) -> None:
     """Every message on the stream has been delivered and settled. A consumer counts a new one a moment after the stream."""
     last = (await desk.broker.stream_state(DOCUMENTS_STREAM)).last_sequence
     client = await nats_client.connect(desk.broker.address)

@@ -39,13 +39,13 @@ async def broker(server: NatsServer) -> AsyncIterator[Broker]:
         yield broker
 
 
-async def eventually(condition: Callable[[], bool], *, within_s: float = 15.0) -> None:
+async def eventually(condition: Callable[[], bool], *, within_s: float = 60.0) -> None:
     async with asyncio.timeout(within_s):
         while not condition():
             await asyncio.sleep(0.01)
 
 
-async def drained(consumer: Consumer, *, within_s: float = 15.0) -> None:
+async def drained(consumer: Consumer, *, within_s: float = 60.0) -> None:
     """Wait until nothing is left (a killed server forgets acknowledgements it had not written; those return)."""
     async with asyncio.timeout(within_s):
         while await consumer.pending_count() > 0:

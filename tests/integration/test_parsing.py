@@ -29,7 +29,7 @@ from refdesk.indexing.parsing import ParsedDocument, ParserPool, ParsingLimits, 
 from refdesk.indexing.sandbox import remove_abandoned
 from refdesk.outside import media_types as kinds
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(240)
 
 FORMATS = Path(__file__).parents[2] / ".." / "shared" / "data" / "formats"
 SLOW_MARKDOWN = b"*a* [b](c) `d` \n" * 400_000

@@ -37,7 +37,7 @@ from refdesk.app.embedded.stack import (
 from refdesk.contracts.errors import ConfigurationError, Unavailable
 from refdesk.outside.jetstream import Broker, StreamSettings
 
-WITHIN_S = 30.0
+WITHIN_S = 120.0
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]], *, within_s: float = WITHIN_S) -> None:

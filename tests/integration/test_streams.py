@@ -213,7 +213,7 @@ async def running(*work: Any) -> AsyncIterator[None]:
         await asyncio.wait(tasks)
 
 
-async def until(condition: Callable[[], Any], *, within_s: float = 20.0) -> None:
+async def until(condition: Callable[[], Any], *, within_s: float = 60.0) -> None:
     """``condition`` is a coroutine function."""
     async with asyncio.timeout(within_s):
         while not await condition():

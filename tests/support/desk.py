@@ -47,7 +47,7 @@ OPERATOR_KEY = "operator administrators"
 
 LEAVE = "Every employee has thirty days of paid leave a year. Unused days expire on 31 March."
 VALKEY_DATABASES = 16
-START_TIMEOUT_S = 90.0
+START_TIMEOUT_S = 180.0
 GENEROUS = {
     "concurrent_answers_max": 400,
     "waiting_max": 4000,
@@ -327,7 +327,7 @@ class Wire:
         writer.transport.abort()
 
 
-async def until(condition: Callable[[], Any], *, within_s: float = 20.0) -> Any:
+async def until(condition: Callable[[], Any], *, within_s: float = 60.0) -> Any:
     """The condition's value once it is true, looking every 10 ms; it may be a coroutine function."""
     async with asyncio.timeout(within_s):
         while True:

@@ -18,9 +18,9 @@ from refdesk.app.embedded.nats import free_port
 from refdesk.indexing.priority import limit, waited_s
 
 REFDESK = (sys.executable, "-m", "refdesk")
-READY_S_MAX = 90.0
+READY_S_MAX = 180.0
 STOP_S_MAX = 40.0
-WITHIN_S = 60.0
+WITHIN_S = 180.0
 POLL_S = 0.05
 
 Json = dict[str, Any]

@@ -138,7 +138,7 @@ class ScriptedLlm:
         """A clean sheet for the next test."""
         self.plan, self.default, self.calls = [], say(), []
 
-    async def called(self, times: int = 1, *, within_s: float = 20.0) -> Call:
+    async def called(self, times: int = 1, *, within_s: float = 60.0) -> Call:
         """The call with this number, once it has come."""
         async with asyncio.timeout(within_s):
             while len(self.calls) < times:
