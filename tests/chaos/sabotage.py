@@ -175,7 +175,8 @@ def _no_version_fence() -> None:
     fence = "WHERE documents.version < excluded.version"
     texts = {name: query.decode() for name, query in pgvector._queries.items()}
     assert fence in texts["claim_version"]
-    texts["claim_version"] = texts["claim_version"].replace(fence, "")
+    before, _, behind = texts["claim_version"].partition(fence)
+    texts["claim_version"] = before + behind[behind.index("RETURNING") :]
     pgvector._queries = Queries(texts)
 
 

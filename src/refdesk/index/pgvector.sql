@@ -6,9 +6,9 @@ BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY
 
 -- name: claim_version
 -- Apply-if-newer: no row comes back when the index has this version or a later one. The same version with other content is
--- newer, too: documents that were restored from a backup have counted to that number anew (a tombstone has no content). Locks the document's row, so that of
--- several processes with the same document one works and the others wait. `removed`, `chunks` and `terms` come back as
--- they were; `settle` sets them. A row is born removed: there is nothing of it yet.
+-- newer, too: documents that were restored from a backup have counted to that number anew (a tombstone has no content).
+-- Locks the document's row, so that of several processes with the same document one works and the others wait. `removed`,
+-- `chunks` and `terms` come back as they were; `settle` sets them. A row is born removed: there is nothing of it yet.
 INSERT INTO documents (document_id, version, title, readers, tags, media_type, url, content_sha256, removed)
 VALUES (%(document_id)s, %(version)s, %(title)s, %(readers)s, %(tags)s, %(media_type)s, %(url)s, %(content_sha256)s,
         true)
