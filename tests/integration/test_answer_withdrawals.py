@@ -168,6 +168,7 @@ async def test_it_ends_for_those_alone_who_may_not_read_it_any_more(
     assert len(desk.llm.calls) == 1
 
 
+@pytest.mark.long
 async def test_nobody_goes_on_with_an_answer_whose_document_is_gone(desk: AnswerDesk, document: str) -> None:
     """Its process dies, and the document is deleted before another one takes over: the model is not asked again."""
     desk.llm.default = say(ANSWER, after=5, ending="stall")

@@ -285,6 +285,7 @@ async def as_nobody(start: Start, *, home: Path) -> Said:
 # the machine
 
 
+@pytest.mark.long
 async def test_no_memory_is_named(tmp_path: Path) -> None:
     """An address space too small for what has to be loaded."""
     start = up(tmp_path / "data")
