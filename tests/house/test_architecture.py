@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from tests.house.trees import tree_of
 
 from refdesk.app import openapi
 from refdesk.outside.http import Endpoint, Policy, SocketEndpoint
@@ -43,7 +44,7 @@ def name_of(file: Path) -> str:
 
 def imports(file: Path) -> Iterator[str]:
     """Every module a file imports, wherever in it."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(file)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -95,7 +96,7 @@ def test_the_environment_is_read_in_one_file(sources: list[Path]) -> None:
     """os.environ and getenv appear in app/settings.py, and where children are given ours."""
     found = set()
     for file in sources:
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree_of(file)):
             names = {node.attr} if isinstance(node, ast.Attribute) else set()
             if isinstance(node, ast.ImportFrom) and node.module == "os":
                 names = {alias.name for alias in node.names}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.house.trees import tree_of
 from tests.support import growth
 
 from refdesk.contracts import hygiene
@@ -32,7 +33,7 @@ def used(sources: list[Path]) -> dict[str, set[str]]:
     """By a pattern's name: the methods that are called on it, anywhere; of a private one, in its own module."""
     calls: dict[str, set[str]] = {}
     for file in sources:
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree_of(file)):
             if isinstance(node, ast.Attribute) and node.attr in METHODS:
                 name = node.value.id if isinstance(node.value, ast.Name) else getattr(node.value, "attr", "")
                 place = f"{module_of(file)}:" if name.startswith("_") else ""
@@ -71,7 +72,7 @@ def patterns(sources: list[Path]) -> dict[str, tuple[re.Pattern[Any], set[str]]]
                 if isinstance(value, re.Pattern):
                     methods = calls.get(f"{name}:{constant}") or calls.get(constant) or {"search", "fullmatch"}
                     found[f"{name}:{constant}"] = value, methods
-        for inside, function, call in written(ast.parse(text)):
+        for inside, function, call in written(tree_of(file)):
             if function != "compile" and isinstance(call.args[0], ast.Constant):
                 found[f"{name}:{inside}:{call.lineno}"] = re.compile(call.args[0].value), {function}
         for pattern in re.findall(r"Meta\(pattern=r?\"([^\"]+)\"", text):
@@ -83,7 +84,7 @@ def test_every_pattern_is_found(sources: list[Path]) -> None:
     """A pattern that is put together where nobody looks would not be tried."""
     missed = []
     for file in sources:
-        tree = ast.parse(file.read_text(encoding="utf-8"))
+        tree = tree_of(file)
         imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "re"]
         missed += [f"{file.name}:{node.lineno} write `import re`" for node in imports]
         for inside, function, call in written(tree):

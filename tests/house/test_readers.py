@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from starlette.datastructures import Headers
+from tests.house.trees import tree_of
 from tests.support import growth
 from tests.support.pumps import PUMPS
 
@@ -191,7 +192,7 @@ def test_every_reader_is_in_the_table(sources: list[Path]) -> None:
     found = {
         f"{file.stem}:{node.name}"
         for file in sources
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        for node in ast.walk(tree_of(file))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and READS.match(node.name)
     }
     assert found - READERS.keys() - ELSEWHERE.keys() == {"chunking:chunk"}

@@ -4,6 +4,8 @@ import ast
 import re
 from pathlib import Path
 
+from tests.house.trees import tree_of
+
 ROOT = Path(__file__).parents[2]
 FUNCTION_LINES_MAX = 70
 MODULE_LINES_MAX = 500
@@ -17,7 +19,7 @@ TEXT = {".py", ".sql", ".js", ".css", ".html", ".md", ".toml"}
 def functions(file: Path) -> list[tuple[str, int]]:
     """Name and number of lines of each function, nested ones too; a function's docstring does not count."""
     found = []
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(file)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             said = ast.get_docstring(node, clean=False) or ""
             lines = (node.end_lineno or node.lineno) - node.lineno + 1 - (said.count("\n") + 1 if said else 0)
@@ -40,7 +42,7 @@ def test_a_module_stays_below_500_lines(sources: list[Path]) -> None:
 
 def test_every_module_says_what_it_is(sources: list[Path]) -> None:
     """A docstring at the top of all but empty files."""
-    trees = {file: ast.parse(file.read_text(encoding="utf-8")) for file in sources}
+    trees = {file: tree_of(file) for file in sources}
     assert [file.name for file, tree in trees.items() if tree.body and ast.get_docstring(tree) is None] == []
 
 

@@ -168,7 +168,29 @@ async def test_it_ends_for_those_alone_who_may_not_read_it_any_more(
     assert len(desk.llm.calls) == 1
 
 
-@pytest.mark.long
+async def test_a_running_answer_ends_although_no_news_come(
+    servers: StackUrls, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Without a relay nothing is heard of a deletion; the readings look by themselves, those of one asker together."""
+    async with (
+        own_desk(servers, tmp_path_factory, valkey_number=8, **PATIENT) as desk,
+        desk.assistant_here() as here,
+        AsyncExitStack() as stack,
+    ):
+        gate = asyncio.Event()
+        desk.llm.default = say(ANSWER, gate=gate, gate_at=3)
+        document_id = await desk.add("Umbrellas", SECRET, readers=("hr", "board"))
+        readings = [await ask_and_hold(stack, here.client(READER)) for _ in range(3)]
+        theirs, going_on = await ask_and_hold(stack, here.client(COLLEAGUE))
+        await close_to_hr(desk, document_id)
+        async with asyncio.timeout(ENDS_S_MAX):
+            await asyncio.gather(*(reading for _, reading in readings))
+        gate.set()
+        await going_on
+    assert {seen[-1].data["type"] for seen, _ in readings} == {"answer-withdrawn"}
+    assert (theirs[-1].name, text_of(theirs)) == ("done", ANSWER)
+
+
 async def test_nobody_goes_on_with_an_answer_whose_document_is_gone(desk: AnswerDesk, document: str) -> None:
     """Its process dies, and the document is deleted before another one takes over: the model is not asked again."""
     desk.llm.default = say(ANSWER, after=5, ending="stall")

@@ -227,6 +227,18 @@ async def test_a_deleted_document_is_gone_before_the_index_follows(client: Clien
     assert (await client.json("GET", f"/api/passages/{document_id}"))[0] == 404
 
 
+async def test_what_is_gone_takes_nobodys_place(client: Client, desk: AnswerDesk) -> None:
+    """Twenty copies that the index still has push out none of what is there."""
+    text = "Kayaks are lent out at the boathouse."
+    gone = [await desk.add(f"Kayaks {number}", text) for number in range(20)]
+    there = await desk.add("Boats", f"{text} Oars are lent out there, too, and sails, and whatever else goes on water.")
+    for document_id in gone:
+        await desk.documents.call("DELETE", f"/{document_id}", by=ADMINISTRATOR)
+    _, _, found = await client.json("POST", "/api/search", json={"query": "kayaks boathouse", "limit": 3})
+    assert there in [hit["document_id"] for hit in found["hits"]]
+    assert len(found["hits"]) <= 3
+
+
 async def test_an_answer_waits_for_the_writes_it_is_to_know(client: Client, desk: AnswerDesk) -> None:
     """As long as it may; then it says which are missing."""
     document_id = await desk.add("Keys", "Spare keys are kept in the safe.")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
-from tests.support.desk import LEAVE, AnswerDesk, fresh_valkey, own_desk, text_of, until
+from tests.support.desk import LEAVE, VALKEY_PATIENCE_S, AnswerDesk, fresh_valkey, own_desk, text_of, until
 from tests.support.scripted_llm import ANSWER, say
 
 from refdesk.answering import budget as budgets
@@ -42,7 +42,8 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def valkey(valkey_url: str) -> AsyncIterator[Valkey]:
-    async with open_valkey(await fresh_valkey(valkey_url, number=4), name="test-budget") as valkey:
+    url = await fresh_valkey(valkey_url, number=4)
+    async with open_valkey(url, name="test-budget", timeout_s=VALKEY_PATIENCE_S) as valkey:
         yield valkey
 
 
@@ -190,7 +191,7 @@ class Model(RuleBasedStateMachine):
         self.blocking.flushdb()
         self.exits, self.doors = [], []
         for _ in range(2):
-            manager = open_valkey(self.url, name="model")
+            manager = open_valkey(self.url, name="model", timeout_s=VALKEY_PATIENCE_S)
             self.doors.append(Budget(self.runner.run(manager.__aenter__()), LIMITS, clock=self.clock))
             self.exits.append(manager)
         self.open: list[tuple[int, Reservation, float]] = []
@@ -286,7 +287,10 @@ async def test_an_account_by_hand_agrees_with_ten_thousand_interleavings(valkey_
 async def test_concurrent_reservations_never_exceed_the_limit(valkey_url: str, amounts: list[int]) -> None:
     """All at once, over two clients."""
     url = await fresh_valkey(valkey_url, number=6)
-    async with open_valkey(url, name="one") as one, open_valkey(url, name="two") as two:
+    async with (
+        open_valkey(url, name="one", timeout_s=VALKEY_PATIENCE_S) as one,
+        open_valkey(url, name="two", timeout_s=VALKEY_PATIENCE_S) as two,
+    ):
         doors = [Budget(one, LIMITS, clock=Clock()), Budget(two, LIMITS, clock=Clock())]
         tries = (doors[n % 2].reserve("ann", amount) for n, amount in enumerate(amounts))
         results = await asyncio.gather(*tries, return_exceptions=True)

@@ -42,7 +42,7 @@ def files(folder: Path) -> list[Path]:
 
 async def test_a_full_content_directory_is_told(desk: Desk) -> None:
     """What was half written is gone; a smaller one still fits."""
-    reply = await upload(desk, DISK_BYTES)
+    reply = await upload(desk, 2 * DISK_BYTES)
     assert (reply.status, reply.json["type"], reply.json["retryable"]) == (507, "insufficient-storage", True)
     assert int(reply.headers["Retry-After"]) >= 1
     assert files(desk.directory) == []

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from redis.exceptions import ResponseError
-from tests.support.desk import Wire, fresh_valkey, until
+from tests.support.desk import VALKEY_PATIENCE_S, Wire, fresh_valkey, until
 
 from refdesk.outside.valkey import Script, Valkey, ValkeyError, open_valkey
 from refdesk.outside.valkey_errors import Away, NoReply
@@ -24,7 +24,7 @@ async def url(valkey_url: str) -> str:
 
 @pytest.fixture
 async def valkey(url: str) -> AsyncIterator[Valkey]:
-    async with open_valkey(url, name="shared") as valkey:
+    async with open_valkey(url, name="shared", timeout_s=VALKEY_PATIENCE_S) as valkey:
         yield valkey
 
 

@@ -60,6 +60,8 @@ GENEROUS = {
     "valkey_timeout_s": 2.0,
 }
 """Limits out of the way of tests that are about something else."""
+VALKEY_PATIENCE_S = 30.0
+"""How long a reply may take where a test is of something else: the machine may be busy with other tests."""
 PATIENT = {"llm_first_token_timeout_s": 60.0, "llm_between_tokens_timeout_s": 60.0}
 """Clocks for a model whose words a test holds back."""
 

@@ -27,6 +27,8 @@ from refdesk.outside import telemetry, tracing
 from refdesk.outside.embedding import Vectors
 
 FOR_EVERYONE = Scope(readers=(EVERYONE,))
+DEEPER = 8
+"""How many times as many passages are looked at where some of the best may not be shown."""
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,14 +149,23 @@ class Retrieval:
         return found, look
 
     async def _pass(self, opened: Opened, sought: Sought, vector: Vectors) -> tuple[list[Passage], Look]:
-        found = await opened.index.search(
-            sought.text, vector, scope=sought.scope, filters=sought.filters, limit=sought.limit
-        )
+        """What was deleted or closed and is still in the index must not take the places of what may be shown."""
+        passages, look, denied = await self._search_and_look(opened, sought, vector, limit=sought.limit)
+        if denied and not look.unknown:
+            passages, look, _ = await self._search_and_look(opened, sought, vector, limit=DEEPER * sought.limit)
+        return passages[: sought.limit], look
+
+    async def _search_and_look(
+        self, opened: Opened, sought: Sought, vector: Vectors, *, limit: int
+    ) -> tuple[list[Passage], Look, int]:
+        """The passages that the gate lets through, its look, and how many it did not let through."""
+        found = await opened.index.search(sought.text, vector, scope=sought.scope, filters=sought.filters, limit=limit)
         shown = {Shown(passage.document_id, passage.version, passage.content_sha256) for passage in found}
         look = await self._gate.look(shown, scope=sought.scope)
         passages = [passage for passage in found if look.allows(passage.document_id, passage.version)]
-        telemetry.acl_denied.inc(len(found) - len(passages))
-        return passages, look
+        denied = len(found) - len(passages)
+        telemetry.acl_denied.inc(denied)
+        return passages, look, denied
 
     async def epoch(self) -> str | None:
         """A name for everything that answers can depend on: equal epochs, equal documents and index.

@@ -1,30 +1,35 @@
 """An answer is shown to somebody only while they may read every document that it stands on.
 
 A finished one is looked at when it is asked for again, and when a follow-up would give it to the model. A running one is
-looked at whenever there is news of one of its documents, by each of its readers for themselves; for a word nothing is done.
+looked at whenever there is news of one of its documents, and now and then without any, since news can stay away. Each reader
+has their own rights; those with the same share a watch. For a word nothing is done.
 What a document said is in the answer's text, not only in its sources: so it is withheld as a whole.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 from refdesk.answering.gate import Gate
 from refdesk.answering.log import AnswerLog
 from refdesk.answering.truth import Shown
 from refdesk.contracts.access import Scope
-from refdesk.contracts.errors import AnswerWithdrawn
+from refdesk.contracts.errors import AnswerWithdrawn, Unavailable
 from refdesk.index.news import IndexNews
 from refdesk.outside import telemetry
 
 SOURCES_LOOK_S = 0.1
-"""How often a reading looks whether its answer's sources have come. They are the first thing that comes."""
+"""How often a watch looks whether its answer's sources have come. They are the first thing that comes."""
+LOOK_S = 3.0
+"""How often a watch looks without news. Together with a look of the longest kind it stays below five seconds."""
 
 
 class Withdrawals:
-    def __init__(self, gate: Gate, *, news: IndexNews) -> None:
+    def __init__(self, gate: Gate, *, news: IndexNews, look_s: float = LOOK_S) -> None:
         self._gate = gate
         self._news = news
+        self._look_s = look_s
+        self._watches: dict[tuple[str, Scope], _Watch] = {}
 
     async def check(self, stands_on: frozenset[Shown] | None, *, scope: Scope) -> None:
         """Raises AnswerWithdrawn where the scope may not read all of it any more, AccessUnknown where nobody can say."""
@@ -50,33 +55,66 @@ class Withdrawals:
     @asynccontextmanager
     async def watched(self, log: AnswerLog, *, scope: Scope) -> AsyncIterator[None]:
         """Reading that log. Raises what ``check`` raises, in the middle, when that comes to be so."""
+        key = (log.id, scope)
+        watch = self._watches.get(key) or _Watch(self._watch(log, scope), name=f"watch {log.id}")
+        self._watches[key] = watch
         try:
             async with asyncio.timeout(None) as limit:
-                watching = asyncio.create_task(self._watch(log, scope, limit), name=f"watch {log.id}")
-                try:
+                with watch.cutting_off(limit):
                     yield
-                finally:
-                    watching.cancel()
-                    await asyncio.wait([watching])
         except TimeoutError:
             if not limit.expired():
                 raise  # the reading's own
-            watching.result()
+            watch.task.result()
             raise
+        finally:
+            if not watch.readings or watch.task.done():
+                self._watches.pop(key, None)
+                watch.task.cancel()
 
-    async def _watch(self, log: AnswerLog, scope: Scope, limit: asyncio.Timeout) -> None:
-        """Until cancelled, or until the reading has to end, which it cuts off. Raises why."""
-        try:
-            while (stands_on := log.stands_on()) is None:
-                await asyncio.sleep(SOURCES_LOOK_S)
-            document_ids = {one.document_id for one in stands_on}
-            with self._news.of(document_ids) as woken:
-                if self._news.recently(document_ids):  # after the look at the sources, perhaps
-                    woken.set()
-                while True:
-                    await woken.wait()
-                    woken.clear()
+    async def _watch(self, log: AnswerLog, scope: Scope) -> None:
+        """Until cancelled, or until the reading has to end. Raises why."""
+        while (stands_on := log.stands_on()) is None:
+            await asyncio.sleep(SOURCES_LOOK_S)
+        document_ids = {one.document_id for one in stands_on}
+        with self._news.of(document_ids) as woken:
+            if self._news.recently(document_ids):  # after the look at the sources, perhaps
+                woken.set()
+            while True:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._look_s):
+                        await woken.wait()
+                has_news = woken.is_set()
+                woken.clear()
+                try:
                     await self.check(stands_on, scope=scope)
-        except Exception:
-            limit.reschedule(asyncio.get_running_loop().time())
-            raise
+                except Unavailable:  # AccessUnknown, too: while nobody can say, the last word holds until there is news
+                    if has_news:
+                        raise
+
+
+class _Watch:
+    """Of one log, for all its readings with one scope."""
+
+    def __init__(self, watching: Coroutine[None, None, None], *, name: str) -> None:
+        self.readings = 0
+        self.task = asyncio.create_task(watching, name=name)
+        self.task.add_done_callback(
+            lambda task: task.cancelled() or task.exception()
+        )  # some have no reading left to tell
+
+    @contextmanager
+    def cutting_off(self, limit: asyncio.Timeout) -> Iterator[None]:
+        """A reading that ends, by its limit, when the watch does."""
+        loop = asyncio.get_running_loop()
+
+        def cut_off(_: asyncio.Task[None]) -> None:
+            limit.reschedule(loop.time())
+
+        self.readings += 1
+        self.task.add_done_callback(cut_off)
+        try:
+            yield
+        finally:
+            self.task.remove_done_callback(cut_off)
+            self.readings -= 1
