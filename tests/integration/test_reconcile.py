@@ -120,6 +120,7 @@ async def test_every_corruption_is_found_and_mended_in_one_pass(pipeline: Pipeli
     ("kind", "columns"),
     [
         ("wrong_version", {"version": 0}),
+        ("wrong_version", {"version": 0, "readers": ["everyone"]}),
         ("wrong_version", {"version": 7}),
         ("damaged", {"content_sha256": "another"}),
         ("damaged", {"tags": ["other"]}),
@@ -128,10 +129,11 @@ async def test_every_corruption_is_found_and_mended_in_one_pass(pipeline: Pipeli
     ],
 )
 async def test_a_row_that_is_wrong_is_put_right(pipeline: Pipeline, kind: Kind, columns: dict[str, Any]) -> None:
-    """Also where the index claims to have this version, or a later one, already."""
+    """Also where the index claims to have this version, or a later one, already. Its readers are right at once."""
     [document_id] = await fill(pipeline, 1)
     await set_aside(pipeline, document_id, **columns)
     report = await pipeline.reconciler.reconcile()
+    assert await pipeline.index.passages(document_id, scope=EVERYBODY) is None
     ahead = columns.get("version", 0) > 1
     assert found(report) == {"wrong_version" if ahead else kind: 1}
     await assert_sound(pipeline, document_id)

@@ -9,8 +9,8 @@ it counts only if the index still shows the same at a third look. Documents that
 failed are left alone, except after a restore.
 
 Mending changes no rule of the index. An orphan is removed. Everything else is *told again* through the outbox, and comes the
-way every change comes; where the index claims to have that version already, its claim is lowered first, and its readers are
-put right at once. A crash in between leaves drift for the next pass.
+way every change comes; its readers are put right at once, and where the index claims to have that version already, its claim
+is lowered. A crash in between leaves drift for the next pass.
 
 What it does *not* do: compare the text of chunks or the values of vectors.
 """
@@ -236,11 +236,15 @@ class Reconciler:
         return await self._reopen(orphan) and await self._index.remove(orphan.document_id, orphan.entry.version)
 
     async def _reopen(self, difference: _Difference) -> bool:
-        """Let the version that is told be newer than what the index claims; False when the index has changed meanwhile."""
+        """Let the version that is told be newer than what the index claims; False when the index has changed meanwhile.
+
+        Who may read the document is put right now, not when what is told has come.
+        """
         entry, holding = difference.entry, difference.holding
-        if entry is None or holding is None or difference.kind == "unconfirmed" or holding.version < entry.version:
+        if entry is None or holding is None or difference.kind == "unconfirmed":
             return True
-        return await self._holdings.reopen(holding, version=entry.version - 1, readers=entry.readers)
+        claimed = min(holding.version, entry.version - 1)
+        return await self._holdings.reopen(holding, version=claimed, readers=entry.readers)
 
 
 def _fault(entry: ManifestEntry, holding: Holding | None) -> Kind | None:
