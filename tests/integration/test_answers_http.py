@@ -379,6 +379,36 @@ async def test_an_asker_says_whether_an_answer_helped(client: Client) -> None:
     assert (await client.json("POST", path, json={"rating": "meh"}))[0] == 422
 
 
+async def test_rated_questions_are_listed_with_what_their_answers_cited(here: Here, desk: AnswerDesk) -> None:
+    """For administrators, oldest first, page by page; no text of a document is kept."""
+    client = here.client()
+    rated = [(await client.ask(QUESTION, cache="bypass"))[0].data["answer_id"] for _ in range(3)]
+    for answer_id in rated:
+        path = f"/api/answers/{answer_id}/feedback"
+        assert (await client.json("POST", path, json={"rating": "up", "comment": "Yes."}))[0] == 204
+    assert (await client.json("GET", "/api/feedback"))[0] == 403
+    administrator = here.client(ADMINISTRATOR)
+    found, cursor = [], None
+    while True:
+        page = {"limit": 2} | ({"cursor": cursor} if cursor else {})
+        status, _, body = await administrator.json("GET", "/api/feedback", params=page)
+        assert status == 200, body
+        found += body["rated"]
+        cursor = body.get("next_cursor")
+        if cursor is None:
+            break
+    assert [one["answer_id"] for one in found if one["answer_id"] in rated] == rated
+    last = found[-1]
+    assert (last["question"], last["rating"], last["comment"], last["finish_reason"]) == (
+        QUESTION,
+        "up",
+        "Yes.",
+        "stop",
+    )
+    assert last["documents"] == [desk.ids["leave"]]
+    assert (await administrator.json("GET", "/api/feedback", params={"limit": 0}))[0] == 422
+
+
 async def test_a_document_can_be_read_as_it_was_indexed(client: Client, desk: AnswerDesk) -> None:
     """By its readers."""
     _, _, document = await client.json("GET", f"/api/passages/{desk.ids['leave']}")

@@ -93,7 +93,7 @@ def test_memory_is_bounded_however_many_upload(quotas: UploadQuotas, monkeypatch
 async def test_the_command_line_waits_as_long_as_it_is_told_to() -> None:
     """And goes on: more often than it tries what does not say when; a quota of a day is not waited for."""
     waited: list[float] = []
-    refusals = [CallFailed("later", passing=True, retry_after_s=30) for _ in range(3 * len(RETRY_DELAYS_S))]
+    refusals = [CallFailed("later", passing=True, status=429, retry_after_s=30) for _ in range(3 * len(RETRY_DELAYS_S))]
 
     async def sleep(seconds: float) -> None:
         waited.append(seconds)
@@ -105,6 +105,22 @@ async def test_the_command_line_waits_as_long_as_it_is_told_to() -> None:
 
     assert await patiently(operation, sleep=sleep) == "done"
     assert waited == [30] * (3 * len(RETRY_DELAYS_S))
-    refusals = [CallFailed("tomorrow", passing=True, retry_after_s=80_000)]
+    refusals = [CallFailed("tomorrow", passing=True, status=429, retry_after_s=80_000)]
     with pytest.raises(CallFailed, match="tomorrow"):
         await patiently(operation, sleep=sleep)
+
+
+async def test_the_command_line_comes_back_to_a_busy_service_not_before_it_says() -> None:
+    """503 is tried a few times and no more, however long the pauses that it asks for are."""
+    waited: list[float] = []
+    refusals = [CallFailed("busy", passing=True, status=503, retry_after_s=6) for _ in range(len(RETRY_DELAYS_S) + 1)]
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    async def operation() -> None:
+        raise refusals.pop()
+
+    with pytest.raises(CallFailed, match="busy"):
+        await patiently(operation, sleep=sleep)
+    assert (waited, refusals) == ([max(6, delay_s) for delay_s in RETRY_DELAYS_S], [])

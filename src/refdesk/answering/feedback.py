@@ -1,5 +1,7 @@
-"""Whether an answer helped, in the asker's words. Kept in the AI Service's own database."""
+"""Whether an answer helped, in the asker's words. Kept in the AI Service's own database, with the question and what was cited."""
 
+from collections.abc import Sequence
+from datetime import datetime
 from importlib import resources
 from typing import Annotated, Literal
 
@@ -14,9 +16,31 @@ from refdesk.outside.postgres import load_queries, transaction
 MIGRATIONS = resources.files("refdesk.answering") / "migrations"
 
 
+Rating = Literal["up", "down"]
+
+
 class Feedback(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    rating: Literal["up", "down"]
+    rating: Rating
     comment: Annotated[Text, Meta(max_length=4000)] | None = None
+
+
+class RatedQuestion(msgspec.Struct, frozen=True, kw_only=True):
+    """What was asked and how it was rated, with the ids of the documents that the answer cited."""
+
+    answer_id: str
+    rated_at: datetime
+    rating: Rating
+    comment: str | None
+    question: str
+    documents: list[str]
+    finish_reason: str | None
+
+
+class RatedQuestions(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Oldest first; ``next_cursor`` is absent on the last page."""
+
+    rated: list[RatedQuestion]
+    next_cursor: str | None = None
 
 
 class FeedbackStore:
@@ -24,7 +48,16 @@ class FeedbackStore:
         self._pool = pool
         self._queries = load_queries(resources.files("refdesk.answering") / "feedback.sql")
 
-    async def save(self, answer_id: str, feedback: Feedback, *, principal: Principal) -> None:
+    async def save(
+        self,
+        answer_id: str,
+        feedback: Feedback,
+        *,
+        principal: Principal,
+        question: str,
+        documents: Sequence[str],
+        finish_reason: str | None,
+    ) -> None:
         """The asker's last word counts: saving again replaces."""
         async with transaction(self._pool) as connection:
             await connection.execute(
@@ -34,5 +67,27 @@ class FeedbackStore:
                     "principal_id": principal.id,
                     "rating": feedback.rating,
                     "comment": feedback.comment,
+                    "question": question,
+                    "documents": list(documents),
+                    "finish_reason": finish_reason,
                 },
             )
+
+    async def page(self, *, after: str | None, count: int) -> RatedQuestions:
+        """At most ``count`` rated questions, from the one after answer ``after`` on."""
+        async with transaction(self._pool) as connection:
+            cursor = await connection.execute(self._queries.rated, {"after": after, "count": count + 1})
+            found = await cursor.fetchall()
+        rated = [
+            RatedQuestion(
+                answer_id=answer_id,
+                rated_at=rated_at,
+                rating=rating,
+                comment=comment,
+                question=question,
+                documents=documents,
+                finish_reason=finish_reason,
+            )
+            for answer_id, rated_at, rating, comment, question, documents, finish_reason in found[:count]
+        ]
+        return RatedQuestions(rated, rated[-1].answer_id if len(found) > count else None)

@@ -1,6 +1,19 @@
 -- name: save_feedback
 -- By primary key; the last word counts.
-INSERT INTO answer_feedback (answer_id, principal_id, rating, comment)
-VALUES (%(answer_id)s, %(principal_id)s, %(rating)s, %(comment)s)
+INSERT INTO answer_feedback (answer_id, principal_id, rating, comment, question, documents, finish_reason)
+VALUES (%(answer_id)s, %(principal_id)s, %(rating)s, %(comment)s, %(question)s, %(documents)s, %(finish_reason)s)
 ON CONFLICT (answer_id) DO UPDATE
-SET rating = EXCLUDED.rating, comment = EXCLUDED.comment, created_at = now();
+SET rating = EXCLUDED.rating, comment = EXCLUDED.comment, question = EXCLUDED.question, documents = EXCLUDED.documents,
+    finish_reason = EXCLUDED.finish_reason, created_at = now();
+
+-- name: rated
+-- By answer_feedback_by_time. Ratings from before questions were kept have none, and are left out.
+SELECT answer_id, created_at, rating, comment, question, documents, finish_reason
+FROM answer_feedback
+WHERE question IS NOT NULL
+  AND (created_at, answer_id) > (
+      coalesce((SELECT created_at FROM answer_feedback WHERE answer_id = %(after)s::text), '-infinity'),
+      coalesce(%(after)s::text, '')
+  )
+ORDER BY created_at, answer_id
+LIMIT %(count)s;

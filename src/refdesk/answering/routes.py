@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
 from refdesk.answering.answer import Assistant
-from refdesk.answering.feedback import Feedback, FeedbackStore
+from refdesk.answering.feedback import Feedback, FeedbackStore, RatedQuestions
 from refdesk.answering.gate import Gate
 from refdesk.answering.log import AnswerRecord, Entry, Progress
 from refdesk.answering.truth import Shown
@@ -40,7 +40,7 @@ from refdesk.contracts.texts import Number, Text
 from refdesk.index.chunks import Chunk
 from refdesk.index.opened import OpenGenerations
 from refdesk.outside import sse, telemetry
-from refdesk.outside.http import Endpoint, Json, Parameter, SocketEndpoint, read_json
+from refdesk.outside.http import Endpoint, Json, Parameter, SocketEndpoint, read_json, whole
 from refdesk.outside.sse import EventStream, Offer, Wait, settled, while_connected
 
 SEARCH_LIMIT_DEFAULT = 10
@@ -51,6 +51,11 @@ DOCUMENT_ID = Parameter(name="document_id", where="path", meaning="The document"
 LAST_EVENT_ID = Parameter(
     name="Last-Event-ID", kind=Number, where="header", default=0, meaning="The number of the last event that was seen"
 )
+RATED_LIMIT_MAX = 200
+RATED_LIMIT = Parameter(
+    name="limit", kind=whole(1, RATED_LIMIT_MAX), default=RATED_LIMIT_MAX, meaning="Questions on a page"
+)
+RATED_CURSOR = Parameter(name="cursor", meaning="`next_cursor` of the page before")
 GRANULARITY = Parameter(name="granularity", kind=Granularity, default="token", meaning="How the stream is cut")
 
 
@@ -112,6 +117,13 @@ class FinishedAnswer(msgspec.Struct, kw_only=True, omit_defaults=True):
     error: msgspec.Raw | None = None
 
 
+class _Named(msgspec.Struct, frozen=True):
+    """Of a source, its number and its document."""
+
+    n: int
+    document_id: str
+
+
 class AnswerRoutes:
     def __init__(
         self,
@@ -158,6 +170,7 @@ class AnswerRoutes:
     def endpoints(self) -> list[Endpoint]:
         one = "/api/answers/{answer_id}"
         return [
+            *self._feedback_endpoints(f"{one}/feedback"),
             Endpoint(
                 method="POST",
                 path="/api/answers",
@@ -197,16 +210,6 @@ class AnswerRoutes:
             ),
             Endpoint(
                 method="POST",
-                path=f"{one}/feedback",
-                policy="principal",
-                handler=self.rate,
-                summary="Say whether an answer helped",
-                parameters=(ANSWER_ID,),
-                request=Feedback,
-                status=204,
-            ),
-            Endpoint(
-                method="POST",
                 path="/api/search",
                 policy="principal",
                 handler=self.search,
@@ -222,6 +225,29 @@ class AnswerRoutes:
                 summary="A document as it was indexed",
                 parameters=(DOCUMENT_ID,),
                 response=DocumentView,
+            ),
+        ]
+
+    def _feedback_endpoints(self, address: str) -> list[Endpoint]:
+        return [
+            Endpoint(
+                method="POST",
+                path=address,
+                policy="principal",
+                handler=self.rate,
+                summary="Say whether an answer helped",
+                parameters=(ANSWER_ID,),
+                request=Feedback,
+                status=204,
+            ),
+            Endpoint(
+                method="GET",
+                path="/api/feedback",
+                policy="administrator",
+                handler=self.rated,
+                summary="What askers have rated, oldest first",
+                parameters=(RATED_LIMIT, RATED_CURSOR),
+                response=RatedQuestions,
             ),
         ]
 
@@ -248,8 +274,19 @@ class AnswerRoutes:
     async def rate(self, request: Request, principal: Principal) -> ASGIApp:
         feedback = await read_json(request, Feedback)
         record = await self._assistant.reading.find(ANSWER_ID.of(request), principal)
-        await self._feedback.save(record.answer_id, feedback, principal=principal)
+        answer = await self._finished(record, principal, wait=False)
+        await self._feedback.save(
+            record.answer_id,
+            feedback,
+            principal=principal,
+            question=record.question,
+            documents=_cited(answer),
+            finish_reason=answer.finish_reason,
+        )
         return Response(status_code=204)
+
+    async def rated(self, request: Request, _principal: Principal) -> ASGIApp:
+        return Json(await self._feedback.page(after=RATED_CURSOR.of(request), count=RATED_LIMIT.of(request)))
 
     async def search(self, request: Request, principal: Principal) -> ASGIApp:
         asked = await read_json(request, SearchRequest)
@@ -358,6 +395,13 @@ def _shown(chunks: list[Chunk]) -> list[PassageView]:
         PassageView(chunk.ordinal, clean(chunk.text), chunk.heading and clean(chunk.heading), chunk.page)
         for chunk in chunks
     ]
+
+
+def _cited(answer: FinishedAnswer) -> list[str]:
+    """Ids of the documents that the answer's sentences cite, in that order."""
+    by_number = {one.n: one.document_id for one in msgspec.json.decode(answer.sources, type=list[_Named])}
+    sentences = [msgspec.json.decode(sentence, type=Sentence) for sentence in answer.sentences]
+    return list(dict.fromkeys(by_number[n] for sentence in sentences for n in sentence.citations if n in by_number))
 
 
 def _add(answer: FinishedAnswer, name: str, data: msgspec.Raw) -> None:

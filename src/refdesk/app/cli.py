@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, str] = {
     "status": "refdesk.app.commands.status:command",
     "reconcile": "refdesk.app.commands.reconcile:command",
     "reindex": "refdesk.app.commands.reindex:command",
+    "eval": "refdesk.app.commands.eval:command",
     "dead-letters": "refdesk.app.commands.dead_letters:command",
     "adopt-content": "refdesk.app.commands.adopt_content:command",
     "keys": "refdesk.app.commands.keys:command",

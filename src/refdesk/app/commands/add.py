@@ -138,7 +138,7 @@ async def _add(files: Sequence[Path], *, fields: dict[str, str], wait: bool, url
                     description = f"searchable ({escape(clean(waits))})" if waits else "searchable"
                     progress.update(searchable, completed=count, description=description)
 
-                await _wait(client, uploads, show)
+                await wait_until_settled(client, uploads, show)
     return _report(uploads)
 
 
@@ -160,6 +160,11 @@ async def _put(client: Client, path: Path, fields: dict[str, str]) -> Upload:
             document = msgspec.json.decode(await response.read())
             created = response.status == 201
     status = "added" if created else "updated" if document["state"] == "pending" else "unchanged"
+    return stored(path, document, status=status)
+
+
+def stored(path: Path, document: Any, *, status: str) -> Upload:
+    """What was taken, as `wait_until_settled` follows it."""
     upload = Upload(path, document["id"], document["version"], status=status)
     _take(upload, document)
     return upload
@@ -171,7 +176,9 @@ def _take(upload: Upload, document: Any) -> None:
         upload.waits = why(document) if document["state"] == "pending" and document["waiting"] else ""
 
 
-async def _wait(client: Client, uploads: Sequence[Upload], on_progress: Callable[[int, str], None]) -> None:
+async def wait_until_settled(
+    client: Client, uploads: Sequence[Upload], on_progress: Callable[[int, str], None]
+) -> None:
     """Until every upload has settled: by the service's events, and by looking every two seconds.
 
     ``on_progress`` is told how many have, and why the first of the others waits.

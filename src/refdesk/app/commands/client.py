@@ -51,8 +51,14 @@ class CallFailed(RefdeskError):
         """Whether the same call may succeed a little later."""
         return bool(self.details.get("passing"))
 
+    @property
+    def refused_with(self) -> int | None:
+        """The reply's status, where there was a reply."""
+        return self.details.get("status")
 
-PASSING_STATUSES = frozenset({429, 503})
+
+TOO_MANY = 429
+PASSING_STATUSES = frozenset({TOO_MANY, 503})
 PATIENCE_S_MAX = 3600.0
 """How long in all one operation waits as long as it is told to (429); a quota of a day is not waited for."""
 RETRY_DELAYS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0)
@@ -127,7 +133,7 @@ async def _refusal(response: aiohttp.ClientResponse) -> CallFailed:
     except (msgspec.DecodeError, KeyError, TypeError):
         detail = body[:500].decode(errors="replace") or response.reason
     said = response.headers.get("Retry-After", "")
-    retry_after_s = int(said) if response.status == 429 and said.isdecimal() and len(said) < 10 else None
+    retry_after_s = int(said) if said.isdecimal() and len(said) < 10 else None
     passing = response.status in PASSING_STATUSES
     return CallFailed(str(detail), passing=passing, status=response.status, retry_after_s=retry_after_s)
 
@@ -147,19 +153,20 @@ async def patiently(
 ) -> T:
     """The operation's result, tried again while its refusal is a passing one: for what may be done twice.
 
-    A refusal that says when to come back (429) is waited out; any other is tried a few times.
+    A refusal for asking too often (429) is waited out as long as it says. Any other is tried a few times, and not before it says.
     """
     delays_s, left_s = iter(RETRY_DELAYS_S), PATIENCE_S_MAX
     while True:
         try:
             return await operation()
         except CallFailed as error:
-            told_s = error.retry_after_s
-            delay_s = next(delays_s, None) if told_s is None else told_s if told_s <= left_s else None
-            if not error.passing or delay_s is None:
+            told_s = error.retry_after_s or 0
+            waits = error.refused_with == TOO_MANY and told_s > 0
+            delay_s = told_s if waits else next(delays_s, None)
+            if not error.passing or delay_s is None or told_s > left_s:
                 raise
-        left_s -= 0 if told_s is None else told_s
-        await sleep(delay_s)
+        left_s -= told_s
+        await sleep(max(delay_s, told_s))
 
 
 @asynccontextmanager
