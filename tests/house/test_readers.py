@@ -34,8 +34,10 @@ from refdesk.indexing.chunking import chunk
 from refdesk.indexing.parsed import DocumentWriter, ParsingLimits
 from refdesk.outside import tokens
 from refdesk.outside.http import decode_json
-from refdesk.outside.llm import Clocks, Told, _Deadline, _Stream
+from refdesk.outside.llm_clocks import Clocks, Deadline
+from refdesk.outside.llm_stream import Stream, Told
 from refdesk.outside.media_types import detect_media_type, text_encoding
+from refdesk.outside.thinking import Thinking
 
 LIMITS = Limits()
 READS = re.compile(
@@ -72,7 +74,7 @@ def refused(work: Callable[[str], Any]) -> Callable[[str], Any]:
 def model_stream(text: str) -> None:
     async def read() -> None:
         data = text.encode("utf-8", "replace")
-        stream = _Stream(Nothing.take, Told(), _Deadline(Clocks()))
+        stream = Stream(Nothing.take, Told(), Deadline(Clocks()))
         for start in range(0, len(data), 7):
             stream.take(data[start : start + 7])
 
@@ -118,6 +120,14 @@ def citation_stream(text: str) -> None:
     reader.rest()
 
 
+def thinking_stream(text: str) -> None:
+    for opened in (False, True):
+        thinking = Thinking(opened=opened)
+        for start in range(0, len(text), 5):
+            thinking.read(text[start : start + 5])
+        thinking.rest()
+
+
 READERS: dict[str, Callable[[str], Any]] = {
     "media_types:detect_media_type": refused(
         lambda text: detect_media_type(text.encode("utf-8", "replace"), None, None)
@@ -145,7 +155,8 @@ READERS: dict[str, Callable[[str], Any]] = {
     "http:decode_json": refused(lambda text: decode_json(text, Question)),
     "uploads:_decoded": refused(lambda text: uploads._decoded(text.encode("utf-8", "replace"))),
     "uploads:_FormParser": form,
-    "llm:_Stream.take": refused(model_stream),
+    "llm_stream:Stream.take": refused(model_stream),
+    "thinking:Thinking": thinking_stream,
     "documents:FreshnessToken.parse": refused(FreshnessToken.parse),
     "documents:title_of": title_of,
     "changes:filename": lambda text: changes.filename(text, LIMITS),
@@ -166,7 +177,6 @@ ELSEWHERE = {
         ),
         "in a process of its own, which is killed in time: libraries read there that have no such promise",
     ),
-    "llm:_decode": "with llm:_Stream.take; msgspec reads the JSON",
     "http:read_json": "with http:decode_json",
     "uploads:read_change": "chooses between a form and JSON, both above",
     "routes:_read_change": "calls uploads:read_change",

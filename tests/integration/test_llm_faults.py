@@ -22,7 +22,13 @@ from refdesk.app.embedded.stack import StackUrls
 from refdesk.app.settings import Settings
 from refdesk.contracts.errors import ModelFailed
 from refdesk.outside.http_client import open_http_client
-from refdesk.outside.llm import Clocks, Llm, LlmTimeout, Message, Told
+from refdesk.outside.llm import Llm
+from refdesk.outside.llm_addresses import model_address
+from refdesk.outside.llm_clocks import Clocks
+from refdesk.outside.llm_errors import LlmTimeout
+from refdesk.outside.llm_parameters import Message
+from refdesk.outside.llm_server import ModelServer
+from refdesk.outside.llm_stream import Told
 
 QUESTION = "How many days of paid leave do employees have?"
 OUTCOME_S = 15.0
@@ -33,7 +39,11 @@ LONG = " ".join(f"word{number}" for number in range(60)) + ". [1]"
 
 @pytest.fixture(scope="module")
 async def desk(servers: StackUrls, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[AnswerDesk]:
-    clocks = {"llm_first_token_timeout_s": FIRST_TOKEN_S, "llm_between_tokens_timeout_s": BETWEEN_TOKENS_S}
+    clocks = {
+        "llm_first_token_timeout_s": FIRST_TOKEN_S,
+        "llm_cold_first_token_timeout_s": FIRST_TOKEN_S,
+        "llm_between_tokens_timeout_s": BETWEEN_TOKENS_S,
+    }
     async with own_desk(servers, tmp_path_factory, valkey_number=2, llm_model="first, second", **clocks) as desk:
         await desk.add("Leave", LEAVE)
         yield desk
@@ -349,8 +359,9 @@ async def timed(url: str, clocks: Clocks = QUICK) -> tuple[float, Exception | No
         said.extend(texts)
         return True
 
-    async with open_http_client(url) as client:
-        llm = Llm(client, model="m", clocks=clocks)
+    address = model_address(url)
+    async with open_http_client(address.root) as client:
+        llm = Llm(ModelServer(client, address), model="m", clocks=clocks)
         try:
             await llm.stream([Message("user", "Q?")], output_tokens_max=50, take=take, told=Told())
         except ModelFailed as failure:

@@ -14,7 +14,9 @@ from refdesk.answering.writers import Assignment, Generating, Meter, Models, Ver
 from refdesk.answering.writing import Diverged
 from refdesk.contracts.answers import Source, Usage
 from refdesk.contracts.errors import ModelFailed
-from refdesk.outside.llm import LlmFiltered, LlmRefused, LlmTimeout, Message, Take, Told
+from refdesk.outside.llm_errors import LlmFiltered, LlmOnlyThought, LlmRefused, LlmTimeout
+from refdesk.outside.llm_parameters import Message
+from refdesk.outside.llm_stream import Take, Told
 from refdesk.outside.tokens import output_tokens
 
 SOURCE = Source(n=1, document_id="d", version=1, title="Leave", passage="Thirty days.", ordinal=0, stale=False)
@@ -33,13 +35,17 @@ class Puppet:
 
     model = "puppet"
     server = ("puppet", 80)
+    thinks = False
+    thinking_tokens_max = 100
 
     def __init__(self, *scripts: Sequence[Piece | Exception | None]) -> None:
         self.scripts = list(scripts)
         self.calls: list[Sequence[Message]] = []
         self.open = 0
 
-    async def stream(self, messages: Sequence[Message], *, output_tokens_max: int, take: Take, told: Told) -> None:
+    async def stream(
+        self, messages: Sequence[Message], *, output_tokens_max: int, spare_tokens: int, take: Take, told: Told
+    ) -> None:
         self.calls.append(messages)
         self.open += 1
         try:
@@ -222,7 +228,7 @@ async def test_a_failed_call_is_repeated_once_on_the_same_model() -> None:
 
 @pytest.mark.parametrize(
     ("failure", "calls"),
-    [(ModelFailed(), 2), (LlmTimeout(), 1), (ModelFailed(retry_after_s=60), 1)],
+    [(ModelFailed(), 2), (LlmTimeout(), 1), (LlmOnlyThought(), 1), (ModelFailed(retry_after_s=60), 1)],
 )
 async def test_the_next_model_is_tried_when_one_fails(failure: ModelFailed, calls: int) -> None:
     """A silent one, or one that wants a long pause, is not tried again."""

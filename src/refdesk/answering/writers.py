@@ -18,7 +18,10 @@ from refdesk.contracts.answers import FinishReason, Source, Usage
 from refdesk.contracts.errors import ModelFailed
 from refdesk.contracts.hygiene import CleanStream
 from refdesk.outside import telemetry, tokens
-from refdesk.outside.llm import Llm, LlmFiltered, LlmRefused, LlmTimeout, Message, Told
+from refdesk.outside.llm import Llm
+from refdesk.outside.llm_errors import LlmOnlyThought, LlmRefused, LlmTimeout
+from refdesk.outside.llm_parameters import Message
+from refdesk.outside.llm_stream import Told, require_answer
 
 NEW_LINE = "\n"
 """Between quotes: a table row has no stop of its own."""
@@ -27,10 +30,8 @@ ATTEMPTS_PER_MODEL = 2
 RETRY_DELAY_S = 0.2
 RETRY_AFTER_MAX_S = 2
 """A provider that wants a longer pause is passed over: somebody is waiting for words."""
-
-
-COMPLETE = frozenset({"stop", "end_turn", "stop_sequence", "eos", "eos_token"})
-"""What providers call an answer that has come to its own end. Any other reason but length means that it has not."""
+THINKING_SHARE = 4
+"""A model that thinks keeps at least one part in so many of its window to think in."""
 
 
 class Assignment(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,6 +146,7 @@ class Generating:
             await self._llm.stream(
                 messages,
                 output_tokens_max=assignment.output_tokens_max,
+                spare_tokens=self._context_tokens_max - assignment.output_tokens_max - packed.tokens,
                 take=dictation.take,
                 told=dictation.told,
             )
@@ -154,13 +156,14 @@ class Generating:
     def _pack(self, assignment: Assignment) -> tuple[tuple[Message, ...], prompting.Packed]:
         """What of the history and of the sources fits the model's window."""
         window, count = self._context_tokens_max, self._count_tokens
+        for_thoughts = min(self._llm.thinking_tokens_max, window // THINKING_SHARE) if self._llm.thinks else 0
         history = prompting.recent(assignment.history, tokens_max=window // 4, count=count)
         packed = prompting.pack(
             assignment.sources,
             question=assignment.question,
             fence=assignment.fence,
             history=history,
-            tokens_max=window - assignment.output_tokens_max,
+            tokens_max=window - assignment.output_tokens_max - for_thoughts,
             count=count,
         )
         if not packed.sources:
@@ -213,19 +216,12 @@ class _Dictation:
         if rest := self._citations.rest():
             self._page.say(rest)
         telemetry.unknown_citations.inc(self._citations.unknown)
-        reason = self.told.finish_reason
-        if self._meter.spent:
-            return
-        if reason == "content_filter":
-            raise LlmFiltered
-        if reason not in COMPLETE and reason != "length":
-            raise ModelFailed(f"The model ended its answer with {reason!r}.")
-        if not self._text().strip():
-            raise ModelFailed("The model ended its answer without a word.")
+        if not self._meter.spent:
+            require_answer(self.told, self._text())
 
     def verdict(self, *, input_tokens: int) -> Verdict:
         """``input_tokens`` is our own count, for when the provider does not say."""
-        usage = self.told.usage or Usage(input_tokens, self._meter.used)
+        usage = self.told.usage or Usage(input_tokens, self._meter.used + self.told.thought_tokens)
         if self._meter.spent or self.told.finish_reason == "length":
             return Verdict("length", usage)
         return Verdict("not_found" if prompting.is_not_found(self._text()) else "stop", usage)
@@ -261,7 +257,10 @@ class Models:
                         failure = error
                         if page.begun or not error.retryable:
                             raise
-                        if isinstance(error, LlmTimeout) or (error.retry_after_s or 0) > RETRY_AFTER_MAX_S:
+                        if (
+                            isinstance(error, LlmTimeout | LlmOnlyThought)
+                            or (error.retry_after_s or 0) > RETRY_AFTER_MAX_S
+                        ):
                             break
                         await asyncio.sleep(error.retry_after_s or RETRY_DELAY_S)
         raise failure or ModelFailed("Every language model has failed lately and is left alone for a while.")

@@ -9,8 +9,11 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
 import msgspec
 from msgspec import Meta
@@ -260,7 +263,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     # the language model (unset: answers are quoted from the documents)
     llm_url: str | None = None
-    """Base URL of an OpenAI-compatible API, such as http://127.0.0.1:11434/v1."""
+    """Base URL of an OpenAI-compatible API, such as http://127.0.0.1:11434/v1. `user:password@` and a query are kept; HTTP_PROXY,
+    HTTPS_PROXY and NO_PROXY count, save for this machine."""
     llm_model: str | None = None
     """The model's name at that URL; several separated by commas are tried in that order."""
     llm_api_key: str | None = None
@@ -275,11 +279,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     llm_connect_timeout_s: Seconds = 3.0
     """How long connecting to the model may take."""
     llm_first_token_timeout_s: Seconds = 10.0
-    """How long the model may take to begin. Raise it for a model that is loaded on demand."""
+    """How long the model may take to begin."""
+    llm_cold_first_token_timeout_s: Seconds = 60.0
+    """The same for a model that was not heard for four minutes, and may have to be loaded first."""
     llm_between_tokens_timeout_s: Seconds = 10.0
     """How long the model may pause."""
     llm_total_timeout_s: Seconds = 120.0
     """How long a whole answer may take."""
+    llm_thinking_tokens_max: Whole = 4096
+    """How many tokens the model may think before and in an answer, beside the answer's own."""
     llm_failures_max: Count = 5
     """After so many failures in a row a model is left alone for a while."""
     llm_cool_down_s: Seconds = 10.0
@@ -447,6 +455,23 @@ def _environment_layer(environ: Mapping[str, str], names: set[str]) -> dict[str,
         if key.startswith(PREFIX) and value != "" and name in names:
             layer[name] = value
     return layer
+
+
+def proxy_for(url: str) -> str | None:
+    """The proxy that HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY name for an address; none for this machine."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    proxies = getproxies_environment()
+    if host == "localhost" or _is_loopback(host) or proxy_bypass_environment(parts.netloc.rpartition("@")[2], proxies):
+        return None
+    return proxies.get(parts.scheme) or proxies.get("all")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def to_environment(settings: Settings) -> dict[str, str]:

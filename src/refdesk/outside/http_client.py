@@ -3,7 +3,7 @@
 A general client costs more per read than all that is then done with it (docs/adr/0009). This one keeps connections alive,
 checks certificates, and takes bodies in chunks, by length or up to the end of the connection; llhttp parses.
 
-What it does not do: redirects, cookies, compression, proxies, credentials in the address, HTTP/2.
+What it does not do: redirects, cookies, compression, credentials in the address, HTTP/2.
 """
 
 import asyncio
@@ -16,12 +16,12 @@ from urllib.parse import urlsplit
 import httptools
 
 from refdesk.contracts.errors import ConfigurationError
+from refdesk.outside.http_proxy import PORTS, Proxy
 
 KEEP_ALIVE_S = 15.0
 """How long a connection that nobody uses is kept; common servers keep it for 20 s or more."""
 READ_AHEAD_BYTES_MAX = 1 << 18
 """What may wait of a reply that is not read; beyond it the server has to."""
-PORTS = {"http": 80, "https": 443}
 
 Take = Callable[[bytes], bool]
 """Is given what has come, and says whether it wants more."""
@@ -224,7 +224,7 @@ class Connection(asyncio.Protocol):
 class HttpClient:
     """Calls to one address (``https://models.example:8443/v1``), each on a connection of its own while it lasts."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, proxy: Proxy | None = None) -> None:
         parts = urlsplit(url)
         if parts.scheme not in PORTS or parts.hostname is None:
             raise ConfigurationError(
@@ -235,6 +235,7 @@ class HttpClient:
         self._host, self._port = self.server = parts.hostname, parts.port or PORTS[parts.scheme]
         self._authority = parts.netloc.rpartition("@")[2]
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._proxy = proxy
         self._idle: dict[Connection, None] = {}
         """In the order in which they came to rest."""
 
@@ -244,11 +245,11 @@ class HttpClient:
         Raises TimeoutError when no connection is made within ``connect_s``, and other kinds of OSError when it cannot be
         made or breaks. A kept connection that the server has closed meanwhile, as servers do, is replaced by a new one.
         """
-        return await self._exchange(self._request(f"POST {self._path}{path}", body, headers), connect_s=connect_s)
+        return await self._exchange(self._request("POST", path, body, headers), connect_s=connect_s)
 
-    async def get(self, path: str, *, connect_s: float) -> Reply:
-        """As `post`, without headers."""
-        return await self._exchange(self._request(f"GET {self._path}{path}", b"", {}), connect_s=connect_s)
+    async def get(self, path: str, *, headers: Mapping[str, str] | None = None, connect_s: float) -> Reply:
+        """As `post`."""
+        return await self._exchange(self._request("GET", path, b"", headers or {}), connect_s=connect_s)
 
     def close(self) -> None:
         """Closes the connections that are not in use."""
@@ -264,27 +265,52 @@ class HttpClient:
         return await connection.exchange(request)
 
     async def _connect(self, connect_s: float) -> Connection:
-        loop = asyncio.get_running_loop()
         async with asyncio.timeout(connect_s):
-            _, connection = await loop.create_connection(
-                lambda: Connection(self._idle, loop=loop), self._host, self._port, ssl=self._tls
-            )
+            if self._proxy is None:
+                return await self._connect_to(self._host, self._port, self._tls)
+            secure = ssl.create_default_context() if self._proxy.secure else None
+            connection = await self._connect_to(self._proxy.host, self._proxy.port, secure)
+            return connection if self._tls is None else await self._tunnel(connection, self._proxy, self._tls)
+
+    async def _connect_to(self, host: str, port: int, tls: ssl.SSLContext | None) -> Connection:
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(lambda: Connection(self._idle, loop=loop), host, port, ssl=tls)
         return connection
 
-    def _request(self, call: str, body: bytes, headers: Mapping[str, str]) -> bytes:
-        lines = [
-            f"{call} HTTP/1.1",
-            f"Host: {self._authority}",
-            *(f"{name}: {value}" for name, value in headers.items()),
-            f"Content-Length: {len(body)}",
-        ]
-        return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+    async def _tunnel(self, outer: Connection, proxy: Proxy, tls: ssl.SSLContext) -> Connection:
+        """A connection in TLS through one to the proxy."""
+        target = f"{self._host}:{self._port}" if ":" not in self._host else f"[{self._host}]:{self._port}"
+        try:
+            reply = await outer.exchange(_message(f"CONNECT {target}", {"Host": target, **proxy.headers}))
+            if reply.status != 200:
+                raise ConnectionRefusedError(f"the proxy {proxy.shown} answered {reply.status} to CONNECT {target}")
+            loop, inner = outer.loop, Connection(self._idle, loop=outer.loop)
+            transport = await loop.start_tls(outer.transport, inner, tls, server_hostname=self._host)
+        except BaseException:
+            outer.transport.abort()
+            raise
+        if transport is None:
+            raise ConnectionResetError(f"the proxy {proxy.shown} closed the connection")
+        inner.connection_made(transport)
+        return inner
+
+    def _request(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> bytes:
+        target = f"{self._path}{path}"
+        fields = {"Host": self._authority, **headers, "Content-Length": str(len(body))}
+        if self._proxy is not None and self._tls is None:
+            target, fields = f"http://{self._authority}{target}", {**fields, **self._proxy.headers}
+        return _message(f"{method} {target}", fields) + body
+
+
+def _message(call: str, fields: Mapping[str, str]) -> bytes:
+    lines = [f"{call} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
 @asynccontextmanager
-async def open_http_client(url: str) -> AsyncIterator[HttpClient]:
+async def open_http_client(url: str, *, proxy: Proxy | None = None) -> AsyncIterator[HttpClient]:
     """Raises ConfigurationError when that is not an address."""
-    client = HttpClient(url)
+    client = HttpClient(url, proxy=proxy)
     try:
         yield client
     finally:

@@ -4,319 +4,193 @@ Four clocks bound every call: connecting, the first token (counted from the call
 tokens count, seen or thought: comments and empty chunks keep nobody waiting for longer. The SDKs stay off this
 path on purpose: they cost ten times the CPU per token (docs/adr/0009) and multiply time-outs by their retries. What
 arrives in one network read is handed on at once and as one: no task wakes for it (docs/adr/0018).
+
+Servers differ in what they take and how they answer. What a model has shown of that is kept for the process: which parameters it
+takes, whether it streams, whether and how it thinks (docs/adr/0031).
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from typing import Literal
+from collections.abc import Sequence
+from contextlib import closing
 
 import msgspec
 
-from refdesk.contracts.answers import Usage
 from refdesk.contracts.errors import ModelFailed
-from refdesk.contracts.texts import whole_number
-from refdesk.outside.http_client import HttpClient, Reply
+from refdesk.outside.http_client import Reply
+from refdesk.outside.llm_clocks import Clocks, Deadline
+from refdesk.outside.llm_errors import LlmTimeout
+from refdesk.outside.llm_parameters import Message, Parameters
+from refdesk.outside.llm_server import OK, Answered, ModelServer, is_whole
+from refdesk.outside.llm_stream import Stream, Take, Told, require_answer
+from refdesk.outside.thinking import Thinking
 
-Role = Literal["system", "user", "assistant"]
+HEADERS = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+CHANGES_MAX = 8
+"""How many parts of a request a server may refuse, one after the other."""
+THINKING_TOKENS_MAX = 4096
+WARM_S = 240.0
+"""How long after its last token a model counts as loaded; common servers unload one after five minutes."""
 
-PATH = "/chat/completions"
-ERROR_BODY_BYTES_MAX = 2000
-LINE_BYTES_MAX = 1 << 20
-LAST_WORDS_S = 1.0
-"""How long a model that has finished may take to report its usage and close."""
-
-
-class Message(msgspec.Struct, frozen=True):
-    role: Role
-    content: str
-
-
-Take = Callable[[Sequence[str]], bool]
-"""Is given the texts of the chunks that one network read has brought, and says whether it wants more."""
-
-
-class Told(msgspec.Struct):
-    """What a model tells beside its words, as far as it has."""
-
-    finish_reason: str | None = None
-    usage: Usage | None = None
-    model: str | None = None
-    response_id: str | None = None
-
-
-class Clocks(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds each phase of a call may take."""
-
-    connect_s: float = 3.0
-    first_token_s: float = 10.0
-    between_tokens_s: float = 10.0
-    total_s: float = 120.0
-
-
-class LlmTimeout(ModelFailed):
-    """The language model took too long."""
-
-    code = "model-timeout"
-    title = "The language model took too long"
-    status = 504
-
-
-class LlmRefused(ModelFailed):
-    """The language model refused the request."""
-
-    code = "model-refused"
-    title = "The language model refused the request"
-    retryable = False
-
-
-class LlmFiltered(LlmRefused):
-    """The language model's content filter stopped the answer."""
-
-    code = "model-filtered"
-    title = "Stopped by the model's content filter"
-
-
-class _Delta(msgspec.Struct):
-    content: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-
-
-class _Choice(msgspec.Struct):
-    delta: _Delta = msgspec.field(default_factory=_Delta)
-    finish_reason: str | None = None
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-
-class _Chunk(msgspec.Struct):
-    choices: list[_Choice] = msgspec.field(default_factory=list)
-    usage: _Usage | None = None
-    model: str | None = None
-    id: object = None
-    """Text, where it keeps to the format; not worth an answer where it does not."""
-    error: msgspec.Raw | None = None
-
-
-_decoder = msgspec.json.Decoder(_Chunk)
+PROBE = (
+    Message("system", "You are asked once when Refdesk starts, to see that you answer."),
+    Message("user", "Reply with the single word: ready"),
+)
+"""What a model is asked to see that it answers: a whole prompt in small, an instruction and a question."""
+PROBE_OUTPUT_TOKENS = 512
+"""Room for a model that thinks, without saying so, before its word."""
+PROBES_MAX = 2
+"""The first may show what the second does otherwise."""
 
 
 class Llm:
-    """One model at one OpenAI-compatible address. ``stream`` never retries: the caller owns that decision."""
+    """One model at one server. ``stream`` does not retry what failed: the caller owns that decision."""
 
     def __init__(
         self,
-        client: HttpClient,
+        server: ModelServer,
         *,
         model: str,
-        api_key: str | None = None,
         temperature: float = 0.0,
+        thinking_tokens_max: int = THINKING_TOKENS_MAX,
         clocks: Clocks | None = None,
     ) -> None:
         self.model = model
-        self._client = client
-        self._headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
-        if api_key:
-            self._headers["Authorization"] = f"Bearer {api_key}"
+        self.thinks = False
+        """Whether it has been seen to think before it answers."""
+        self.thinking_tokens_max = thinking_tokens_max
+        self._server = server
         self._temperature = temperature
         self._clocks = clocks or Clocks()
+        self._parameters = Parameters()
+        self._opens_thinking = False
+        """Whether its answers begin with a thought that no mark opens."""
+        self._streams = True
+        self._warm_until = 0.0
 
     @property
     def server(self) -> tuple[str, int]:
         """Host and port."""
-        return self._client.server
+        return self._server.place
 
-    async def stream(self, messages: Sequence[Message], *, output_tokens_max: int, take: Take, told: Told) -> None:
+    async def stream(
+        self, messages: Sequence[Message], *, output_tokens_max: int, spare_tokens: int = 0, take: Take, told: Told
+    ) -> None:
         """Gives ``take`` the words as they come, until the model has finished or ``take`` wants no more; fills ``told``.
 
-        Whatever ends the call before closes the connection, which stops the model. Raises LlmTimeout, LlmRefused (the request
-        itself is at fault: never retry), ModelFailed (also when the stream ends without a finish), or what ``take`` raises.
+        ``spare_tokens`` are what the model's window has left, to think in. What it thinks is not given to ``take``.
+        A request of which the server refuses a part is sent again without that part. Whatever ends the call before closes the
+        connection, which stops the model. Raises LlmTimeout, LlmRefused (the request itself is at fault: never retry),
+        LlmOnlyThought, ModelFailed (also when the stream ends without a finish), or what ``take`` raises.
         """
-        body = {
-            "model": self.model,
-            "messages": messages,
-            "max_tokens": output_tokens_max,
-            "temperature": self._temperature,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
-        deadline = _Deadline(self._clocks)
-        reply = await self._open(msgspec.json.encode(body))
+        clocks = self._clocks_now()
+        deadline = Deadline(clocks)
+        limit = output_tokens_max + (min(spare_tokens, self.thinking_tokens_max) if self.thinks else 0)
+        reply = await self._open(messages, limit, clocks)
         with closing(reply), deadline.watching(reply):
-            stream = _Stream(take, told, deadline)
+            self._server.require_answer_form(reply)
+            self._streams = not is_whole(reply)
+            stream = Stream(
+                take,
+                told,
+                deadline,
+                is_whole=not self._streams,
+                thinking=Thinking(opened=self._opens_thinking),
+                thinking_tokens_max=self.thinking_tokens_max,
+            )
             try:
-                if reply.status != 200:
-                    raise _refusal(reply, await reply.read())
-                await reply.each(stream.take)
-            except OSError as error:  # once the model has finished, it may end as it likes
-                if not stream.over:
-                    raise self._broken(error, deadline) from error
-            if not stream.over:
-                raise ModelFailed("The model's stream ended before its answer did.")
+                await self._read(reply, stream, deadline)
+            finally:
+                has_newly_thought = self._learn(told)
+        if has_newly_thought and told.finish_reason == "length" and not stream.has_words:
+            raise ModelFailed(f"The model {self.model} thought up to its limit. From now on it has more room.")
 
-    async def _open(self, body: bytes) -> Reply:
-        clocks, url = self._clocks, self._client.url
+    async def probe(self) -> None:
+        """Asks one tiny question. Raises as ``stream`` does, and when there is no answer to it."""
+        for attempt in range(1, PROBES_MAX + 1):
+            said: list[str] = []
+            told = Told()
+
+            def take(texts: Sequence[str], said: list[str] = said) -> bool:
+                said.extend(texts)
+                return True
+
+            try:
+                await self.stream(
+                    PROBE,
+                    output_tokens_max=PROBE_OUTPUT_TOKENS,
+                    spare_tokens=self.thinking_tokens_max,
+                    take=take,
+                    told=told,
+                )
+                require_answer(told, "".join(said))
+            except LlmTimeout:
+                raise
+            except ModelFailed as error:
+                if not error.retryable or attempt == PROBES_MAX:
+                    raise
+            else:
+                return
+
+    def _clocks_now(self) -> Clocks:
+        """A model that has not been heard for long may have to be loaded first; one that does not stream says all at once."""
+        clocks = self._clocks
+        first_token_s = clocks.first_token_s
+        if time.monotonic() >= self._warm_until:
+            first_token_s = max(first_token_s, clocks.cold_first_token_s)
+        if not self._streams:
+            first_token_s = clocks.total_s
+        return msgspec.structs.replace(clocks, first_token_s=first_token_s)
+
+    def _stay_warm(self) -> None:
+        self._warm_until = time.monotonic() + WARM_S
+
+    async def _open(self, messages: Sequence[Message], limit: int, clocks: Clocks) -> Reply:
+        """The reply to a request that the server takes."""
+        parameters = self._parameters
+        for _ in range(CHANGES_MAX):
+            body = parameters.body(self.model, messages, output_tokens_max=limit, temperature=self._temperature)
+            answered = await self._post(msgspec.json.encode(body), clocks)
+            if answered.reply.status == OK:
+                self._parameters = parameters
+                return answered.reply
+            sent = min(limit, parameters.limit_max or limit)
+            changed = parameters.without(answered.words, status=answered.reply.status, sent=sent)
+            if changed is None:
+                break
+            parameters = changed
+        raise self._server.refusal(answered, model=self.model)
+
+    async def _post(self, body: bytes, clocks: Clocks) -> Answered:
+        shown = self._server.shown
         try:
             async with asyncio.timeout(min(clocks.first_token_s, clocks.total_s)):
-                return await self._client.post(PATH, body, headers=self._headers, connect_s=clocks.connect_s)
+                return await self._server.post(body, headers=HEADERS, connect_s=clocks.connect_s)
         except TimeoutError as error:
-            raise LlmTimeout(f"The model at {url} did not begin to answer in time.") from error
+            self._stay_warm()  # its patience for loading is used up
+            raise LlmTimeout(f"The model at {shown} did not begin to answer in time.") from error
         except OSError as error:
-            raise ModelFailed(f"The model at {url} cannot be reached: {error}.") from error
+            raise ModelFailed(f"The model at {shown} cannot be reached: {error}.") from error
 
-    def _broken(self, error: OSError, deadline: "_Deadline") -> ModelFailed:
+    async def _read(self, reply: Reply, stream: Stream, deadline: Deadline) -> None:
+        try:
+            await reply.each(stream.take)
+        except OSError as error:  # once the model has finished, it may end as it likes
+            if not stream.over:
+                raise self._broken(error, deadline) from error
+        stream.end()
+        if not stream.over:
+            raise ModelFailed("The model's stream ended before its answer did.")
+
+    def _broken(self, error: OSError, deadline: Deadline) -> ModelFailed:
         if isinstance(error, TimeoutError):
             return LlmTimeout(f"The model {self.model} did not {deadline.waiting_for} in time.")
         return ModelFailed(f"The connection to the model broke: {error}.")
 
-
-class _Stream:
-    """One reply, read by read."""
-
-    def __init__(self, take: Take, told: Told, deadline: "_Deadline") -> None:
-        self.over = False
-        """Whether the model has finished, or nobody wants more of it."""
-        self._take = take
-        self._told = told
-        self._deadline = deadline
-        self._rest: list[bytes] = []
-        """Of a line whose end has not come."""
-        self._rest_bytes = 0
-
-    def take(self, data: bytes) -> bool:
-        """Whether there is more to come."""
-        lines = self._lines(data)
-        texts: list[str] = []
-        closed = False
-        for line in lines:
-            if line.startswith(b"data:"):
-                content = line[5:].strip()
-                if content == b"[DONE]":
-                    closed = True
-                    break
-                self._hear(_decode(content), texts)
-        if texts and not self._take(texts):
-            self.over = closed = True
-        return not closed
-
-    def _lines(self, data: bytes) -> list[bytes]:
-        """Those that have come to their end. Linear, however small the pieces are."""
-        ended, end, rest = data.rpartition(b"\n")
-        if not end:
-            self._rest.append(rest)
-            self._rest_bytes += len(rest)
-            if self._rest_bytes > LINE_BYTES_MAX:
-                raise ModelFailed("The model sent something that is not an OpenAI stream: a line without an end.")
-            return []
-        whole = b"".join((*self._rest, ended))
-        self._rest, self._rest_bytes = [rest], len(rest)
-        return whole.split(b"\n")
-
-    def _hear(self, chunk: "_Chunk", texts: list[str]) -> None:
-        """Adds the chunk's words to the texts."""
-        if chunk.usage is not None:
-            self._told.usage = Usage(chunk.usage.prompt_tokens, chunk.usage.completion_tokens)
-        for choice in chunk.choices:
-            delta = choice.delta
-            if delta.content:
-                texts.append(delta.content)
-            if delta.content or delta.reasoning_content or delta.reasoning:
-                self._deadline.heard()
-            if choice.finish_reason:
-                self._finish(choice.finish_reason)
-        if self._told.model is None:
-            self._told.model = chunk.model
-        if self._told.response_id is None and isinstance(chunk.id, str):
-            self._told.response_id = chunk.id
-
-    def _finish(self, reason: str) -> None:
-        self._told.finish_reason = reason
-        self.over = True
-        self._deadline.over()
-
-
-class _Deadline:
-    """Until when a reply may be read; then its reads raise TimeoutError.
-
-    It moves with every token, so moving it costs nothing: the timer looks at it only when it goes off.
-    """
-
-    def __init__(self, clocks: Clocks) -> None:
-        self.waiting_for = "send its first token"
-        self._clocks = clocks
-        self._moved_at = time.monotonic()
-        self._latest = self._moved_at + clocks.total_s
-        self._patience_s = clocks.first_token_s
-        self._has_begun = False
-        self._reply: Reply | None = None
-        self._timer: asyncio.TimerHandle | None = None
-
-    @contextmanager
-    def watching(self, reply: Reply) -> Iterator[None]:
-        self._reply = reply
-        self._set_timer()
-        try:
-            yield
-        finally:
-            self._stop_timer()
-
-    def heard(self) -> None:
-        """There was a token."""
-        self._moved_at = time.monotonic()
-        if not self._has_begun:
-            self._has_begun = True
-            self._wait_for("go on", self._clocks.between_tokens_s)
-
-    def over(self) -> None:
-        """There will be none any more."""
-        self._has_begun = True
-        self._wait_for("end", LAST_WORDS_S)
-
-    def _wait_for(self, what: str, patience_s: float) -> None:
-        self.waiting_for, self._patience_s, self._moved_at = what, patience_s, time.monotonic()
-        self._set_timer()
-
-    def _set_timer(self) -> None:
-        self._stop_timer()
-        self._timer = asyncio.get_running_loop().call_later(max(self._left_s(), 0), self._look)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _left_s(self) -> float:
-        return min(self._moved_at + self._patience_s, self._latest) - time.monotonic()
-
-    def _look(self) -> None:
-        if self._left_s() > 0:
-            self._set_timer()
-        elif self._reply is not None:
-            self._reply.fail(TimeoutError())
-
-
-def _decode(data: bytes) -> _Chunk:
-    try:
-        chunk = _decoder.decode(data)
-    except msgspec.MsgspecError as error:
-        raise ModelFailed("The model sent something that is not an OpenAI chunk.") from error
-    if chunk.error is not None:
-        raise ModelFailed(f"The model reported: {bytes(chunk.error)[:ERROR_BODY_BYTES_MAX].decode(errors='replace')}")
-    return chunk
-
-
-def _refusal(reply: Reply, body: bytes) -> ModelFailed:
-    text = body[:ERROR_BODY_BYTES_MAX].decode(errors="replace")
-    message = f"The model answered {reply.status}: {text}"
-    if reply.status in (408, 409, 429) or reply.status >= 500:
-        return ModelFailed(message, retry_after_s=_retry_after(reply))
-    return LlmRefused(message)
-
-
-def _retry_after(reply: Reply) -> int | None:
-    text = reply.headers.get("retry-after", "")
-    return whole_number(text)
+    def _learn(self, told: Told) -> bool:
+        """Whether it is new that the model thinks."""
+        self._stay_warm()
+        self._opens_thinking = told.thought_aloud or (self._opens_thinking and bool(told.thought_tokens))
+        is_new = bool(told.thought_tokens) and not self.thinks
+        self.thinks = self.thinks or is_new or told.thought_aloud
+        return is_new

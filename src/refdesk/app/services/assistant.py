@@ -29,7 +29,7 @@ from refdesk.app.health import Part
 from refdesk.app.services import ai_parts, parts
 from refdesk.app.services.common import Service, open_broker, open_database, open_keys, required, serve_door
 from refdesk.app.services.generations import choose_model, configured_model, open_generations
-from refdesk.app.services.models import open_language_models
+from refdesk.app.services.models import open_writer
 from refdesk.app.settings import Settings
 from refdesk.index.lineage import LineageMemory
 from refdesk.index.news import IndexNews
@@ -79,7 +79,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                 waiting_max=settings.waiting_for_documents_per_principal_max,
             ),
             withdrawals=Withdrawals(gate, news=news),
-            writer=await enter(open_language_models(settings, vocabularies=vocabularies, otherwise=quoting)),
+            writer=await enter(open_writer(settings, vocabularies=vocabularies, otherwise=quoting)),
             fallback=quoting,
             valkey=valkey,
             budget=Budget(valkey, _budget_limits(settings)),

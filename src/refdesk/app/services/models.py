@@ -6,48 +6,29 @@ from itertools import chain, repeat
 
 from refdesk.answering.circuit import Circuit
 from refdesk.answering.writers import Generating, Models, Quoting, Writer
-from refdesk.app.services.common import required
+from refdesk.app.language_models import LanguageModels, open_language_models
 from refdesk.app.settings import Settings
 from refdesk.contracts.errors import ConfigurationError
-from refdesk.outside.http_client import HttpClient, open_http_client
-from refdesk.outside.llm import Clocks, Llm
 from refdesk.outside.tokens import CountTokens, input_tokens
 
 
 @asynccontextmanager
-async def open_language_models(
+async def open_writer(
     settings: Settings, *, vocabularies: Sequence[CountTokens], otherwise: Quoting
 ) -> AsyncIterator[Writer]:
     """REFDESK_LLM_MODEL may list several models in order of preference; without REFDESK_LLM_URL the quotes answer."""
     if settings.llm_url is None:
         yield otherwise
     else:
-        async with open_http_client(settings.llm_url) as client:
-            yield _models(settings, client, vocabularies)
+        async with open_language_models(settings, url=settings.llm_url) as opened:
+            yield _models(settings, opened, vocabularies)
 
 
-def _models(settings: Settings, client: HttpClient, vocabularies: Sequence[CountTokens]) -> Models:
-    names = [name.strip() for name in required(settings, "llm_model").split(",")]
-    if len(vocabularies) > len(names):
+def _models(settings: Settings, opened: LanguageModels, vocabularies: Sequence[CountTokens]) -> Models:
+    if len(vocabularies) > len(opened.models):
         raise ConfigurationError(
-            f"REFDESK_LLM_TOKENIZER names {len(vocabularies)} files for {len(names)} models. Name one for each, in order."
+            f"REFDESK_LLM_TOKENIZER names {len(vocabularies)} files for {len(opened.models)} models. Name one for each, in order."
         )
-    clocks = Clocks(
-        connect_s=settings.llm_connect_timeout_s,
-        first_token_s=settings.llm_first_token_timeout_s,
-        between_tokens_s=settings.llm_between_tokens_timeout_s,
-        total_s=settings.llm_total_timeout_s,
-    )
-    models = [
-        Llm(
-            client,
-            model=name,
-            api_key=settings.llm_api_key,
-            temperature=settings.llm_temperature,
-            clocks=clocks,
-        )
-        for name in names
-    ]
     writers = [
         Generating(
             model,
@@ -55,9 +36,10 @@ def _models(settings: Settings, client: HttpClient, vocabularies: Sequence[Count
             passages_read=settings.passages_max,
             count_tokens=count_tokens,
         )
-        for model, count_tokens in zip(models, chain(vocabularies, repeat(input_tokens)), strict=False)
+        for model, count_tokens in zip(opened.models, chain(vocabularies, repeat(input_tokens)), strict=False)
     ]
     circuits = [
-        Circuit(name, failures_max=settings.llm_failures_max, cool_down_s=settings.llm_cool_down_s) for name in names
+        Circuit(model.model, failures_max=settings.llm_failures_max, cool_down_s=settings.llm_cool_down_s)
+        for model in opened.models
     ]
     return Models(writers, circuits=circuits)

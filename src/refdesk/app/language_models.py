@@ -1,0 +1,57 @@
+"""The language models that the settings name."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import msgspec
+
+from refdesk.app.settings import Settings, proxy_for
+from refdesk.contracts.errors import ConfigurationError
+from refdesk.outside.http_client import open_http_client
+from refdesk.outside.http_proxy import Proxy
+from refdesk.outside.llm import Llm
+from refdesk.outside.llm_addresses import model_address
+from refdesk.outside.llm_clocks import Clocks
+from refdesk.outside.llm_server import ModelServer
+
+
+class LanguageModels(msgspec.Struct, frozen=True):
+    """A server, and its models in order of preference."""
+
+    server: ModelServer
+    models: Sequence[Llm]
+
+
+def names_of_models(settings: Settings) -> list[str]:
+    """Those in REFDESK_LLM_MODEL; raises ConfigurationError when there is none."""
+    names = [name.strip() for name in (settings.llm_model or "").split(",") if name.strip()]
+    if not names:
+        raise ConfigurationError("REFDESK_LLM_MODEL is not set. Name a model that the server at REFDESK_LLM_URL has.")
+    return names
+
+
+@asynccontextmanager
+async def open_language_models(settings: Settings, *, url: str) -> AsyncIterator[LanguageModels]:
+    """Nothing is asked yet. Raises ConfigurationError for an address that is none."""
+    names = names_of_models(settings)
+    address = model_address(url)
+    proxy_url = proxy_for(address.root)
+    async with open_http_client(address.root, proxy=Proxy(proxy_url) if proxy_url else None) as client:
+        server = ModelServer(client, address, api_key=settings.llm_api_key)
+        yield LanguageModels(server, [_model(settings, server, name) for name in names])
+
+
+def _model(settings: Settings, server: ModelServer, name: str) -> Llm:
+    return Llm(
+        server,
+        model=name,
+        temperature=settings.llm_temperature,
+        thinking_tokens_max=settings.llm_thinking_tokens_max,
+        clocks=Clocks(
+            connect_s=settings.llm_connect_timeout_s,
+            first_token_s=settings.llm_first_token_timeout_s,
+            cold_first_token_s=settings.llm_cold_first_token_timeout_s,
+            between_tokens_s=settings.llm_between_tokens_timeout_s,
+            total_s=settings.llm_total_timeout_s,
+        ),
+    )
