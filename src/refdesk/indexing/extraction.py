@@ -18,10 +18,11 @@ import kreuzberg
 
 from refdesk.indexing.archives import check_archive, damaged, encrypted
 from refdesk.indexing.frames import Request
-from refdesk.indexing.markup import read_html, read_markdown
+from refdesk.indexing.markup import read_markdown
 from refdesk.indexing.paragraphs import split_paragraphs
 from refdesk.indexing.parsed import DocumentWriter, ParsedDocument, ParsingLimits, rejected, row_text
 from refdesk.indexing.pdf_pages import mend_hyphens, read_pages
+from refdesk.indexing.readers.html import read_html
 from refdesk.outside import media_types as kinds
 
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"

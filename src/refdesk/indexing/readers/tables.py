@@ -1,0 +1,150 @@
+"""Tables of every format, once their cells are known: what is a title, what the header, what a row.
+
+Stock list, May            a row with one cell above the table: a paragraph
+Article | Price | Stock    the header: names, no figures (years and counters are names, too)
+Bolt    | 1.25  | 300      rows
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+
+from refdesk.indexing.parsed import Sink, row_text
+
+_FIGURE = re.compile(
+    r"[-+(]?[€$£¥]?\s?\d[\d.,'’ \xa0\u202f]*+(?:\s?(?:%|‰|[€$£¥°]|[A-Z]{3}|(?:k|M|m|c|d)?[gmlWVAB]|h|min|s))?\)?"
+)
+_DATE = re.compile(r"\d{1,4}[-./]\d{1,2}(?:[-./]\d{1,4})?\.?(?:[T ]\d{1,2}:\d\d(?::\d\d)?.*)?|\d{1,2}:\d\d(?::\d\d)?")
+_OTHER = re.compile(r"(?i:true|false|yes|no|n/?a|-+|–|—|✓|x)|\S+@\S+|https?://\S+")
+_YEAR = re.compile(r"(?:19|20)\d\d")
+_CELL_CHARACTERS_MAX = 60  # in which a value is looked for
+_NAME_CHARACTERS_MAX = 120  # a longer cell is no column's name
+_TITLE_ROWS_MAX = 12
+_LOOKED_AT = 50  # rows below a header
+
+
+def write_table(sink: Sink, rows: Iterable[Sequence[str]], *, headers: int | None = None, guess: bool = True) -> None:
+    """Writes a table. ``headers`` rows are its header, where the format says so; else it is looked for if ``guess``.
+
+    Rows of one cell above a header that was looked for are paragraphs. Several header rows become one.
+    """
+    grid = [cleaned for row in rows if any(cleaned := [" ".join(cell.split()) for cell in row])]
+    if not grid:
+        return
+    if headers is None:
+        titles = _titles(grid)
+        for row in grid[:titles]:
+            sink.add("paragraph", next(cell for cell in row if cell))
+        grid = grid[titles:]
+        headers = int(guess and is_header(grid))
+    headers = min(headers, len(grid) - 1)
+    if headers > 0:
+        sink.add("head", row_text(_joined(grid[:headers])))
+    for row in grid[max(0, headers) :]:
+        sink.add("row", row_text(_once(row)))
+
+
+def is_header(grid: Sequence[Sequence[str]]) -> bool:
+    """Whether the first row names the columns of those below."""
+    if len(grid) < 2:
+        return False
+    first, below = grid[0], grid[1 : 1 + _LOOKED_AT]
+    width = max(sum(map(bool, row)) for row in below)
+    names = [cell for cell in first if cell]
+    if len(names) < 2 or 2 * len(names) < width or len(names) < len(set(names)):
+        return False
+    if any(len(name) > _NAME_CHARACTERS_MAX or "\n" in name for name in names):
+        return False
+    figures = [index for index, cell in enumerate(first) if is_value(cell)]
+    if not figures:
+        return True
+    if 0 in figures or (first[0] and is_value(first[0])):
+        return False
+    return _are_counters([first[index] for index in figures])
+
+
+def is_value(cell: str) -> bool:
+    """Whether a cell holds a figure, a date or the like, which no column is named after."""
+    cell = cell.strip()
+    if not cell or len(cell) > _CELL_CHARACTERS_MAX:
+        return False
+    return any(kind.fullmatch(cell) for kind in (_FIGURE, _DATE, _OTHER))
+
+
+def _are_counters(cells: list[str]) -> bool:
+    """Years, days, classes: whole numbers that each come once."""
+    if all(_YEAR.fullmatch(cell) for cell in cells):
+        return len(set(cells)) == len(cells)
+    if not all(cell.isdecimal() and len(cell) <= 4 for cell in cells) or len(cells) < 2:
+        return False
+    numbers = [int(cell) for cell in cells]
+    return numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+def _titles(grid: list[list[str]]) -> int:
+    """How many rows of one cell stand above the table proper: two columns or more, from some row on."""
+    for number, row in enumerate(grid[:_TITLE_ROWS_MAX]):
+        if len({cell for cell in row if cell}) > 1:
+            return number
+    return 0
+
+
+def _joined(rows: list[list[str]]) -> list[str]:
+    """Header rows as one: ``2024 Staff`` below a cell ``2024`` that spans several columns."""
+    width = max(map(len, rows))
+    columns = [[row[index] for row in rows if index < len(row) and row[index]] for index in range(width)]
+    return [" ".join(dict.fromkeys(names)) for names in columns]
+
+
+def _once(row: list[str]) -> list[str]:
+    """A cell that spans the whole row is said once."""
+    return row[:1] if len(row) > 1 and row[0] and len(set(row)) == 1 else row
+
+
+class Grid:
+    """The cells of a table where some span several rows or columns: their value is in each place that they cover."""
+
+    def __init__(self, *, cells_max: int = 1_000_000) -> None:
+        self.rows: list[list[str]] = []
+        self._hanging: dict[int, tuple[int, str]] = {}  # column: how many rows it still covers, value
+        self._cells_left = cells_max
+
+    def open_row(self) -> None:
+        self.close_row()
+        self.rows.append([])
+
+    def add(self, text: str, *, columns: int = 1, rows: int = 1) -> None:
+        """The next cell of the open row. Spans are cut where the table would grow beyond all bounds."""
+        if not self.rows:
+            self.rows.append([])
+        row = self.rows[-1]
+        self._let_hang(row)
+        for _ in range(max(1, min(columns, self._cells_left))):
+            if rows > 1:
+                self._hanging[len(row)] = (rows, text)
+            row.append(text)
+            self._cells_left -= 1
+
+    def close_row(self) -> None:
+        """Completes the open row with what hangs down into it behind its last cell."""
+        if not self.rows or not self._hanging:
+            return
+        row = self.rows[-1]
+        while self._cells_left > 0 and len(row) <= max(self._hanging):
+            row.append(self._hanging.get(len(row), (0, ""))[1])
+            self._cells_left -= 1
+        self._hanging = {column: (left - 1, text) for column, (left, text) in self._hanging.items() if left > 1}
+
+    def _let_hang(self, row: list[str]) -> None:
+        while self._cells_left > 0 and (hanging := self._hanging.get(len(row))):
+            row.append(hanging[1])
+            self._cells_left -= 1
+
+
+def has_values(grid: Sequence[Sequence[str]]) -> bool:
+    """Whether some column holds mostly figures and dates below a first row that has none there."""
+    below = [row for row in grid[1 : 1 + _LOOKED_AT] if any(row)]
+    for index, first in enumerate(grid[0] if grid else ()):
+        values = sum(index < len(row) and is_value(row[index]) for row in below)
+        if not is_value(first) and 2 * values >= max(1, len(below)):
+            return True
+    return False
