@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -9,11 +10,12 @@ import pytest
 from playwright._impl._driver import compute_driver_executable
 
 WEB = Path(__file__).parents[2] / "src" / "refdesk" / "app" / "web"
+MODULES = ("text.js", "blocks.js", "inlines.js")
 SECONDS_MAX = 60
 LITERAL = re.compile(r"(?:[(=,:!&|?]|return)\s*/(?![/*])((?:[^/\\\n\[]|\\.|\[(?:[^\]\\\n]|\\.)*\])+)/([gimsuy]*)")
 
 TRY = r"""
-const { patterns, text_module } = JSON.parse(require("fs").readFileSync(0, "utf8"));
+const { patterns, modules } = JSON.parse(require("fs").readFileSync(0, "utf8"));
 const SIZES = [512, 1024, 2048, 4096, 8192];
 const time = (work) => { const begin = performance.now(); work(); return performance.now() - begin; };
 function grows(work, pump, tail) {
@@ -28,8 +30,8 @@ function grows(work, pump, tail) {
   }
 }
 const frozen = [];
-function attack(name, work, seeds) {
-  const ones = [...new Set([..." \n\t\r1a[]().,:;-/\u001b", ...seeds])].slice(0, 10);
+function attack(name, work, seeds, first = "") {
+  const ones = [...new Set([...first, ..." \n\t\r1a[]().,:;-/\u001b", ...seeds])].slice(0, 10 + first.length);
   const pumps = [...ones, ...ones.flatMap((one) => ones.map((other) => one + other)), "[1", "[1,", "1, ", "\u001b["];
   for (const pump of pumps) for (const tail of ["\0", "x\n"]) {
     const found = grows(work, pump, tail);
@@ -41,9 +43,15 @@ function attack(name, work, seeds) {
     const pattern = new RegExp(source, flags.includes("g") ? flags : flags + "g");
     attack(name, (text) => text.replace(pattern, ""), source.replace(/\\./g, ""));
   }
-  const text = await import(text_module);
-  for (const name of ["clean", "splitCitations", "withoutUnfinishedCitation", "withoutCitations"]) attack(name, text[name], "");
-  attack("takeSentence", (given) => text.takeSentence(given, given), "");
+  const [text, blocks, inlines] = await Promise.all(modules.map((address) => import(address)));
+  for (const name of ["clean", "withoutUnfinishedCitation"]) attack(name, text[name], "");
+  attack("placeOf", (given) => text.placeOf(given, given, 0), "");
+  for (const growing of [false, true]) {
+    attack("readBlocks", (given) => blocks.readBlocks(given, { growing }), "", "*`|>-");
+    attack("readInlines", (given) => inlines.readInlines([{ text: given, at: 0 }], { growing }), "", "*_`$!\\");
+  }
+  attack("readQuotes", blocks.readQuotes, "");
+  attack("readQuoted", (given) => inlines.readQuoted([{ text: given, at: 0 }]), "");
   console.log(JSON.stringify(frozen));
 })();
 """
@@ -58,10 +66,11 @@ def literals() -> list[tuple[str, str, str]]:
 
 
 def tried(patterns: list[tuple[str, str, str]], folder: Path) -> list[str]:
-    """What froze. Node runs the page's own module of text as it is."""
-    module = folder / "text.mjs"
-    module.write_text((WEB / "text.js").read_text(encoding="utf-8"), encoding="utf-8")
-    given = json.dumps({"patterns": patterns, "text_module": module.as_uri()})
+    """What froze. Node runs the page's own modules of text as they are."""
+    for name in MODULES:
+        shutil.copy(WEB / name, folder)
+    (folder / "package.json").write_text('{"type": "module"}', encoding="utf-8")
+    given = json.dumps({"patterns": patterns, "modules": [(folder / name).as_uri() for name in MODULES]})
     node = compute_driver_executable()[0]
     ended = subprocess.run(
         [node, "-e", TRY], input=given, capture_output=True, text=True, timeout=SECONDS_MAX, check=True

@@ -138,3 +138,42 @@ def test_changed_sentences_are_found_and_correct_ones_left_alone() -> None:
 def test_any_text_can_be_checked(text: str) -> None:
     """Whatever a model says."""
     assert set(check(text, "All employees have 30 days.").citations) <= {1}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "## Step 31 of 44",
+        "> ## Step 31 of 44",
+        "- ### Step 31 of 44",
+        "1. **Step 31:**",
+        "There are 44 kinds:",
+        '"Is it 44 days?"',
+        "| 2024 | 2025 |\n|---|---|",
+        "Kind | 2024\n--- | ---",
+        "```\nsleep 44\n~~~\nsleep 45\n```",
+        "~~~~\nsleep 44\n~~~\nsleep 45\n~~~~",
+        "> ```\n> sleep 44\n> ```",
+        "$$\nw = 44 * 45\n$$",
+        "$$w = 44 * 45$$",
+        "\\[\nw = 44 * 45\n\\]",
+        '<div id="44">',
+        "---\n***\n=====",
+    ],
+)
+def test_structure_is_never_contradicted(text: str) -> None:
+    """Whatever numbers stand in it."""
+    grounding, splitter = Grounding([source(1, LEAVE)]), SentenceSplitter()
+    sentences = [grounding.check(cut) for cut in (*splitter.feed(text), *splitter.flush())]
+    assert {sentence.support for sentence in sentences} == {"unchecked"}
+
+
+@pytest.mark.parametrize(
+    "before",
+    ["```\nsleep 44\n```\n", "$$\nw = 44\n$$\n", "$$w$$ is the weight.\n", "| a |\n|---|\n| b |\n\n", "> quoted\n\n"],
+)
+def test_what_follows_structure_is_checked(before: str) -> None:
+    """Code, formulas, tables and quotes end where they end."""
+    grounding, splitter = Grounding([source(1, LEAVE)]), SentenceSplitter()
+    text = f"{before}Employees have 31 days of paid leave. [1]"
+    assert [grounding.check(cut) for cut in (*splitter.feed(text), *splitter.flush())][-1].support == "contradicted"

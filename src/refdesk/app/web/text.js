@@ -12,7 +12,6 @@ const HIDDEN = new RegExp(
     "[\\p{Cc}\\p{Cf}\\ufe00-\\ufe0f\\u115f\\u1160\\u180b-\\u180f\\u3164\\uffa0\\u{e0000}-\\u{e0fff}]",
   "gu",
 );
-const CITATION = /(?<!\s)\s*\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]/g;
 const UNFINISHED_CITATION = /(?<!\s)\s*\[[\d,\s]*$/;
 
 /** The text without anything that hides from the eye. */
@@ -34,39 +33,30 @@ export function writeOrHide(element, text) {
   element.hidden = !text;
 }
 
-/** Cut a text at its citation markers: a list of strings and numbers. */
-export function splitCitations(text) {
-  const parts = [];
-  let end = 0;
-  for (const marker of text.matchAll(CITATION)) {
-    parts.push(text.slice(end, marker.index), ...marker[1].split(",").map(Number));
-    end = marker.index + marker[0].length;
-  }
-  parts.push(text.slice(end));
-  return parts.filter((part) => part !== "");
-}
-
 /** A text that is still growing, without the half of a marker at its end. */
 export function withoutUnfinishedCitation(text) {
   return text.replace(UNFINISHED_CITATION, "");
 }
 
-/** A text as it is read aloud: no markers. */
-export function withoutCitations(text) {
-  return text.replace(CITATION, "");
+/** A text without those of the characters that stand last. */
+export function withoutEnding(text, characters) {
+  let end = text.length;
+  while (end > 0 && characters.includes(text[end - 1])) end -= 1;
+  return text.slice(0, end);
 }
 
 /**
- * Take from the front of `pending` what a whole sentence covers: as many printed characters as it has itself.
- * Counting forgives the white space that was trimmed. Returns what stood before it and what is left after it.
+ * Where a sentence stands in the text, from `from` on: as many printed characters as it has itself. Counting forgives the white
+ * space that was trimmed.
  */
-export function takeSentence(pending, sentence) {
-  const before = pending.match(/^\s*/)[0];
+export function placeOf(sentence, text, from) {
+  let begins = from;
+  while (begins < text.length && /\s/.test(text[begins])) begins += 1;
   let missing = sentence.replace(/\s/g, "").length;
-  let end = before.length;
-  while (missing > 0 && end < pending.length) {
-    if (!/\s/.test(pending[end])) missing -= 1;
-    end += 1;
+  let ends = begins;
+  while (missing > 0 && ends < text.length) {
+    if (!/\s/.test(text[ends])) missing -= 1;
+    ends += 1;
   }
-  return { before, rest: pending.slice(end) };
+  return { begins, ends };
 }

@@ -1,10 +1,11 @@
 // One question and its answer on the page, drawn event by event.
 
+import { drawAnswer, spoken } from "./answer_text.js";
 import { joined, moment, ordinal, plural, seconds } from "./format.js";
 import { announce, make, part, passageHash, stamp } from "./page.js";
-import { clean, splitCitations, takeSentence, withoutCitations, withoutUnfinishedCitation, write, writeOrHide } from "./text.js";
+import { clean, placeOf, write, writeOrHide } from "./text.js";
 
-const LIST_ITEM = /^\s*(?:\d{1,3}[.)]|[-*•])\s/;
+const QUOTING = "extractive"; // the model that writes no Markdown: it quotes
 const LAG_SECONDS_SHOWN = 1;
 
 const ENDINGS = {
@@ -26,8 +27,10 @@ export class Turn {
   #cache = "";
   #sources = new Map();
   #cited = new Set();
-  #pending = "";
-  #pendingElement = make("span", "pending");
+  #text = "";
+  #sentences = [];
+  #quoted = false;
+  #drawing = null; // the frame in which what has come is drawn
   #answer = this.element.querySelector(".answer");
   #status = this.element.querySelector(".status");
 
@@ -43,9 +46,10 @@ export class Turn {
 
   /** The answer begins; what an earlier beginning has left is gone. */
   on_accepted({ answer_id, model, cache }) {
-    this.#answer.replaceChildren();
-    this.#pending = "";
-    this.#cited.clear();
+    this.#text = "";
+    this.#sentences = [];
+    this.#quoted = model === QUOTING;
+    this.#draw();
     this.answerId = answer_id;
     this.#model = model;
     this.#cache = cache;
@@ -68,17 +72,18 @@ export class Turn {
 
   on_delta({ text }) {
     this.#wordsCame();
-    this.#pending += text;
-    this.#drawPending();
+    this.#text += text;
+    this.#drawSoon();
   }
 
   on_sentence({ text, citations, support }) {
     this.#wordsCame();
-    const { before, rest } = takeSentence(this.#pending, text);
-    this.#pending = rest;
-    this.#blockFor(text, before.includes("\n")).append(this.#sentence(text, citations, support), " ");
-    this.#drawPending();
-    announce(withoutCitations(text));
+    const sentence = clean(text);
+    const place = placeOf(sentence, clean(this.#text), this.#sentences.at(-1)?.ends ?? 0);
+    this.#sentences.push({ ...place, citations, support });
+    this.#drawSoon();
+    const aloud = spoken(sentence, { quoted: this.#quoted });
+    if (aloud) announce(aloud);
   }
 
   on_reconnecting() {
@@ -87,7 +92,9 @@ export class Turn {
 
   on_done(done) {
     this.element.dataset.finishReason = done.finish_reason;
-    if (done.finish_reason === "not_found" && !this.#answer.textContent) this.#sayNothingFound();
+    if (done.finish_reason === "not_found" && !this.#text) this.#sayNothingFound();
+    if (done.degraded && !done.access_as_of) this.#quoted = true;
+    this.#drawLast();
     writeOrHide(part(this.element, "notice"), ENDINGS[done.finish_reason]);
     writeOrHide(part(this.element, "degraded"), whyDegraded(done));
     writeOrHide(part(this.element, "freshness"), this.#freshness(done));
@@ -98,6 +105,7 @@ export class Turn {
   }
 
   on_error(problem) {
+    this.#drawLast();
     const incomplete = problem.partial ? " The answer above is not complete." : "";
     const text = (problem.detail || problem.title || "Something went wrong.") + incomplete;
     write(part(this.element, "problem-text"), text);
@@ -108,6 +116,7 @@ export class Turn {
 
   /** The person stopped it, and no more events will come. */
   cancelled() {
+    this.#drawLast();
     this.element.dataset.finishReason = "cancelled";
     writeOrHide(part(this.element, "notice"), ENDINGS.cancelled);
     this.#finish("cancelled");
@@ -126,56 +135,38 @@ export class Turn {
   }
 
   #sayNothingFound() {
-    this.#blockFor("", true).textContent = "The documents do not answer this.";
-    announce(this.#answer.textContent);
+    this.#text = "The documents do not answer this.";
+    announce(this.#text);
   }
 
   #finish(state) {
-    this.finished = true;
     this.#show(state, "");
     this.#foldSources();
   }
 
-  #blockFor(text, afterLineBreak) {
-    const last = this.#answer.querySelector("p:last-of-type");
-    if (last && !afterLineBreak) return last;
-    const block = make("p", LIST_ITEM.test(text) ? "item" : "");
-    this.#answer.append(block);
-    return block;
+  #drawSoon() {
+    this.#drawing ??= requestAnimationFrame(() => this.#draw());
   }
 
-  #drawPending() {
-    const parts = splitCitations(withoutUnfinishedCitation(clean(this.#pending)));
-    this.#pendingElement.replaceChildren(...parts.map((piece) => this.#pendingPart(piece)));
-    const block = this.#answer.querySelector("p:last-of-type") ?? this.#blockFor(this.#pending, true);
-    block.append(this.#pendingElement); // always last
+  #drawLast() {
+    this.finished = true;
+    this.#draw();
   }
 
-  #pendingPart(piece) {
-    return typeof piece === "string" ? make("span", "", piece) : make("sup", "", `[${piece}]`);
+  #draw() {
+    cancelAnimationFrame(this.#drawing);
+    this.#drawing = null;
+    const answer = { text: clean(this.#text), sentences: this.#sentences, growing: !this.finished, quoted: this.#quoted };
+    this.#cited.clear();
+    drawAnswer(this.#answer, answer, (n) => this.#citation(n));
+    for (const card of this.element.querySelectorAll(".source")) card.dataset.cited = this.#cited.has(Number(card.dataset.n));
   }
 
-  #sentence(text, citations, support) {
-    const element = make("span", support === "contradicted" ? "sentence contradicted" : "sentence");
-    element.dataset.testid = "sentence";
-    const parts = splitCitations(clean(text));
-    const missing = citations.filter((n) => !parts.includes(n)); // sources the service found by itself
-    element.append(...[...parts, ...missing].map((piece) => this.#sentencePart(piece)));
-    if (support === "contradicted") element.append(make("small", "contradicted-mark", "not what the source says"));
-    return element;
-  }
-
-  #sentencePart(piece) {
-    if (typeof piece === "string") return make("span", "", piece);
-    const source = this.#sources.get(piece);
-    if (!source) return make("span", "", ` [${piece}]`); // the model named a source it was not given
-    this.#cite(piece);
-    return citationButton(source);
-  }
-
-  #cite(n) {
+  #citation(n) {
+    const source = this.#sources.get(n);
+    if (!source) return null;
     this.#cited.add(n);
-    this.element.querySelector(`.source[data-n="${n}"]`).dataset.cited = "true";
+    return citationButton(source);
   }
 
   /** Once the answer stands, keep the sources it cites in view and fold away the rest. */
