@@ -104,6 +104,15 @@ async def models(request: Request, _: Principal) -> ASGIApp:
     return Json({"data": [{"id": "small", "embedding": [0.5, 0.5, 0.5]}]})
 
 
+async def chat(request: Request, _: Principal) -> ASGIApp:
+    asked = await request.json()
+    if request.headers.get("authorization") != "Bearer right":
+        return Json({"error": "no"}, status_code=401)
+    if asked["model"] != "small":
+        return Json({"error": {"message": f"The model {asked['model']} does not exist."}}, status_code=404)
+    return Json({"choices": [{"message": {"content": "ready"}, "finish_reason": "stop"}]})
+
+
 def endpoint(method: Any, path: str, handler: Any) -> Endpoint:
     return Endpoint(method=method, path=path, policy="public", handler=handler, summary="")
 
@@ -114,17 +123,24 @@ async def nobody(_: object) -> None:
 
 @pytest.mark.parametrize(
     ("model", "key", "level", "words"),
-    [("small", "right", "ok", "small"), ("large", "right", "warn", "small"), ("small", "wrong", "FAIL", "key")],
+    [
+        ("small", "right", "ok", "small answers"),
+        ("large", "right", "FAIL", "does not exist"),
+        ("small, large", "right", "FAIL", "large"),
+        ("small", "wrong", "FAIL", "refuses the key"),
+    ],
 )
-async def test_the_language_model_is_asked_what_it_has(
+async def test_each_language_model_is_asked_one_question(
     tmp_path: Path, model: str, key: str, level: str, words: str
 ) -> None:
-    """With its key, and by name."""
-    app = create_app([endpoint("GET", "/v1/models", models)], authenticate=nobody)
+    """With its key, and by name; of one that is not there, the others are named."""
+    listing, answering = endpoint("GET", "/v1/models", models), endpoint("POST", "/v1/chat/completions", chat)
+    app = create_app([listing, answering], authenticate=nobody)
     async with serving(app) as url:
         findings = await found(tmp_path, llm_url=f"{url}/v1", llm_model=model, llm_api_key=key)
-    assert findings["language model"].level == level
-    assert words in findings["language model"].what
+    finding = findings["language model large" if "," in model else "language model"]
+    assert (finding.level, words in finding.what) == (level, True)
+    assert ("small" in finding.mend) is ("large" in model)
 
 
 async def test_the_embedding_server_is_asked_for_a_vector(tmp_path: Path) -> None:

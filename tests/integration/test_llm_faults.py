@@ -13,13 +13,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.support.desk import LEAVE, AnswerDesk, Client, Event, Here, Process, own_desk, text_of, wait
+from tests.support.desk import LEAVE, AnswerDesk, Client, Event, Here, Process, own_desk, text_of, until, wait
 from tests.support.metrics import of, scraped
 from tests.support.scripted_llm import ANSWER, CONTEXT_LENGTH, Behaviour, Call, ScriptedLlm, refuse, say, scripted_llm
 
 from refdesk.answering.circuit import State
 from refdesk.app.embedded.stack import StackUrls
 from refdesk.app.settings import Settings
+from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import ModelFailed
 from refdesk.outside.http_client import open_http_client
 from refdesk.outside.llm import Llm
@@ -159,6 +160,40 @@ async def test_a_refused_request_is_made_once(here: Here, desk: AnswerDesk, faul
     assert stream[-1].data["degraded"]
     assert "thirty days of paid leave" in text_of(stream)
     assert len(desk.llm.calls) == 1
+
+
+async def test_a_degraded_answer_says_why(here: Here, desk: AnswerDesk) -> None:
+    """To administrators in the server's words, to others in plain ones; while the model is left alone, too."""
+    administrator = here.client(Principal(id="admin", groups=("administrators",)))
+    desk.llm.default = refuse(401, message="key 17 has expired")
+    for client, words in (
+        (administrator, "key 17 has expired"),
+        (here.client(), "refuses the key. Tell an administrator"),
+    ):
+        done = (await client.ask(QUESTION, cache="bypass"))[-1].data
+        assert done["degraded"]
+        assert words in done["degraded_reason"]
+        answer = (await client.json("POST", "/api/answers", json={"question": QUESTION, "cache": "bypass"}))[2]
+        assert answer["degraded_reason"] == done["degraded_reason"]
+    assert "expired" not in answer["degraded_reason"]
+    desk.llm.default = refuse(503, message="out of memory")
+    for _ in range(4):
+        reason = (await administrator.ask(QUESTION, cache="bypass"))[-1].data["degraded_reason"]
+        assert "out of memory" in reason
+    assert "left alone" in reason
+    desk.llm.default = say()
+
+
+async def test_a_starting_assistant_asks_the_model_one_question(desk: AnswerDesk, caplog: Any) -> None:
+    """In the background: it is there at once, and says why the model does not answer; the next answer is not kept waiting."""
+    desk.llm.reset()
+    desk.llm.probe = refuse(401, message="key 17 has expired")
+    async with desk.assistant_here() as here:
+        await until(lambda: "key 17 has expired" in caplog.text)
+        assert text_of(await outcome(here)) == ANSWER
+    assert models(desk.llm) == ["first"]
+    assert len(desk.llm.probes) >= 1
+    assert desk.llm.probes[0].body["messages"][0]["role"] == "system"
 
 
 async def test_a_filter_before_the_first_word_is_a_refusal(here: Here, desk: AnswerDesk) -> None:

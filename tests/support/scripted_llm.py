@@ -19,6 +19,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from refdesk.outside.llm import PROBE
+
 Ending = Literal[
     "finish",  # finish_reason, usage, [DONE]
     "no_done",  # finish_reason, then a clean end of the body
@@ -116,6 +118,9 @@ class ScriptedLlm:
         self.plan: list[Behaviour] = []
         self.default = say()
         self.calls: list[Call] = []
+        self.probe = say("ready")
+        """What is done to the tiny question that a starting assistant asks."""
+        self.probes: list[Call] = []
         self.connections = 0
         """TCP connections ever opened."""
         self.port = 0
@@ -131,12 +136,16 @@ class ScriptedLlm:
 
     def begin(self, body: dict[str, Any]) -> tuple[Call, Behaviour]:
         call = Call(body, asyncio.get_running_loop().time())
+        if body["messages"][-1]["content"] == PROBE[-1].content:
+            self.probes.append(call)
+            return call, self.probe
         self.calls.append(call)
         return call, self.plan.pop(0) if self.plan else self.default
 
     def reset(self) -> None:
         """A clean sheet for the next test."""
         self.plan, self.default, self.calls = [], say(), []
+        self.probe, self.probes = say("ready"), []
 
     async def called(self, times: int = 1, *, within_s: float = 60.0) -> Call:
         """The call with this number, once it has come."""

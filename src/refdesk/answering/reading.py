@@ -3,13 +3,15 @@
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
+from refdesk.answering.degradation import seen_by
 from refdesk.answering.gate import AccessUnknown
 from refdesk.answering.journal import Journal
-from refdesk.answering.log import AnswerLog, AnswerRecord, Take, has_expired
+from refdesk.answering.log import AnswerLog, AnswerRecord, Entry, Take, has_expired
 from refdesk.answering.withdrawal import Withdrawals
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import AnswerWithdrawn, Expired, NotFound, Unavailable
 from refdesk.outside import telemetry
+from refdesk.outside.sse import Wait
 from refdesk.outside.valkey import ValkeyError
 
 
@@ -68,6 +70,11 @@ class Reading:
         With ``wait`` False it ends with what is there now. Raises Expired, AnswerRewritten when event ``after`` was lost, and
         what ``recall`` raises when it comes to be so meanwhile: then the model stops, too, unless somebody else reads on.
         """
+        is_administrator = principal.administrator
+
+        def show(batch: list[Entry]) -> Wait | None:
+            return take(seen_by(batch, administrator=is_administrator))
+
         with self.expected(record.log_id):
             if after < 1 and (pending := take([record.entry()])) is not None:
                 await pending()
@@ -77,11 +84,11 @@ class Reading:
         follows = record.accepted.cache == "coalesced"
         with telemetry.singleflight_waiters.track_inprogress() if follows else nullcontext():
             if log.finished or not wait:
-                await log.read(record.answer_id, take, after=after, wait=wait)
+                await log.read(record.answer_id, show, after=after, wait=wait)
                 return
             try:
                 async with self._withdrawals.watched(log, scope=principal.scope):
-                    await log.read(record.answer_id, take, after=after)
+                    await log.read(record.answer_id, show, after=after)
             except (AnswerWithdrawn, AccessUnknown):
                 await self._stop(record)
                 raise

@@ -113,6 +113,7 @@ class FinishedAnswer(msgspec.Struct, kw_only=True, omit_defaults=True):
     as_of: datetime | None = None
     index_lag_seconds: float | None = None
     degraded: bool | None = None
+    degraded_reason: str | msgspec.UnsetType = msgspec.UNSET
     access_as_of: datetime | msgspec.UnsetType = msgspec.UNSET
     error: msgspec.Raw | None = None
 

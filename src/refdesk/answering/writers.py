@@ -4,6 +4,7 @@ The output limit is ours: whatever the provider thinks of ``max_tokens``, the te
 """
 
 import asyncio
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
@@ -23,11 +24,15 @@ from refdesk.outside.llm_errors import LlmOnlyThought, LlmRefused, LlmTimeout
 from refdesk.outside.llm_parameters import Message
 from refdesk.outside.llm_stream import Told, require_answer
 
+logger = logging.getLogger(__name__)
+
 NEW_LINE = "\n"
 """Between quotes: a table row has no stop of its own."""
 CLOSEST = "The documents may not answer this. These passages are the closest:"
 ATTEMPTS_PER_MODEL = 2
 RETRY_DELAY_S = 0.2
+PROBE_PAUSE_S, PROBE_PAUSE_S_MAX = 15.0, 600.0
+"""Between two questions to a model in trouble, at first and after many."""
 RETRY_AFTER_MAX_S = 2
 """A provider that wants a longer pause is passed over: somebody is waiting for words."""
 THINKING_SHARE = 4
@@ -114,6 +119,13 @@ def _cited(quote: Quote) -> str:
     return "\n".join(line if line.endswith(":") and len(lines) > 1 else f"{line} [{quote.n}]" for line in lines)
 
 
+class WindowTooSmall(LlmRefused):
+    """No passage fits into the language model's window. Set REFDESK_LLM_CONTEXT_TOKENS_MAX to what the model has."""
+
+    code = "model-window-too-small"
+    title = "No passage fits into the language model's window"
+
+
 class Generating:
     """A language model: one call an attempt, no retry."""
 
@@ -153,6 +165,10 @@ class Generating:
             dictation.finish()
         return dictation.verdict(input_tokens=packed.tokens)
 
+    async def probe(self) -> None:
+        """Asks one tiny question. Raises ModelFailed when there is no answer."""
+        await self._llm.probe()
+
     def _pack(self, assignment: Assignment) -> tuple[tuple[Message, ...], prompting.Packed]:
         """What of the history and of the sources fits the model's window."""
         window, count = self._context_tokens_max, self._count_tokens
@@ -167,7 +183,7 @@ class Generating:
             count=count,
         )
         if not packed.sources:
-            raise LlmRefused(
+            raise WindowTooSmall(
                 f"No passage fits into {self._context_tokens_max} tokens beside the question and an answer of "
                 f"{assignment.output_tokens_max} (REFDESK_LLM_CONTEXT_TOKENS_MAX)."
             )
@@ -240,6 +256,8 @@ class Models:
     def __init__(self, models: Sequence[Generating], *, circuits: Sequence[Circuit]) -> None:
         self.model = models[0].model
         self.passages_read = models[0].passages_read
+        self.trouble: dict[str, ModelFailed] = {}
+        """Why a model's last call failed, by model; nothing of those that answer."""
         self._models = tuple(zip(models, circuits, strict=True))
 
     async def write(self, assignment: Assignment, page: Page) -> Verdict:
@@ -252,7 +270,7 @@ class Models:
                         break
                     try:
                         with attempt:
-                            return await model.attempt(assignment, page, chat)
+                            return await self._attempt(model, assignment, page, chat)
                     except ModelFailed as error:
                         failure = error
                         if page.begun or not error.retryable:
@@ -263,7 +281,52 @@ class Models:
                         ):
                             break
                         await asyncio.sleep(error.retry_after_s or RETRY_DELAY_S)
-        raise failure or ModelFailed("Every language model has failed lately and is left alone for a while.")
+        raise failure or self._left_alone()
+
+    async def _attempt(self, model: Generating, assignment: Assignment, page: Page, chat: telemetry.Chat) -> Verdict:
+        with self._noting(model):
+            return await model.attempt(assignment, page, chat)
+
+    async def watch(self) -> None:
+        """Asks each model one tiny question, and those in trouble again, until the task is cancelled."""
+        unasked = [model for model, _ in self._models]
+        pause_s = PROBE_PAUSE_S
+        while True:
+            for model in unasked:
+                await self._probe(model)
+            unasked = [model for model, _ in self._models if model.model in self.trouble]
+            pause_s = min(2 * pause_s, PROBE_PAUSE_S_MAX) if unasked else PROBE_PAUSE_S
+            await asyncio.sleep(pause_s)
+
+    async def _probe(self, model: Generating) -> None:
+        before = self.trouble.get(model.model)
+        try:
+            with self._noting(model):
+                await model.probe()
+        except ModelFailed as error:
+            if before is None or before.message != error.message:
+                logger.warning("%s does not answer; the documents are quoted instead. %s", model.model, error.message)
+        else:
+            logger.info("%s answers", model.model)
+
+    @contextmanager
+    def _noting(self, model: Generating) -> Iterator[None]:
+        """Keeps whether the call was answered. A request that is too long for a window says nothing about the model."""
+        try:
+            yield
+        except WindowTooSmall:
+            raise
+        except ModelFailed as error:
+            self.trouble[model.model] = error
+            raise
+        self.trouble.pop(model.model, None)
+
+    def _left_alone(self) -> ModelFailed:
+        last = next(iter(self.trouble.values()), None)
+        return ModelFailed(
+            "Every language model has failed lately and is left alone for a while."
+            + (f" The last time: {last.message}" if last else "")
+        )
 
 
 class Meter:

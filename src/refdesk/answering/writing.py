@@ -15,6 +15,7 @@ from functools import partial
 import msgspec
 
 from refdesk.answering.admission import Ticket
+from refdesk.answering.degradation import degraded
 from refdesk.answering.grounding import Grounding
 from refdesk.answering.journal import Journal
 from refdesk.answering.log import AnswerLog
@@ -103,7 +104,8 @@ class Writing:
         self._started = time.monotonic() - job.prepared_s
         self._queue_s = 0.0
         self._first_token_s: float | None = None
-        self._degraded = False
+        self._model_failed: ModelFailed | None = None
+        """Why something else writes than the model."""
         self._stop_as: type[RefdeskError] | None = None
         self._has_begun = self._is_stopped = False
         self.task = asyncio.create_task(self._run(), name=f"write {log.id}")
@@ -160,7 +162,7 @@ class Writing:
             logger.warning(
                 "%s failed before its first word, %s answers: %s", self._writer.model, self._fallback.model, error
             )
-            self._degraded = True
+            self._model_failed = error
             return await self._fallback.write(self.job.assignment, self)
 
     @property
@@ -209,7 +211,7 @@ class Writing:
 
     def _done(self, verdict: Verdict) -> Done:
         job = self.job
-        return Done(
+        done = Done(
             finish_reason=verdict.finish_reason,
             usage=verdict.usage,
             timings=Timings(
@@ -221,9 +223,10 @@ class Writing:
             ),
             as_of=job.as_of,
             index_lag_seconds=round(job.index_lag_seconds, 3),
-            degraded=self._degraded or job.checked_at is not None,
+            degraded=job.checked_at is not None,
             access_as_of=job.checked_at or msgspec.UNSET,
         )
+        return done if self._model_failed is None else degraded(done, self._model_failed)
 
     def _cut_off(self) -> None:
         """Stopped from outside: by its askers, by the shutdown, or because another process has taken over."""

@@ -31,10 +31,13 @@ def names_of_models(settings: Settings) -> list[str]:
 
 
 @asynccontextmanager
-async def open_language_models(settings: Settings, *, url: str) -> AsyncIterator[LanguageModels]:
-    """Nothing is asked yet. Raises ConfigurationError for an address that is none."""
+async def open_language_models(settings: Settings) -> AsyncIterator[LanguageModels | None]:
+    """None without REFDESK_LLM_URL. Nothing is asked yet. Raises ConfigurationError for an address that is none."""
+    if settings.llm_url is None:
+        yield None
+        return
     names = names_of_models(settings)
-    address = model_address(url)
+    address = model_address(settings.llm_url)
     proxy_url = proxy_for(address.root)
     async with open_http_client(address.root, proxy=Proxy(proxy_url) if proxy_url else None) as client:
         server = ModelServer(client, address, api_key=settings.llm_api_key)

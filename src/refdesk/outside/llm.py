@@ -168,9 +168,13 @@ class Llm:
                 return await self._server.post(body, headers=HEADERS, connect_s=clocks.connect_s)
         except TimeoutError as error:
             self._stay_warm()  # its patience for loading is used up
-            raise LlmTimeout(f"The model at {shown} did not begin to answer in time.") from error
+            raise LlmTimeout(
+                f"The model at {shown} did not begin to answer within {clocks.first_token_s:g} s."
+            ) from error
         except OSError as error:
-            raise ModelFailed(f"The model at {shown} cannot be reached: {error}.") from error
+            raise ModelFailed(
+                f"The model at {shown} cannot be reached ({error}). Start it, or mend REFDESK_LLM_URL."
+            ) from error
 
     async def _read(self, reply: Reply, stream: Stream, deadline: Deadline) -> None:
         try:

@@ -46,6 +46,20 @@ class LlmMisplaced(LlmRefused):
     title = "There is no language model at the address that is set"
 
 
+class LlmKeyRefused(LlmRefused):
+    """The language model's server refuses the key. Mend REFDESK_LLM_API_KEY."""
+
+    code = "model-key-refused"
+    title = "The language model's server refuses the key"
+
+
+class LlmUnknown(LlmRefused):
+    """The language model's server does not have the model in REFDESK_LLM_MODEL."""
+
+    code = "model-unknown"
+    title = "The language model's server does not have that model"
+
+
 class LlmOnlyThought(ModelFailed):
     """The language model thought, and then gave no answer."""
 

@@ -9,7 +9,7 @@ from refdesk.contracts.errors import ConfigurationError, ModelFailed
 from refdesk.contracts.texts import whole_number
 from refdesk.outside.http_client import HttpClient, Reply
 from refdesk.outside.llm_addresses import CALL, MODELS, ModelAddress
-from refdesk.outside.llm_errors import LlmMisplaced, LlmRefused, words_of
+from refdesk.outside.llm_errors import LlmKeyRefused, LlmMisplaced, LlmRefused, LlmUnknown, words_of
 
 BODY_BYTES_MAX = 1 << 20
 OK = 200
@@ -23,6 +23,14 @@ class Answered(msgspec.Struct, frozen=True):
 
     reply: Reply
     words: str = ""
+
+
+class _Named(msgspec.Struct):
+    id: str
+
+
+class _Listed(msgspec.Struct):
+    data: list[_Named]
 
 
 class ModelServer:
@@ -82,6 +90,15 @@ class ModelServer:
                 break
         return reply.status, body
 
+    async def get_model_names(self, *, connect_s: float) -> list[str]:
+        """The models it lists; none where it lists them in another form."""
+        status, body = await self.get_models(connect_s=connect_s)
+        try:
+            listed = msgspec.json.decode(body, type=_Listed) if status == OK else _Listed([])
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return []
+        return [model.id for model in listed.data]
+
     def refusal(self, answered: Answered, *, model: str) -> ModelFailed:
         """Why there is no answer, and what to do about it."""
         reply, words = answered.reply, answered.words
@@ -91,7 +108,7 @@ class ModelServer:
             after_s = whole_number(reply.headers.get("retry-after", ""))
             return ModelFailed(f"The model's server at {self.shown} answered {said}", retry_after_s=after_s)
         if status in (401, 403):
-            return LlmRefused(
+            return LlmKeyRefused(
                 f"The model's server at {self.shown} refuses the key ({said}). Mend REFDESK_LLM_API_KEY, or the user and "
                 "password in REFDESK_LLM_URL."
             )
@@ -101,7 +118,7 @@ class ModelServer:
                 "address of its API."
             )
         if status in ABSENT and _speaks_of_the_model(words):
-            return LlmRefused(f"The server at {self.shown} does not have {model} ({said}). See REFDESK_LLM_MODEL.")
+            return LlmUnknown(f"The server at {self.shown} does not have {model} ({said}). Mend REFDESK_LLM_MODEL.")
         if status in ABSENT:
             return LlmMisplaced(
                 f"The server at {self.shown} has no {CALL} there ({said}). REFDESK_LLM_URL is the address before {CALL}."

@@ -68,7 +68,8 @@ def _show_end(done: dict[str, Any], sources: list[dict[str, Any]], contradicted:
     if "access_as_of" in done:
         console.print(checked_by_record(done["access_as_of"]), markup=False)
     elif done["degraded"]:
-        console.print("The language model did not answer: quoted from the documents.")
+        reason = done.get("degraded_reason", "The language model did not answer.")
+        console.print(f"Quoted from the documents. {reason}", markup=False, soft_wrap=True)
 
 
 def checked_by_record(as_of: str) -> str:

@@ -4,15 +4,17 @@ Looks that cost somebody something are paced: in between, the last outcome stand
 """
 
 import time
+from collections.abc import Mapping
 
 import aiohttp
 
 from refdesk.app.health import Look, Part
 from refdesk.app.settings import Settings
-from refdesk.contracts.errors import ReadOnly, RefdeskError, Unavailable
+from refdesk.contracts.errors import ModelFailed, ReadOnly, RefdeskError, Unavailable
 from refdesk.index.lineage import LineageMemory
 from refdesk.outside import valkey_errors
 from refdesk.outside.embedding_http import request_embeddings
+from refdesk.outside.llm_server import ModelServer
 from refdesk.outside.valkey import Valkey, ValkeyError
 
 CALL_S = 2.0
@@ -116,23 +118,31 @@ def embedding_model(session: aiohttp.ClientSession, settings: Settings) -> list[
     return [Part("embedding model", paced(look, every_s=MODEL_EVERY_S))]
 
 
-def language_model(session: aiohttp.ClientSession, settings: Settings) -> list[Part]:
-    """Its server is asked what it has: a word of it would cost. Without it, answers are quoted."""
-    if settings.llm_url is None:
-        return []
-    address = f"{settings.llm_url.rstrip('/')}/models"
-    headers = {"Authorization": f"Bearer {settings.llm_api_key}"} if settings.llm_api_key else {}
+def language_model(server: ModelServer, trouble: Mapping[str, ModelFailed]) -> Part:
+    """Its server is asked what it has: a word of it would cost. ``trouble`` is how the last calls failed, by model.
+
+    Without it, answers are quoted.
+    """
 
     async def look() -> str | None:
-        async with session.get(address, headers=headers, timeout=_TIMEOUT) as reply:
-            if reply.status in (401, 403):
-                raise Unavailable(f"The language model's server refuses the key ({reply.status}).")
-            if reply.status >= 500:
-                raise Unavailable(f"The language model's server answers {reply.status}.")
+        try:
+            status, _ = await server.get_models(connect_s=CALL_S)
+        except OSError as error:
+            raise Unavailable(f"The language model's server at {server.shown} cannot be reached.") from error
+        if status in (401, 403):
+            raise Unavailable(f"The language model's server refuses the key ({status}).")
+        if status >= 500:
+            raise Unavailable(f"The language model's server answers {status}.")
         return None
 
-    tried = _over_http(look, name="language model's server")
-    return [Part("language model", paced(tried, every_s=MODEL_EVERY_S), needed=False)]
+    paced_look = paced(look, every_s=MODEL_EVERY_S)
+
+    async def with_trouble() -> str | None:
+        for model, error in trouble.items():
+            return f"{model} does not answer. {error.message}"
+        return await paced_look()
+
+    return Part("language model", with_trouble, needed=False)
 
 
 _TIMEOUT = aiohttp.ClientTimeout(total=CALL_S)

@@ -207,12 +207,12 @@ export class Turn {
   }
 }
 
-function whyDegraded({ degraded, access_as_of: checkedAt }) {
+function whyDegraded({ degraded, degraded_reason: reason, access_as_of: checkedAt }) {
   if (checkedAt) {
     return "The Document Service does not answer. Access was checked against the record of changes as of "
       + `${moment(checkedAt)}, and only documents for everyone were read.`;
   }
-  return degraded && "The language model is not available: quoted from the documents.";
+  return degraded && `Quoted from the documents, not written by the language model. ${reason || ""}`.trim();
 }
 
 function sourceCard(source) {

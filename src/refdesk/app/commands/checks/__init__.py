@@ -1,6 +1,7 @@
 """What `refdesk doctor` checks. A check is an async function of the settings that yields findings, one line each.
 
-Checks start, write and change nothing, and none may hang: each has a few seconds. There is a module for each part.
+Checks start, write and change nothing, and none may hang: each has a few seconds, and a model the time to be loaded. There is a
+module for each part.
 """
 
 import asyncio
@@ -47,14 +48,22 @@ async def examine(loaded: Loaded, *, on_finding: Callable[[Finding], Any] | None
     return findings
 
 
+def _patience_s(name: str, loaded: Loaded) -> float:
+    """A model may have to be loaded before it answers."""
+    cold_s = loaded.settings.llm_cold_first_token_timeout_s if name == "language model" else 0.0
+    return CHECK_TIMEOUT_S + cold_s
+
+
 async def _findings_of(name: str, check: Check, loaded: Loaded) -> list[Finding]:
     found: list[Finding] = []
     try:
-        async with asyncio.timeout(CHECK_TIMEOUT_S), aclosing(check(loaded)) as findings:
+        async with asyncio.timeout(_patience_s(name, loaded)), aclosing(check(loaded)) as findings:
             async for finding in findings:
                 found.append(finding)  # noqa: PERF401  what was found before a timeout counts
     except TimeoutError:
         found.append(
-            Finding("FAIL", name, f"no answer within {CHECK_TIMEOUT_S:g} s", "Check the network and the server.")
+            Finding(
+                "FAIL", name, f"no answer within {_patience_s(name, loaded):g} s", "Check the network and the server."
+            )
         )
     return found

@@ -10,7 +10,7 @@ from refdesk.app.settings import Loaded
 
 CONNECT_TIMEOUT_S = 3
 CALL_TIMEOUT_S = 4.0
-SHOWN_CHARACTERS_MAX = 200
+SHOWN_CHARACTERS_MAX = 400
 
 Level = Literal["ok", "warn", "FAIL"]
 

@@ -1,37 +1,65 @@
 """The language model, its tokenizer, and the server of an embedding model."""
 
 import asyncio
+import time
 from typing import Any
 
 from refdesk.app.commands.checks.findings import Finding, Findings, call
+from refdesk.app.language_models import open_language_models
 from refdesk.app.settings import Loaded
-from refdesk.contracts.errors import ConfigurationError
+from refdesk.contracts.errors import ConfigurationError, ModelFailed
+from refdesk.outside.llm import Llm
+from refdesk.outside.llm_errors import LlmKeyRefused, LlmMisplaced, LlmOnlyThought, LlmRefused, LlmTimeout, LlmUnknown
+from refdesk.outside.llm_server import ModelServer
 from refdesk.outside.vocabularies import open_vocabularies
+
+LIST_TIMEOUT_S = 2.0
+
+MENDS: tuple[tuple[type[ModelFailed], str], ...] = (
+    (LlmMisplaced, "Mend REFDESK_LLM_URL."),
+    (LlmKeyRefused, "Mend REFDESK_LLM_API_KEY."),
+    (LlmUnknown, "Mend REFDESK_LLM_MODEL."),
+    (LlmTimeout, "If it is only slow, raise REFDESK_LLM_COLD_FIRST_TOKEN_TIMEOUT_S."),
+    (LlmOnlyThought, "Turn its reasoning down, or raise REFDESK_LLM_THINKING_TOKENS_MAX."),
+    (LlmRefused, "See what its server says."),
+    (ModelFailed, "Start that server, or mend REFDESK_LLM_URL."),
+)
+"""What to do, by the failure."""
 
 
 async def check_language_model(loaded: Loaded) -> Findings:
-    settings = loaded.settings
-    if settings.llm_url is None:
-        yield Finding("ok", "language model", "none: answers are quoted from the documents")
-        return
-    if not settings.llm_model:
-        yield Finding("FAIL", "language model", "REFDESK_LLM_MODEL is not set", "Name a model that this server has.")
-        return
-    status, reply = await call(f"{settings.llm_url.rstrip('/')}/models", key=settings.llm_api_key)
-    wanted = [name.strip() for name in settings.llm_model.split(",")]
-    listed = _model_names(reply)
-    missing = [name for name in wanted if name not in listed]
-    if status in (404, 405):
-        yield Finding("warn", "language model", "the server answers but lists no models", "Ask a question to see.")
-    elif status != 200:
-        yield _refused("language model", status, reply, setting="LLM")
-    elif missing:
-        has = f"it lists {', '.join(listed[:5]) or 'none'}"
-        yield Finding(
-            "warn", "language model", f"the server does not list {', '.join(missing)}; {has}", "See REFDESK_LLM_MODEL."
-        )
-    else:
-        yield Finding("ok", "language model", f"the server has {', '.join(wanted)}")
+    """Each model is asked one tiny question: a list of models says nothing about whether they answer."""
+    try:
+        async with open_language_models(loaded.settings) as opened:
+            if opened is None:
+                yield Finding("ok", "language model", "none: answers are quoted from the documents")
+                return
+            for model in opened.models:
+                name = "language model" if len(opened.models) == 1 else f"language model {model.model}"
+                yield await _answer_of(model, opened.server, name=name)
+    except ConfigurationError as error:
+        yield Finding("FAIL", "language model", error.message)
+
+
+async def _answer_of(model: Llm, server: ModelServer, *, name: str) -> Finding:
+    started = time.monotonic()
+    try:
+        await model.probe()
+    except ModelFailed as error:
+        mend = next(mend for kind, mend in MENDS if isinstance(error, kind))
+        listed = await _listed(server) if isinstance(error, LlmUnknown) else ""
+        return Finding("FAIL", name, error.message, f"{mend}{listed}")
+    thinks = ", and thinks before it does" if model.thinks else ""
+    return Finding("ok", name, f"{model.model} answers (in {time.monotonic() - started:.1f} s){thinks}")
+
+
+async def _listed(server: ModelServer) -> str:
+    try:
+        async with asyncio.timeout(LIST_TIMEOUT_S):
+            names = await server.get_model_names(connect_s=LIST_TIMEOUT_S)
+    except OSError:
+        return ""
+    return f" It lists {', '.join(names[:5])}." if names else ""
 
 
 async def check_tokenizer(loaded: Loaded) -> Findings:
@@ -63,13 +91,6 @@ async def check_embeddings(loaded: Loaded) -> Findings:
         yield _refused("embeddings", status, reply, setting="EMBEDDING")
     else:
         yield Finding("ok", "embeddings", f"{settings.embedding_model} gives {dimensions} dimensions")
-
-
-def _model_names(reply: Any) -> list[str]:
-    try:
-        return [str(model["id"]) for model in reply["data"]]
-    except (KeyError, TypeError):
-        return []
 
 
 def _refused(name: str, status: int, reply: Any, *, setting: str) -> Finding:
