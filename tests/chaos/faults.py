@@ -18,6 +18,7 @@ from aiohttp import web
 from redis.asyncio import Redis
 from tests.chaos.cluster import Cluster
 from tests.support.embedding_server import by_hash
+from tests.support.running import until
 
 from refdesk.app.embedded.stack import with_database
 
@@ -343,9 +344,16 @@ def stream_full(name: str) -> Happens:
         try:
             await _ask(client, f"CONSUMER.DURABLE.CREATE.{name}.foreign", {"stream_name": name, "config": reader})
             await _added(scene)
-            info = await _ask(client, f"STREAM.INFO.{name}")
-            config = info["config"]
-            await _ask(client, f"STREAM.UPDATE.{name}", config | {"max_msgs": info["state"]["messages"]})
+            messages = 0
+
+            async def has_come() -> bool:
+                nonlocal messages
+                messages = (await _ask(client, f"STREAM.INFO.{name}"))["state"]["messages"]
+                return messages > 0
+
+            await until(has_come, what=f"a message is on {name}", within_s=30.0)
+            config = (await _ask(client, f"STREAM.INFO.{name}"))["config"]
+            await _ask(client, f"STREAM.UPDATE.{name}", config | {"max_msgs": messages})
             try:
                 yield
             finally:
