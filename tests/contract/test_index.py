@@ -16,6 +16,7 @@ from refdesk.index import halfvec, pgvector
 from refdesk.index.chunks import Chunk, IndexedDocument, content_hash
 from refdesk.index.generations import MIGRATIONS, open_generation
 from refdesk.index.pgvector import CHANNEL, PgvectorIndex, Vectors
+from refdesk.index.ranking import Corpus, Term
 from refdesk.outside.postgres import listen, migrate, open_pool, transaction
 
 DIMENSIONS = 16
@@ -444,7 +445,10 @@ class TestOperations:
     async def test_large_scopes_use_the_graph(self, index: PgvectorIndex) -> None:
         """Left to itself, the planner would rather compare and sort everything; and small ones never do, as it may."""
         await put(index, document(), *(f"leave {number}" for number in range(200)))
-        values = pgvector._access(ANYONE, None) | {"vector": halfvec.to_text(question()), "depth": 50}
+        weights = pgvector._weights(
+            [Term(text="leave", occurrences=1, chunks=200)], Corpus(documents=1, chunks=200, terms=400)
+        )
+        values = pgvector._access(ANYONE, None) | weights | {"vector": halfvec.to_text(question()), "depth": 50}
         async with index._snapshot() as connection:
             await pgvector._prefer_graph(connection)
             graph = await pgvector._rows(connection, b"EXPLAIN " + pgvector._queries.vector_arm, values)

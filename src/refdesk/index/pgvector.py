@@ -31,7 +31,7 @@ from refdesk.contracts.errors import DocumentRejected
 from refdesk.index import halfvec
 from refdesk.index.chunks import Chunk, IndexedDocument, Passage, content_hash
 from refdesk.index.generations import Generation, Role, check_role, enter, enter_to_change, within
-from refdesk.index.ranking import Candidate, CommonTerms, Corpus, Term, fuse, split_by_rarity, weight
+from refdesk.index.ranking import Candidate, CommonTerms, Corpus, Term, fuse, second_hop, split_by_rarity, weight
 from refdesk.index.statements import one as _one
 from refdesk.index.statements import row as _row
 from refdesk.index.statements import rows as _rows
@@ -40,8 +40,10 @@ from refdesk.outside.postgres import load_queries, one_statement, pipelined, tra
 CHANNEL = "refdesk_index"
 """Where a commit is announced, as ``<document_id>@<version>``."""
 
-DEPTH_MIN = 50
+DEPTH_MIN = 60
 """How many chunks each arm brings to the fusion, at least; or twice what was asked for."""
+READ_AGAIN = 60
+"""How many passages are read for their order."""
 
 EXACT_DOCUMENTS_MAX = 2_000
 EXACT_CHUNKS_MAX = 5_000
@@ -162,10 +164,9 @@ class PgvectorIndex:
         access = _access(scope, filters)
         async with self._snapshot() as connection:
             depth = max(DEPTH_MIN, 2 * limit)
-            near, worded, words_max = await self._arms(connection, text, vector, access, depth=depth)
-            ranked = fuse([near, worded], words_max=words_max)[:limit]
+            ranked = fuse(await self._arms(connection, text, vector, access, depth=depth))[: max(limit, READ_AGAIN)]
             found = await _fetch(connection, ranked, access)
-        return [_passage(row[1:], *ranked[row[0] - 1]) for row in sorted(await found.fetchall())]
+        return second_hop([_passage(row[1:], *ranked[row[0] - 1]) for row in sorted(await found.fetchall())])[:limit]
 
     async def passages(self, document_id: str, *, scope: Scope) -> tuple[IndexedDocument, list[Chunk]] | None:
         """A document as it is searchable now, with its chunks in order; None when it is not here or not in the scope."""
@@ -256,15 +257,14 @@ class PgvectorIndex:
 
     async def _arms(
         self, connection: AsyncConnection, text: str, vector: Vectors, access: Access, *, depth: int
-    ) -> tuple[list[Candidate], list[Candidate], float]:
-        """What each arm finds, and the highest score the words could have."""
+    ) -> tuple[list[Candidate], list[Candidate]]:
+        """What each arm finds."""
         exact, terms, corpus = await self._look(connection, text, access)
         weights = _weights(terms, corpus)
         values = (
             access | weights | {"vector": halfvec.to_text(vector), "depth": depth, "candidates_max": CANDIDATES_MAX}
         )
-        near, worded = await _find(connection, values, exact=exact)
-        return near, worded, sum(weights["rare_weights"]) + sum(weights["common_weights"])
+        return await _find(connection, values, exact=exact)
 
     async def _look(self, connection: AsyncConnection, text: str, access: Access) -> tuple[bool, list[Term], Corpus]:
         """Before the search: whether few chunks may be read, the question's terms, and the sizes of the index."""

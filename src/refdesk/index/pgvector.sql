@@ -144,8 +144,7 @@ LIMIT %(terms_max)s
 SELECT p.term, sum(cardinality(p.entries))::bigint FROM postings p
 WHERE p.term = ANY (%(terms)s::text[]) GROUP BY p.term LIMIT cardinality(%(terms)s::text[])
 
--- The arms bring chunks as (document_key, ordinal, similarity, words), best first. `words` is the BM25 score, 0 from the
--- vector arms, which do not know it.
+-- The arms bring chunks as (document_key, ordinal, similarity, words), best first. `words` is the BM25 score.
 
 -- name: prefer_graph
 -- The planner believes that comparing and sorting everything is cheaper than the graph, up to a million vectors. Iterative: a
@@ -160,7 +159,7 @@ SELECT set_config('enable_sort', 'on', true)
 
 -- name: vector_arm
 -- The nearest readable chunks, by the HNSW graph; a vector that was staged has no chunk yet. The lateral look-up keeps the scan in the graph's order, so that it
--- stops as soon as enough readable ones were met. Index: vectors_embedding.
+-- stops as soon as enough readable ones were met. Index: vectors_embedding, postings_term.
 WITH nearest AS MATERIALIZED (
     SELECT v.document_key, allowed.ordinal, v.distance
     FROM (SELECT document_key, hash, embedding <#> %(vector)s::halfvec AS distance
@@ -171,8 +170,18 @@ WITH nearest AS MATERIALIZED (
         WHERE d.key = v.document_key OFFSET 0) AS allowed
     LIMIT %(depth)s
 )
-SELECT document_key, ordinal, -distance, 0::float8
-FROM nearest ORDER BY distance, document_key, ordinal LIMIT %(depth)s
+SELECT n.document_key, n.ordinal, -n.distance, words.score
+FROM nearest n
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(
+        q.weight * (e >> 16 & 255) / ((e >> 16 & 255) + %(floor)s + %(slope)s * (e & 65535))), 0) AS score
+    FROM unnest(%(rare_terms)s::text[] || %(common_terms)s::text[],
+                %(rare_weights)s::float8[] || %(common_weights)s::float8[]) AS q (term, weight)
+    JOIN postings p ON p.term = q.term COLLATE "C" AND p.document_key = n.document_key AND p.block = n.ordinal / 64
+    CROSS JOIN LATERAL unnest(p.entries) AS e
+    WHERE e >> 24 = n.ordinal %% 64
+) AS words
+ORDER BY n.distance, n.document_key, n.ordinal LIMIT %(depth)s
 
 -- name: vector_arm_exact
 -- The nearest readable chunks, by comparing all of them. Index: vectors_pkey, chunks_hash; adding nothing keeps the planner
@@ -188,8 +197,18 @@ WITH allowed AS MATERIALIZED (
         SELECT c.ordinal FROM chunks c WHERE c.document_key = v.document_key AND c.hash = v.hash OFFSET 0) AS c
     LIMIT %(depth)s
 )
-SELECT document_key, ordinal, -distance, 0::float8
-FROM nearest ORDER BY distance, document_key, ordinal LIMIT %(depth)s
+SELECT n.document_key, n.ordinal, -n.distance, words.score
+FROM nearest n
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(
+        q.weight * (e >> 16 & 255) / ((e >> 16 & 255) + %(floor)s + %(slope)s * (e & 65535))), 0) AS score
+    FROM unnest(%(rare_terms)s::text[] || %(common_terms)s::text[],
+                %(rare_weights)s::float8[] || %(common_weights)s::float8[]) AS q (term, weight)
+    JOIN postings p ON p.term = q.term COLLATE "C" AND p.document_key = n.document_key AND p.block = n.ordinal / 64
+    CROSS JOIN LATERAL unnest(p.entries) AS e
+    WHERE e >> 24 = n.ordinal %% 64
+) AS words
+ORDER BY n.distance, n.document_key, n.ordinal LIMIT %(depth)s
 
 -- name: keyword_arm
 -- BM25 in two steps: the rare terms choose candidates, which are looked up by readers best first until there are enough;

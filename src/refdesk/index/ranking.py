@@ -4,13 +4,16 @@ BM25 (Robertson and Zaragoza, 2009), with Lucene's idf, which is never negative:
 
     score = sum over terms of  weight * tf / (tf + k1 * (1 - b + b * length / mean length))
 
-The database does the sum; here is what it needs to know. A chunk that has every term of the question ever so often
-would get the sum of the weights: the score divided by it lies in [0, 1) and means the same for every question. So the
-arms are fused as a convex combination of two scores with a known scale (Bruch, Gai and Ingber, TOIS 2023):
+The database does the sum; here is what it needs to know.
 
-    score = SIMILARITY_WEIGHT * similarity + (1 - SIMILARITY_WEIGHT) * BM25 / sum of weights
+The arms' candidates are put into one order by how far each stands out among all of them, in standard deviations:
 
-Fusing by reciprocal ranks was measured, too: it lost on every set, and to the better arm alone on one (docs/adr/0003).
+    score = SIMILARITY_WEIGHT * z(similarity) + (1 - SIMILARITY_WEIGHT) * z(BM25)
+
+Both are known of every candidate, whichever arm found it. A single candidate that stands out more than ``Z_MAX`` counts as
+much as that: one word that only it has must not outweigh all else. What an answer needs may stand in two documents, of which the
+question names only one. So a candidate of a document whose title is named in the first passages gets ``NAMED_BONUS`` more: a
+second hop. What was measured, and what else was tried: docs/adr/0003, docs/adr/0021.
 """
 
 import math
@@ -19,11 +22,22 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from refdesk.index.chunks import Passage
 
 K1 = 1.2  # Robertson and Zaragoza 2009; Lucene's default
 B = 0.75  # likewise
 
-SIMILARITY_WEIGHT = 0.65  # chosen by benchmarks/retrieval_quality.py
+SIMILARITY_WEIGHT = 0.55  # chosen by benchmarks/retrieval_quality.py, as what follows
+Z_MIN, Z_MAX = -2.0, 4.0
+NAMING = 3
+"""In so many of the first passages titles are looked for."""
+NAMED_BONUS = 1.0
+"""In standard deviations."""
+TITLE_CHARACTERS_MIN = 5
+"""A shorter title is named by accident."""
 
 
 class Candidate(NamedTuple):
@@ -106,19 +120,49 @@ def split_by_rarity(terms: Iterable[Term], *, chunks_max: int) -> tuple[list[Ter
     return ordered, []
 
 
-def fuse(arms: Sequence[Sequence[Candidate]], *, words_max: float) -> list[tuple[Candidate, float]]:
-    """All candidates of the arms with their fused scores, best first. ``words_max`` is the sum of the terms' weights."""
-    merged: dict[tuple[int, int], Candidate] = {}
-    for candidate in (candidate for arm in arms for candidate in arm):
-        place = candidate[:2]
-        known = merged.get(place)
-        if known is not None and known.words > candidate.words:
-            candidate = candidate._replace(words=known.words)
-        merged[place] = candidate
-    scored = [(candidate, _fused(candidate, words_max)) for candidate in merged.values()]
-    return sorted(scored, key=lambda item: (-item[1], item[0][:2]))
+def fuse(arms: Sequence[Sequence[Candidate]]) -> list[tuple[Candidate, float]]:
+    """All candidates of the arms with their fused scores, best first."""
+    merged = sorted({candidate[:2]: candidate for arm in arms for candidate in arm}.values())
+    near = standardised([candidate.similarity for candidate in merged])
+    worded = standardised([candidate.words for candidate in merged])
+    scores = SIMILARITY_WEIGHT * near + (1 - SIMILARITY_WEIGHT) * worded
+    return sorted(zip(merged, scores.tolist(), strict=True), key=lambda item: (-item[1], item[0][:2]))
 
 
-def _fused(candidate: Candidate, words_max: float) -> float:
-    words = candidate.words / words_max if words_max else 0.0
-    return SIMILARITY_WEIGHT * candidate.similarity + (1 - SIMILARITY_WEIGHT) * words
+def standardised(values: Sequence[float]) -> NDArray[np.float64]:
+    """How many standard deviations each lies above the mean of all, within bounds; 0 where they do not differ.
+
+    (len(values),) float64.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    spread = array.std() if len(array) else 0.0
+    return np.clip((array - array.mean()) / spread, Z_MIN, Z_MAX) if spread > 0 else np.zeros_like(array)
+
+
+def second_hop(passages: Sequence[Passage]) -> list[Passage]:
+    """The passages, best first, with those of other documents moved up that the first of them name by their title."""
+    first, rest = passages[:NAMING], passages[NAMING:]
+    texts = [passage.text.casefold() for passage in first]
+    there = {passage.document_id for passage in first}
+    titles = {passage.title for passage in rest if passage.document_id not in there}
+    named = {title for title in titles if any(names(text, title) for text in texts)}
+
+    def with_bonus(passage: Passage) -> Passage:
+        if passage.title not in named or passage.document_id in there:
+            return passage
+        return msgspec.structs.replace(passage, score=passage.score + NAMED_BONUS)
+
+    return sorted([*first, *map(with_bonus, rest)], key=lambda passage: -passage.score)
+
+
+def names(text: str, title: str) -> bool:
+    """Whether the text, in folded case, has this title as words of its own; what stands in brackets behind it tells it apart."""
+    name = title.partition(" (")[0].casefold().strip()
+    if len(name) < TITLE_CHARACTERS_MIN:
+        return False
+    at = text.find(name)
+    while at >= 0:
+        if not text[at - 1 : at].isalnum() and not text[at + len(name) : at + len(name) + 1].isalnum():
+            return True
+        at = text.find(name, at + 1)
+    return False

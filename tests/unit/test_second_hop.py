@@ -1,0 +1,63 @@
+"""The order of passages: standing out, and being named by others."""
+
+import numpy as np
+import pytest
+
+from refdesk.index.chunks import Passage
+from refdesk.index.ranking import Candidate, fuse, names, second_hop, standardised
+
+
+def passage(document_id: str, title: str, text: str, score: float) -> Passage:
+    return Passage(
+        document_id=document_id, version=1, content_sha256="", title=title, url=None, ordinal=0, text=text,
+        heading=None, page=None, score=score, similarity=0.0,
+    )  # fmt: skip
+
+
+PASSAGES = [
+    passage("film", "The Long Voyage", "It was directed by Ada Miller (born 1950) in Lisbon.", 2.0),
+    passage("ship", "Voyages", "Ships sail.", 1.5),
+    passage("film", "The Long Voyage", "The Long Voyage was shown at night.", 1.2),
+    passage("port", "Ports", "Ports are busy.", 1.0),
+    passage("ada", "Ada Miller (director)", "She was born in Porto.", 0.5),
+    passage("film", "The Long Voyage", "Its music is old.", 0.4),
+]
+
+
+def test_a_document_that_the_first_passages_name_moves_up() -> None:
+    """By one standard deviation; passages of documents that are among the first do not."""
+    assert [one.document_id for one in second_hop(PASSAGES)] == ["film", "ship", "ada", "film", "port", "film"]
+
+
+@pytest.mark.parametrize(
+    ("text", "title", "is_named"),
+    [
+        ("by ada miller, in", "Ada Miller", True),
+        ("by ada millers in", "Ada Miller", False),
+        ("canada miller", "Ada Miller", False),
+        ("canada miller and ada miller", "Ada Miller", True),
+        ("the law of it", "Law", False),
+        ("mercury is hot", "Mercury (planet)", True),
+        ("straße 7", "Straße", False),  # both are folded: the text by the caller
+        ("strasse 7", "Straße", True),
+        ("", "Ada Miller", False),
+    ],
+)
+def test_a_title_is_named_as_words_of_its_own(text: str, title: str, is_named: bool) -> None:
+    """Not within other words, and not by accident."""
+    assert names(text, title) is is_named
+
+
+def test_one_word_that_only_one_has_decides_nothing_alone() -> None:
+    """Beyond the bounds, standing out more does not count."""
+    values = standardised([0.0] * 99 + [1000.0])
+    assert values.max() == 4.0
+    assert np.allclose(standardised([3.0, 3.0]), 0.0)
+    assert len(standardised([])) == 0
+
+
+def test_what_is_best_in_both_comes_first() -> None:
+    """Whichever arm found it; a candidate of both is there once."""
+    both, near, worded = Candidate(1, 0, 0.8, 9.0), Candidate(2, 0, 0.9, 0.0), Candidate(3, 0, 0.1, 9.5)
+    ranked = fuse([[near, both], [worded, both]])
+    assert [candidate for candidate, _ in ranked] == [both, near, worded]
