@@ -4,7 +4,6 @@ Formats whose structure is explicit in text (Markdown, HTML, CSV, notebooks, pla
 formats, mail and books go through kreuzberg's document tree, PDF through its pages.
 """
 
-import codecs
 import csv
 import io
 import json
@@ -22,12 +21,14 @@ from refdesk.indexing.markup import read_markdown
 from refdesk.indexing.paragraphs import split_paragraphs
 from refdesk.indexing.parsed import DocumentWriter, ParsedDocument, ParsingLimits, rejected, row_text
 from refdesk.indexing.pdf_pages import mend_hyphens, read_pages
+from refdesk.indexing.readers import encodings
 from refdesk.indexing.readers.html import read_html
 from refdesk.outside import media_types as kinds
 
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _ENCRYPTED_PACKAGE = "EncryptedPackage".encode("utf-16-le")  # [MS-OFFCRYPTO] 2.3.4.4
 _CHARSET = re.compile(rb"""(?:charset|encoding)\s*=\s*["']?([a-zA-Z0-9_.:-]{2,40})""")
+_DECLARING = frozenset({kinds.HTML, kinds.XHTML, kinds.XML})
 _LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*\)")
 _PAGE_MARK = re.compile(r"<!-- PAGE (\d+) -->")
 _PLACEHOLDERS = frozenset({"untitled", "untitled document", "powerpoint presentation", "slide 1", "document1"})
@@ -56,7 +57,9 @@ def extract(content: bytes, request: Request, *, limits: ParsingLimits) -> Parse
         pages, scanned = None, _read_picture(request.recognised, writer)
     elif reader := _TEXT_READERS.get(media_type):
         pages = None
-        reader(_decode(content), writer)
+        text, guess = _decode(content, media_type)
+        reader(text, writer)
+        _say_doubt(guess, writer)
     else:
         pages = _read_tree(content, media_type, writer, name=name)
     if (writer.title or "").strip().lower() in _PLACEHOLDERS:
@@ -70,20 +73,26 @@ def extract(content: bytes, request: Request, *, limits: ParsingLimits) -> Parse
 # Plain text and its relatives
 
 
-def _decode(content: bytes) -> str:
-    encoding = kinds.text_encoding(content[: kinds.HEAD_BYTES]) or "cp1252"
-    if encoding in {"cp1252", "utf-8"} and (match := _CHARSET.search(content[:2048])):
-        encoding = _known_codec(match[1].decode("ascii")) or encoding
-    return content.decode(encoding, errors="replace").replace("\r\n", "\n").replace("\r", "\n")
+def _decode(content: bytes, media_type: str) -> tuple[str, encodings.Guess | None]:
+    """The text, and the encoding it was read in where nothing declares one."""
+    encoding, guess = kinds.text_encoding(content[: kinds.HEAD_BYTES]) or "cp1252", None
+    declared = _CHARSET.search(content[:2048]) if media_type in _DECLARING else None
+    if encoding.startswith("utf-") and encoding != "utf-8":
+        text = content.decode(encoding, errors="replace")
+    elif declared and encodings.codec_named(declared[1].decode("ascii")):
+        text = encodings.decode(content, declared=declared[1].decode("ascii"))
+    else:
+        guess = encodings.guess(content)
+        text = content.decode(guess.encoding, errors="replace")
+    return text.replace("\r\n", "\n").replace("\r", "\n"), guess
 
 
-def _known_codec(label: str) -> str | None:
-    try:
-        codec = codecs.lookup(label).name
-        b"".decode(codec)
-    except (LookupError, ValueError):
-        return None
-    return None if codec.startswith("utf-16") else codec  # its own declaration could not be read then
+def _say_doubt(guess: encodings.Guess | None, writer: DocumentWriter) -> None:
+    if guess is not None and guess.confidence < encodings.DOUBTFUL_BELOW:
+        writer.add(
+            "paragraph",
+            f"[{writer.name} does not say how its text is encoded: read as {guess.name}, {guess.confidence:.2f} sure.]",
+        )
 
 
 def _read_text(text: str, writer: DocumentWriter) -> None:

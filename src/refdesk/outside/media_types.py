@@ -7,6 +7,7 @@ sound PDF is the parser's business.
 """
 
 import re
+import unicodedata
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -193,9 +194,11 @@ def text_encoding(head: bytes) -> str | None:
     if wide := _utf16_without_mark(sample):
         return wide
     # Text holds no control characters; a few stray ones are forgiven. Compressed data has 11 % (28 of 256 codes).
-    if _is_utf8(sample):
-        return "utf-8" if _control_share(sample) <= 0.1 else None
-    return "cp1252" if _control_share(sample) <= 0.01 else None
+    if _is_utf8(sample) and _control_share(sample) <= 0.1:
+        return "utf-8"
+    if wide := _utf16_of_any_script(sample):
+        return wide
+    return "cp1252" if not _is_utf8(sample) and _control_share(sample) <= 0.01 else None
 
 
 def _by_name(filename: str | None) -> str | None:
@@ -359,6 +362,22 @@ def _utf16_without_mark(sample: bytes) -> str | None:
     if sample[::2].count(0) > 0.6 * pairs and sample[1::2].count(0) < 0.1 * pairs:
         return "utf-16-be"
     return None
+
+
+def _utf16_of_any_script(sample: bytes) -> str | None:
+    """Cyrillic, Chinese and their like: of a space, a figure or a line end one byte is NUL, nearly always the same."""
+    for codec, upper, lower in (("utf-16-le", 1, 0), ("utf-16-be", 0, 1)):
+        even = sample[: len(sample) // 2 * 2]
+        if even[upper::2].count(0) <= 2 * even[lower::2].count(0):
+            continue
+        text = even.decode(codec, errors="replace")
+        if sum(map(_is_ordinary, text)) >= 0.98 * len(text):
+            return codec
+    return None
+
+
+def _is_ordinary(character: str) -> bool:
+    return character in "\t\n\r\ufeff" or (character != "\ufffd" and unicodedata.category(character)[0] in "LMNPSZ")
 
 
 _CONTROL = bytes(code for code in range(32) if code not in b"\t\n\r\f\x1b") + b"\x7f"
