@@ -40,7 +40,7 @@ def test_cells_stand_under_their_header_and_fill_what_they_span(source: str, exp
 
 
 def test_a_span_beyond_all_bounds_does_not_fill_the_memory() -> None:
-    """A cell may claim a thousand columns and 65,534 rows; the table holds a million cells at most."""
+    """A cell may claim a thousand columns and 65,534 rows; the table holds 200,000 spanned cells at most."""
     rows = "<tr><td colspan=1000 rowspan=65534>x<td>y" * 2_000
     assert len(read(f"<table>{rows}</table>", kinds.HTML).text) < 5_000_000
 

@@ -8,8 +8,10 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
-from itertools import groupby
+from contextlib import suppress
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from refdesk.indexing.parsed import DocumentWriter, ParsedDocument, ParsingLimit
 from refdesk.indexing.pdf_pages import mend_hyphens, read_pages
 from refdesk.indexing.readers import encodings
 from refdesk.indexing.readers.html import read_html
+from refdesk.indexing.readers.tables import write_sheet
 from refdesk.outside import media_types as kinds
 
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
@@ -33,6 +36,10 @@ _LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*\)")
 _PAGE_MARK = re.compile(r"<!-- PAGE (\d+) -->")
 _PLACEHOLDERS = frozenset({"untitled", "untitled document", "powerpoint presentation", "slide 1", "document1"})
 _CSV_FIELD_CHARACTERS_MAX = 1_000_000
+_SEPARATOR_LINE = re.compile(r"sep=(.)\n", re.I)
+_DELIMITERS = "\t;|,"
+_DELIMITER_ROWS = 50
+_DELIMITER_CHARACTERS = 64 * 1024
 
 
 def extract(content: bytes, request: Request, *, limits: ParsingLimits) -> ParsedDocument:
@@ -109,22 +116,28 @@ def _read_lines(text: str, writer: DocumentWriter) -> None:
 def _read_table(text: str, writer: DocumentWriter, *, delimiter: str | None = None) -> None:
     csv.field_size_limit(_CSV_FIELD_CHARACTERS_MAX)
     text = text.lstrip("\ufeff").replace("\0", "")
+    if declared := _SEPARATOR_LINE.match(text):  # Excel's
+        delimiter, text = declared[1], text[declared.end() :]
     try:
-        rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter or _delimiter(text)) if any(row)]
+        rows = list(csv.reader(io.StringIO(text), delimiter=delimiter or _delimiter(text)))
     except csv.Error:
         _read_text(text, writer)
         return
-    for number, row in enumerate(rows):
-        writer.add("head" if number == 0 and len(rows) > 1 and _is_header(row) else "row", row_text(row))
+    write_sheet(writer, rows)
 
 
 def _delimiter(text: str) -> str:
-    first = text[: text.find("\n")] if "\n" in text else text
-    return max(",;\t|", key=first.count)
+    """The one that makes the most rows equally wide; of equals the one that prose and figures use less."""
+    return max(_DELIMITERS, key=lambda delimiter: _evenness(text[:_DELIMITER_CHARACTERS], delimiter))
 
 
-def _is_header(row: list[str]) -> bool:
-    return all(cell.strip() and not any(c.isdigit() for c in cell.split()[0]) for cell in row)
+def _evenness(sample: str, delimiter: str) -> float:
+    rows = csv.reader(io.StringIO(sample), delimiter=delimiter)
+    widths = Counter[int]()
+    with suppress(csv.Error):
+        widths.update(len(row) for row in islice(rows, _DELIMITER_ROWS) if row)
+    several = [count for width, count in widths.items() if width > 1]
+    return max(several, default=0) / max(1, widths.total())
 
 
 def _read_notebook(text: str, writer: DocumentWriter) -> None:

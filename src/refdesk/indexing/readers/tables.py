@@ -31,16 +31,52 @@ def write_table(sink: Sink, rows: Iterable[Sequence[str]], *, headers: int | Non
     if not grid:
         return
     if headers is None:
-        titles = _titles(grid)
+        titles = _titles(grid) if len(grid) > 1 else int(len(set(grid[0])) <= 2 and sum(map(bool, grid[0])) == 1)
         for row in grid[:titles]:
-            sink.add("paragraph", next(cell for cell in row if cell))
+            sink.add("paragraph", row_text(list(dict.fromkeys(cell for cell in row if cell))))
         grid = grid[titles:]
         headers = int(guess and is_header(grid))
-    headers = min(headers, len(grid) - 1)
+    headers = min(headers, len(grid) - 1) if grid else 0
     if headers > 0:
         sink.add("head", row_text(_joined(grid[:headers])))
     for row in grid[max(0, headers) :]:
         sink.add("row", row_text(_once(row)))
+
+
+def write_sheet(sink: Sink, rows: Iterable[Sequence[str]]) -> None:
+    """Writes what stands on a sheet: tables apart from each other by blank rows, or side by side with headers of their own."""
+    stretch: list[list[str]] = []
+    open_table = False
+    for row in [*rows, []]:
+        cells = [" ".join(cell.split()) for cell in row]
+        if any(cells):
+            stretch.append(cells)
+        elif stretch:
+            for table in _side_by_side(stretch):
+                goes_on = open_table and not _begins_table(table)
+                write_table(sink, table, headers=0 if goes_on else None)
+                open_table = open_table or len(table) > 1
+            stretch = []
+
+
+def _begins_table(grid: list[list[str]]) -> bool:
+    """Whether rows behind a blank one are a table of their own: with a title, or a header over figures."""
+    return _titles(grid) > 0 or (is_header(grid) and has_values(grid))
+
+
+def _side_by_side(grid: list[list[str]]) -> list[list[list[str]]]:
+    """The tables that blank columns separate, where each has a header; else all as one."""
+    width = max(map(len, grid))
+    filled = [any(index < len(row) and row[index] for row in grid) for index in range(width)]
+    if all(filled):
+        return [grid]
+    edges = [
+        index for index in range(width + 1) if (index < width and filled[index]) != (index > 0 and filled[index - 1])
+    ]
+    parts = [[row[start:end] for row in grid] for start, end in zip(edges[::2], edges[1::2], strict=True)]
+    parts = [[row for row in part if any(row)] for part in parts]
+    own = len(parts) > 1 and all(len(part) > 1 and is_header(part[_titles(part) :]) for part in parts)
+    return parts if own else [grid]
 
 
 def is_header(grid: Sequence[Sequence[str]]) -> bool:
@@ -81,9 +117,11 @@ def _are_counters(cells: list[str]) -> bool:
 
 
 def _titles(grid: list[list[str]]) -> int:
-    """How many rows of one cell stand above the table proper: two columns or more, from some row on."""
+    """How many rows stand above the table proper: of one cell, or far narrower than the table whose header follows."""
+    width = max(sum(map(bool, row)) for row in grid)
     for number, row in enumerate(grid[:_TITLE_ROWS_MAX]):
-        if len({cell for cell in row if cell}) > 1:
+        cells = len({cell for cell in row if cell})
+        if cells > 1 and (2 * cells >= width or not any(is_header(grid[at:]) for at in range(number + 1, number + 4))):
             return number
     return 0
 
@@ -103,7 +141,7 @@ def _once(row: list[str]) -> list[str]:
 class Grid:
     """The cells of a table where some span several rows or columns: their value is in each place that they cover."""
 
-    def __init__(self, *, cells_max: int = 1_000_000) -> None:
+    def __init__(self, *, cells_max: int = 200_000) -> None:
         self.rows: list[list[str]] = []
         self._hanging: dict[int, tuple[int, str]] = {}  # column: how many rows it still covers, value
         self._cells_left = cells_max
