@@ -24,7 +24,7 @@ def csv(source: str | bytes) -> list[str]:
         ("1st name,,2nd name\nAda,x,Bob\n", ["head: 1st name | | 2nd name", "row: Ada | x | Bob"]),
         ("Stock list, hall 3\n\npart;price\nbolt;1,25\n", ["paragraph: Stock list, hall 3", "head: part | price"]),
         ("Stock list;;;\nMay;;;\npart;price;hall;row\nbolt;1,25;3;B\n", ["paragraph: Stock list", "paragraph: May"]),
-        ('no;text\n1;"two\nlines; and ""more"""\n', ["head: nr | text", 'row: 1 | two lines; and "more"']),
+        ('nr;text\n1;"two\nlines; and ""more"""\n', ["head: nr | text", 'row: 1 | two lines; and "more"']),
         ("7,8\n9,10\n", ["row: 7 | 8", "row: 9 | 10"]),
         ("a,b\n1,2\n\nc,d\n3,4\n", ["head: a | b", "row: 1 | 2", "head: c | d", "row: 3 | 4"]),
         ("a,b\nx,2\n\ny,z\n", ["head: a | b", "row: x | 2", "row: y | z"]),

@@ -8,9 +8,10 @@ import csv
 import io
 import json
 import re
+import struct
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,9 @@ from refdesk.indexing.paragraphs import split_paragraphs
 from refdesk.indexing.parsed import DocumentWriter, ParsedDocument, ParsingLimits, rejected, row_text
 from refdesk.indexing.pdf_pages import mend_hyphens, read_pages
 from refdesk.indexing.readers import encodings
+from refdesk.indexing.readers.calendars import read_calendar
 from refdesk.indexing.readers.html import read_html
+from refdesk.indexing.readers.mail import MailReader
 from refdesk.indexing.readers.tables import write_sheet
 from refdesk.outside import media_types as kinds
 
@@ -32,6 +35,19 @@ _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _ENCRYPTED_PACKAGE = "EncryptedPackage".encode("utf-16-le")  # [MS-OFFCRYPTO] 2.3.4.4
 _CHARSET = re.compile(rb"""(?:charset|encoding)\s*=\s*["']?([a-zA-Z0-9_.:-]{2,40})""")
 _DECLARING = frozenset({kinds.HTML, kinds.XHTML, kinds.XML})
+_MAIL = frozenset({kinds.EML, kinds.MSG, kinds.MBOX})
+_ATTACHMENT_DEPTH_MAX = 4  # messages attached to messages as files
+_STUMBLES = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    OSError,
+    TypeError,
+    ValueError,
+    SyntaxError,
+    struct.error,
+    RuntimeError,
+)
 _LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*\)")
 _PAGE_MARK = re.compile(r"<!-- PAGE (\d+) -->")
 _PLACEHOLDERS = frozenset({"untitled", "untitled document", "powerpoint presentation", "slide 1", "document1"})
@@ -52,29 +68,72 @@ def extract(content: bytes, request: Request, *, limits: ParsingLimits) -> Parse
         raise rejected(f"{name} is of a kind that cannot be read ({media_type})", "convert it to PDF, DOCX or Markdown")
     if not content:
         raise rejected(f"{name} is empty", "upload a file that has content")
-    if content.startswith(_OLE) and _ENCRYPTED_PACKAGE in content:
-        raise encrypted(name)
-    if content.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        check_archive(content, name=name, limits=limits)
     writer = DocumentWriter(name=name, limits=limits)
-    scanned: tuple[int, ...] = ()
-    if media_type == kinds.PDF:
-        pages, scanned = _read_pdf(content, writer, request.recognised, limits=limits)
-    elif media_type in kinds.PICTURES:
-        pages, scanned = None, _read_picture(request.recognised, writer)
-    elif reader := _TEXT_READERS.get(media_type):
-        pages = None
-        text, guess = _decode(content, media_type)
-        reader(text, writer)
-        _say_doubt(guess, writer)
-    else:
-        pages = _read_tree(content, media_type, writer, name=name)
+    pages, scanned = _read_into(writer, content, request, limits=limits)
     if (writer.title or "").strip().lower() in _PLACEHOLDERS:
         writer.title = None
     document = writer.finish(pages=pages, scanned=scanned)
     if not document.blocks and not document.scanned and not request.recognised:
         raise rejected(f"{name} contains no text", "upload a file that has some")
     return document
+
+
+def _read_into(
+    writer: DocumentWriter, content: bytes, request: Request, *, limits: ParsingLimits, depth: int = 0
+) -> tuple[int | None, tuple[int, ...]]:
+    """How many pages there are, and which of them hold no text and have not been recognised."""
+    media_type, name = request.media_type, request.filename or "The document"
+    if content.startswith(_OLE) and _ENCRYPTED_PACKAGE in content:
+        raise encrypted(name)
+    if content.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        check_archive(content, name=name, limits=limits)
+    if media_type == kinds.PDF:
+        return _read_pdf(content, writer, request.recognised, limits=limits)
+    if media_type in kinds.PICTURES:
+        return None, _read_picture(request.recognised, writer)
+    if media_type in _MAIL:
+        with _falling_back(writer):
+            _read_mail(writer, content, media_type, limits=limits, depth=depth)
+            return None, ()
+    if reader := _TEXT_READERS.get(media_type):
+        text, guess = _decode(content, media_type)
+        reader(text, writer)
+        _say_doubt(guess, writer)
+        return None, ()
+    return _read_tree(content, media_type, writer, name=name), ()
+
+
+@contextmanager
+def _falling_back(writer: DocumentWriter) -> Iterator[None]:
+    """Our own reader of a format stumbles: what it wrote is forgotten, and what comes behind the block tries."""
+    written, title = writer.written, writer.title
+    try:
+        yield
+    except _STUMBLES:
+        writer.rewind(written)
+        writer.title = title
+
+
+# Mail and what is attached to it
+
+
+def _read_mail(writer: DocumentWriter, content: bytes, media_type: str, *, limits: ParsingLimits, depth: int) -> None:
+    """Messages have no pages."""
+
+    def attached(data: bytes, filename: str, declared: str) -> None:
+        kind = kinds.detect_media_type(data[: kinds.HEAD_BYTES], filename, declared)
+        if data and depth < _ATTACHMENT_DEPTH_MAX:
+            _read_into(writer, data, Request(media_type=kind, filename=filename), limits=limits, depth=depth + 1)
+
+    reader = MailReader(writer, attached)
+    if media_type == kinds.MBOX:
+        reader.read_mailbox(content)
+    elif media_type == kinds.EML:
+        reader.read(content)
+    elif "content-type: multipart/encrypted".encode("utf-16-le") in content.lower():  # anywhere in Outlook's file
+        raise rejected(f"{writer.name} is an encrypted message", "decrypt it and upload it again")
+    else:
+        reader.read_outlook(content)
 
 
 # Plain text and its relatives
@@ -168,6 +227,7 @@ _TEXT_READERS: dict[str, Callable[[str, DocumentWriter], None]] = {
     kinds.CSV: _read_table,
     kinds.TSV: lambda text, writer: _read_table(text, writer, delimiter="\t"),
     kinds.NOTEBOOK: _read_notebook,
+    kinds.CALENDAR: read_calendar,
     kinds.JSON: _read_lines,
     kinds.JSON_LINES: _read_lines,
     kinds.YAML: _read_lines,
@@ -233,11 +293,9 @@ def _check_pages(count: int, *, name: str, limits: ParsingLimits) -> None:
 
 
 def _read_tree(content: bytes, media_type: str, writer: DocumentWriter, *, name: str) -> int | None:
-    if _is_encrypted_mail(content, media_type):
-        raise rejected(f"{name} is an encrypted message", "decrypt it and upload it again")
     result = _kreuzberg(content, media_type, name=name, tree=True)
     metadata: dict[str, Any] = dict(result.metadata)
-    writer.title = metadata.get("subject" if media_type in {kinds.EML, kinds.MSG} else "title")
+    writer.title = metadata.get("title")
     nodes: list[Any] = list(result.document["nodes"]) if result.document else []
     if media_type == kinds.XML:
         _read_elements(nodes, writer)
@@ -246,13 +304,6 @@ def _read_tree(content: bytes, media_type: str, writer: DocumentWriter, *, name:
     for node in nodes:
         reader.read(node)
     return reader.slides
-
-
-def _is_encrypted_mail(content: bytes, media_type: str) -> bool:
-    """Of which only who wrote to whom could be read. Outlook keeps a message's header lines as UTF-16, anywhere in the file."""
-    if media_type == kinds.EML:
-        return b"multipart/encrypted" in content[: kinds.HEAD_BYTES].lower()
-    return media_type == kinds.MSG and "content-type: multipart/encrypted".encode("utf-16-le") in content.lower()
 
 
 def _read_elements(nodes: list[dict[str, Any]], writer: DocumentWriter) -> None:
@@ -286,7 +337,6 @@ class _TreeReader:
             "image": lambda content: writer.add("paragraph", content.get("description") or ""),
             "table": self._table,
             "slide": self._slide,
-            "metadata_block": self._metadata,
         }
 
     def read(self, node: dict[str, Any]) -> None:
@@ -300,8 +350,6 @@ class _TreeReader:
         text = content.get("text") or ""
         if self._media_type == kinds.PPTX and (mark := _PAGE_MARK.fullmatch(text.strip())):
             self._start_slide(int(mark[1]))
-        elif self._media_type in {kinds.EML, kinds.MSG}:
-            _read_text(text.replace("\r", ""), self._writer)
         else:
             self._writer.add("paragraph", text)
 
@@ -320,11 +368,6 @@ class _TreeReader:
         rows = list(_grid_rows(content["grid"]))
         for number, (row, is_header) in enumerate(rows):
             self._writer.add("head" if is_header and number == 0 and len(rows) > 1 else "row", row_text(row))
-
-    def _metadata(self, content: dict[str, Any]) -> None:
-        if self._media_type in {kinds.EML, kinds.MSG}:
-            lines = [f"{field}: {value}" for field, value in content.get("entries") or []]
-            self._writer.add("paragraph", "\n".join(lines))
 
 
 def _grid_rows(grid: dict[str, Any]) -> Iterator[tuple[list[str], bool]]:

@@ -8,6 +8,8 @@ Every format ends in the same shape, so that the chunker knows none of them::
 Blocks ascend and do not overlap; between them lies white space only.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -22,6 +24,9 @@ Kind = Literal["heading", "paragraph", "item", "head", "row", "code"]
 
 HEADING_CHARACTERS_MAX = 200
 """A longer "heading" is a paragraph in large type."""
+
+
+LEVEL_MAX = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,9 +100,22 @@ class DocumentWriter:
         self.title: str | None = None
         self.name = name
         self._limits = limits
+        self._depth = 0
         self._parts: list[str] = []
         self._blocks: list[Block] = []
         self._length = 0
+
+    @contextmanager
+    def section(self, name: str | None = None) -> Iterator[None]:
+        """Whatever is read inside belongs to the heading just written: its own headings are lower, its title is not ours."""
+        before = self.title, self.page, self.name
+        self.name = name or self.name
+        self._depth += 2
+        try:
+            yield
+        finally:
+            self._depth -= 2
+            self.title, self.page, self.name = before
 
     def add(self, kind: Kind, text: str, *, level: int = 0) -> None:
         text = clean(text).strip("\n").rstrip() if kind == "code" else clean(text).strip()
@@ -105,11 +123,24 @@ class DocumentWriter:
             return
         if kind == "heading" and len(text) > HEADING_CHARACTERS_MAX:
             kind, level = "paragraph", 0
+        if kind == "heading":
+            level = min(LEVEL_MAX, level + self._depth)
         if kind in {"heading", "head", "row"}:
             text = " ".join(text.split())
         self._append(self._separator(kind), text)
         self._blocks.append(Block(kind, self._length - len(text), self._length, level, self.page))
         self._check_limits()
+
+    def rewind(self, blocks: int) -> None:
+        """Forgets all blocks but the first ``blocks``, whose reader has failed."""
+        del self._blocks[blocks:]
+        del self._parts[2 * blocks :]
+        self._length = sum(map(len, self._parts))
+
+    @property
+    def written(self) -> int:
+        """How many blocks there are."""
+        return len(self._blocks)
 
     def finish(self, *, pages: int | None = None, scanned: tuple[int, ...] = ()) -> ParsedDocument:
         title = " ".join(clean(self.title or "").split())[:HEADING_CHARACTERS_MAX] or self._first_heading()

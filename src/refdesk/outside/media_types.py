@@ -25,7 +25,8 @@ DOCX, PPTX, XLSX = (
 DOC, PPT, XLS = "application/msword", "application/vnd.ms-powerpoint", "application/vnd.ms-excel"
 ODT, ODS, ODP = (f"{ODF}{kind}" for kind in ("text", "spreadsheet", "presentation"))
 PDF, EPUB, RTF = "application/pdf", "application/epub+zip", "application/rtf"
-EML, MSG = "message/rfc822", "application/vnd.ms-outlook"
+EML, MSG, MBOX = "message/rfc822", "application/vnd.ms-outlook", "application/mbox"
+CALENDAR = "text/calendar"
 MARKDOWN, TEXT, HTML, XHTML = "text/markdown", "text/plain", "text/html", "application/xhtml+xml"
 CSV, TSV = "text/csv", "text/tab-separated-values"
 XML, JSON, JSON_LINES = "application/xml", "application/json", "application/x-ndjson"
@@ -61,6 +62,8 @@ SUPPORTED: dict[str, MediaKind] = {
     EPUB: MediaKind("EPUB book", ("epub",)),
     EML: MediaKind("e-mail", ("eml",)),
     MSG: MediaKind("Outlook message", ("msg",)),
+    MBOX: MediaKind("mailbox", ("mbox",)),
+    CALENDAR: MediaKind("calendar", ("ics",)),
     CSV: MediaKind("comma-separated values", ("csv",)),
     TSV: MediaKind("tab-separated values", ("tsv", "tab")),
     NOTEBOOK: MediaKind("Jupyter notebook", ("ipynb",)),
@@ -96,7 +99,26 @@ _ALIASES = {
 _BY_EXTENSION = {extension: media_type for media_type, kind in SUPPORTED.items() for extension in kind.extensions}
 
 _TEXT_TYPES = frozenset(
-    {MARKDOWN, TEXT, HTML, XHTML, EML, CSV, TSV, NOTEBOOK, XML, JSON, JSON_LINES, YAML, TOML, ORG, RST, LATEX}
+    {
+        MARKDOWN,
+        TEXT,
+        HTML,
+        XHTML,
+        EML,
+        MBOX,
+        CALENDAR,
+        CSV,
+        TSV,
+        NOTEBOOK,
+        XML,
+        JSON,
+        JSON_LINES,
+        YAML,
+        TOML,
+        ORG,
+        RST,
+        LATEX,
+    }
 )
 
 _PICTURE = "is a picture ({}); upload it as PNG or JPEG, or as a PDF"
@@ -326,6 +348,10 @@ def _text_kind(text: str, named: str | None) -> str:
         return XML
     if text.lstrip().startswith("{") and '"nbformat"' in text and '"cells"' in text:
         return NOTEBOOK
+    if named is None and text.startswith("From ") and _is_mail(text.partition("\n")[2]):
+        return MBOX
+    if text[:20].upper().startswith("BEGIN:VCALENDAR"):
+        return CALENDAR
     return EML if named is None and _is_mail(text) else TEXT
 
 

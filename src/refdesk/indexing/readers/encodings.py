@@ -25,7 +25,7 @@ _FREQUENT_SHARE = 0.3
 _LETTERS_MIN = 4  # with fewer letters that are not ASCII, no frequencies are looked at
 
 _PUNCTUATION = frozenset("“”„‚‘’–—…«»‹›°§€£¥×÷½¼¾²³·•™©®¿¡ªº±µ¶†‰´ \xad、。，！？：；（）「」『』《》【】・～－　％“”")
-_SIGNS = frozenset("€£¥§°©®™†‰¼½¾²³¶¢¤")
+_SIGNS = frozenset("±€£¥§°©®™†‰¼½¾²³¶¢¤")
 """Stand beside words, not in them nor at their ends."""
 _WORDS = frozenset("àèéóöåæøÀÈÉÓÖÅÆØíÍ")
 """Letters that are words of their own."""
@@ -89,12 +89,12 @@ _LABELS = {
     **dict.fromkeys(("gb2312", "gbk", "hz", "x-gbk", "cp936", "gb_2312-80", "chinese", "euc-cn"), "gb18030"),
     **dict.fromkeys(("euc_kr", "ks_c_5601-1987", "ks_c_5601", "ksc5601", "korean", "windows-949"), "cp949"),
     **dict.fromkeys(("shift_jis", "sjis", "x-sjis", "windows-31j", "ms_kanji"), "cp932"),
-    **dict.fromkeys(("iso8859-1", "iso-8859-1", "latin1", "ascii", "us-ascii", "ansi", "x-ansi"), "cp1252"),
+    **dict.fromkeys(("iso8859-1", "iso-8859-1", "latin1", "ansi", "x-ansi"), "cp1252"),
     **dict.fromkeys(("big5", "x-x-big5", "cn-big5", "cp950"), "big5hkscs"),
     **dict.fromkeys(("tis-620", "tis_620", "windows-874", "iso8859-11"), "cp874"),
     **dict.fromkeys(("iso-8859-8-i", "iso-8859-8-e", "logical"), "iso8859_8"),
     **dict.fromkeys(("iso2022_jp", "iso-2022-jp", "csiso2022jp"), "iso2022_jp_2"),
-    **dict.fromkeys(("unicode-1-1-utf-8", "utf8mb4", "unicode", "utf-8-sig"), "utf-8"),
+    **dict.fromkeys(("ascii", "us-ascii", "unicode-1-1-utf-8", "utf8mb4", "unicode", "utf-8-sig"), "utf-8"),
     **dict.fromkeys(("x-mac-cyrillic", "x-mac-ukrainian"), "mac_cyrillic"),
     **dict.fromkeys(("macintosh", "x-mac-roman"), "mac_roman"),
     **dict.fromkeys(("iso8859-9", "iso-8859-9"), "cp1254"),

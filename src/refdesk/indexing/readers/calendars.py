@@ -1,0 +1,65 @@
+"""Invitations and calendars (RFC 5545): what, when, where and with whom."""
+
+import re
+from datetime import datetime
+
+from refdesk.indexing.parsed import Sink
+
+_FOLD = re.compile(r"\r?\n[ \t]")
+_LINE = re.compile(r'([A-Za-z-]++)((?:;[^:;"]*+(?:"[^"]*+"[^:;"]*+)*+)*+):(.*)')
+_ESCAPE = re.compile(r"\\([nN,;\\])")
+_ENTRIES = frozenset({"VEVENT", "VTODO", "VJOURNAL"})  # what is nested in one is an alarm
+_SHOWN = {
+    "SUMMARY": "Event",
+    "DTSTART": "Start",
+    "DTEND": "End",
+    "DUE": "Due",
+    "LOCATION": "Location",
+    "ORGANIZER": "Organizer",
+    "ATTENDEE": "Attendee",
+    "STATUS": "Status",
+    "RRULE": "Repeats",
+    "DESCRIPTION": "Description",
+}
+
+
+def read_calendar(text: str, sink: Sink) -> None:
+    """Writes each event, task and journal entry as a paragraph of its fields."""
+    lines: list[str] = []
+    open_parts: list[str] = []
+    for match in map(_LINE.match, _FOLD.sub("", text).splitlines()):
+        if match is None:
+            continue
+        name, parameters, value = match[1].upper(), match[2], match[3]
+        if name == "BEGIN":
+            open_parts.append(value.strip().upper())
+        elif name == "END" and open_parts:
+            if open_parts.pop() in _ENTRIES:
+                sink.add("paragraph", "\n".join(lines))
+                lines = []
+        elif open_parts and open_parts[-1] in _ENTRIES and name in _SHOWN and value.strip():
+            lines.append(f"{_SHOWN[name]}: {_value(name, parameters, value)}")
+
+
+def _value(name: str, parameters: str, value: str) -> str:
+    if name in {"DTSTART", "DTEND", "DUE"}:
+        zone = re.search(r";TZID=\"?([^;:\"]+)", parameters, re.I)
+        return f"{_moment(value)} {zone[1]}" if zone else _moment(value)
+    if name in {"ORGANIZER", "ATTENDEE"}:
+        address = value.removeprefix("mailto:").removeprefix("MAILTO:")
+        person = re.search(r";CN=(?:\"([^\"]*)\"|([^;:]*))", parameters, re.I)
+        return f"{person[1] or person[2]} <{address}>" if person else address
+    return _ESCAPE.sub(lambda match: "\n" if match[1] in "nN" else match[1], value)
+
+
+def _moment(value: str) -> str:
+    for form, shown in (
+        ("%Y%m%dT%H%M%SZ", "%Y-%m-%d %H:%M UTC"),
+        ("%Y%m%dT%H%M%S", "%Y-%m-%d %H:%M"),
+        ("%Y%m%d", "%Y-%m-%d"),
+    ):
+        try:
+            return datetime.strptime(value.strip(), form).strftime(shown)  # noqa: DTZ007 - as it is written
+        except ValueError:
+            continue
+    return value
