@@ -301,6 +301,15 @@ async def test_a_home_of_nobody_is_named(tmp_path: Path) -> None:
     assert "REFDESK_DATA_DIR" in one_sentence(await started(start, home=tmp_path))
 
 
+async def test_a_model_server_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """Which kinds were looked for, or which of their models is missing."""
+    start = up(tmp_path / "data", REFDESK_LLM_MODEL="a-model-that-nobody-has")
+    automatic = Start(arguments=(*start.arguments, "--llm", "auto"), settings=start.settings)
+    sentence = one_sentence(await started(automatic, home=tmp_path))
+    assert "a-model-that-nobody-has" in sentence
+    assert "Ollama (11434)" in sentence
+
+
 @pytest.mark.long
 async def test_a_missing_program_is_named(tmp_path: Path) -> None:
     """The package to install, or the setting that does without."""

@@ -149,7 +149,7 @@ async def test_halves_of_a_character_are_put_together() -> None:
 async def test_one_json_object_is_an_answer_too(finish: str | None) -> None:
     """From a server that does not stream, however its body is laid out and cut."""
     message = {"role": "assistant", "content": f"<think>Seven?</think>\n{ANSWER}", "reasoning_content": None}
-    reply = {
+    reply: Any = {
         "choices": [{"message": message, "finish_reason": finish}],
         "usage": {"prompt_tokens": 3, "completion_tokens": 4},
     }
@@ -157,6 +157,10 @@ async def test_one_json_object_is_an_answer_too(finish: str | None) -> None:
         text, told = await heard(body, step=5, whole=True)
         assert (text, told.usage) == (ANSWER, Usage(3, 4))
         assert told.finish_reason == ("length" if finish == "length" else "stop")
+        assert told.thought_tokens == 2
+    reply["choices"][0]["message"] = {"content": ANSWER, "reasoning_content": "Seven or eight?"}
+    text, told = await heard(msgspec.json.encode(reply), whole=True)
+    assert (text, told.thought_tokens) == (ANSWER, 4)
 
 
 @pytest.mark.parametrize(

@@ -258,6 +258,8 @@ class Models:
         self.passages_read = models[0].passages_read
         self.trouble: dict[str, ModelFailed] = {}
         """Why a model's last call failed, by model; nothing of those that answer."""
+        self.answered: set[str] = set()
+        """The models that have answered a call of this process."""
         self._models = tuple(zip(models, circuits, strict=True))
 
     async def write(self, assignment: Assignment, page: Page) -> Verdict:
@@ -319,6 +321,7 @@ class Models:
         except ModelFailed as error:
             self.trouble[model.model] = error
             raise
+        self.answered.add(model.model)
         self.trouble.pop(model.model, None)
 
     def _left_alone(self) -> ModelFailed:

@@ -14,6 +14,9 @@ from refdesk.outside.llm_addresses import model_address
 from refdesk.outside.llm_clocks import Clocks
 from refdesk.outside.llm_server import ModelServer
 
+NOT_ASKED = "has not answered yet."
+"""What is said of a model that a start has asked, and that has neither answered nor failed."""
+
 
 class LanguageModels(msgspec.Struct, frozen=True):
     """A server, and its models in order of preference."""

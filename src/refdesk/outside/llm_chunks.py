@@ -69,13 +69,14 @@ class _Chunk(msgspec.Struct):
 class Piece(msgspec.Struct):
     """What one chunk, or a whole reply that is no stream, adds to an answer."""
 
+    model: Any = None
+    response_id: Any = None
+    """Text, where the server keeps to the format; the same for the model's name."""
     text: str = ""
     thought: str = ""
     finish_reason: str | None = None
     """`stop`, `length`, `content_filter`, or the server's own word."""
     usage: Usage | None = None
-    model: str | None = None
-    response_id: str | None = None
 
 
 _decoder = msgspec.json.Decoder(_Chunk)
@@ -99,15 +100,20 @@ class ChunkReader:
         return self._piece(chunk)
 
     def _piece(self, chunk: _Chunk) -> Piece:
-        piece = Piece(usage=_usage(chunk.usage), model=_text(chunk.model), response_id=_text(chunk.id))
+        piece = Piece(chunk.model, chunk.id)
+        if chunk.usage is not None:
+            piece.usage = _usage(chunk.usage)
         for choice in chunk.choices or ():
             said = choice.delta or choice.message
-            if said is not None:
-                piece.text += _said(said.content)
-                piece.thought += _thought(said)
-            elif choice.text:
+            if said is None:
                 piece.text += _said(choice.text)
-            piece.finish_reason = piece.finish_reason or _finish(choice.finish_reason)
+            else:
+                content = said.content
+                piece.text += content if type(content) is str else _said(content)
+                if said.reasoning_content or said.reasoning or said.thinking or type(content) is list:
+                    piece.thought += _thought(said)
+            if choice.finish_reason is not None:
+                piece.finish_reason = _finish(choice.finish_reason) or piece.finish_reason
         if self._half or not piece.text.isascii():
             piece.text = self._whole(piece.text)
         return piece
@@ -169,7 +175,3 @@ def _number(value: Any) -> int | None:
         return min(max(int(float(value)), 0), NUMBER_MAX)
     except (TypeError, ValueError, OverflowError):
         return None
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None

@@ -151,15 +151,19 @@ class Stream:
         told = self._told
         if piece.text or piece.thought:
             self._deadline.heard()
-        if piece.thought:
-            self._thought_beside += output_tokens(piece.thought) or 1
-        if piece.text and (shown := self._thinking.read(piece.text)):
+        shown = self._thinking.read(piece.text) if piece.text else ""
+        if shown:
             texts.append(shown)
-        self._count_thoughts()
-        told.usage = piece.usage or told.usage
-        told.model = told.model or piece.model
-        told.response_id = told.response_id or piece.response_id
-        if piece.finish_reason:
+        if piece.thought or not shown:
+            self._thought_beside += output_tokens(piece.thought) or bool(piece.thought)
+            self._count_thoughts()
+        if piece.usage is not None:
+            told.usage = piece.usage
+        if not told.model and isinstance(piece.model, str):
+            told.model = piece.model or None
+        if not told.response_id and isinstance(piece.response_id, str):
+            told.response_id = piece.response_id or None
+        if piece.finish_reason is not None:
             self._finish(piece.finish_reason)
 
     def _count_thoughts(self) -> None:

@@ -12,7 +12,7 @@ import msgspec
 
 from refdesk.app import samples, server, tiny_llm
 from refdesk.app import settings as app_settings
-from refdesk.app.commands.client import CallFailed, client_of, operator_key_path, run
+from refdesk.app.commands.client import CallFailed, Client, client_of, operator_key_path, run
 from refdesk.app.commands.reachable import require_addresses, require_servers
 from refdesk.app.embedded.children import ChildEvent
 from refdesk.app.embedded.kept_secrets import kept_secret, write_private
@@ -20,12 +20,18 @@ from refdesk.app.embedded.nats import free_port
 from refdesk.app.embedded.stack import StackOptions, StackUrls, make_folder, writing
 from refdesk.app.embedded.supervisor import Service, supervise
 from refdesk.app.first_key import read_key_file
+from refdesk.app.language_models import NOT_ASKED
+from refdesk.app.local_models import find_servers, with_local_model
 from refdesk.app.settings import Settings
 from refdesk.contracts.errors import RefdeskError
 from refdesk.outside.prepared_model import prepare
 
 START_TIMEOUT_S = 90.0
 TINY_LLM = "smollm2"
+LOCAL_LLM = "auto"
+MODEL_ASKED_S = 150.0
+"""How long the start waits, with everything else ready, to say whether the model answers."""
+MODEL_LOOK_S = 1.0
 TINY_LLM_OUTPUT_TOKENS = 200
 
 
@@ -34,29 +40,35 @@ TINY_LLM_OUTPUT_TOKENS = 200
 @click.option("--host", help="Address to listen on (default: 127.0.0.1).")
 @click.option("--port", type=int, help="Port for people (default: 8080).")
 @click.option("--no-samples", is_flag=True, help="Do not load the sample handbook at the first start.")
-@click.option("--llm", help=f"An OpenAI-compatible URL, or `{TINY_LLM}` for the packaged tiny model.")
+@click.option(
+    "--llm",
+    help=f"An OpenAI-compatible URL, `{LOCAL_LLM}` for a server on this machine, or `{TINY_LLM}` for the packaged tiny model.",
+)
 def command(data_dir: Path | None, host: str | None, port: int | None, no_samples: bool, llm: str | None) -> None:
     """Start everything on this machine: servers, services and the web page."""
     overrides = {"data_dir": data_dir, "host": host, "port": port}
-    if llm != TINY_LLM:
+    if llm not in (TINY_LLM, LOCAL_LLM):
         overrides["llm_url"] = llm
     settings = app_settings.load(overrides).settings
     require_addresses(settings)
     settings = msgspec.structs.replace(settings, port=settings.port or free_port())
-    run(_up(settings, with_samples=not no_samples, tiny_model=llm == TINY_LLM))
+    run(_up(settings, with_samples=not no_samples, llm=llm))
 
 
-async def _up(settings: Settings, *, with_samples: bool, tiny_model: bool) -> None:
+async def _up(settings: Settings, *, with_samples: bool, llm: str | None) -> None:
     server.bind(settings.host, settings.port).close()
     if settings.bootstrap_key_file is not None:
         read_key_file(settings.bootstrap_key_file)
     await require_servers(settings)
+    if llm == LOCAL_LLM:
+        settings, found = await with_local_model(settings)
+        click.echo(f"{settings.llm_model} writes the answers: {found.shown}.")
     key = _operator_key(settings)
     if settings.embedding_url is None:
         await prepare(settings.model_folders, say=click.echo)
     url = f"http://{_reachable(settings.host)}:{settings.port}"
     services = []
-    if tiny_model:
+    if llm == TINY_LLM:
         services.append(_tiny_llm_service(free_port()))
         settings = _with_tiny_llm(settings, services[0])
     services += _services(msgspec.structs.replace(settings, documents_url=url, operator_key=key), url=url)
@@ -137,10 +149,34 @@ async def _welcome(settings: Settings, *, url: str, operator_key: str, with_samp
         click.echo(f"The sample documents could not be loaded: {error}", err=True)
     click.echo(f"Refdesk is ready at {url}")
     if settings.llm_url is None:
-        click.echo("Answers are quoted from the documents. REFDESK_LLM_URL, or --llm URL, brings a language model.")
+        click.echo(f"Answers are quoted from the documents. {await _way_to_a_model(settings)}")
     if not await _has_keys(url, operator_key=operator_key):
         click.echo("While no API key exists, whoever is on this machine is administrator (`refdesk keys create NAME`).")
     click.echo("Ctrl-C stops everything.")
+    if settings.llm_url is not None:
+        click.echo(await _what_the_model_does(url, operator_key=operator_key))
+
+
+async def _way_to_a_model(settings: Settings) -> str:
+    """In one line."""
+    found = await find_servers(own_port=settings.port)
+    if not found:
+        return "REFDESK_LLM_URL, or --llm URL, brings a language model."
+    return f"{found[0].shown} runs on this machine: `refdesk up --llm {LOCAL_LLM}` lets it write them."
+
+
+async def _what_the_model_does(url: str, *, operator_key: str) -> str:
+    """Once the assistant has asked it."""
+    said = ""
+    with contextlib.suppress(TimeoutError, CallFailed):
+        async with asyncio.timeout(MODEL_ASKED_S), client_of(url, key=operator_key) as client:
+            while (said := await _fact_of_the_model(client)) == NOT_ASKED:
+                await asyncio.sleep(MODEL_LOOK_S)
+    return f"The language model {said or NOT_ASKED}"
+
+
+async def _fact_of_the_model(client: Client) -> str:
+    return str((await client.call("GET", "/health/ready?verbose"))["facts"].get("language model", NOT_ASKED))
 
 
 async def _has_keys(url: str, *, operator_key: str) -> bool:

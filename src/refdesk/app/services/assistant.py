@@ -26,11 +26,10 @@ from refdesk.answering.writers import Quoting
 from refdesk.app import http, samples
 from refdesk.app.connection_budget import BESIDE_SEARCHES
 from refdesk.app.health import Part
-from refdesk.app.language_models import open_language_models
 from refdesk.app.services import ai_parts, parts
 from refdesk.app.services.common import Service, open_broker, open_database, open_keys, required, serve_door
 from refdesk.app.services.generations import choose_model, configured_model, open_generations
-from refdesk.app.services.models import writing_models
+from refdesk.app.services.models import open_writing_models
 from refdesk.app.settings import Settings
 from refdesk.index.lineage import LineageMemory
 from refdesk.index.news import IndexNews
@@ -70,8 +69,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         recorder = Recorder(broker, standings=standings, generations=generations) if broker else None
         gate = Gate(truth=truth, standings=standings, recorder=recorder, generations=generations)
         quoting = Quoting(Extractor(generations.embed), certainty_min=settings.certainty_min)
-        opened_models = await enter(open_language_models(settings))
-        models = writing_models(settings, opened_models, vocabularies) if opened_models else None
+        models = await enter(open_writing_models(settings, vocabularies))
         news = IndexNews(required(settings, "index_database_url"))
         assistant = Assistant(
             retrieval=Retrieval(generations=generations, truth=truth, gate=gate, limits=_retrieval_limits(settings)),
@@ -82,7 +80,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                 waiting_max=settings.waiting_for_documents_per_principal_max,
             ),
             withdrawals=Withdrawals(gate, news=news),
-            writer=models or quoting,
+            writer=models.writer or quoting,
             fallback=quoting,
             valkey=valkey,
             budget=Budget(valkey, _budget_limits(settings)),
@@ -113,15 +111,16 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             background=[
                 *(assistant.run, generations.run, news.run, truth.run),
                 *([recorder.run] if recorder else []),
-                *([models.watch] if models else []),
+                *models.background,
                 partial(warn_of_shortcomings, valkey),
             ],
             parts=[
                 *await _open_parts(
                     stack, settings, pools=[searches, pool], broker=broker, valkey=valkey, session=session
                 ),
-                *([ai_parts.language_model(opened_models.server, models.trouble)] if opened_models and models else []),
+                *models.parts,
             ],
+            facts=dict(models.facts),
             measures=[letters.measure],
             leave=routes.leave,
             close=assistant.close,
