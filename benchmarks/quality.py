@@ -178,7 +178,7 @@ def page(results: Results) -> str:
     parts = [
         "# Quality",
         "How good Refdesk's replies are, without a language model and with the settings as they come, through the HTTP API "
-        "of a running desk. [Measure answers](howto/measure.md) says what the figures mean and how to measure your own documents.",
+        "of a running desk. [Measure answers](howto/measure.md) says what the figures mean, and how to measure your own.",
         f"Measured by `python benchmarks/quality.py {' '.join(sys.argv[1:])}` at {commit.stdout.strip()}: "
         f"{measuring.machine()}. "
         "Latencies are not told here: other work ran on the machine ([benchmarks](benchmarks.md) has them).",

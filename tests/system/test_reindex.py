@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from tests.support.model_folders import export_embedder, write
 from tests.support.running import Json, Refdesk, running, until
 
 from refdesk.app.commands.reindex import OVERLAP_MIN
@@ -188,3 +189,26 @@ async def test_another_model_for_five_thousand_chunks(home: Path) -> None:
         assert (await generations(refdesk))[0]["chunks"] >= 5_000 - 40
         await there_and_back(refdesk, asking=asking)
         asking.none_failed()
+
+
+@pytest.mark.timeout(600)
+async def test_a_model_in_a_folder_is_the_first_one_or_the_next(home: Path) -> None:
+    """By the setting on an empty database, by --model later; one that is not whole begins nothing."""
+    first = await export_embedder(home / "first", models=home / "data" / "models")
+    async with running(home, "--no-samples", REFDESK_EMBEDDING_MODEL=str(first)) as refdesk:
+        await refdesk.settled(await refdesk.upload("depot.md", text_of(1, sections=2).encode()))
+        (active,) = (await refdesk.call("GET", "/api/index/generations"))["generations"]
+        assert active["model"].startswith("first@")
+        assert (active["dimensions"], active["embedding_url"]) == (384, first.as_uri())
+        assert (await refdesk.search(QUERY))[0]["title"] == "Depot 1"
+        broken = Path(shutil.copytree(first, home / "broken"))
+        (broken / "tokenizer.json").unlink()
+        refused = await refdesk.command("reindex", "--model", "broken")
+        assert (refused.code, "has no tokenizer.json" in refused.err) == (1, True)
+        shutil.copytree(first, home / "next")
+        write(home / "next" / "config_sentence_transformers.json", {"prompts": {"query": "query: "}})
+        built = await refdesk.command("reindex", "--model", "next", "--yes", "--overlap-min", "0", "--json")
+        assert built.code == 0, built.err
+        assert built.last["swapped"]
+        assert built.last["generation"]["model"].startswith("next@")
+        assert (await refdesk.search(QUERY))[0]["title"] == "Depot 1"

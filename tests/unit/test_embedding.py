@@ -111,7 +111,7 @@ class TestPackagedEmbedder:
 def _full_precision(texts: list[str], packaged: PackagedEmbedder, directory: Path) -> Vectors:
     """The same texts through the graph before quantisation."""
     file = asyncio.run(prepare([directory], name=FP32))
-    session = embedding._open_session(file)
+    session = embedding.open_session(file)
     rows = []
     for text in texts:
         tokens = packaged._tokenizer.encode(text, add_special_tokens=False).ids[: packaged.tokens_max]

@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from refdesk.app.settings import DOTS, SECRETS, Loaded, Settings, load, shown, to_environment
+from refdesk.app.redaction import DOTS, SECRETS, shown
+from refdesk.app.settings import Loaded, Settings, load, to_environment
 from refdesk.contracts.errors import ConfigurationError
 
 

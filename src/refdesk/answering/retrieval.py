@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from refdesk.answering.gate import RETRY_AFTER_S, AccessUnknown, Gate, Look
+from refdesk.answering.reranking import Reranking
 from refdesk.answering.sharing import Shared, SharedLimits, normalised
 from refdesk.answering.truth import Shown, SourceOfTruth
 from refdesk.contracts.access import EVERYONE, NOBODY, Scope
@@ -84,10 +85,19 @@ class Sought(msgspec.Struct, frozen=True, kw_only=True):
 class Retrieval:
     """At most ``limits.at_once_max`` searches at a time: each takes a connection."""
 
-    def __init__(self, *, generations: OpenGenerations, truth: SourceOfTruth, gate: Gate, limits: SharedLimits) -> None:
+    def __init__(
+        self,
+        *,
+        generations: OpenGenerations,
+        truth: SourceOfTruth,
+        gate: Gate,
+        limits: SharedLimits,
+        reranking: Reranking | None = None,
+    ) -> None:
         self._generations = generations
         self._truth = truth
         self._gate = gate
+        self._reranking = reranking
         self._searches = Shared[Evidence](limits, kind="retrieval")
         self._epochs = Shared[str | None](limits, kind="epoch")
 
@@ -121,9 +131,9 @@ class Retrieval:
     async def _search_in(self, opened: Opened, sought: Sought) -> Evidence:
         started = time.monotonic()
         with telemetry.embedding(opened.embedder.name, provider=opened.embedder.provider):
-            vector = (await opened.embedder.embed([sought.text]))[0]
+            vector = (await opened.embedder.embed_questions([sought.text]))[0]
         embed_s = time.monotonic() - started
-        found, look = await self._find(opened, sought, vector)
+        found, look = await self._find_in_order(opened, sought, vector)
         return Evidence(
             vector=vector,
             generation=opened.generation.id,
@@ -134,6 +144,14 @@ class Retrieval:
             embed_s=embed_s,
             checked_at=look.checked_at,
         )
+
+    async def _find_in_order(self, opened: Opened, sought: Sought, vector: Vectors) -> tuple[list[Passage], Look]:
+        """In the reranker's order, where there is one: it looks at more than are asked for."""
+        if self._reranking is None:
+            return await self._find(opened, sought, vector)
+        wider = msgspec.structs.replace(sought, limit=max(sought.limit, self._reranking.passages_max))
+        found, look = await self._find(opened, wider, vector)
+        return (await self._reranking.ordered(sought.text, found))[: sought.limit], look
 
     async def _find(self, opened: Opened, sought: Sought, vector: Vectors) -> tuple[list[Passage], Look]:
         """What the gate lets through of what matches. Where it cannot tell of some, what is for everyone is searched alone.

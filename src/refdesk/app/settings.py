@@ -6,7 +6,6 @@ working directory, or the file named by ``REFDESK_CONFIG``), the default. Presen
 """
 
 import os
-import re
 import tomllib
 from collections.abc import Mapping
 from ipaddress import ip_address
@@ -18,6 +17,7 @@ from urllib.request import getproxies_environment, proxy_bypass_environment  # t
 import msgspec
 from msgspec import Meta
 
+from refdesk.app.redaction import shown
 from refdesk.contracts.errors import ConfigurationError
 
 PREFIX = "REFDESK_"
@@ -248,7 +248,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     embedding_url: str | None = None
     """Base URL of an OpenAI-compatible API that serves `/embeddings`. Needs `embedding_model`."""
     embedding_model: str | None = None
-    """The model's name at that URL."""
+    """The model's name at that URL. Without a URL, the whole path of a folder with a model in ONNX
+    ([better models](../howto/quality.md))."""
     embedding_api_key: str | None = None
     """The key that URL asks for, if it does."""
     model_dir: Path | None = None
@@ -260,6 +261,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The server of the model that the index still has, while it moves to the one at `embedding_url`."""
     embedding_previous_api_key: str | None = None
     """The key that server asks for, if it does."""
+
+    # the reranker (unset: passages keep the order of the search)
+    rerank_url: str | None = None
+    """A server that reranks (Cohere, Jina, TEI, vLLM): the address of its `/rerank`, or what stands before that."""
+    rerank_model: str | None = None
+    """The model's name there, if it asks for one. Without a URL, the whole path of a folder with a cross-encoder in ONNX."""
+    rerank_api_key: str | None = None
+    """The key that server asks for, if it does."""
+    rerank_passages_max: Count = 30
+    """How many of the best passages it reads."""
+    rerank_timeout_s: Annotated[float, Meta(gt=0)] = 2.0
+    """How long a question waits for it; after that, passages keep the order of the search."""
 
     # the language model (unset: answers are quoted from the documents)
     llm_url: str | None = None
@@ -353,32 +366,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """Where the packaged model's file may be, the first first."""
         own = self.data_dir / "models"
         return (own,) if self.model_dir is None else (self.model_dir.expanduser(), own)
-
-
-SECRETS = frozenset(
-    {"operator_key", "api_key", "metrics_token", "llm_api_key", "embedding_api_key", "embedding_previous_api_key"}
-)
-"""Shown as dots by `refdesk doctor`; so are passwords inside URLs."""
-
-DOTS = "••••••"
-_USER_INFO = re.compile(r"^([a-z][a-z0-9+.-]*://)?(.*)@", re.IGNORECASE | re.DOTALL)
-_NAMED_SECRET = re.compile(r"((?:password|secret|token|key)\s*+=\s*+)('(?:[^'\\]|\\.)*+'|[^&\s]++)", re.IGNORECASE)
-
-
-def shown(name: str, value: Any) -> str:
-    """The setting's value for people: a secret, and whatever may be one inside a URL, as dots."""
-    text = "" if value is None else str(value)
-    if name in SECRETS:
-        return DOTS if text else ""
-    if not name.endswith("url"):
-        return text
-    return _NAMED_SECRET.sub(rf"\1{DOTS}", _USER_INFO.sub(_without_secret, text))
-
-
-def _without_secret(match: re.Match[str]) -> str:
-    """``user:password@`` keeps the user; a user alone may be a token, as NATS has them."""
-    user, colon, _ = match[2].partition(":")
-    return f"{match[1] or ''}{user if colon else ''}{colon}{DOTS}@"
 
 
 class Loaded(msgspec.Struct, frozen=True):

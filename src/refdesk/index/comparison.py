@@ -70,7 +70,7 @@ async def compare(
 
 
 async def _search(pool: AsyncConnectionPool, opened: Opened, question: str, *, k: int) -> list[Passage]:
-    vector = (await opened.embedder.embed([question]))[0]
+    vector = (await opened.embedder.embed_questions([question]))[0]
     return await PgvectorIndex(pool, opened.generation).search(question, vector, scope=EVERYTHING, limit=k)
 
 

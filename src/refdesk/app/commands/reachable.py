@@ -5,7 +5,8 @@ import contextlib
 from collections.abc import Collection, Mapping, Sequence
 from urllib.parse import urlsplit
 
-from refdesk.app.settings import PREFIX, Settings, shown
+from refdesk.app.redaction import shown
+from refdesk.app.settings import PREFIX, Settings
 from refdesk.contracts.errors import ConfigurationError
 from refdesk.outside.postgres import require_database
 from refdesk.outside.valkey_forms import doors
@@ -22,6 +23,7 @@ ADDRESSES: Mapping[str, Collection[str]] = {
     "embedding_url": WEB,
     "embedding_previous_url": WEB,
     "llm_url": WEB,
+    "rerank_url": WEB,
 }
 """Settings that name servers, several separated by commas, and the schemes that each may have."""
 

@@ -35,7 +35,8 @@ Generation = dict[str, Any]
 
 @click.command()
 @click.option(
-    "--model", help="A packaged model's name, or one at REFDESK_EMBEDDING_URL (default: as the settings say)."
+    "--model",
+    help="A packaged model's name, one at REFDESK_EMBEDDING_URL, or a folder with one in ONNX (default: as the settings say).",
 )
 @click.option(
     "--questions",
@@ -88,7 +89,7 @@ async def _build(
     """``swap_from``: the overlap from which on to swap; None: do not."""
     asked = None if questions is None else _read(questions)
     async with connect(url=url) as client:
-        begun = await client.call("POST", _ROOT, json={"model": model})
+        begun = await client.call("POST", _ROOT, json={"model": _named(model)})
         console.print(f"Building generation {begun['id']} with {begun['model']}; searches go on with the old one.")
         built = await _watch(client, begun["id"])
         comparison = await _compare(client, built["id"], asked)
@@ -103,6 +104,12 @@ async def _build(
         else:
             console.print("Search it from now on: `refdesk reindex --swap`. Discard it: `refdesk reindex --cancel`.")
         return {"generation": built, "comparison": comparison, "swapped": swapped}
+
+
+def _named(model: str | None) -> str | None:
+    """A folder by its whole path, as the service will look for it: this directory is not the service's."""
+    folder = Path(model).expanduser() if model else None
+    return str(folder.resolve()) if folder and folder.is_dir() else model
 
 
 async def _act(action: str, *, force: bool, url: str | None) -> dict[str, Any]:

@@ -64,7 +64,7 @@ async def _up(settings: Settings, *, with_samples: bool, llm: str | None) -> Non
         settings, found = await with_local_model(settings)
         click.echo(f"{settings.llm_model} writes the answers: {found.shown}.")
     key = _operator_key(settings)
-    if settings.embedding_url is None:
+    if settings.embedding_url is None and settings.embedding_model is None:
         await prepare(settings.model_folders, say=click.echo)
     url = f"http://{_reachable(settings.host)}:{settings.port}"
     services = []

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import aiohttp
 
+from refdesk.answering.reranking import Reranking
 from refdesk.app.health import Look, Part
 from refdesk.app.settings import Settings
 from refdesk.contracts.errors import ModelFailed, ReadOnly, RefdeskError, Unavailable
@@ -116,6 +117,11 @@ def embedding_model(session: aiohttp.ClientSession, settings: Settings) -> list[
         return None
 
     return [Part("embedding model", paced(look, every_s=MODEL_EVERY_S))]
+
+
+def reranker(reranking: Reranking | None) -> list[Part]:
+    """As its last use went: it is looked at by no other question. Without it, passages keep the order of the search."""
+    return [] if reranking is None else [Part("reranker", reranking.check, needed=False)]
 
 
 def language_model(server: ModelServer, trouble: Mapping[str, ModelFailed]) -> Part:

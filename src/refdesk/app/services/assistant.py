@@ -30,6 +30,7 @@ from refdesk.app.services import ai_parts, parts
 from refdesk.app.services.common import Service, open_broker, open_database, open_keys, required, serve_door
 from refdesk.app.services.generations import choose_model, configured_model, open_generations
 from refdesk.app.services.models import open_writing_models
+from refdesk.app.services.rerankers import open_reranking
 from refdesk.app.settings import Settings
 from refdesk.index.lineage import LineageMemory
 from refdesk.index.news import IndexNews
@@ -71,14 +72,11 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         quoting = Quoting(Extractor(generations.embed), certainty_min=settings.certainty_min)
         models = await enter(open_writing_models(settings, vocabularies))
         news = IndexNews(required(settings, "index_database_url"))
+        reranking = await enter(open_reranking(settings))
+        limits = _retrieval_limits(settings)
         assistant = Assistant(
-            retrieval=Retrieval(generations=generations, truth=truth, gate=gate, limits=_retrieval_limits(settings)),
-            freshness=Freshness(
-                generations=generations,
-                news=news,
-                gate=gate,
-                waiting_max=settings.waiting_for_documents_per_principal_max,
-            ),
+            retrieval=Retrieval(generations=generations, truth=truth, gate=gate, limits=limits, reranking=reranking),
+            freshness=_freshness(settings, generations=generations, news=news, gate=gate),
             withdrawals=Withdrawals(gate, news=news),
             writer=models.writer or quoting,
             fallback=quoting,
@@ -119,6 +117,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                     stack, settings, pools=[searches, pool], broker=broker, valkey=valkey, session=session
                 ),
                 *models.parts,
+                *ai_parts.reranker(reranking),
             ],
             facts=dict(models.facts),
             measures=[letters.measure],
@@ -136,6 +135,11 @@ def _open_index(settings: Settings) -> AbstractAsyncContextManager[Pool]:
         size_max=settings.assistant_connections_max,
         migrations=[FEEDBACK_MIGRATIONS, DEAD_LETTER_MIGRATIONS],
     )
+
+
+def _freshness(settings: Settings, *, generations: OpenGenerations, news: IndexNews, gate: Gate) -> Freshness:
+    waiting_max = settings.waiting_for_documents_per_principal_max
+    return Freshness(generations=generations, news=news, gate=gate, waiting_max=waiting_max)
 
 
 def _open_searches(settings: Settings) -> AbstractAsyncContextManager[Pool]:

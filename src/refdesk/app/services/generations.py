@@ -7,7 +7,8 @@ generation is to have; so changing them never changes what is searched.
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from urllib.parse import urlsplit
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from psycopg_pool import AsyncConnectionPool
 
@@ -19,6 +20,7 @@ from refdesk.index.generations import MIGRATIONS, Generation, open_generation
 from refdesk.index.opened import OpenGenerations
 from refdesk.indexing.generation_routes import Model
 from refdesk.outside.embedding import Embedder, PackagedEmbedder, Turns, open_packaged_embedder
+from refdesk.outside.embedding_folder import open_folder_embedder
 from refdesk.outside.embedding_http import open_http_embedder
 from refdesk.outside.postgres import migrate
 from refdesk.outside.prepared_model import INT8, PACKAGED
@@ -50,7 +52,7 @@ async def open_generations(
                 pool, model=first.name, dimensions=first.dimensions, chunking=first.chunking, served=first.served
             )
         active = (await generations.refresh()).generation
-        if (active.model, active.chunking) != (configured_model(settings), CHUNKING_VERSION):
+        if not _is_configured(settings, active):
             logger.warning(
                 "The index has the model %s, the settings say %s: `refdesk reindex` moves it there. Until then it stays.",
                 active.model,
@@ -59,9 +61,27 @@ async def open_generations(
         yield generations
 
 
+def _is_configured(settings: Settings, active: Generation) -> bool:
+    wanted = configured_model(settings)
+    is_it = active.url == _folder_url(wanted) if is_folder(wanted) else active.model == wanted
+    return is_it and active.chunking == CHUNKING_VERSION
+
+
 def configured_model(settings: Settings) -> str:
-    """The name of the model that the settings say."""
-    return INT8 if settings.embedding_url is None else required(settings, "embedding_model")
+    """The model that the settings say: the packaged one's name, a folder, or the name of one at the server."""
+    if settings.embedding_url is not None:
+        return required(settings, "embedding_model")
+    if settings.embedding_model is None or settings.embedding_model in PACKAGED or is_folder(settings.embedding_model):
+        return settings.embedding_model or INT8
+    raise ConfigurationError(
+        f"{PREFIX}EMBEDDING_MODEL={settings.embedding_model} is neither a packaged model ({', '.join(PACKAGED)}) nor the whole "
+        f"path of a model's folder. For a model of a server, set {PREFIX}EMBEDDING_URL, too."
+    )
+
+
+def is_folder(model: str) -> bool:
+    """Whether a model is named by the folder it is in: by a whole path, since names of models have slashes, too."""
+    return Path(model).is_absolute()
 
 
 async def choose_model(settings: Settings, name: str | None) -> Model:
@@ -72,10 +92,12 @@ async def choose_model(settings: Settings, name: str | None) -> Model:
     name = name or configured_model(settings)
     if name in PACKAGED:
         return Model(name, PackagedEmbedder.dimensions, CHUNKING_VERSION, None)
+    if is_folder(name):
+        return await _in_folder(Path(name))
     if settings.embedding_url is None:
         raise InvalidRequest(
-            f"There is no model {name!r}: packaged are {' and '.join(PACKAGED)}; for others, set "
-            f"{PREFIX}EMBEDDING_URL to a server that has them.",
+            f"There is no model {name!r}: packaged are {' and '.join(PACKAGED)}; for others, name the folder that has one, or "
+            f"set {PREFIX}EMBEDDING_URL to a server that has them.",
             field="model",
         )
     url, window = settings.embedding_url, settings.embedding_tokens_max
@@ -83,11 +105,44 @@ async def choose_model(settings: Settings, name: str | None) -> Model:
         return Model(name, served.dimensions, CHUNKING_VERSION, (without_secrets(url), window))
 
 
+async def _in_folder(path: Path) -> Model:
+    """The model of a folder, tried. Raises InvalidRequest when it is not whole, naming what is amiss."""
+    try:
+        async with open_folder_embedder(path) as embedder:
+            return Model(embedder.name, embedder.dimensions, CHUNKING_VERSION, (_folder_url(path), embedder.tokens_max))
+    except ConfigurationError as error:
+        raise InvalidRequest(error.message, field="model") from error
+
+
+@asynccontextmanager
+async def _open_folder(generation: Generation, path: Path, *, turns: Turns) -> AsyncIterator[Embedder]:
+    """Raises ConfigurationError when the folder has another model now: its vectors would be of another space."""
+    async with open_folder_embedder(path, turns=turns) as embedder:
+        if embedder.name != generation.model:
+            raise ConfigurationError(
+                f"Generation {generation.id} of the index was embedded by {generation.model}; {path} has {embedder.name} now. "
+                "Put the old folder back, and reindex with the new one under another path."
+            )
+        yield embedder
+
+
+def _folder_url(path: str | Path) -> str:
+    return Path(path).resolve().as_uri()
+
+
+def _folder_of(url: str) -> Path | None:
+    parts = urlsplit(url)
+    return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+
 def _open_embedder(
     settings: Settings, generation: Generation, *, turns: Turns
 ) -> AbstractAsyncContextManager[Embedder]:
     if generation.model in PACKAGED:
         return open_packaged_embedder(*settings.model_folders, name=generation.model, turns=turns)
+    folder = _folder_of(generation.url or "")
+    if folder is not None:
+        return _open_folder(generation, folder, turns=turns)
     url, api_key = _server(settings, generation)
     window = generation.tokens_max or settings.embedding_tokens_max
     return open_http_embedder(

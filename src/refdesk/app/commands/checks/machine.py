@@ -18,6 +18,7 @@ from refdesk.contracts.errors import ConfigurationError, Unavailable
 from refdesk.indexing.parsed import ParsingLimits
 from refdesk.indexing.recognition import find_data
 from refdesk.indexing.sandbox import Sandbox
+from refdesk.outside.model_folder import look_into, recipe_of
 
 PYTHON_MIN = (3, 11)
 FREE_BYTES_MIN = 256 << 20
@@ -58,7 +59,11 @@ async def check_programs(loaded: Loaded) -> Findings:
 
 
 async def check_weights(loaded: Loaded) -> Findings:
-    if loaded.settings.embedding_url is not None:
+    settings = loaded.settings
+    if settings.embedding_url is not None:
+        return
+    if settings.embedding_model is not None and Path(settings.embedding_model).is_absolute():
+        yield await _check_folder(Path(settings.embedding_model))
         return
     package, path = WEIGHTS
     spec = find_spec(package)
@@ -71,6 +76,15 @@ async def check_weights(loaded: Loaded) -> Findings:
         yield Finding("FAIL", "embedding model", f"its weights have sha256 {digest}", mend)
     else:
         yield Finding("ok", "embedding model", "all-MiniLM-L6-v2, its weights are the original's")
+
+
+async def _check_folder(path: Path) -> Finding:
+    try:
+        found = await asyncio.to_thread(look_into, path)
+        recipe = recipe_of(path)
+    except ConfigurationError as error:
+        return Finding("FAIL", "embedding model", error.message, "See docs/howto/quality.md.")
+    return Finding("ok", "embedding model", f"{found.name}: {recipe.dimensions} dimensions, {found.tokens_max} tokens")
 
 
 async def check_fences(loaded: Loaded) -> Findings:
