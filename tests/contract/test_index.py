@@ -146,7 +146,7 @@ class TestVersions:
         assert await index.versions([f"doc{n}" for n in range(6)]) == {f"doc{n}": 6 for n in range(6)}
         statistics = await index.statistics()
         assert (statistics.documents, statistics.chunks) == (4, 4)
-        assert statistics.terms == 4 * len("titl doc leav doc v6 part 0".split())
+        assert statistics.terms == 4 * len("titl doc leav doc2 v6 part 0 doc".split())  # the last one of `doc2`
 
     async def test_one_of_many_processes_wins(self, index: PgvectorIndex) -> None:
         """The same version by ten writers at once is applied once."""
@@ -192,7 +192,8 @@ class TestVersions:
         count = pgvector.STATEMENT_CHUNKS_MAX + 200
         assert await put(index, document(), *[f"leave word{n}" for n in range(count)])
         statistics = await index.statistics()
-        assert (statistics.chunks, statistics.terms) == (count, count * len("titl leav leav word".split()))
+        terms = count * len("titl leav leav word0 word".split()) + (count - 10)  # 0 to 9 are no words of their own
+        assert (statistics.chunks, statistics.terms) == (count, terms)
         assert f"leave word{count - 1}" in await texts_of(index, f"word{count - 1}", limit=50)
 
     async def test_a_search_never_sees_half_a_version(self, index: PgvectorIndex) -> None:
@@ -357,9 +358,10 @@ class TestSearch:
         values |= {"depth": 150, "candidates_max": 400}
         for exact, rare_max in ((True, 20_000), (False, 20_000), (False, 1)):
             async with index._snapshot() as connection:
-                _, terms, corpus = await index._look(connection, "flange seals motors", pgvector._access(ANYONE, None))
+                access = pgvector._access(ANYONE, None)
+                asked = await index._questions.look(connection, "flange seals motors", access, documents_max=2000)
                 monkeypatch.setattr(pgvector, "RARE_CHUNKS_MAX", rare_max)
-                weights = pgvector._weights(terms, corpus)
+                weights = pgvector._weights(asked.terms, asked.corpus)
                 assert bool(weights["common_terms"]) == (rare_max == 1)
                 _, found = await pgvector._find(connection, values | weights, exact=exact)
                 by_place = {(c.document_key, c.ordinal): c.words for c in found}

@@ -31,7 +31,9 @@ from refdesk.contracts.errors import DocumentRejected
 from refdesk.index import halfvec
 from refdesk.index.chunks import Chunk, IndexedDocument, Passage, content_hash
 from refdesk.index.generations import Generation, Role, check_role, enter, enter_to_change, within
-from refdesk.index.ranking import Candidate, CommonTerms, Corpus, Term, fuse, second_hop, split_by_rarity, weight
+from refdesk.index.questions import Questions
+from refdesk.index.ranking import Candidate, Corpus, Term, fuse, second_hop, split_by_rarity, weight
+from refdesk.index.spellings import spellings
 from refdesk.index.statements import one as _one
 from refdesk.index.statements import row as _row
 from refdesk.index.statements import rows as _rows
@@ -59,10 +61,6 @@ RARE_CHUNKS_MAX = 10_000
 """Postings from which the keyword arm takes its candidates (docs/adr/0003)."""
 
 CANDIDATES_MAX = 300
-COMMON_ROWS = 1_000
-"""Up to so many index rows a term's chunks are counted for every question; beyond, the count is remembered."""
-
-QUESTION_TERMS_MAX = 64
 CHUNKS_PER_DOCUMENT_MAX = 100_000
 
 STATEMENT_CHUNKS_MAX = 1_024
@@ -93,7 +91,7 @@ class PgvectorIndex:
         self._pool = pool
         self._generation = generation
         self._role = role
-        self._common = CommonTerms()
+        self._questions = Questions(generation.text_search)
 
     async def stage(self, document_id: str, version: int, hashes: Sequence[bytes], vectors: Vectors) -> bool:
         """Write vectors of a coming version ahead of ``replace``, which is then quick; False when it would not be newer.
@@ -120,7 +118,7 @@ class PgvectorIndex:
         """
         self._check(document, chunks, vectors)
         hashes = await asyncio.to_thread(lambda: [content_hash(document.title, chunk) for chunk in chunks])
-        columns = await asyncio.to_thread(_columns, chunks, hashes)
+        columns = await asyncio.to_thread(_columns, document.title, chunks, hashes)
         async with self._change() as connection:
             claimed = await _row(connection, _queries.claim_version, _facts(document))
             if claimed is None:
@@ -251,7 +249,9 @@ class PgvectorIndex:
             await connection.execute(_queries.insert_chunks, {"key": key, **columns})
         terms = 0
         for first in range(0, len(columns["ordinals"]), STATEMENT_CHUNKS_MAX):
-            part = values | {"first": first, "end": first + STATEMENT_CHUNKS_MAX}
+            end = first + STATEMENT_CHUNKS_MAX
+            more = {name: columns[name][first:end] for name in ("ordinals", "spellings")}
+            part = values | more | {"first": first, "end": end}
             terms += int((await _one(connection, _queries.insert_postings, part))[0])
         return terms
 
@@ -259,41 +259,13 @@ class PgvectorIndex:
         self, connection: AsyncConnection, text: str, vector: Vectors, access: Access, *, depth: int
     ) -> tuple[list[Candidate], list[Candidate]]:
         """What each arm finds."""
-        exact, terms, corpus = await self._look(connection, text, access)
-        weights = _weights(terms, corpus)
+        asked = await self._questions.look(connection, _storable(text), access, documents_max=EXACT_DOCUMENTS_MAX)
+        exact = asked.documents <= EXACT_DOCUMENTS_MAX and asked.chunks <= EXACT_CHUNKS_MAX
+        weights = _weights(asked.terms, asked.corpus)
         values = (
             access | weights | {"vector": halfvec.to_text(vector), "depth": depth, "candidates_max": CANDIDATES_MAX}
         )
         return await _find(connection, values, exact=exact)
-
-    async def _look(self, connection: AsyncConnection, text: str, access: Access) -> tuple[bool, list[Term], Corpus]:
-        """Before the search: whether few chunks may be read, the question's terms, and the sizes of the index."""
-        values = access | {
-            "documents_max": EXACT_DOCUMENTS_MAX + 1,
-            "text": _storable(text),
-            "text_search": self._generation.text_search,
-            "rows_max": COMMON_ROWS,
-            "terms_max": QUESTION_TERMS_MAX,
-        }
-        found = await _rows(connection, _queries.look, values)
-        documents, chunks, *sizes = found[0][:5]
-        exact = bool(documents <= EXACT_DOCUMENTS_MAX and chunks <= EXACT_CHUNKS_MAX)
-        return exact, await self._terms(connection, [row[5:] for row in found if row[8]]), Corpus(*sizes)
-
-    async def _terms(self, connection: AsyncConnection, rows: Sequence[tuple[Any, ...]]) -> list[Term]:
-        """With how many chunks have each: as counted, or as remembered."""
-        common = {str(name) for name, _, counted, _ in rows if counted >= COMMON_ROWS}
-        unknown = self._common.missing(sorted(common))
-        if unknown:
-            self._common.remember(await _rows(connection, _queries.term_chunks, {"terms": unknown}))
-        return [
-            Term(
-                text=name,
-                occurrences=occurrences,
-                chunks=self._common.chunks(name, at_least=chunks) if name in common else chunks,
-            )
-            for name, occurrences, _, chunks in rows
-        ]
 
 
 class Sizes(NamedTuple):
@@ -413,7 +385,7 @@ def _facts(document: IndexedDocument) -> dict[str, Any]:
     }
 
 
-def _columns(chunks: Sequence[Chunk], hashes: Sequence[bytes]) -> dict[str, Any]:
+def _columns(title: str, chunks: Sequence[Chunk], hashes: Sequence[bytes]) -> dict[str, Any]:
     return {
         "ordinals": [chunk.ordinal for chunk in chunks],
         "hashes": list(hashes),
@@ -422,6 +394,7 @@ def _columns(chunks: Sequence[Chunk], hashes: Sequence[bytes]) -> dict[str, Any]
         "pages": [chunk.page for chunk in chunks],
         "starts": [chunk.start for chunk in chunks],
         "ends": [chunk.end for chunk in chunks],
+        "spellings": [spellings("\n".join((title, chunk.heading or "", chunk.text))) for chunk in chunks],
     }
 
 

@@ -65,14 +65,16 @@ FROM unnest(%(ordinals)s::integer[], %(hashes)s::bytea[], %(texts)s::text[], %(h
             %(pages)s::integer[], %(starts)s::integer[], %(ends)s::integer[]) AS c
 
 -- name: insert_postings
--- Terms of title, heading and text of each chunk from `first` to before `end`, packed by blocks of 64 chunks.
--- Index: chunks_pkey.
+-- Terms of title, heading and text of each chunk from `first` to before `end`, and of their further spellings (`spellings`),
+-- packed by blocks of 64 chunks. Index: chunks_pkey.
 WITH terms AS MATERIALIZED (
     SELECT c.ordinal, t.lexeme, cardinality(t.positions) AS frequency,
            sum(cardinality(t.positions)) OVER (PARTITION BY c.ordinal) AS length
     FROM chunks c
+    JOIN unnest(%(ordinals)s::integer[], %(spellings)s::text[]) AS more (ordinal, spellings) USING (ordinal)
     CROSS JOIN LATERAL unnest(
-        to_tsvector(%(text_search)s::regconfig, concat_ws(E'\n', %(title)s::text, c.heading, c.text))) AS t
+        to_tsvector(%(text_search)s::regconfig,
+                    concat_ws(E'\n', %(title)s::text, c.heading, c.text, more.spellings))) AS t
     WHERE c.document_key = %(key)s AND c.ordinal >= %(first)s AND c.ordinal < %(end)s
 ), inserted AS (
     INSERT INTO postings (document_key, block, term, entries)
@@ -118,31 +120,6 @@ SELECT d.document_id, d.version, d.title, d.readers, d.tags, d.media_type, d.url
 FROM readable(%(everything)s, %(readers)s, %(document_ids)s, NULL) d
 LEFT JOIN chunks c ON c.document_key = d.key
 ORDER BY c.ordinal LIMIT %(chunks_max)s
-
--- name: look
--- What a search has to know, in a row for each term of the question, and one row at least: how many documents and chunks may
--- be read, counted up to a bound (beyond it, the exact number does not matter); the sizes of the index; the term, how often
--- the question has it, and how many index rows and chunks have it, counted up to a bound of rows.
-SELECT scope.documents, scope.chunks, index.documents, index.chunks, index.terms,
-       term.lexeme, cardinality(term.positions), term.rows, term.chunks
-FROM (SELECT count(*) AS documents, coalesce(sum(chunks), 0)::bigint AS chunks
-      FROM (SELECT d.chunks FROM readable(%(everything)s, %(readers)s, %(document_ids)s, %(tags)s) d
-            LIMIT %(documents_max)s) AS counted) AS scope
-CROSS JOIN (SELECT sum(documents)::bigint AS documents, sum(chunks)::bigint AS chunks, sum(terms)::bigint AS terms
-            FROM tallies) AS index
-LEFT JOIN (SELECT t.lexeme, t.positions, known.rows, known.chunks
-           FROM unnest(to_tsvector(%(text_search)s::regconfig, %(text)s)) AS t
-           CROSS JOIN LATERAL (
-               SELECT count(*) AS rows, coalesce(sum(cardinality(p.entries)), 0)::bigint AS chunks
-               FROM (SELECT entries FROM postings WHERE term = t.lexeme COLLATE "C" LIMIT %(rows_max)s) AS p
-           ) AS known
-           LIMIT %(terms_max)s) AS term ON true
-LIMIT %(terms_max)s
-
--- name: term_chunks
--- How many chunks have each of some very common terms. Index: postings_term.
-SELECT p.term, sum(cardinality(p.entries))::bigint FROM postings p
-WHERE p.term = ANY (%(terms)s::text[]) GROUP BY p.term LIMIT cardinality(%(terms)s::text[])
 
 -- The arms bring chunks as (document_key, ordinal, similarity, words), best first. `words` is the BM25 score.
 

@@ -27,8 +27,8 @@ from refdesk.outside.prepared_model import INT8, PACKAGED
 
 logger = logging.getLogger(__name__)
 
-CHUNKING_VERSION = "1"
-"""Raise it when chunking changes what it makes of the same document."""
+CHUNKING_VERSION = "2"
+"""Raise it when chunking, or what is indexed of a chunk, changes what is made of the same document."""
 
 
 @asynccontextmanager
@@ -52,7 +52,11 @@ async def open_generations(
                 pool, model=first.name, dimensions=first.dimensions, chunking=first.chunking, served=first.served
             )
         active = (await generations.refresh()).generation
-        if not _is_configured(settings, active):
+        if active.chunking != CHUNKING_VERSION:
+            logger.warning(
+                "An earlier release made the index: `refdesk reindex` makes it as this one does. Until then it stays."
+            )
+        elif not _is_configured(settings, active):
             logger.warning(
                 "The index has the model %s, the settings say %s: `refdesk reindex` moves it there. Until then it stays.",
                 active.model,
@@ -63,8 +67,7 @@ async def open_generations(
 
 def _is_configured(settings: Settings, active: Generation) -> bool:
     wanted = configured_model(settings)
-    is_it = active.url == _folder_url(wanted) if is_folder(wanted) else active.model == wanted
-    return is_it and active.chunking == CHUNKING_VERSION
+    return active.url == _folder_url(wanted) if is_folder(wanted) else active.model == wanted
 
 
 def configured_model(settings: Settings) -> str:

@@ -1,0 +1,129 @@
+"""Further spellings of a text, for the keyword arm: so that what people write in two ways is found in either.
+
+    KRN-8359, KRN 8359, krn_8359   ──▶ krn8359, krn, 8359        an identifier, whole and in parts
+    8,359  ·  v2.4.1  ·  getUser   ──▶ 8359  ·  2.4.1 …  ·  get, user
+    30 November 2026, 30.11.2026   ──▶ 20261130
+    IT, WHO                        ──▶ x0it, x0who               an acronym that is a stop word when it is not in capitals
+    Müller                         ──▶ muller
+    人工知能                        ──▶ x4eba5de5, x5de577e5, …  each pair of characters of a script without spaces
+
+PostgreSQL's parser reads `-8359` as a negative number, `11-30` as two, and a run of Chinese characters as one word. What is
+added here stands beside its own terms, for documents and questions alike, in a form that any parser leaves whole: letters and
+digits of ASCII.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from itertools import pairwise
+
+SPELLINGS_MAX = 4_000
+"""Of one chunk or question: far more than an ordinary chunk has."""
+STOP_WORDS = frozenset(
+    "a am an and any are as at be by can do for had has he her him his how i if in is it its me my no nor not now of off on "
+    "or our out own s she so t than the them then to too up us was we who why will with you".split()
+)
+"""The short ones of PostgreSQL's English list (english.stop)."""
+
+_IDENTIFIER = re.compile(r"[A-Za-z0-9]{1,40}(?:[-_./:#][A-Za-z0-9]{1,40}){0,8}")
+_PART = re.compile(r"\d+|[A-Z]{2,}(?![a-z])|[A-Z]?[a-z]+|[A-Z]")
+_APART = re.compile(r"\b([A-Z]{1,6}) (\d{1,8})\b")
+_THOUSANDS = re.compile(r"(?<![\d.,'])\d{1,3}(?:[,.'\u2019\u00a0\u202f]\d{3}){1,4}(?![\d,'])")
+_ACRONYM = re.compile(r"\b[A-Z]{1,5}\b")
+_MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()
+_DATE = re.compile(
+    r"\b(?P<iso>\d{4})[-/.](?P<iso_month>\d{1,2})[-/.](?P<iso_day>\d{1,2})\b"
+    r"|\b(?P<first>\d{1,2})[-/.](?P<second>\d{1,2})[-/.](?P<year>\d{4})\b"
+    r"|\b(?P<day>\d{1,2})(?:st|nd|rd|th|\.)? (?P<month>[A-Z][a-z]{2,8})\.?,? (?P<year_after>\d{4})\b"
+    r"|\b(?P<month_first>[A-Z][a-z]{2,8})\.? (?P<day_after>\d{1,2})(?:st|nd|rd|th)?,? (?P<last>\d{4})\b"
+)
+_UNSPACED = re.compile(
+    "[\u0e00-\u0e7f\u0e80-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
+    "\uac00-\ud7af\uf900-\ufaff\U00020000-\U0002fa1f]+"
+)
+"""Thai, Lao, Burmese, Khmer, kana, Chinese characters; Hangul, too, whose words carry their particles."""
+_WORD_WITH_MARKS = re.compile(r"\b\w*[\u00c0-\u024f\u1e00-\u1eff]\w*\b")
+
+
+def spellings(text: str) -> str:
+    """The further spellings of all that a text names, apart by spaces; "" where it has none."""
+    found: dict[str, None] = {}
+    for spelling in _all(text):
+        found[spelling] = None
+        if len(found) >= SPELLINGS_MAX:
+            break
+    return " ".join(found)
+
+
+def _all(text: str) -> Iterator[str]:
+    yield from _of_identifiers(text)
+    yield from _of_dates(text)
+    for number in _THOUSANDS.finditer(text):
+        yield "".join(filter(str.isdigit, number[0]))
+    for acronym in _ACRONYM.finditer(text):
+        if acronym[0].lower() in STOP_WORDS and not _shouts(text, acronym.start(), acronym.end()):
+            yield f"x0{acronym[0].lower()}"
+    for word in _WORD_WITH_MARKS.finditer(text):
+        folded = unicodedata.normalize("NFKD", word[0].casefold())
+        if plain := "".join(letter for letter in folded if letter.isascii() and letter.isalnum()):
+            yield plain
+    for run in _UNSPACED.finditer(text):
+        yield from _pairs(run[0])
+
+
+def _of_identifiers(text: str) -> Iterator[str]:
+    for match in _IDENTIFIER.finditer(text):
+        parts = _PART.findall(match[0])
+        has_digit, is_number = any(part.isdigit() for part in parts), all(part.isdigit() for part in parts)
+        if len(parts) < 2 or not (has_digit or _is_camel(match[0]) or "_" in match[0]):
+            continue
+        if parts[0] in "vV" and len(parts) > 2 and all(part.isdigit() for part in parts[1:]):
+            parts, is_number = parts[1:], True
+        if is_number:
+            yield ".".join(parts)
+        elif not match[0].isalnum():  # else the parser has it
+            yield "".join(parts).lower()
+        yield from (part.lower() for part in parts if len(part) > 1)
+    for match in _APART.finditer(text):
+        yield f"{match[1]}{match[2]}".lower()
+
+
+def _is_camel(word: str) -> bool:
+    return any(a.islower() and b.isupper() for a, b in pairwise(word))
+
+
+def _of_dates(text: str) -> Iterator[str]:
+    """A date as eight digits; both readings of one that has two."""
+    for match in _DATE.finditer(text):
+        part = match.groupdict()
+        if part["iso"]:
+            yield from _date(part["iso"], part["iso_month"], part["iso_day"])
+        elif part["year"]:
+            yield from _date(part["year"], part["second"], part["first"])
+            yield from _date(part["year"], part["first"], part["second"])
+        else:
+            month = (part["month"] or part["month_first"])[:3].lower()
+            if month in _MONTHS:
+                year, day = part["year_after"] or part["last"], part["day"] or part["day_after"]
+                yield from _date(year, str(_MONTHS.index(month) + 1), day)
+
+
+def _date(year: str, month: str, day: str) -> Iterator[str]:
+    if 1 <= int(month) <= 12 and 1 <= int(day) <= 31:
+        yield f"{year}{int(month):02}{int(day):02}"
+
+
+def _shouts(text: str, start: int, end: int) -> bool:
+    """Whether the words beside it are in capitals, too: then it is no acronym but a heading."""
+    around = (text[max(0, start - 12) : start].split()[-1:], text[end : end + 12].split()[:1])
+    beside = [word[0] for word in around if word and len(word[0]) > 1]
+    return bool(beside) and all(word.isupper() for word in beside)
+
+
+def _pairs(run: str) -> Iterator[str]:
+    """Each two neighbours, and each Chinese character: it may be a word."""
+    for place, character in enumerate(run):
+        if "\u4e00" <= character <= "\u9fff":
+            yield f"x{ord(character):x}"
+        if place:
+            yield f"x{ord(run[place - 1]):x}{ord(character):x}"
