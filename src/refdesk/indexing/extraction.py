@@ -29,6 +29,7 @@ from refdesk.indexing.readers.calendars import read_calendar
 from refdesk.indexing.readers.html import read_html
 from refdesk.indexing.readers.mail import MailReader
 from refdesk.indexing.readers.tables import write_sheet
+from refdesk.indexing.readers.word import read_word
 from refdesk.outside import media_types as kinds
 
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
@@ -95,12 +96,21 @@ def _read_into(
         with _falling_back(writer):
             _read_mail(writer, content, media_type, limits=limits, depth=depth)
             return None, ()
+    if read := _BYTES_READERS.get(media_type):
+        with _falling_back(writer):
+            return read(content, writer), ()
     if reader := _TEXT_READERS.get(media_type):
         text, guess = _decode(content, media_type)
         reader(text, writer)
         _say_doubt(guess, writer)
         return None, ()
     return _read_tree(content, media_type, writer, name=name), ()
+
+
+_BYTES_READERS: dict[str, Callable[[bytes, DocumentWriter], int | None]] = {
+    kinds.DOCX: read_word,
+}
+"""Readers of our own of formats that are no text; they return the number of pages, where there are some."""
 
 
 @contextmanager

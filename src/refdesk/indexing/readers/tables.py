@@ -14,7 +14,7 @@ _FIGURE = re.compile(
     r"[-+(]?[€$£¥]?\s?\d[\d.,'’ \xa0\u202f]*+(?:\s?(?:%|‰|[€$£¥°]|[A-Z]{3}|(?:k|M|m|c|d)?[gmlWVAB]|h|min|s))?\)?"
 )
 _DATE = re.compile(r"\d{1,4}[-./]\d{1,2}(?:[-./]\d{1,4})?\.?(?:[T ]\d{1,2}:\d\d(?::\d\d)?.*)?|\d{1,2}:\d\d(?::\d\d)?")
-_OTHER = re.compile(r"(?i:true|false|yes|no|n/?a|-+|–|—|✓|x)|[^\s@]++@\S++|https?://\S+")
+_OTHER = re.compile(r"(?i:true|false|yes|no|n/?a|-+|–|—|✓|x)|(?<!\S)[^\s@]++@\S++|https?://\S++")
 _YEAR = re.compile(r"(?:19|20)\d\d")
 _CELL_CHARACTERS_MAX = 60  # in which a value is looked for
 _NAME_CHARACTERS_MAX = 120  # a longer cell is no column's name
