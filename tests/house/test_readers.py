@@ -21,11 +21,12 @@ from tests.support.pumps import PUMPS
 from refdesk.answering import claims, sentences
 from refdesk.answering.blocks import Blocks, is_claim
 from refdesk.answering.citations import CitationReader
-from refdesk.answering.conversations import Turn, standalone
+from refdesk.answering.conversations import Turn
+from refdesk.answering.follow_ups import FollowUp, leaning, leans
 from refdesk.answering.quotations import as_quotation
 from refdesk.answering.similar import same_matter
 from refdesk.contracts import hygiene
-from refdesk.contracts.answers import Question
+from refdesk.contracts.answers import Question, Source
 from refdesk.contracts.documents import FreshnessToken, title_of
 from refdesk.contracts.errors import RefdeskError
 from refdesk.documents import changes, uploads
@@ -106,6 +107,10 @@ def stream_of_sentences(text: str) -> None:
     splitter.flush()
 
 
+def passage(text: str) -> Source:
+    return Source(n=1, document_id="d", version=1, title="T", passage=text, ordinal=0, stale=False)
+
+
 def clean_stream(text: str) -> None:
     stream = hygiene.CleanStream()
     for start in range(0, len(text), 5):
@@ -148,7 +153,8 @@ READERS: dict[str, Callable[[str], Any]] = {
     "citations:CitationReader": citation_stream,
     "quotations:as_quotation": as_quotation.__wrapped__,
     "similar:same_matter": lambda text: same_matter(text, text),
-    "conversations:standalone": lambda text: standalone(text, [Turn(text, text)]),
+    "follow_ups:leaning": lambda text: leaning(text, [Turn(text, text)]),
+    "follow_ups:leans": lambda text: leans(FollowUp(text, text), alone=[passage(text)], together=[passage(text)]),
     "tokens:input_tokens": tokens.input_tokens,
     "tokens:output_tokens": tokens.output_tokens,
     "tokens:cut": lambda text: tokens.cut(text, 1 << 30),

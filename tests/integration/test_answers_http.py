@@ -178,12 +178,20 @@ async def test_a_follow_up_is_understood(client: Client, desk: AnswerDesk) -> No
     """The question before it, and its answer, are part of it; for its owner alone."""
     await client.ask(QUESTION, conversation_id="c1")
     desk.llm.reset()
-    await client.ask("And for lunch?", conversation_id="c1")
+    await client.ask("When do they expire?", conversation_id="c1")
     messages = desk.llm.calls[0].body["messages"]
     assert [message["role"] for message in messages] == ["system", "user", "assistant", "user"]
     assert messages[1]["content"] == QUESTION
     assert messages[2]["content"] == "Thirty days of leave are due each year."
-    assert messages[3]["content"].endswith(f"Question: {QUESTION} And for lunch?")
+    assert messages[3]["content"].endswith(f"Question: {QUESTION} When do they expire?")
+
+
+async def test_a_new_topic_in_a_conversation_is_a_new_topic(client: Client, desk: AnswerDesk) -> None:
+    """However short: what the documents say of it decides, not its words."""
+    await client.ask(QUESTION, conversation_id="c2")
+    desk.llm.reset()
+    await client.ask("And when is lunch?", conversation_id="c2")
+    assert desk.llm.calls[0].prompt.endswith("Question: And when is lunch?")
 
 
 async def test_a_conversation_of_somebody_else_is_empty(here: Here, desk: AnswerDesk) -> None:

@@ -11,6 +11,9 @@ from tests.support.running import Refdesk, cited
 DATA = Path(__file__).parents[1] / "data"
 ANSWERED_SHARE_MIN = 0.90
 REFUSED_SHARE_MIN = 13 / 15
+FOLLOW_UPS_SHARE_MIN = 0.85
+FAR_APART = 40
+"""So many questions further on it is about something else."""
 
 
 def rows(name: str) -> list[dict[str, Any]]:
@@ -58,3 +61,31 @@ async def test_questions_the_handbook_cannot_answer_end_as_not_found(desk: Refde
         if answer["finish_reason"] not in ("not_found", "closest")
     ]
     assert len(answered) <= len(questions) * (1 - REFUSED_SHARE_MIN), answered
+
+
+@pytest.mark.timeout(900)
+async def test_follow_ups_are_understood(desk: Refdesk) -> None:
+    """Whether they leave out what was said before, or say "it"."""
+    follow_ups = rows("sample_follow_ups.jsonl")
+    wrong = []
+    for row in follow_ups:
+        await desk.ask(row["first"], conversation_id=row["id"])
+        answer = await desk.ask(row["then"], conversation_id=row["id"])
+        if not holding_sentences(answer, row["expected"]):
+            wrong.append((row["id"], row["then"], answer["text"]))
+    assert len(wrong) <= len(follow_ups) * (1 - FOLLOW_UPS_SHARE_MIN), wrong
+
+
+@pytest.mark.timeout(900)
+async def test_a_new_topic_is_answered_as_if_it_were_asked_first(desk: Refdesk) -> None:
+    """Every sample question, after one about something else."""
+    questions = rows("sample_questions.jsonl")
+    dragged = []
+    for number, row in enumerate(questions):
+        other = questions[(number + FAR_APART) % len(questions)]
+        first = await desk.ask(row["question"])
+        await desk.ask(other["question"], conversation_id=row["id"])
+        second = await desk.ask(row["question"], conversation_id=row["id"])
+        if second["text"] != first["text"]:
+            dragged.append((other["question"], row["question"], second["text"]))
+    assert not dragged

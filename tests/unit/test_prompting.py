@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refdesk.answering import prompting
-from refdesk.answering.conversations import Turn, as_messages, standalone
+from refdesk.answering.conversations import Turn, as_messages
 from refdesk.contracts.answers import Source
 from refdesk.outside.llm_parameters import Message
 
@@ -57,15 +57,6 @@ def test_only_the_whole_phrase_says_not_found() -> None:
     assert prompting.is_not_found(" I could not find this in the documents. ")
     assert prompting.is_not_found("i could not find this in the documents")
     assert not prompting.is_not_found("I could not find this in the documents. But I know.")
-
-
-def test_a_follow_up_is_read_with_the_question_it_leans_on() -> None:
-    """Short ones and those that refer back; others stand alone."""
-    turns = [Turn("How many days of leave do employees have?", "Thirty. [1]")]
-    assert standalone("And for contractors?", turns) == f"{turns[0].question} And for contractors?"
-    alone = "Where can visitors park their bicycles near the harbour office?"
-    assert standalone(alone, turns) == alone
-    assert standalone("And for contractors?", []) == "And for contractors?"
 
 
 def test_history_has_no_citations() -> None:

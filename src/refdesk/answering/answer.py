@@ -20,6 +20,7 @@ from refdesk.answering.asked import Asked
 from refdesk.answering.budget import Budget, Reservation
 from refdesk.answering.cache import Cache, Exact, Flight
 from refdesk.answering.conversations import Conversations, as_messages
+from refdesk.answering.follow_ups import leaning, leans
 from refdesk.answering.freshness import Freshness
 from refdesk.answering.journal import Journal
 from refdesk.answering.limits import AnswerLimits
@@ -161,6 +162,7 @@ class Assistant:
     async def _answer(self, asked: Asked, *, is_known: bool) -> AnswerRecord:
         """Evidence first; then the log that stands on it: somebody's, or a new one."""
         evidence = await self._gather(asked, is_known=is_known)
+        asked, evidence = await self._read_with_turns(asked, evidence)
         telemetry.retrieval_results.observe(len(evidence.passages))
         if asked.question.cache == "bypass":
             return await self._write(asked, evidence, "bypass")
@@ -195,6 +197,23 @@ class Assistant:
                 shared=asked.is_kept,
                 admit=None if is_known else lambda: self._admission.check(principal_id),
             )
+
+    async def _read_with_turns(self, asked: Asked, alone: Evidence) -> tuple[Asked, Evidence]:
+        """The question and its evidence, read together with what came before where it leans on that: one more search."""
+        follow_up = leaning(asked.question.question, asked.turns)
+        if follow_up is None:
+            return asked, alone
+        together = await self._retrieval.gather(
+            asked.sought(limit=self._writer.passages_read, text=follow_up.text), principal_id=asked.principal.id
+        )
+        spent = msgspec.structs.replace(
+            together,
+            embed_s=alone.embed_s + together.embed_s,
+            retrieve_s=alone.retrieve_s + together.retrieve_s,
+        )
+        if not leans(follow_up, alone=alone.sources(), together=together.sources()):
+            return asked, msgspec.structs.replace(alone, embed_s=spent.embed_s, retrieve_s=spent.retrieve_s)
+        return msgspec.structs.replace(asked, follow_up=follow_up), spent
 
     async def _lead(self, asked: Asked, evidence: Evidence, keys: Flight) -> AnswerRecord:
         """The log for everybody here who asks the same now. What nobody vouches for is not shared with other processes."""
@@ -310,6 +329,7 @@ class Assistant:
         return Job(
             assignment=Assignment(
                 question=asked.standalone,
+                follow_up=asked.follow_up,
                 sources=evidence.sources(),
                 history=as_messages(asked.turns),
                 output_tokens_max=asked.output_tokens_max,
@@ -455,7 +475,11 @@ class Assistant:
     async def _converse(self, asked: Asked, log: AnswerLog) -> None:
         question = asked.question
         await self._conversations.add(
-            question.conversation_id, asked.principal, question=question.question, log_id=log.id
+            question.conversation_id,
+            asked.principal,
+            question=question.question,
+            read_as=asked.standalone,
+            log_id=log.id,
         )
 
     def _record(self, asked: Asked, log_id: str, outcome: CacheOutcome) -> AnswerRecord:

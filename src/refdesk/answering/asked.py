@@ -5,7 +5,8 @@ import time
 import msgspec
 
 from refdesk.answering.cache import Flight, exact_key, flight
-from refdesk.answering.conversations import Turn, standalone
+from refdesk.answering.conversations import Turn
+from refdesk.answering.follow_ups import FollowUp
 from refdesk.answering.retrieval import Evidence, Sought
 from refdesk.contracts.access import Principal
 from refdesk.contracts.answers import Question
@@ -24,6 +25,8 @@ class Asked(msgspec.Struct, frozen=True):
     """When it was asked (``time.monotonic``)."""
     is_counted: bool
     """Whether it is counted among its principal's questions; not while Valkey is away."""
+    follow_up: FollowUp | None = None
+    """Set once it is clear that it leans on what came before."""
 
     @property
     def elapsed_s(self) -> float:
@@ -37,10 +40,13 @@ class Asked(msgspec.Struct, frozen=True):
     @property
     def standalone(self) -> str:
         """The question as one reads it who has not heard the conversation."""
-        return standalone(self.question.question, self.turns)
+        return self.question.question if self.follow_up is None else self.follow_up.text
 
-    def sought(self, *, limit: int) -> Sought:
-        return Sought(text=self.standalone, scope=self.principal.scope, filters=self.question.filters, limit=limit)
+    def sought(self, *, limit: int, text: str | None = None) -> Sought:
+        """What is searched for: the question as it is, or ``text``."""
+        return Sought(
+            text=text or self.question.question, scope=self.principal.scope, filters=self.question.filters, limit=limit
+        )
 
     def exact_key(self, *, model: str) -> str:
         return exact_key(

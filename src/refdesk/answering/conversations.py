@@ -10,14 +10,13 @@ Valkey down: the question is answered as if it were the first.
 """
 
 import logging
-import re
 from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
 from refdesk.answering.log import AnswerLog
 from refdesk.answering.quotations import as_quotation
-from refdesk.answering.sentences import Words, without_citations
+from refdesk.answering.sentences import without_citations
 from refdesk.answering.withdrawal import Withdrawals
 from refdesk.contracts.access import Principal
 from refdesk.outside.llm_parameters import Message
@@ -26,29 +25,23 @@ from refdesk.outside.valkey import Valkey, ValkeyError
 logger = logging.getLogger(__name__)
 
 TURNS_MAX = 6
-LEANS_BACK_MAX = 2
-"""How many questions before it a follow-up is read with, at most."""
 ANSWER_CHARACTERS_MAX = 2000
 """What is kept of an answer: enough to refer back to."""
 WITHDRAWN = "This answer is not available any more."
 """What a follow-up has in place of an answer that may not be read any more."""
-SHORT_QUESTION_WORDS = 3
-"""A question with no more content words than this leans on the one before it."""
-
-_LEANS_BACK = re.compile(
-    r"\s*(and|or|but|also|so|then|what about|how about|what if|why|same)\b|.*\b(it|its|that|this|those|these|they|them|there)\b",
-    re.IGNORECASE,
-)
 
 
 class Turn(msgspec.Struct, frozen=True):
     question: str
     answer: str
+    read_as: str = ""
+    """The question together with what it leaned on; empty when that is not known."""
 
 
 class _Kept(msgspec.Struct, frozen=True):
     question: str
     log_id: str
+    read_as: str = ""
 
 
 class Conversations:
@@ -76,38 +69,28 @@ class Conversations:
         except ValkeyError as error:
             logger.debug("a conversation could not be read: %s", error)
             return ()
-        answered = [(turn.question, log) for turn, log in zip(kept, logs, strict=True) if log and log.text()]
+        answered = [(turn, log) for turn, log in zip(kept, logs, strict=True) if log and log.text()]
         readable = await self._withdrawals.readable([log for _, log in answered], scope=principal.scope)
-        return tuple(Turn(question, log.text() if log.id in readable else WITHDRAWN) for question, log in answered)
+        return tuple(
+            Turn(turn.question, log.text() if log.id in readable else WITHDRAWN, turn.read_as) for turn, log in answered
+        )
 
-    async def add(self, conversation_id: str | None, principal: Principal, *, question: str, log_id: str) -> None:
+    async def add(
+        self, conversation_id: str | None, principal: Principal, *, question: str, read_as: str, log_id: str
+    ) -> None:
         if conversation_id is None:
             return
         key = _key(conversation_id, principal.id)
         try:
             await self._valkey.commands(
                 [
-                    ("RPUSH", key, msgspec.json.encode(_Kept(question, log_id))),
+                    ("RPUSH", key, msgspec.json.encode(_Kept(question, log_id, read_as))),
                     ("LTRIM", key, -TURNS_MAX, -1),
                     ("EXPIRE", key, self._retention_s),
                 ]
             )
         except ValkeyError as error:
             logger.debug("a turn could not be kept: %s", error)
-
-
-def standalone(question: str, turns: Sequence[Turn]) -> str:
-    """The question as retrieval should read it: a follow-up together with the questions it leans on."""
-    questions = [question]
-    for turn in reversed(turns[-LEANS_BACK_MAX:]):
-        if not _leans_back(questions[0]):
-            break
-        questions.insert(0, turn.question)
-    return " ".join(questions)
-
-
-def _leans_back(question: str) -> bool:
-    return len(Words.of(question).content) <= SHORT_QUESTION_WORDS or _LEANS_BACK.match(question) is not None
 
 
 def as_messages(turns: Sequence[Turn]) -> tuple[Message, ...]:

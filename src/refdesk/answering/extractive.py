@@ -17,6 +17,7 @@ from math import exp, log
 
 import msgspec
 
+from refdesk.answering.follow_ups import FollowUp
 from refdesk.answering.sentences import Words
 from refdesk.answering.units import Unit, units
 from refdesk.contracts.answers import Source
@@ -41,6 +42,10 @@ NEAR_BEST_ELSEWHERE = 0.88
 QUOTES_MAX = 4
 ITEMS_MAX = 20
 
+ASKED_NOW_BONUS = 0.25
+"""For all the words of a follow-up, what it leans on left out: that was asked before."""
+SAID_PENALTY = 0.15
+"""It was quoted in the answer before and has none of the words asked now. Both chosen on half of `sample_follow_ups.jsonl`."""
 DIGIT_BONUS = 0.04
 """A number or a date was asked for, and there is one."""
 STEPS_BONUS = 0.12
@@ -137,9 +142,13 @@ class _Asked(msgspec.Struct, frozen=True):
     steps: bool
     list: bool
     compared: bool
+    now: set[str]
+    """The words that a follow-up does not share with what it leans on."""
+    said: str
+    """The answer before."""
 
     @classmethod
-    def of(cls, question: str) -> "_Asked":
+    def of(cls, question: str, follow_up: FollowUp | None = None) -> "_Asked":
         return cls(
             words=Words.of(question).content,
             names=tuple(dict.fromkeys(name.casefold() for name in _NAME.findall(question) if name != "I")),
@@ -148,6 +157,8 @@ class _Asked(msgspec.Struct, frozen=True):
             steps=_STEPS_ASKED.match(question) is not None,
             list=_LIST_ASKED.match(question) is not None,
             compared=_COMPARED.search(question) is not None,
+            now=set() if follow_up is None else Words.of(follow_up.question).content,
+            said="" if follow_up is None else follow_up.said,
         )
 
 
@@ -165,9 +176,9 @@ class Extractor:
     def __init__(self, embed: Embed) -> None:
         self._embed = embed
 
-    async def find(self, question: str, sources: Sequence[Source]) -> Found:
-        """What the sources say to the question."""
-        asked = _Asked.of(question)
+    async def find(self, question: str, sources: Sequence[Source], *, follow_up: FollowUp | None = None) -> Found:
+        """What the sources say to the question: of a follow-up, rather to what is asked now than to what was asked before."""
+        asked = _Asked.of(question, follow_up)
         promising = _promising(asked, [unit for source in sources for unit in units(source)])
         if not promising:
             return Found([])
@@ -202,10 +213,16 @@ def _score(asked: _Asked, unit: Unit, *, share: float, similarity: float, unknow
     terms = asked.names if asked.compared else (asked.term,) if asked.term else ()
     if terms and unit.own.lstrip("-*• ").casefold().startswith(terms):
         score += DEFINED_BONUS
+    score += _for_now(asked, unit)
     if unknown:
         return score - UNKNOWN_NAME_PENALTY
     around = unit.embedded().casefold()
     return score - NAME_PENALTY * any(name not in around for name in asked.names)
+
+
+def _for_now(asked: _Asked, unit: Unit) -> float:
+    share = len(asked.now & Words.of(unit.embedded()).content) / len(asked.now) if asked.now else 0.0
+    return ASKED_NOW_BONUS * share - SAID_PENALTY * (1 - share) * (unit.text in asked.said)
 
 
 def _certainty(asked: _Asked, one: _Scored, *, unknown: bool) -> float:

@@ -15,6 +15,7 @@ from refdesk.answering import prompting
 from refdesk.answering.circuit import Circuit
 from refdesk.answering.citations import CitationReader
 from refdesk.answering.extractive import MODEL_NAME, PASSAGES_READ, Extractor, Quote
+from refdesk.answering.follow_ups import FollowUp
 from refdesk.contracts.answers import FinishReason, Source, Usage
 from refdesk.contracts.errors import ModelFailed
 from refdesk.contracts.hygiene import CleanStream
@@ -43,6 +44,8 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be answered, from what, within how many output tokens."""
 
     question: str
+    follow_up: FollowUp | None = None
+    """Where the question leans on earlier ones: what was asked now, and what was answered before."""
     sources: tuple[Source, ...]
     history: tuple[Message, ...] = ()
     output_tokens_max: int
@@ -94,7 +97,7 @@ class Quoting:
         self._certainty_min = certainty_min
 
     async def write(self, assignment: Assignment, page: Page) -> Verdict:
-        found = await self._extractor.find(assignment.question, assignment.sources)
+        found = await self._extractor.find(assignment.question, assignment.sources, follow_up=assignment.follow_up)
         is_certain = found.certainty >= self._certainty_min
         meter = Meter(assignment.output_tokens_max)
         pieces = [_cited(quote) for quote in found.quotes] or [prompting.NOT_FOUND]
