@@ -5,11 +5,12 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from refdesk.answering.degradation import TELL, degraded, seen_by
+from refdesk.answering.degradation import DETAILS, TELL, degraded, failed, seen_by
 from refdesk.answering.log import AnswerLog, encode_entry
+from refdesk.answering.writing import Diverged
 from refdesk.contracts.answers import Delta, Done, Timings, Usage
-from refdesk.contracts.errors import ModelFailed
-from refdesk.outside.llm_errors import LlmKeyRefused, LlmTimeout
+from refdesk.contracts.errors import Expired, ModelFailed
+from refdesk.outside.llm_errors import LlmFiltered, LlmKeyRefused, LlmTimeout
 
 DONE = Done(
     finish_reason="stop",
@@ -39,6 +40,20 @@ def test_administrators_are_told_in_the_servers_words(error: ModelFailed, plain:
         assert ending.keys() - {"degraded_reason"} == msgspec.json.decode(encode_entry(3, DONE).data).keys()
         assert ([entry.id for entry in seen], seen[0]) == ([2, 3], batch[0])
     assert b"expired" not in bytes(seen[-1].data)
+
+
+def test_an_answer_that_breaks_off_says_why_in_the_same_way() -> None:
+    """What a server has said is for administrators; our own sentences are for everybody."""
+    batch = [encode_entry(3, failed(ModelFailed(WORDS), partial=True))]
+    for administrator, detail in ((True, WORDS), (False, "The language model failed. Ask again in a moment.")):
+        problem = msgspec.json.decode(seen_by(batch, administrator=administrator)[0].data)
+        assert (problem["detail"], problem["partial"], problem["type"]) == (detail, True, "model-failed")
+        assert DETAILS not in problem
+    for error in (Diverged(), LlmFiltered(), Expired()):
+        problem = msgspec.json.decode(
+            seen_by([encode_entry(3, failed(error, partial=True))], administrator=False)[0].data
+        )
+        assert problem["detail"] == error.message
 
 
 def test_other_endings_are_the_same_for_everybody() -> None:

@@ -14,7 +14,7 @@ from refdesk.answering.writers import Assignment, Generating, Meter, Models, Ver
 from refdesk.answering.writing import Diverged
 from refdesk.contracts.answers import Source, Usage
 from refdesk.contracts.errors import ModelFailed
-from refdesk.outside.llm_errors import LlmFiltered, LlmOnlyThought, LlmRefused, LlmTimeout
+from refdesk.outside.llm_errors import LlmFiltered, LlmOnlyThought, LlmRefused, LlmTimeout, LlmUnknown
 from refdesk.outside.llm_parameters import Message
 from refdesk.outside.llm_stream import Take, Told
 from refdesk.outside.tokens import output_tokens
@@ -177,6 +177,9 @@ async def test_the_cost_of_the_prompt_is_known_before_the_first_word() -> None:
         ("length", "Thirty days", "length"),
         ("stop", "I could not find this in the documents.", "not_found"),
         ("stop", "i could not find this in the documents", "not_found"),
+        ("stop", "**I could not find this in the documents.**\n", "not_found"),
+        ("stop", "> I could not find this in the documents. [1]", "not_found"),
+        ("stop", "I could not find this in the documents, but in [1]", "stop"),
     ],
 )
 async def test_an_answer_ends_for_one_of_the_known_reasons(reason: str, text: str, outcome: str) -> None:
@@ -228,7 +231,13 @@ async def test_a_failed_call_is_repeated_once_on_the_same_model() -> None:
 
 @pytest.mark.parametrize(
     ("failure", "calls"),
-    [(ModelFailed(), 2), (LlmTimeout(), 1), (LlmOnlyThought(), 1), (ModelFailed(retry_after_s=60), 1)],
+    [
+        (ModelFailed(), 2),
+        (LlmTimeout(), 1),
+        (LlmOnlyThought(), 1),
+        (LlmUnknown(), 1),
+        (ModelFailed(retry_after_s=60), 1),
+    ],
 )
 async def test_the_next_model_is_tried_when_one_fails(failure: ModelFailed, calls: int) -> None:
     """A silent one, or one that wants a long pause, is not tried again."""

@@ -21,7 +21,7 @@ from refdesk.contracts.errors import ModelFailed
 from refdesk.contracts.hygiene import CleanStream
 from refdesk.outside import telemetry, tokens
 from refdesk.outside.llm import Llm
-from refdesk.outside.llm_errors import LlmOnlyThought, LlmRefused, LlmTimeout
+from refdesk.outside.llm_errors import LlmOnlyThought, LlmRefused, LlmTimeout, LlmUnknown
 from refdesk.outside.llm_parameters import Message
 from refdesk.outside.llm_stream import Told, require_answer
 
@@ -34,6 +34,8 @@ ATTEMPTS_PER_MODEL = 2
 RETRY_DELAY_S = 0.2
 PROBE_PAUSE_S, PROBE_PAUSE_S_MAX = 15.0, 600.0
 """Between two questions to a model in trouble, at first and after many."""
+NOT_AGAIN = (LlmTimeout, LlmOnlyThought, LlmUnknown)
+"""Failures of which the same call to the same model would be another."""
 RETRY_AFTER_MAX_S = 2
 """A provider that wants a longer pause is passed over: somebody is waiting for words."""
 THINKING_SHARE = 4
@@ -253,7 +255,8 @@ class Models:
     """Several models in order of preference, as one writer: the next one is tried before the first word, never after.
 
     A failed call is repeated once on the same model when that may help; waiting for a silent model once more does not. A model
-    that keeps failing is left out for a while (``Circuit``). A request that is refused as such is not tried anywhere else.
+    that keeps failing is left out for a while (``Circuit``). A request that is refused as such is not tried anywhere else, but
+    where a server does not have the model, the next one is.
     """
 
     def __init__(self, models: Sequence[Generating], *, circuits: Sequence[Circuit]) -> None:
@@ -278,12 +281,9 @@ class Models:
                             return await self._attempt(model, assignment, page, chat)
                     except ModelFailed as error:
                         failure = error
-                        if page.begun or not error.retryable:
+                        if page.begun or not (error.retryable or isinstance(error, LlmUnknown)):
                             raise
-                        if (
-                            isinstance(error, LlmTimeout | LlmOnlyThought)
-                            or (error.retry_after_s or 0) > RETRY_AFTER_MAX_S
-                        ):
+                        if isinstance(error, NOT_AGAIN) or (error.retry_after_s or 0) > RETRY_AFTER_MAX_S:
                             break
                         await asyncio.sleep(error.retry_after_s or RETRY_DELAY_S)
         raise failure or self._left_alone()

@@ -15,7 +15,7 @@ from functools import partial
 import msgspec
 
 from refdesk.answering.admission import Ticket
-from refdesk.answering.degradation import degraded
+from refdesk.answering.degradation import degraded, failed
 from refdesk.answering.grounding import Grounding
 from refdesk.answering.journal import Journal
 from refdesk.answering.log import AnswerLog
@@ -23,8 +23,8 @@ from refdesk.answering.sentences import Cut, SentenceSplitter
 from refdesk.answering.truth import Shown
 from refdesk.answering.writers import Assignment, Verdict, Writer
 from refdesk.contracts.access import NOBODY, Scope
-from refdesk.contracts.answers import Delta, Done, Failed, FinishReason, Queued, Sentence, Sources, Timings, Usage
-from refdesk.contracts.errors import ModelFailed, RefdeskError, Unavailable, problem
+from refdesk.contracts.answers import Delta, Done, FinishReason, Queued, Sentence, Sources, Timings, Usage
+from refdesk.contracts.errors import ModelFailed, RefdeskError, Unavailable
 from refdesk.outside import telemetry, tokens
 
 logger = logging.getLogger(__name__)
@@ -242,7 +242,7 @@ class Writing:
         self.failure = error
         telemetry.stream_aborts.labels(error.code).inc()
         partial = self._first_token_s is not None or self.log.count(Delta.name) > 0
-        self._append(Failed(problem(error) | {"partial": partial}))
+        self._append(failed(error, partial=partial))
 
     def _count_unfinished(self) -> None:
         """Work that is not finished has been paid for all the same."""

@@ -188,7 +188,7 @@ class Llm:
 
     def _broken(self, error: OSError, deadline: Deadline) -> ModelFailed:
         if isinstance(error, TimeoutError):
-            return LlmTimeout(f"The model {self.model} did not {deadline.waiting_for} in time.")
+            return LlmTimeout(f"The model {self.model} did not {deadline.missed}.")
         return ModelFailed(f"The connection to the model broke: {error}.")
 
     def _learn(self, told: Told) -> bool:

@@ -31,7 +31,7 @@ class Deadline:
     """
 
     def __init__(self, clocks: Clocks) -> None:
-        self.waiting_for = "send its first token"
+        self._waiting_for = "send its first token"
         self._clocks = clocks
         self._moved_at = time.monotonic()
         self._latest = self._moved_at + clocks.total_s
@@ -49,6 +49,13 @@ class Deadline:
         finally:
             self._stop_timer()
 
+    @property
+    def missed(self) -> str:
+        """What did not happen within which time."""
+        if time.monotonic() >= self._latest:
+            return f"finish within {self._clocks.total_s:g} s (REFDESK_LLM_TOTAL_TIMEOUT_S)"
+        return f"{self._waiting_for} within {self._patience_s:g} s"
+
     def heard(self) -> None:
         """There was a token."""
         self._moved_at = time.monotonic()
@@ -62,7 +69,7 @@ class Deadline:
         self._wait_for("end", LAST_WORDS_S)
 
     def _wait_for(self, what: str, patience_s: float) -> None:
-        self.waiting_for, self._patience_s, self._moved_at = what, patience_s, time.monotonic()
+        self._waiting_for, self._patience_s, self._moved_at = what, patience_s, time.monotonic()
         self._set_timer()
 
     def _set_timer(self) -> None:

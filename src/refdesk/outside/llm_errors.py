@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from refdesk.contracts.errors import ModelFailed
+from refdesk.contracts.hygiene import clean
 
 WORDS_CHARACTERS_MAX = 300
 _SAYING = ("message", "error", "errors", "detail", "details", "msg", "reason", "title", "code", "param", "loc", "type")
@@ -68,14 +69,14 @@ class LlmOnlyThought(ModelFailed):
 
 
 def words_of(body: bytes | str) -> str:
-    """What a server says is wrong, in its own words, on one line."""
+    """What a server says is wrong, in its own words, on one line, without characters that a terminal obeys."""
     try:
         said = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         text = body if isinstance(body, str) else body.decode(errors="replace")
     else:
         text = ": ".join(dict.fromkeys(_texts(said)))
-    return " ".join(text[: 4 * WORDS_CHARACTERS_MAX].split())[:WORDS_CHARACTERS_MAX]
+    return " ".join(clean(text[: 4 * WORDS_CHARACTERS_MAX]).split())[:WORDS_CHARACTERS_MAX]
 
 
 def _texts(said: Any, depth: int = 0) -> Iterator[str]:

@@ -107,6 +107,10 @@ class ModelServer:
         if status in (408, 409, 429) or status >= 500:
             after_s = whole_number(reply.headers.get("retry-after", ""))
             return ModelFailed(f"The model's server at {self.shown} answered {said}", retry_after_s=after_s)
+        if status == 407:
+            return LlmRefused(
+                f"The proxy on the way to {self.shown} refuses us ({said}). Mend HTTP_PROXY, or add the host to NO_PROXY."
+            )
         if status in (401, 403):
             return LlmKeyRefused(
                 f"The model's server at {self.shown} refuses the key ({said}). Mend REFDESK_LLM_API_KEY, or the user and "
@@ -123,7 +127,8 @@ class ModelServer:
             return LlmMisplaced(
                 f"The server at {self.shown} has no {CALL} there ({said}). REFDESK_LLM_URL is the address before {CALL}."
             )
-        return LlmRefused(f"The model's server at {self.shown} refused the request ({said})")
+        mend = " Set REFDESK_LLM_CONTEXT_TOKENS_MAX to the model's window." if "context" in words.lower() else ""
+        return LlmRefused(f"The model's server at {self.shown} refused the request ({said}).{mend}")
 
     def require_answer_form(self, reply: Reply) -> None:
         """Raises LlmMisplaced for a reply that holds no answer whatever its status says."""
