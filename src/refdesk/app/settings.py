@@ -248,7 +248,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     embedding_url: str | None = None
     """Base URL of an OpenAI-compatible API that serves `/embeddings`. Needs `embedding_model`."""
     embedding_model: str | None = None
-    """The model's name at that URL. Without a URL, the whole path of a folder with a model in ONNX
+    """The model's name at that URL. Without a URL, the whole path of a folder with a model in ONNX, or `fastembed:NAME`
     ([better models](../howto/quality.md))."""
     embedding_api_key: str | None = None
     """The key that URL asks for, if it does."""

@@ -203,7 +203,11 @@ async def _open(
 
 def load_tokenizer(file: Path) -> Tokenizer:
     """It cuts and fills nothing, and markers inside a text are text."""
-    tokenizer = Tokenizer.from_file(str(file))
+    return plain_tokenizer(Tokenizer.from_file(str(file)))
+
+
+def plain_tokenizer(tokenizer: Tokenizer) -> Tokenizer:
+    """The same, made so."""
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True  # "[SEP]" in a document is text, not a marker

@@ -36,7 +36,8 @@ Generation = dict[str, Any]
 @click.command()
 @click.option(
     "--model",
-    help="A packaged model's name, one at REFDESK_EMBEDDING_URL, or a folder with one in ONNX (default: as the settings say).",
+    help="A packaged model, one at REFDESK_EMBEDDING_URL, a folder with one in ONNX, or fastembed:NAME (default: as the "
+    "settings say).",
 )
 @click.option(
     "--questions",

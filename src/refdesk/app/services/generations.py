@@ -20,6 +20,8 @@ from refdesk.index.generations import MIGRATIONS, Generation, open_generation
 from refdesk.index.opened import OpenGenerations
 from refdesk.indexing.generation_routes import Model
 from refdesk.outside.embedding import Embedder, PackagedEmbedder, Turns, open_packaged_embedder
+from refdesk.outside.embedding_fastembed import PREFIX as FASTEMBED
+from refdesk.outside.embedding_fastembed import open_fastembed_embedder
 from refdesk.outside.embedding_folder import open_folder_embedder
 from refdesk.outside.embedding_http import open_http_embedder
 from refdesk.outside.postgres import migrate
@@ -74,11 +76,12 @@ def configured_model(settings: Settings) -> str:
     """The model that the settings say: the packaged one's name, a folder, or the name of one at the server."""
     if settings.embedding_url is not None:
         return required(settings, "embedding_model")
-    if settings.embedding_model is None or settings.embedding_model in PACKAGED or is_folder(settings.embedding_model):
-        return settings.embedding_model or INT8
+    name = settings.embedding_model or INT8
+    if name in PACKAGED or is_folder(name) or name.startswith(FASTEMBED):
+        return name
     raise ConfigurationError(
         f"{PREFIX}EMBEDDING_MODEL={settings.embedding_model} is neither a packaged model ({', '.join(PACKAGED)}) nor the whole "
-        f"path of a model's folder. For a model of a server, set {PREFIX}EMBEDDING_URL, too."
+        f"path of a model's folder, nor {FASTEMBED}NAME. For a model of a server, set {PREFIX}EMBEDDING_URL, too."
     )
 
 
@@ -95,8 +98,8 @@ async def choose_model(settings: Settings, name: str | None) -> Model:
     name = name or configured_model(settings)
     if name in PACKAGED:
         return Model(name, PackagedEmbedder.dimensions, CHUNKING_VERSION, None)
-    if is_folder(name):
-        return await _in_folder(Path(name))
+    if is_folder(name) or name.startswith(FASTEMBED):
+        return await _on_this_machine(settings, name)
     if settings.embedding_url is None:
         raise InvalidRequest(
             f"There is no model {name!r}: packaged are {' and '.join(PACKAGED)}; for others, name the folder that has one, or "
@@ -108,13 +111,20 @@ async def choose_model(settings: Settings, name: str | None) -> Model:
         return Model(name, served.dimensions, CHUNKING_VERSION, (without_secrets(url), window))
 
 
-async def _in_folder(path: Path) -> Model:
-    """The model of a folder, tried. Raises InvalidRequest when it is not whole, naming what is amiss."""
+async def _on_this_machine(settings: Settings, name: str) -> Model:
+    """A model of a folder or of fastembed, tried. Raises InvalidRequest when it cannot be had, naming what is amiss."""
     try:
-        async with open_folder_embedder(path) as embedder:
-            return Model(embedder.name, embedder.dimensions, CHUNKING_VERSION, (_folder_url(path), embedder.tokens_max))
+        if not is_folder(name):
+            async with open_fastembed_embedder(name, _fastembed_folder(settings)) as named:
+                return Model(named.name, named.dimensions, CHUNKING_VERSION, None)
+        async with open_folder_embedder(Path(name)) as found:
+            return Model(found.name, found.dimensions, CHUNKING_VERSION, (_folder_url(name), found.tokens_max))
     except ConfigurationError as error:
         raise InvalidRequest(error.message, field="model") from error
+
+
+def _fastembed_folder(settings: Settings) -> Path:
+    return settings.model_folders[-1] / "fastembed"
 
 
 @asynccontextmanager
@@ -143,6 +153,8 @@ def _open_embedder(
 ) -> AbstractAsyncContextManager[Embedder]:
     if generation.model in PACKAGED:
         return open_packaged_embedder(*settings.model_folders, name=generation.model, turns=turns)
+    if generation.model.startswith(FASTEMBED):
+        return open_fastembed_embedder(generation.model, _fastembed_folder(settings), turns=turns)
     folder = _folder_of(generation.url or "")
     if folder is not None:
         return _open_folder(generation, folder, turns=turns)
