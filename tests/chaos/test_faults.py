@@ -25,11 +25,10 @@ OVER_S_MAX = 45.0
 SERVICES = ("documents", "assistant", "indexer-1")
 SHORT = (
     "content directory full",
-    "databases read-only",
     "keys cannot be read",
     "changes exhaust their pool",
     "stream of documents full",
-    "Valkey full",
+    "Valkey a replica",
 )
 HEAD = "| fault | named by | after | doctor | over after |\n| --- | --- | --- | --- | --- |"
 TABLE = Path(__file__).parents[2] / "docs" / "howto" / "operate.md"

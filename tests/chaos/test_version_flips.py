@@ -39,10 +39,10 @@ def text_of(revision: int) -> str:
 
 
 @pytest.mark.timeout(500)
-async def test_24_flips_show_no_half_version_and_no_gap(nursery: Nursery, tmp_path: Path, tell: Tell) -> None:
-    """Two searchers, and a kill every sixth version."""
+async def test_12_flips_show_no_half_version_and_no_gap(nursery: Nursery, tmp_path: Path, tell: Tell) -> None:
+    """Two searchers, and a kill every fourth version."""
     async with open_cluster(tmp_path, nursery) as cluster:
-        await flip(cluster, tell, flips=24, flips_per_kill=6)
+        await flip(cluster, tell, flips=12, flips_per_kill=4)
 
 
 @pytest.mark.long

@@ -1,10 +1,11 @@
 """The order of passages: standing out, and being named by others."""
 
+import msgspec
 import numpy as np
 import pytest
 
 from refdesk.index.chunks import Passage
-from refdesk.index.ranking import Candidate, fuse, names, second_hop, standardised
+from refdesk.index.ranking import Candidate, copies_last, fuse, names, second_hop, standardised
 
 
 def passage(document_id: str, title: str, text: str, score: float) -> Passage:
@@ -27,6 +28,17 @@ PASSAGES = [
 def test_a_document_that_the_first_passages_name_moves_up() -> None:
     """By one standard deviation; passages of documents that are among the first do not."""
     assert [one.document_id for one in second_hop(PASSAGES)] == ["film", "ship", "ada", "film", "port", "film"]
+
+
+def test_copies_come_last() -> None:
+    """Word for word, whatever the spaces; in their order."""
+    copy = msgspec.structs.replace(PASSAGES[1], document_id="copy", text="ships  SAIL.")
+    assert [one.document_id for one in copies_last([PASSAGES[1], copy, *PASSAGES[3:5]])] == [
+        "ship",
+        "port",
+        "ada",
+        "copy",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from refdesk.index import halfvec
 from refdesk.index.chunks import Chunk, IndexedDocument, Passage, content_hash
 from refdesk.index.generations import Generation, Role, check_role, enter, enter_to_change, within
 from refdesk.index.questions import Questions
-from refdesk.index.ranking import Candidate, Corpus, Term, fuse, second_hop, split_by_rarity, weight
+from refdesk.index.ranking import Candidate, Corpus, Term, copies_last, fuse, second_hop, split_by_rarity, weight
 from refdesk.index.spellings import spellings
 from refdesk.index.statements import one as _one
 from refdesk.index.statements import row as _row
@@ -164,7 +164,8 @@ class PgvectorIndex:
             depth = max(DEPTH_MIN, 2 * limit)
             ranked = fuse(await self._arms(connection, text, vector, access, depth=depth))[: max(limit, READ_AGAIN)]
             found = await _fetch(connection, ranked, access)
-        return second_hop([_passage(row[1:], *ranked[row[0] - 1]) for row in sorted(await found.fetchall())])[:limit]
+        passages = [_passage(row[1:], *ranked[row[0] - 1]) for row in sorted(await found.fetchall())]
+        return copies_last(second_hop(passages))[:limit]
 
     async def passages(self, document_id: str, *, scope: Scope) -> tuple[IndexedDocument, list[Chunk]] | None:
         """A document as it is searchable now, with its chunks in order; None when it is not here or not in the scope."""

@@ -155,6 +155,18 @@ def second_hop(passages: Sequence[Passage]) -> list[Passage]:
     return sorted([*first, *map(with_bonus, rest)], key=lambda passage: -passage.score)
 
 
+def copies_last(passages: Iterable[Passage]) -> list[Passage]:
+    """The passages with what repeats an earlier one word for word behind all others: a copied file tells nothing new."""
+    seen: set[str] = set()
+    first: list[Passage] = []
+    copies: list[Passage] = []
+    for passage in passages:
+        words = " ".join(passage.text.casefold().split())
+        (copies if words in seen else first).append(passage)
+        seen.add(words)
+    return first + copies
+
+
 def names(text: str, title: str) -> bool:
     """Whether the text, in folded case, has this title as words of its own; what stands in brackets behind it tells it apart."""
     name = title.partition(" (")[0].casefold().strip()
