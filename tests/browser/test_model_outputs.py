@@ -1,16 +1,23 @@
 """What models write in Markdown, on the page: it looks right however it is cut, and nothing of it flickers, runs or loads."""
 
+import asyncio
+import contextlib
+import os
 import random
+import termios
 from itertools import accumulate, pairwise
 from typing import Any
 
 import pytest
 from playwright.async_api import Locator, Page, expect
+from rich.console import Console
 from tests.browser.conftest import Open
 from tests.support.model_outputs import Output, outline, outputs, sentences, spelled
-from tests.support.running import Json, Refdesk
+from tests.support.running import REFDESK, Json, Refdesk, environment
+from tests.support.screen import Screen
 from tests.support.scripted_llm import Behaviour, ScriptedLlm
 
+from refdesk.app.commands.terminal_markdown import TerminalMarkdown
 from refdesk.contracts.answers import Source
 
 SEED = 11
@@ -134,3 +141,40 @@ async def test_quotes_are_no_markdown(visit: Open, llm: ScriptedLlm, desk: Refde
     await expect(page.get_by_test_id("turn")).to_have_attribute("data-state", "done")
     await expect(page.get_by_test_id("answer")).to_contain_text(text)
     await expect(page.get_by_test_id("answer").locator("em")).to_have_count(0)
+
+
+async def asked_on_a_terminal(desk: Refdesk, question: str) -> Screen:
+    """`refdesk ask` on a terminal of its own."""
+    screen, loop = Screen(height=40), asyncio.get_running_loop()
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (40, 100))
+    settings = {"TERM": "xterm", "REFDESK_URL": desk.url}
+    asking = await asyncio.create_subprocess_exec(
+        *REFDESK, "ask", question, cwd=desk.home, env=environment(desk.home, **settings), stdout=theirs, stdin=theirs
+    )
+    os.close(theirs)
+    data = bytearray()
+    with contextlib.suppress(OSError):  # the other end is closed
+        while piece := await loop.run_in_executor(None, os.read, ours, 1 << 16):
+            data += piece
+    os.close(ours)
+    assert await asking.wait() == 0
+    screen.write(data.decode())
+    return screen
+
+
+@pytest.mark.parametrize("number", [4, 7, 55])
+async def test_a_terminal_shows_it_as_well(desk: Refdesk, llm: ScriptedLlm, ferry: list[Json], number: int) -> None:
+    """Streamed in random cuts; with its sources below. To another program it is told as the model wrote it."""
+    llm.reset()
+    output = next(one for one in outputs() if one.name.startswith(f"{number:02}"))
+    llm.default = Behaviour(words=pieces(output.text, random.Random(SEED)))
+    question = f"What does the Gannet ferry say on a terminal of {output.name}?"
+    seen = (await asked_on_a_terminal(desk, question)).text()
+    expected = Screen(height=40)
+    with TerminalMarkdown(Console(file=expected, force_terminal=True, width=100, height=40), interval_s=0) as answer:
+        answer.say(spelled(output.text))
+    assert seen.startswith(expected.text())
+    assert "Gannet boarding" in seen.removeprefix(expected.text())
+    assert spelled(output.text) in (await desk.command("ask", question)).out
+    await desk.empty()

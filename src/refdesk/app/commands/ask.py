@@ -1,14 +1,29 @@
 """``refdesk ask QUESTION``: the answer as it is written, its sources below."""
 
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import ExitStack, aclosing, contextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import click
 import msgspec
 
-from refdesk.app.commands.client import CallFailed, connect, console, json_option, print_json, run, say, url_option
+from refdesk.app.commands.client import (
+    CallFailed,
+    ServerSentEvent,
+    connect,
+    console,
+    json_option,
+    print_json,
+    run,
+    say,
+    url_option,
+)
+from refdesk.app.commands.terminal_markdown import TerminalMarkdown
 from refdesk.contracts.hygiene import CleanStream
+
+QUOTING = "extractive"
+"""The model that writes no Markdown: it quotes."""
 
 
 @click.command()
@@ -34,32 +49,78 @@ async def _ask(asked: dict[str, Any], *, url: str | None, as_json: bool) -> None
             print_json(answer)
             _raise_if_failed(answer.get("error"))
             return
-        events = client.events("POST", "/api/answers", json=asked)
-        sources: list[dict[str, Any]] = []
-        contradicted: list[str] = []
-        shown = CleanStream()
-        async with aclosing(events):
+        await _show(client.events("POST", "/api/answers", json=asked))
+
+
+async def _show(events: AsyncGenerator[ServerSentEvent, None]) -> None:
+    sources: list[dict[str, Any]] = []
+    contradicted: list[str] = []
+    async with aclosing(events):
+        with ExitStack() as open_answer:
+            answer: _Answer = PlainText()
             async for event in events:
                 data = msgspec.json.decode(event.data)
                 match event.name:
+                    case "accepted":
+                        answer = open_answer.enter_context(_answer_of(data["model"]))
                     case "sources":
                         sources = data
                     case "queued":
                         console.print(f"[dim]{data['position']} in line, about {data['estimated_seconds']:.0f} s[/dim]")
                     case "delta":
-                        say(shown.feed(data["text"]), end="")
+                        answer.say(data["text"])
                     case "sentence" if data["support"] == "contradicted":
                         contradicted.append(data["text"])
                     case "done":
-                        say(shown.flush(), end="")
+                        open_answer.close()
                         _show_end(data, sources, contradicted)
                     case "error":
-                        click.echo()
+                        open_answer.close()
                         _raise_if_failed(data)
 
 
+class _Answer(Protocol):
+    def say(self, text: str) -> None: ...
+
+
+class PlainText:
+    """The text as it comes: for files and other programs, and for quotes, which are no Markdown."""
+
+    def __enter__(self) -> "PlainText":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        click.echo()
+
+    def say(self, text: str) -> None:
+        say(text, end="")
+
+
+class _Clean:
+    """Without what a terminal would obey, however it is cut."""
+
+    def __init__(self, answer: _Answer) -> None:
+        self._answer = answer
+        self._stream = CleanStream()
+
+    def say(self, text: str) -> None:
+        self._answer.say(self._stream.feed(text))
+
+    def end(self) -> None:
+        self._answer.say(self._stream.flush())
+
+
+@contextmanager
+def _answer_of(model: str) -> Iterator[_Answer]:
+    is_drawn = console.is_terminal and not console.is_dumb_terminal and model != QUOTING
+    with TerminalMarkdown(console) if is_drawn else PlainText() as answer:
+        clean = _Clean(answer)
+        yield clean
+        clean.end()
+
+
 def _show_end(done: dict[str, Any], sources: list[dict[str, Any]], contradicted: list[str]) -> None:
-    click.echo("\n")
+    click.echo()
     for sentence in contradicted:
         console.print(f"Not what the source says: {sentence}", markup=False, soft_wrap=True, style="yellow")
     if done["finish_reason"] != "not_found":

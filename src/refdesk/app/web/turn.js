@@ -93,7 +93,7 @@ export class Turn {
   on_done(done) {
     this.element.dataset.finishReason = done.finish_reason;
     if (done.finish_reason === "not_found" && !this.#text) this.#sayNothingFound();
-    if (done.degraded && !done.access_as_of) this.#quoted = true;
+    if (done.degraded_reason || (done.degraded && !done.access_as_of)) this.#quoted = true;
     this.#drawLast();
     writeOrHide(part(this.element, "notice"), ENDINGS[done.finish_reason]);
     writeOrHide(part(this.element, "degraded"), whyDegraded(done));
