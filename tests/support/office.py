@@ -42,3 +42,21 @@ def word(body: str, **parts: str) -> bytes:
         files[f"word/{kind}.xml"] = f"<w:{kind} {NAMESPACES}>{content}</w:{kind}>"
         targets[f"r{kind}"] = (kind, f"{kind}.xml")
     return package(files, {"": {"r1": ("officeDocument", "word/document.xml")}, "word/document.xml": targets})
+
+
+def slides(*trees: str, layout: str = "", **parts: str) -> bytes:
+    """A presentation of slides by their shapes; every slide refers to the layout, and to each of ``parts`` by its name."""
+    files = {
+        "ppt/slideLayouts/l1.xml": f"<p:sldLayout {NAMESPACES}><p:cSld><p:spTree>{layout}</p:spTree></p:cSld></p:sldLayout>"
+    }
+    listed = "".join(f'<p:sldId id="{256 + number}" r:id="r{number}"/>' for number in range(len(trees)))
+    files["ppt/presentation.xml"] = f"<p:presentation {NAMESPACES}><p:sldIdLst>{listed}</p:sldIdLst></p:presentation>"
+    relations = {"": {"r": ("officeDocument", "ppt/presentation.xml")}, "ppt/presentation.xml": {}}
+    for number, tree in enumerate(trees):
+        part = f"ppt/slides/s{number}.xml"
+        files[part] = f"<p:sld {NAMESPACES}><p:cSld><p:spTree>{tree}</p:spTree></p:cSld></p:sld>"
+        relations["ppt/presentation.xml"][f"r{number}"] = ("slide", f"slides/s{number}.xml")
+        relations[part] = {"l": ("slideLayout", "../slideLayouts/l1.xml")}
+        relations[part] |= {name: (name, f"../other/{name}.xml") for name in parts}
+    files |= {f"ppt/other/{name}.xml": content for name, content in parts.items()}
+    return package(files, relations)

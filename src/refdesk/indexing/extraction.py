@@ -28,8 +28,11 @@ from refdesk.indexing.readers import encodings
 from refdesk.indexing.readers.calendars import read_calendar
 from refdesk.indexing.readers.html import read_html
 from refdesk.indexing.readers.mail import MailReader
+from refdesk.indexing.readers.opendocument import read_presentation, read_spreadsheet
+from refdesk.indexing.readers.slides import read_slides
 from refdesk.indexing.readers.tables import write_sheet
 from refdesk.indexing.readers.word import read_word
+from refdesk.indexing.readers.workbooks import read_workbook, read_xlsx
 from refdesk.outside import media_types as kinds
 
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
@@ -109,6 +112,12 @@ def _read_into(
 
 _BYTES_READERS: dict[str, Callable[[bytes, DocumentWriter], int | None]] = {
     kinds.DOCX: read_word,
+    kinds.PPTX: read_slides,
+    kinds.XLSX: read_xlsx,
+    kinds.XLSB: read_workbook,
+    kinds.XLS: read_workbook,
+    kinds.ODS: read_spreadsheet,
+    kinds.ODP: read_presentation,
 }
 """Readers of our own of formats that are no text; they return the number of pages, where there are some."""
 

@@ -23,6 +23,7 @@ DOCX, PPTX, XLSX = (
     f"{OOXML}{kind}" for kind in ("wordprocessingml.document", "presentationml.presentation", "spreadsheetml.sheet")
 )
 DOC, PPT, XLS = "application/msword", "application/vnd.ms-powerpoint", "application/vnd.ms-excel"
+XLSB = "application/vnd.ms-excel.sheet.binary.macroenabled.12"
 ODT, ODS, ODP = (f"{ODF}{kind}" for kind in ("text", "spreadsheet", "presentation"))
 PDF, EPUB, RTF = "application/pdf", "application/epub+zip", "application/rtf"
 EML, MSG, MBOX = "message/rfc822", "application/vnd.ms-outlook", "application/mbox"
@@ -52,6 +53,7 @@ SUPPORTED: dict[str, MediaKind] = {
     DOCX: MediaKind("Word document", ("docx", "docm", "dotx", "dotm")),
     PPTX: MediaKind("PowerPoint presentation", ("pptx", "pptm", "ppsx", "potx")),
     XLSX: MediaKind("Excel workbook", ("xlsx", "xlsm", "xltx")),
+    XLSB: MediaKind("binary Excel workbook", ("xlsb",)),
     DOC: MediaKind("Word 97-2003 document", ("doc", "dot")),
     PPT: MediaKind("PowerPoint 97-2003 presentation", ("ppt", "pps")),
     XLS: MediaKind("Excel 97-2003 workbook", ("xls", "xlt")),
@@ -154,9 +156,11 @@ _OLE_STREAMS = (
     ("WordDocument", DOC),
     ("PowerPoint Document", PPT),
     ("Workbook", XLS),
+    ("Book", XLS),  # Excel 5 and 95
     ("__properties_version1.0", MSG),
 )
 _CONTENT_TYPES = (
+    (b"ms-excel.sheet.binary", XLSB),
     (b"wordprocessingml", DOCX),
     (b"ms-word", DOCX),
     (b"presentationml", PPTX),
@@ -285,7 +289,7 @@ def _zip_kind(head: bytes, filename: str | None, named: str | None) -> str:
             return kind
     if b"[Content_Types].xml" in names and named in {DOCX, PPTX, XLSX}:
         return named
-    if not names and named in {DOCX, PPTX, XLSX, ODT, ODS, ODP, EPUB}:
+    if not names and named in {DOCX, PPTX, XLSX, XLSB, ODT, ODS, ODP, EPUB}:
         return named  # truncated or damaged: the parser will say so
     raise _unsupported(filename, _ARCHIVE.format("ZIP"))
 

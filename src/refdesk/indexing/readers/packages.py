@@ -71,6 +71,11 @@ class Package:
         content = self.bytes(part)
         return fromstring(content) if content else None  # noqa: S314 - in the sandbox; expat loads nothing and bounds entities
 
+    def largest(self, folder: str) -> int:
+        """The unpacked size of the largest part in a folder."""
+        sizes = [each.file_size for each in self._archive.infolist() if each.filename.lower().startswith(folder)]
+        return max(sizes, default=0)
+
     def main_part(self) -> str:
         """The document itself."""
         return next((target for kind, target in self.related("").values() if kind == "officeDocument"), "")

@@ -7,6 +7,7 @@ Bolt    | 1.25  | 300      rows
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 from refdesk.indexing.parsed import Sink, row_text
 
@@ -31,7 +32,7 @@ def write_table(sink: Sink, rows: Iterable[Sequence[str]], *, headers: int | Non
     if not grid:
         return
     if headers is None:
-        titles = _titles(grid) if len(grid) > 1 else int(len(set(grid[0])) <= 2 and sum(map(bool, grid[0])) == 1)
+        titles = _titles(grid) if len(grid) > 1 else int(len(set(filter(None, grid[0]))) == 1)
         for row in grid[:titles]:
             sink.add("paragraph", row_text(list(dict.fromkeys(cell for cell in row if cell))))
         grid = grid[titles:]
@@ -47,7 +48,7 @@ def write_sheet(sink: Sink, rows: Iterable[Sequence[str]]) -> None:
     """Writes what stands on a sheet: tables apart from each other by blank rows, or side by side with headers of their own."""
     stretch: list[list[str]] = []
     open_table = False
-    for row in [*rows, []]:
+    for row in chain(rows, [[]]):
         cells = [" ".join(cell.split()) for cell in row]
         if any(cells):
             stretch.append(cells)
