@@ -178,7 +178,14 @@ ELSEWHERE = {
     "hygiene:_clean": "with its class, above",
     **dict.fromkeys(
         (
-            *("extraction:extract", "extraction:_decode", "encodings:decode", "markup:read_markdown", "html:read_html"),
+            *(
+                "extraction:extract",
+                "extraction:_decode",
+                "encodings:decode",
+                "structured:read_json",
+                "markup:read_markdown",
+                "html:read_html",
+            ),
             *("paragraphs:split_paragraphs", "pdf_pages:read_pages", "pdf_pages:mend_hyphens", "pdf_pages:mend"),
         ),
         "in a process of its own, which is killed in time: libraries read there that have no such promise",

@@ -3,8 +3,6 @@
 import os
 
 import pytest
-from tests.support import growth
-from tests.support.pumps import PUMPS
 from tests.support.reading import read
 
 from refdesk.indexing.readers.encodings import Guess, codec_named, decode, guess
@@ -98,13 +96,3 @@ def test_noise_is_no_sure_text() -> None:
     noise = os.urandom(4096).replace(b"\0", b"x")
     assert guess(noise).confidence < 0.5
     assert guess(b"") == Guess("utf-8", 1.0)
-
-
-def test_guessing_takes_linear_time() -> None:
-    """Twice the text, at most twice the time."""
-    for pump in PUMPS:
-        growth.check(
-            lambda text: guess(b"\xe9" + text.encode("utf-16-le", "replace")),
-            growth.pumped(pump),
-            size_max=growth.SHORT,
-        )

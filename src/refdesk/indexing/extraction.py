@@ -13,23 +13,25 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import groupby, islice
-from pathlib import Path
 from typing import Any
 
 import kreuzberg
+import olefile
 
 from refdesk.indexing.archives import check_archive, damaged, encrypted
 from refdesk.indexing.frames import Request
 from refdesk.indexing.markup import read_markdown
 from refdesk.indexing.paragraphs import split_paragraphs
 from refdesk.indexing.parsed import DocumentWriter, ParsedDocument, ParsingLimits, rejected, row_text
-from refdesk.indexing.pdf_pages import mend_hyphens, read_pages
+from refdesk.indexing.pdf_pages import mend_hyphens
 from refdesk.indexing.readers import encodings
 from refdesk.indexing.readers.calendars import read_calendar
 from refdesk.indexing.readers.html import read_html
 from refdesk.indexing.readers.mail import MailReader
 from refdesk.indexing.readers.opendocument import read_presentation, read_spreadsheet
+from refdesk.indexing.readers.pdf import read_pdf
 from refdesk.indexing.readers.slides import read_slides
+from refdesk.indexing.readers.structured import read_json, read_lines, read_xml, with_directives
 from refdesk.indexing.readers.tables import write_sheet
 from refdesk.indexing.readers.word import read_word
 from refdesk.indexing.readers.workbooks import read_workbook, read_xlsx
@@ -40,6 +42,7 @@ _ENCRYPTED_PACKAGE = "EncryptedPackage".encode("utf-16-le")  # [MS-OFFCRYPTO] 2.
 _CHARSET = re.compile(rb"""(?:charset|encoding)\s*=\s*["']?([a-zA-Z0-9_.:-]{2,40})""")
 _DECLARING = frozenset({kinds.HTML, kinds.XHTML, kinds.XML})
 _MAIL = frozenset({kinds.EML, kinds.MSG, kinds.MBOX})
+_PIECE_BYTES = 1024 * 1024
 _ATTACHMENT_DEPTH_MAX = 4  # messages attached to messages as files
 _STUMBLES = (
     ArithmeticError,
@@ -92,7 +95,7 @@ def _read_into(
     if content.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         check_archive(content, name=name, limits=limits)
     if media_type == kinds.PDF:
-        return _read_pdf(content, writer, request.recognised, limits=limits)
+        return read_pdf(content, writer, request.recognised, limits=limits)
     if media_type in kinds.PICTURES:
         return None, _read_picture(request.recognised, writer)
     if media_type in _MAIL:
@@ -107,6 +110,12 @@ def _read_into(
         reader(text, writer)
         _say_doubt(guess, writer)
         return None, ()
+    if media_type == kinds.XML:
+        with _falling_back(writer):
+            read_xml(_decode(content, media_type)[0], writer)
+            return None, ()
+    if media_type == kinds.RST:
+        content = with_directives(_decode(content, media_type)[0]).encode()
     return _read_tree(content, media_type, writer, name=name), ()
 
 
@@ -185,12 +194,6 @@ def _read_text(text: str, writer: DocumentWriter) -> None:
         writer.add("paragraph", paragraph)
 
 
-def _read_lines(text: str, writer: DocumentWriter) -> None:
-    """JSON, YAML and their like: lines as they are."""
-    for stretch in re.split(r"\n[ \t]*\n", text):
-        writer.add("code", stretch)
-
-
 def _read_table(text: str, writer: DocumentWriter, *, delimiter: str | None = None) -> None:
     csv.field_size_limit(_CSV_FIELD_CHARACTERS_MAX)
     text = text.lstrip("\ufeff").replace("\0", "")
@@ -224,7 +227,7 @@ def _read_notebook(text: str, writer: DocumentWriter) -> None:
         for cell in cells:
             _read_cell(cell, writer)
     except (ValueError, KeyError, TypeError, AttributeError):
-        _read_lines(text, writer)
+        read_lines(text, writer)
 
 
 def _read_cell(cell: dict[str, Any], writer: DocumentWriter) -> None:
@@ -247,10 +250,10 @@ _TEXT_READERS: dict[str, Callable[[str, DocumentWriter], None]] = {
     kinds.TSV: lambda text, writer: _read_table(text, writer, delimiter="\t"),
     kinds.NOTEBOOK: _read_notebook,
     kinds.CALENDAR: read_calendar,
-    kinds.JSON: _read_lines,
-    kinds.JSON_LINES: _read_lines,
-    kinds.YAML: _read_lines,
-    kinds.TOML: _read_lines,
+    kinds.JSON: read_json,
+    kinds.JSON_LINES: read_json,
+    kinds.YAML: read_lines,
+    kinds.TOML: read_lines,
 }
 
 
@@ -263,51 +266,6 @@ def _read_picture(recognised: dict[int, str], writer: DocumentWriter) -> tuple[i
     return () if recognised else (1,)
 
 
-def _read_pdf(
-    content: bytes, writer: DocumentWriter, recognised: dict[int, str], *, limits: ParsingLimits
-) -> tuple[int, tuple[int, ...]]:
-    """How many pages there are, and which of them hold no text and have not been recognised."""
-    name = writer.name
-    _check_pages(_count_pages(content), name=name, limits=limits)
-    result = _kreuzberg(content, kinds.PDF, name=name, tree=False)
-    pages = result.pages or []
-    _check_pages(len(pages), name=name, limits=limits)
-    writer.title = result.metadata.get("title")
-    scanned = []
-    for page, paragraphs in zip(pages, read_pages([page["content"] for page in pages]), strict=True):
-        writer.page = page["page_number"]
-        if text := recognised.get(page["page_number"]):
-            _read_text(mend_hyphens(text), writer)
-        elif not page["content"].strip() and page["page_number"] not in recognised:
-            scanned.append(page["page_number"])
-        for paragraph in paragraphs:
-            writer.add("paragraph", paragraph)
-    return len(pages), tuple(scanned)
-
-
-def _count_pages(content: bytes) -> int:
-    """The number of pages without reading them; 0 when that cannot be told."""
-    path = Path("document.pdf")
-    try:
-        path.write_bytes(content)
-        with kreuzberg.PdfPageIterator(str(path)) as pages:
-            return len(pages)
-    except (kreuzberg.KreuzbergError, RuntimeError, ValueError, OSError):
-        return 0  # too large for a temporary file, or broken: reading it will say
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def _check_pages(count: int, *, name: str, limits: ParsingLimits) -> None:
-    if count > limits.pages_max:
-        raise rejected(
-            f"{name} has {count:,} pages; the limit is {limits.pages_max:,}",
-            "split it, or raise REFDESK_PARSE_PAGES_MAX",
-            limit=limits.pages_max,
-            actual=count,
-        )
-
-
 # Everything that kreuzberg turns into a tree
 
 
@@ -316,26 +274,10 @@ def _read_tree(content: bytes, media_type: str, writer: DocumentWriter, *, name:
     metadata: dict[str, Any] = dict(result.metadata)
     writer.title = metadata.get("title")
     nodes: list[Any] = list(result.document["nodes"]) if result.document else []
-    if media_type == kinds.XML:
-        _read_elements(nodes, writer)
-        return None
     reader = _TreeReader(writer, media_type)
     for node in nodes:
         reader.read(node)
     return reader.slides
-
-
-def _read_elements(nodes: list[dict[str, Any]], writer: DocumentWriter) -> None:
-    """XML without a known vocabulary: element names arrive as headings, and make lines like ``capital: Paris``."""
-    name = ""
-    for content in (node["content"] for node in nodes):
-        if content["node_type"] == "heading":
-            writer.add("item", name)
-            name = content["text"]
-        elif content["node_type"] == "paragraph":
-            writer.add("item", f"{name}: {content['text']}" if name else content["text"])
-            name = ""
-    writer.add("item", name)
 
 
 class _TreeReader:
@@ -412,7 +354,32 @@ def _kreuzberg(content: bytes, media_type: str, *, name: str, tree: bool) -> kre
     except kreuzberg.KreuzbergError as error:
         if "password" in str(error).lower() or "encrypted" in str(error).lower():
             raise encrypted(name) from error
-        raise damaged(name, f"not readable as {kinds.SUPPORTED[media_type].name}: {_reason(error)}") from error
+        raise _unreadable(name, content, media_type, _reason(error)) from error
+
+
+def _unreadable(name: str, content: bytes, media_type: str, reason: str) -> Exception:
+    """What holds together as a file is not called damaged: it may be older, or of another program, than our readers know."""
+    kind = kinds.SUPPORTED[media_type].name
+    if content.startswith(b"PK\x03\x04") or (content.startswith(_OLE) and _is_whole_ole(content)):
+        short = " ".join(reason.split())[:160].rstrip(". ")
+        return rejected(
+            f"{name} cannot be read here as {kind} ({short})",
+            "open it in LibreOffice or Microsoft Office, save it as DOCX, XLSX, PPTX or PDF, and upload the new copy",
+        )
+    return damaged(name, f"not readable as {kind}: {reason}")
+
+
+def _is_whole_ole(content: bytes) -> bool:
+    """Whether all its streams can be read ([MS-CFB])."""
+    try:
+        with olefile.OleFileIO(content) as container:
+            for stream in container.listdir():
+                with container.openstream(stream) as opened:
+                    while opened.read(_PIECE_BYTES):
+                        pass
+    except (OSError, ValueError, IndexError):
+        return False
+    return True
 
 
 def _reason(error: Exception) -> str:

@@ -128,6 +128,8 @@ _ARCHIVE = (
     "is an archive ({}); unpack it and upload the documents inside, or mirror the folder with `refdesk sync FOLDER`"
 )
 _RECORDING = "is a recording ({}); upload a transcript instead"
+_OLDER = "is a document of {}, which cannot be read here; open it in LibreOffice and save it as DOCX, XLSX or PDF"
+_APPLE = "is a document of Apple {}; export it as {} or PDF"
 _PROGRAM = "is a program ({}); upload the document itself"
 
 # First bytes of kinds that are common and cannot be indexed: https://www.garykessler.net/library/file_sigs.html
@@ -136,6 +138,14 @@ _REFUSED: tuple[tuple[bytes, str, str], ...] = (
     (b"BM", _PICTURE, "BMP"),
     (b"II*\x00", _PICTURE, "TIFF"),
     (b"MM\x00*", _PICTURE, "TIFF"),
+    (b"\xffWPC", _OLDER, "WordPerfect"),
+    (b"\xdb\xa5", _OLDER, "Word 2"),
+    (b"\x31\xbe\x00\x00", _OLDER, "Windows Write"),
+    (b"\x09\x00\x04\x00", _OLDER, "Excel 2"),
+    (b"\x09\x02\x06\x00", _OLDER, "Excel 3"),
+    (b"\x09\x04\x06\x00", _OLDER, "Excel 4"),
+    (b"\x00\x00\x1a\x00", _OLDER, "Lotus 1-2-3"),
+    (b"AT&TFORM", "is a scan ({}); upload it as PDF", "DjVu"),
     (b"\x1f\x8b", _ARCHIVE, "gzip"),
     (b"7z\xbc\xaf\x27\x1c", _ARCHIVE, "7z"),
     (b"Rar!\x1a\x07", _ARCHIVE, "RAR"),
@@ -277,8 +287,11 @@ def _refuse_known_binaries(head: bytes, filename: str | None) -> None:
 def _zip_kind(head: bytes, filename: str | None, named: str | None) -> str:
     members = list(_zip_members(head))
     names = [member.name for member in members]
-    if names[:1] == [b"mimetype"] and (kind := _declared_inside(members[0].beginning(head))):
+    if b"mimetype" in names and (kind := _declared_inside(members[names.index(b"mimetype")].beginning(head))):
         return kind
+    if b"META-INF/container.xml" in names and any(name.endswith(b".opf") for name in names):
+        return EPUB
+    _refuse_apple(names, filename)
     if b"[Content_Types].xml" in names:
         listed = members[names.index(b"[Content_Types].xml")].beginning(head)
         for marker, kind in _CONTENT_TYPES:
@@ -292,6 +305,15 @@ def _zip_kind(head: bytes, filename: str | None, named: str | None) -> str:
     if not names and named in {DOCX, PPTX, XLSX, XLSB, ODT, ODS, ODP, EPUB}:
         return named  # truncated or damaged: the parser will say so
     raise _unsupported(filename, _ARCHIVE.format("ZIP"))
+
+
+def _refuse_apple(names: list[bytes], filename: str | None) -> None:
+    """Pages, Numbers and Keynote keep their documents in a form that nothing else reads."""
+    if not any(name.endswith(b".iwa") or name in {b"Index.zip", b"index.apxl", b"index.xml"} for name in names):
+        return
+    extension = (filename or "").rpartition(".")[2].lower()
+    program, target = {"numbers": ("Numbers", "XLSX"), "key": ("Keynote", "PPTX")}.get(extension, ("Pages", "DOCX"))
+    raise _unsupported(filename, _APPLE.format(program, target))
 
 
 @dataclass(frozen=True, slots=True)

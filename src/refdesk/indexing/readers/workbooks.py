@@ -38,7 +38,7 @@ def read_xlsx(content: bytes, writer: DocumentWriter) -> None:
     merged = _merged(content)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of features that are not kept on saving: nothing is saved
-        book: Any = load_workbook(BytesIO(content), read_only=True, data_only=True)  # type: ignore[no-untyped-call]
+        book: Any = load_workbook(BytesIO(content), read_only=True, data_only=True)
         writer.title = package.title()
         for sheet in book.worksheets:
             if sheet.sheet_state == "visible":

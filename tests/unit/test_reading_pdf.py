@@ -1,0 +1,127 @@
+"""PDFs are read in the order in which people read them, with what they have filled in."""
+
+import pytest
+from tests.support.pdfs import Text, pdf
+from tests.support.reading import lines, read
+
+from refdesk.indexing.readers.pdf import logical_order
+from refdesk.outside import media_types as kinds
+
+
+def found(*pages: list[Text], fields: list[str] | None = None) -> list[str]:
+    return lines(read(pdf(*pages, fields=fields), kinds.PDF))
+
+
+def words(*pages: list[Text]) -> str:
+    return " ".join(read(pdf(*pages), kinds.PDF).text.split())
+
+
+def test_cells_of_one_character_stay_apart() -> None:
+    """Pieces that were drawn one by one are words where there is a gap, and one word where there is none."""
+    row = [(50, 700, "York"), (120, 700, "2022"), (160, 700, "9"), (200, 700, "x"), (240, 700, "-")]
+    assert words(row) == "York 2022 9 x -"
+    assert words([(50, 700, "Ga"), (62.23, 700, "sket")]) == "Gasket"
+
+
+def test_rows_of_a_table_stay_rows() -> None:
+    """They do not run on into each other like the lines of a paragraph."""
+    table = [(x, y, f"{name}{y}") for y in (700, 680, 660) for x, name in ((50, "a"), (200, "b"), (350, "c"))]
+    assert found(table) == ["row: a700 b700 c700", "row: a680 b680 c680", "row: a660 b660 c660"]
+
+
+LEFT = [
+    *("The gate opens at seven in the", "morning and closes at eight in"),
+    *("the evening. Visitors ring at", "the second door, not the first."),
+]
+RIGHT = [
+    *("Parking is free for the whole", "day behind hall four. Lorries"),
+    *("keep to the lane on the left", "and wait until they are called."),
+]
+
+
+@pytest.mark.parametrize("by_rows", [True, False])
+def test_two_columns_are_read_one_after_the_other(by_rows: bool) -> None:
+    """However they were drawn; a title above them stays above."""
+    halves = zip(LEFT, RIGHT, strict=True)
+    rows = [[(50.0, 700 - 12.0 * n, left), (320.0, 700 - 12.0 * n, right)] for n, (left, right) in enumerate(halves)]
+    pieces = [piece for row in rows for piece in row]
+    if not by_rows:
+        pieces = [row[0] for row in rows] + [row[1] for row in rows]
+    assert words([(50, 750, "House rules"), *pieces]) == " ".join(["House rules", *LEFT, *RIGHT])
+
+
+def field(kind: str, box: str, value: str) -> str:
+    return f"/Subtype /Widget /FT /{kind} /T (f{box.replace(' ', '')}) /Rect [{box}] /V {value} /F 4"
+
+
+def test_what_was_typed_into_a_form_stands_behind_its_label() -> None:
+    """Texts, choices and switches that are on; without any drawing of theirs."""
+    labels = [(50, 700, "Surname:"), (300, 700, "Class:"), (50, 680, "Needs visa"), (50, 660, "Needs car")]
+    fields = [
+        field("Tx", "110 697 200 711", "(Keller)"),
+        field("Ch", "350 697 420 711", "(economy)"),
+        field("Btn", "110 677 122 691", "/Yes /AS /Yes /AP << /N << /Yes 3 0 R /Off 3 0 R >> >>"),
+        field("Btn", "110 657 122 671", "/Off /AS /Off /AP << /N << /Yes 3 0 R /Off 3 0 R >> >>"),
+        field("Tx", "50 600 200 614", "(No label)"),
+    ]
+    text = read(pdf(labels, fields=fields), kinds.PDF).text
+    assert text.split() == "Surname: Keller Class: economy Needs visa [x] Needs car No label".split()
+
+
+def test_remarks_on_a_page_are_read_behind_it() -> None:
+    """Notes, and comments on marked words; hidden ones are not."""
+    fields = [
+        "/Subtype /Text /Rect [50 500 60 510] /Contents (Check with Ms Adler) /F 4",
+        "/Subtype /Highlight /Rect [50 700 90 710] /Contents (Since March) /QuadPoints [50 710 90 710 50 700 90 700]",
+        "/Subtype /Text /Rect [50 480 60 490] /Contents (secret) /F 2",
+    ]
+    assert found([(50, 700, "Drawing list of hall 4.")], fields=fields) == [
+        *("paragraph: Drawing list of hall 4.", "paragraph: Check with Ms Adler", "paragraph: Since March")
+    ]
+
+
+def page(*texts: str) -> list[Text]:
+    return [(50.0, 760 - 14.0 * line, text) for line, text in enumerate(texts)]
+
+
+def test_pages_of_a_form_keep_their_figures() -> None:
+    """Lines in which only figures differ are no running lines, and on short pages no line is."""
+    slips = [
+        page("Pay slip May 2026", f"Employee {who}", f"Gross {pay} EUR", "Tax class 1")
+        for who, pay in (("Ann", 3120), ("Bo", 2890), ("Cy", 3300))
+    ]
+    text = read(pdf(*slips), kinds.PDF).text
+    assert [text.count(each) for each in ("Gross 3120", "Gross 2890", "Gross 3300", "Tax class 1", "May 2026")] == [
+        1,
+        1,
+        1,
+        3,
+        3,
+    ]
+
+
+def test_running_lines_are_read_once_and_page_numbers_not_at_all() -> None:
+    """On pages long enough to have any."""
+    body = [f"Sentence {word} of the page says something of its own." for word in "abcdefghijkl"]
+    pages = [
+        page("Handbook 2026", *[f"{line} {word}" for line in body], f"Page {number} of 3")
+        for number, word in enumerate(("x", "y", "z"), start=1)
+    ]
+    parsed = read(pdf(*pages), kinds.PDF)
+    assert (parsed.text.count("Handbook 2026"), parsed.text.count("Page")) == (1, 0)
+    assert {block.page for block in parsed.blocks} == {1, 2, 3}
+
+
+@pytest.mark.parametrize(
+    ("visual", "logical"),
+    [
+        ("םולש", "שלום"),
+        ("הגרדמב 12 חרדח", "חדרח 12 במדרגה"),
+        ("floor 3 הרדח", "floor 3 חדרה"),
+        ("םולש Anna םולש", "שלום Anna שלום"),
+        ("plain words", "plain words"),
+    ],
+)
+def test_right_to_left_text_is_put_in_the_order_in_which_it_is_read(visual: str, logical: str) -> None:
+    """Figures and Latin words inside it stay as they are."""
+    assert logical_order(list(visual)) == logical
