@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 from tests.integration.documents_desk import serving
 from tests.support.packaged_vocabulary import packaged_tokenizer
+from tests.support.rerank_server import rerank_server
 
 from refdesk.app.commands import checks
 from refdesk.app.commands.checks import CHECKS, examine, machine
@@ -153,6 +154,17 @@ async def test_the_embedding_server_is_asked_for_a_vector(tmp_path: Path) -> Non
     assert (right["embeddings"].level, "3 dimensions" in right["embeddings"].what) == ("ok", True)
     assert (wrong["embeddings"].level, "EMBEDDING_API_KEY" in wrong["embeddings"].mend) == ("FAIL", True)
     assert "embedding model" not in right
+
+
+async def test_the_reranker_is_asked_to_order_two_words(tmp_path: Path) -> None:
+    """One that is away is a warning, since search goes on; a folder that is not whole stops a start."""
+    async with rerank_server("tei") as server:
+        assert (await found(tmp_path, rerank_url=server.url))["reranker"].level == "ok"
+        server.status = 401
+        refused = (await found(tmp_path, rerank_url=server.url))["reranker"]
+    assert (refused.level, "answers 401" in refused.what) == ("warn", True)
+    broken = (await found(tmp_path, rerank_model=str(tmp_path)))["reranker"]
+    assert (broken.level, "has no ONNX graph" in broken.what) == ("FAIL", True)
 
 
 async def test_a_running_refdesk_is_asked_for_its_parts_and_whether_it_knows_us(tmp_path: Path) -> None:

@@ -69,7 +69,8 @@ class GenerationList(msgspec.Struct, frozen=True):
 
 
 class NewGeneration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``model``: a packaged one's name, or one at REFDESK_EMBEDDING_URL; absent: what the settings say."""
+    """``model``: a packaged one's name, one at REFDESK_EMBEDDING_URL, the whole path of a folder with one, or fastembed:NAME;
+    absent: what the settings say."""
 
     model: Text | None = None
 

@@ -32,6 +32,7 @@ CHECKS: Mapping[str, Check] = {
     "language model": models.check_language_model,
     "tokenizer": models.check_tokenizer,
     "embeddings": models.check_embeddings,
+    "reranker": models.check_reranker,
     "running Refdesk": running.check_running,
 }
 

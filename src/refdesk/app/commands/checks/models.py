@@ -1,19 +1,23 @@
-"""The language model, its tokenizer, and the server of an embedding model."""
+"""The language model, its tokenizer, the server of an embedding model, and the reranker."""
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Any
 
 from refdesk.app.commands.checks.findings import Finding, Findings, call
 from refdesk.app.language_models import open_language_models
 from refdesk.app.settings import Loaded
-from refdesk.contracts.errors import ConfigurationError, ModelFailed
+from refdesk.contracts.errors import ConfigurationError, ModelFailed, Unavailable
 from refdesk.outside.llm import Llm
 from refdesk.outside.llm_errors import LlmKeyRefused, LlmMisplaced, LlmOnlyThought, LlmRefused, LlmTimeout, LlmUnknown
 from refdesk.outside.llm_server import ModelServer
+from refdesk.outside.model_folder import look_into
+from refdesk.outside.reranking import open_http_reranker
 from refdesk.outside.vocabularies import open_vocabularies
 
 LIST_TIMEOUT_S = 2.0
+RERANK_TIMEOUT_S = 5.0
 
 MENDS: tuple[tuple[type[ModelFailed], str], ...] = (
     (LlmMisplaced, "Mend REFDESK_LLM_URL."),
@@ -91,6 +95,29 @@ async def check_embeddings(loaded: Loaded) -> Findings:
         yield _refused("embeddings", status, reply, setting="EMBEDDING")
     else:
         yield Finding("ok", "embeddings", f"{settings.embedding_model} gives {dimensions} dimensions")
+
+
+async def check_reranker(loaded: Loaded) -> Findings:
+    """A server is asked about one word; of a folder, whether it is whole."""
+    settings, name = loaded.settings, "reranker"
+    mend = "See docs/howto/quality.md. Until then, passages keep the order of the search."
+    try:
+        if settings.rerank_url is not None:
+            async with open_http_reranker(
+                settings.rerank_url,
+                model=settings.rerank_model,
+                api_key=settings.rerank_api_key,
+                timeout_s=RERANK_TIMEOUT_S,
+            ) as reranker:
+                await reranker.score("one word", ["one word", "another"])
+            yield Finding("ok", name, f"{settings.rerank_model or 'the server'} orders passages")
+        elif settings.rerank_model is not None:
+            found = await asyncio.to_thread(look_into, Path(settings.rerank_model))
+            yield Finding("ok", name, f"{found.name}: {found.tokens_max} tokens")
+    except Unavailable as error:
+        yield Finding("warn", name, error.message, mend)
+    except ConfigurationError as error:
+        yield Finding("FAIL", name, error.message, mend)
 
 
 def _refused(name: str, status: int, reply: Any, *, setting: str) -> Finding:
