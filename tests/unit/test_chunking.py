@@ -137,18 +137,28 @@ def test_a_split_table_repeats_its_header_and_keeps_its_rows_whole() -> None:
 
 
 def test_a_chunk_belongs_to_one_page() -> None:
-    """A page border ends a chunk, unless what stands before it is a crumb."""
+    """A page border ends a chunk, however little stands before it: a citation names the page."""
     parsed = document(
         ("page", "1"),
         ("paragraph", words(60)),
         ("page", "2"),
-        ("paragraph", words(60)),
+        ("paragraph", "Crumb."),
         ("page", "3"),
         ("paragraph", "End."),
     )
     assert [each.page for each in chunk(parsed, token_spans=token_spans)] == [1, 2, 3]
-    crumb = document(("page", "1"), ("paragraph", "Crumb."), ("page", "2"), ("paragraph", words(60)))
-    assert [each.page for each in chunk(crumb, token_spans=token_spans)] == [2]
+
+
+def test_headings_lead_on_to_the_next_page_only_where_it_has_none_first() -> None:
+    """A title at the end of a page goes with its text; a slide that has only a title stays by itself."""
+    led = document(("page", "1"), ("heading", words(9), 1), ("page", "2"), ("paragraph", "Text."))
+    assert [each.page for each in chunk(led, token_spans=token_spans)] == [2]
+    slides = document(
+        ("page", "1"), ("heading", "Welcome", 2), ("page", "2"), ("heading", "Goals", 2), ("paragraph", "Text.")
+    )
+    assert [(each.page, each.text) for each in chunk(slides, token_spans=token_spans)] == [
+        *((1, "Welcome"), (2, "Goals\n\nText."))
+    ]
 
 
 def test_long_text_is_cut_at_sentences_then_words_then_anywhere() -> None:

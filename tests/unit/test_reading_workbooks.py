@@ -139,3 +139,11 @@ def test_an_opendocument_sheet_is_read_as_it_is_shown() -> None:
     assert lines(read(ods(shown + hidden, style), kinds.ODS)) == [
         *("heading2: Rates", "head: Town | Share", "row: Bath | 12,5 %", "row: Bath | 7 %")
     ]
+
+
+def test_cells_in_far_corners_cost_nothing() -> None:
+    """Programs leave a stray cell in the last row or column of a sheet."""
+    book = openpyxl.Workbook()
+    book.active["A1"], book.active["B2"], book.active["XFD1048576"] = "first", 2, "last"
+    text = read(saved(book), kinds.XLSX).text
+    assert ("first" in text, text.endswith("last"), len(text) < 2_000) == (True, True, True)

@@ -31,7 +31,7 @@ TokenSpans = Callable[[str], list[tuple[int, int]]]
 _SENTENCE_END = re.compile(r"\n+|(?<=[.!?…])[\"'”’»)\]]*[ \t]+|(?<=[。！？])")
 _TOKEN_CHARACTERS_MAX = 10  # English has 4 to 5. A longer "token" is an unknown word, and costs by its length
 _SMALL_SHARE = 1 / 3  # of the budget: a smaller section looks for company
-_TINY_SHARE = 1 / 8  # of the budget: a smaller rest of a page goes with the next page
+_TINY_SHARE = 1 / 8  # of the budget: a smaller section seeks company even where it is not small
 _HEADER_SHARE = 1 / 2  # of the budget: a longer table header is not repeated
 _HEADING_PART_CHARACTERS = 80
 _HEADING_CHARACTERS_MAX = 240
@@ -85,9 +85,9 @@ class _Draft:
 
     @property
     def page(self) -> int | None:
-        """The page on which most of it stands."""
+        """The page on which it stands; headings may stand on the one before."""
         weights: dict[int | None, int] = {}
-        for piece in self.pieces:
+        for piece in [piece for piece in self.pieces if piece.kind != "heading"] or self.pieces:
             weights[piece.page] = weights.get(piece.page, 0) + piece.cost
         return max(weights, key=lambda page: weights[page])
 
@@ -264,14 +264,17 @@ class _Packer:
             yield draft
 
     def _joins(self, draft: _Draft, section: list[_Piece]) -> bool:
-        """Whether a section goes on in the chunk of what stands before it: headings always lead on, small ones seek company."""
+        """Whether a section goes on in the chunk of what stands before it: headings lead on, small ones seek company.
+
+        A chunk stands on one page, for a citation names it; only headings at the end of a page go with what follows on the next.
+        """
         if draft.only_headings:
-            return True
+            return draft.page == section[0].page or section[0].kind != "heading"
         cost = sum(piece.cost for piece in section)
         if draft.cost + cost > self._tokens_max or not _are_related(draft.path, section[0].path):
             return False
         if draft.page != section[0].page:
-            return draft.cost < self._tiny
+            return False
         return draft.cost < self._small or cost < self._tiny
 
     def _target(self, draft: _Draft, section: list[_Piece]) -> int:

@@ -28,7 +28,7 @@ from refdesk.indexing.readers import encodings
 from refdesk.indexing.readers.calendars import read_calendar
 from refdesk.indexing.readers.html import read_html
 from refdesk.indexing.readers.mail import MailReader
-from refdesk.indexing.readers.opendocument import read_presentation, read_spreadsheet
+from refdesk.indexing.readers.opendocument import read_presentation, read_spreadsheet, read_text
 from refdesk.indexing.readers.pdf import read_pdf
 from refdesk.indexing.readers.slides import read_slides
 from refdesk.indexing.readers.structured import read_json, read_lines, read_xml, with_directives
@@ -44,6 +44,7 @@ _DECLARING = frozenset({kinds.HTML, kinds.XHTML, kinds.XML})
 _MAIL = frozenset({kinds.EML, kinds.MSG, kinds.MBOX})
 _PIECE_BYTES = 1024 * 1024
 _ATTACHMENT_DEPTH_MAX = 4  # messages attached to messages as files
+_RUST_PANIC = "PanicException"  # pyo3 derives it from BaseException, and exports it nowhere
 _STUMBLES = (
     ArithmeticError,
     AttributeError,
@@ -102,7 +103,7 @@ def _read_into(
         with _falling_back(writer):
             _read_mail(writer, content, media_type, limits=limits, depth=depth)
             return None, ()
-    if read := _BYTES_READERS.get(media_type):
+    if (read := _BYTES_READERS.get(media_type)) and not (content.startswith(_OLE) and not _is_whole_ole(content)):
         with _falling_back(writer):
             return read(content, writer), ()
     if reader := _TEXT_READERS.get(media_type):
@@ -125,6 +126,7 @@ _BYTES_READERS: dict[str, Callable[[bytes, DocumentWriter], int | None]] = {
     kinds.XLSX: read_xlsx,
     kinds.XLSB: read_workbook,
     kinds.XLS: read_workbook,
+    kinds.ODT: read_text,
     kinds.ODS: read_spreadsheet,
     kinds.ODP: read_presentation,
 }
@@ -137,7 +139,9 @@ def _falling_back(writer: DocumentWriter) -> Iterator[None]:
     written, title = writer.written, writer.title
     try:
         yield
-    except _STUMBLES:
+    except BaseException as error:
+        if not isinstance(error, _STUMBLES) and type(error).__name__ != _RUST_PANIC:
+            raise
         writer.rewind(written)
         writer.title = title
 

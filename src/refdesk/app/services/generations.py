@@ -29,7 +29,7 @@ from refdesk.outside.prepared_model import INT8, PACKAGED
 
 logger = logging.getLogger(__name__)
 
-CHUNKING_VERSION = "2"
+CHUNKING_VERSION = "3"
 """Raise it when chunking, or what is indexed of a chunk, changes what is made of the same document."""
 
 

@@ -65,7 +65,7 @@ class Numbering:
         for each in range(level, -1, -1):
             above = listed.levels.get(each, _Level())
             count = listed.counters.get(each, above.start)
-            text = text.replace(f"%{each + 1}", str(count) if form.plain else _written(count, above.form))
+            text = text.replace(f"%{each + 1}", str(count) if form.plain else written(count, above.form))
         return text.strip()
 
     def _add(self, element: Element) -> None:
@@ -95,7 +95,8 @@ def _levels(element: Element) -> dict[int, _Level]:
     return found
 
 
-def _written(count: int, form: str) -> str:
+def written(count: int, form: str) -> str:
+    """A number as a list shows it: ``lowerRoman`` 4 is iv."""
     if form in {"lowerLetter", "upperLetter"} and count > 0:
         letters = chr(ord("a") + (count - 1) % 26) * ((count - 1) // 26 + 1)
         return letters if form == "lowerLetter" else letters.upper()

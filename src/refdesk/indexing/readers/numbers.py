@@ -66,6 +66,11 @@ def is_moment(code: str | None) -> bool:
     return any(kind == "date" for kind, _ in _tokens((code or "").split(";")[0]))
 
 
+def is_elapsed(code: str | None) -> bool:
+    """Whether a format shows how long something took: hours may be more than a day has."""
+    return any(kind == "date" and text.startswith("[") for kind, text in _tokens((code or "").split(";")[0]))
+
+
 @lru_cache(maxsize=512)
 def _tokens(section: str) -> tuple[tuple[str, str], ...]:
     found: list[tuple[str, str]] = []

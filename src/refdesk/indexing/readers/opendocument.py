@@ -1,15 +1,18 @@
-"""OpenDocument spreadsheets and presentations to blocks. Their cells hold what is shown beside the value that is meant."""
+"""OpenDocument texts, spreadsheets and presentations to blocks. Cells hold what is shown beside the value that is meant."""
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from io import BytesIO
 from xml.etree.ElementTree import Element, fromstring
 
-from refdesk.indexing.parsed import DocumentWriter
+from refdesk.indexing.parsed import DocumentWriter, Kind
+from refdesk.indexing.readers.numbering import written
 from refdesk.indexing.readers.packages import attribute, child, inside, local
 from refdesk.indexing.readers.tables import Grid, write_sheet, write_table
 
-_NO_TEXT = frozenset({"annotation", "note", "tracked-changes", "ruby-text"})
+_NO_TEXT = frozenset({"annotation", "tracked-changes", "ruby-text", "hidden-text", "hidden-paragraph", "desc", "title"})
+_ASIDE = frozenset({"note", "text-box", "table", "control"})  # inside a paragraph: comes behind it
+_NUMBERED = {"1": "decimal", "a": "lowerLetter", "A": "upperLetter", "i": "lowerRoman", "I": "upperRoman"}
 _REPEATED_MAX = 256
 _BLANK_ROWS_MAX = 2
 _BAND_CM = 1.0
@@ -45,6 +48,108 @@ def read_presentation(content: bytes, writer: DocumentWriter) -> int:
         if told:
             writer.add("paragraph", "Notes: " + "\n".join(told))
     return count
+
+
+def read_text(content: bytes, writer: DocumentWriter) -> int | None:
+    """Writes an OpenDocument text; how many pages it has, where its page breaks are stored."""
+    return _TextReader(_content(content, writer), writer).read()
+
+
+class _TextReader:
+    """Walks the body of a text; what stands in a paragraph's margin comes right behind it."""
+
+    def __init__(self, document: Element, writer: DocumentWriter) -> None:
+        self._document = document
+        self._writer = writer
+        self._page = 1
+        self._paged = False
+        self._hidden: set[str | None] = set()
+        self._breaking: set[str | None] = set()
+        self._numbers: dict[tuple[str, int], tuple[str, int]] = {}
+        self._controls = {attribute(each, "id"): _control(each) for form in inside(document, "form") for each in form}
+
+    def read(self) -> int | None:
+        self._learn_styles()
+        body = child(self._document, "body", "text")
+        self._paged = bool(self._breaking) or next(inside(body, "soft-page-break"), None) is not None
+        self._blocks(body)
+        return self._page if self._paged else None
+
+    def _learn_styles(self) -> None:
+        for style in inside(self._document, "style"):
+            for properties in style:
+                if attribute(properties, "display") == "none":
+                    self._hidden.add(attribute(style, "name"))
+                if attribute(properties, "break-before") == "page":
+                    self._breaking.add(attribute(style, "name"))
+        for style in inside(self._document, "list-style"):
+            for level in style:
+                form = _NUMBERED.get(attribute(level, "num-format") or "")
+                if local(level) == "list-level-style-number" and form:
+                    key = attribute(style, "name") or "", _count(level, "level")
+                    self._numbers[key] = form, _count(level, "start-value")
+
+    def _blocks(self, parent: Element | None) -> None:
+        for element in parent if parent is not None else ():
+            self._block(element)
+
+    def _block(self, element: Element) -> None:
+        name = local(element)
+        if name == "h":
+            self._paragraph(element, "heading", level=min(6, _count(element, "outline-level")))
+        elif name == "p":
+            self._paragraph(element, "paragraph")
+        elif name == "list":
+            self._list(element, attribute(element, "style-name") or "", 1)
+        elif name == "table":
+            self._writer.page = self._page if self._paged else None
+            headers = sum(
+                1 for part in element if local(part) == "table-header-rows" for _ in _children(part, "table-row")
+            )
+            write_table(self._writer, _rows(element), headers=headers or None)
+        elif name == "soft-page-break":
+            self._page += 1
+        elif name == "control":
+            self._writer.add("paragraph", self._controls.get(attribute(element, "control"), ""))
+        elif name not in _NO_TEXT and name != "forms" and attribute(element, "display") != "none":
+            self._blocks(element)
+
+    def _paragraph(self, element: Element, kind: Kind, *, level: int = 0, label: str = "") -> None:
+        style = attribute(element, "style-name")
+        if style in self._hidden:
+            return
+        if style in self._breaking and self._writer.written:
+            self._page += 1
+        self._writer.page = self._page if self._paged else None
+        aside: list[Element] = []
+        self._writer.add(kind, label + _text(element, aside, self._hidden).strip(), level=level)
+        self._page += sum(1 for _ in inside(element, "soft-page-break"))
+        for each in aside:
+            self._block(each) if local(each) in {"table", "control"} else self._blocks(each)
+
+    def _list(self, listed: Element, style: str, depth: int) -> None:
+        form, count = self._numbers.get((style, depth), ("", 1))
+        for item in listed:
+            if local(item) not in {"list-item", "list-header"}:
+                continue
+            count = _count(item, "start-value") if attribute(item, "start-value") else count
+            label = f"{written(count, form)}. " if form else "- "
+            for element in item:
+                if local(element) == "list":
+                    self._list(element, attribute(element, "style-name") or style, depth + 1)
+                elif local(element) in {"p", "h"}:
+                    is_heading = local(element) == "h"
+                    level = min(6, _count(element, "outline-level")) if is_heading else 0
+                    self._paragraph(element, "heading" if is_heading else "item", level=level, label=label)
+                    label = ""
+            count += local(item) == "list-item"
+
+
+def _control(element: Element) -> str:
+    """What a form's label says, or what its field was filled with."""
+    if attribute(element, "current-state") == "checked":
+        return f"[x] {attribute(element, 'label') or ''}"
+    return next(filter(None, (attribute(element, name) for name in ("label", "current-value", "value"))), "")
 
 
 def _content(content: bytes, writer: DocumentWriter) -> Element:
@@ -121,16 +226,21 @@ def _centimetres(length: str | None) -> float:
     return 0.0
 
 
-def _text(element: Element) -> str:
-    """The words of a paragraph with its spaces, tabs and line breaks."""
+def _text(element: Element, aside: list[Element] | None = None, hidden: Container[str | None] = ()) -> str:
+    """The words of a paragraph with its spaces, tabs and line breaks; what stands beside them goes to ``aside``."""
     parts = [element.text or ""]
     for each in element:
         name = local(each)
         if name == "s":
-            parts.append(" " * min(100, int(attribute(each, "c") or 1)))
+            parts.append(" " * min(100, _count(each, "c")))
         elif name in {"tab", "line-break"}:
             parts.append("\t" if name == "tab" else "\n")
-        elif name not in _NO_TEXT:
-            parts.append(_text(each))
+        elif name in _ASIDE:
+            if aside is not None:
+                aside.append(
+                    each if name == "table" else next((part for part in each if local(part) == "note-body"), each)
+                )
+        elif name not in _NO_TEXT and (name != "span" or attribute(each, "style-name") not in hidden):
+            parts.append(_text(each, aside, hidden))
         parts.append(each.tail or "")
     return "".join(parts)

@@ -1,29 +1,68 @@
 """Workbooks to blocks: each visible sheet is a section, its cells read as they are shown.
 
-openpyxl reads XLSX row by row and knows the number formats; calamine (in Rust) knows which cells are merged, and reads the other
-kinds of workbook, and those that are too large to be read at leisure, without number formats. What this does not do: compute
-formulas (the value that was stored with them counts), charts, comments, or hidden rows.
+XLSX is read row by row with its number formats, so that a cell in the last corner of a sheet costs no memory. calamine (in Rust)
+reads the other kinds of workbook, and those that are too large to be read at leisure, without number formats.
+
+What this does not do: compute formulas (the value that was stored with them counts), charts, comments, or hidden rows.
 """
 
-import warnings
+import re
 from collections.abc import Iterable, Iterator
-from datetime import date, datetime, time, timedelta
+from datetime import datetime, timedelta
 from io import BytesIO
 from itertools import chain
-from typing import Any
+from xml.etree.ElementTree import Element, iterparse
 
 import python_calamine
-from openpyxl.reader.excel import load_workbook
 
 from refdesk.indexing.parsed import DocumentWriter
-from refdesk.indexing.readers.numbers import show_moment, show_number
-from refdesk.indexing.readers.packages import Package
+from refdesk.indexing.readers.numbers import is_elapsed, is_moment, show_moment, show_number
+from refdesk.indexing.readers.packages import Package, attribute, child, inside, local
 from refdesk.indexing.readers.tables import write_sheet
 
 _FORMATTED_BYTES_MAX = 48 * 1024 * 1024
 """Of a sheet's XML: beyond it, reading the formats would take longer than a document may."""
 _MERGED_COLUMNS_MAX = 256
 _MERGED_ROWS_MAX = 10_000
+_COLUMNS_MAX = 16_384
+_GAP_MAX = 256  # blank columns before a cell: more of them say nothing
+_MERGE = re.compile(rb'mergeCell\s++ref="([A-Z]{1,3})(\d{1,7}):([A-Z]{1,3})(\d{1,7})"')
+
+_EPOCH, _EPOCH_1904 = datetime(1899, 12, 30), datetime(1904, 1, 1)  # noqa: DTZ001 - a sheet has no time zone
+_LEAP_DAY_1900 = 60  # which there was not, and which Excel counts
+_DATE = "yyyy-mm-dd"  # where the machine that shows the sheet decides
+_BUILT_IN = {
+    1: "0",
+    2: "0.00",
+    3: "#,##0",
+    4: "#,##0.00",
+    9: "0%",
+    10: "0.00%",
+    11: "0.00E+00",
+    12: "# ?/?",
+    13: "# ??/??",
+    14: _DATE,
+    15: "d-mmm-yy",
+    16: "d-mmm",
+    17: "mmm-yy",
+    18: "h:mm AM/PM",
+    19: "h:mm:ss AM/PM",
+    20: "h:mm",
+    21: "h:mm:ss",
+    22: f"{_DATE} hh:mm",
+    37: "#,##0;(#,##0)",
+    38: "#,##0;(#,##0)",
+    39: "#,##0.00;(#,##0.00)",
+    40: "#,##0.00;(#,##0.00)",
+    45: "mm:ss",
+    46: "[h]:mm:ss",
+    47: "mm:ss",
+    48: "##0.0E+0",
+    49: "@",
+    **dict.fromkeys((*range(27, 32), 36, *range(50, 59)), _DATE),
+    **dict.fromkeys(range(32, 36), "h:mm:ss"),
+}
+"""Number formats that a workbook need not write down (ECMA-376 18.8.30)."""
 
 Merged = list[tuple[tuple[int, int], tuple[int, int]]]
 """First and last (row, column) of ranges of merged cells, from 0."""
@@ -35,15 +74,16 @@ def read_xlsx(content: bytes, writer: DocumentWriter) -> None:
     if package.largest("xl/worksheets/") > _FORMATTED_BYTES_MAX:
         read_workbook(content, writer)
         return
-    merged = _merged(content)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of features that are not kept on saving: nothing is saved
-        book: Any = load_workbook(BytesIO(content), read_only=True, data_only=True)
-        writer.title = package.title()
-        for sheet in book.worksheets:
-            if sheet.sheet_state == "visible":
-                rows = _rows(sheet)
-                _write_sheet(writer, sheet.title, _unmerged(rows, merged.get(sheet.title, [])))
+    writer.title = package.title()
+    main = package.main_part()
+    book, related = package.xml(main), package.related(main)
+    cells = _Cells(package, book, dict(related.values()))
+    for sheet in inside(book, "sheet"):
+        relation = next((value for key, value in sheet.attrib.items() if key.endswith("}id")), "")
+        kind, part = related.get(relation, ("", ""))
+        if kind == "worksheet" and (attribute(sheet, "state") or "visible") == "visible":
+            name = attribute(sheet, "name") or ""
+            _write_sheet(writer, name, _unmerged(cells.rows(part), _merged(package.bytes(part))))
 
 
 def read_workbook(content: bytes, writer: DocumentWriter) -> None:
@@ -55,7 +95,7 @@ def read_workbook(content: bytes, writer: DocumentWriter) -> None:
             and about.visible == python_calamine.SheetVisibleEnum.Visible
         ):
             sheet = book.get_sheet_by_name(about.name)
-            rows = ([_plain(value) for value in row] for row in sheet.to_python(skip_empty_area=False))
+            rows = enumerate([_plain(value) for value in row] for row in sheet.to_python(skip_empty_area=False))
             _write_sheet(writer, about.name, _unmerged(rows, sheet.merged_cell_ranges or []))
 
 
@@ -67,31 +107,117 @@ def _write_sheet(writer: DocumentWriter, name: str, rows: Iterable[list[str]]) -
         write_sheet(writer, chain([first], lines))
 
 
-def _merged(content: bytes) -> dict[str, Merged]:
-    try:
-        book = python_calamine.CalamineWorkbook.from_filelike(BytesIO(content))
-        return {name: book.get_sheet_by_name(name).merged_cell_ranges or [] for name in book.sheet_names}
-    except (python_calamine.CalamineError, ValueError, OSError):
-        return {}
+class _Cells:
+    """The cells of a workbook as its sheets show them."""
+
+    def __init__(self, package: Package, book: Element | None, parts: dict[str, str]) -> None:
+        self._package = package
+        properties = child(book, "workbookPr")
+        old = properties is not None and (attribute(properties, "date1904") or "0") in {"1", "true"}
+        self._epoch = _EPOCH_1904 if old else _EPOCH
+        self._strings = list(_shared_strings(package, parts.get("sharedStrings", "")))
+        self._formats = _formats(package.xml(parts.get("styles", "")))
+
+    def rows(self, part: str) -> Iterator[tuple[int, list[str]]]:
+        """Each row that is there, with its number from 0."""
+        number = -1
+        for row in _elements(self._package, part, "row"):
+            number = int(attribute(row, "r") or number + 2) - 1
+            texts: list[str] = []
+            for cell in row:
+                column = _column(attribute(cell, "r") or "", after=len(texts))
+                texts.extend([""] * min(_GAP_MAX, column - len(texts)))
+                texts.append(self._shown(cell))
+            yield number, texts
+
+    def _shown(self, cell: Element) -> str:
+        kind = attribute(cell, "t") or "n"
+        if kind == "inlineStr":
+            return _words(child(cell, "is"))
+        value = child(cell, "v")
+        text = (value.text or "") if value is not None else ""
+        if kind == "s":
+            return self._strings[int(text)] if text else ""
+        if kind == "b":
+            return {"1": "TRUE", "0": "FALSE"}.get(text, text)
+        return self._figure(text, int(attribute(cell, "s") or 0)) if kind == "n" and text else text
+
+    def _figure(self, text: str, style: int) -> str:
+        value, code = float(text), self._formats[style] if style < len(self._formats) else "General"
+        if not is_moment(code):
+            return show_number(value, code)
+        if is_elapsed(code):
+            return show_moment(timedelta(days=value), code)
+        days = value + 1 if self._epoch == _EPOCH and 0 < value < _LEAP_DAY_1900 else value
+        try:
+            return show_moment(self._epoch + timedelta(seconds=round(days * 86_400)), code)
+        except OverflowError:
+            return show_number(value, None)
 
 
-def _rows(sheet: Any) -> Iterator[list[str]]:
-    sheet.reset_dimensions()  # what it says of its size may be wrong
-    for row in sheet.iter_rows():
-        yield [_shown(cell) for cell in row]
+def _merged(sheet: bytes) -> Merged:
+    """The ranges of merged cells, which stand behind the cells of a sheet."""
+    behind = sheet.rfind(b"sheetData")
+    return [
+        (_place(match[1], match[2]), _place(match[3], match[4])) for match in _MERGE.finditer(sheet, max(0, behind))
+    ]
 
 
-def _shown(cell: Any) -> str:
-    """A cell as its sheet shows it."""
-    value = cell.value
-    if value is None or isinstance(value, str):
-        return value or ""
-    code = cell.number_format
-    if isinstance(value, datetime | date | time | timedelta):
-        return show_moment(value, code)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value).upper()
-    return show_number(value, code)
+def _place(letters: bytes, row: bytes) -> tuple[int, int]:
+    return int(row) - 1, _column(letters.decode("ascii"), after=0)
+
+
+def _shared_strings(package: Package, part: str) -> Iterator[str]:
+    for element in _elements(package, part, "si"):
+        yield _words(element)
+
+
+def _words(element: Element | None) -> str:
+    """The text of a cell without its phonetic guide."""
+    parts: list[str] = []
+    for each in element if element is not None else ():
+        if local(each) == "t":
+            parts.append(each.text or "")
+        elif local(each) == "r":
+            parts.extend(run.text or "" for run in each if local(run) == "t")
+    return "".join(parts)
+
+
+def _formats(styles: Element | None) -> list[str]:
+    """The number format of each cell style."""
+    own = {attribute(each, "numFmtId"): attribute(each, "formatCode") or "General" for each in inside(styles, "numFmt")}
+    found: list[str] = []
+    cell_styles = child(styles, "cellXfs")
+    for style in cell_styles if cell_styles is not None else ():
+        number = attribute(style, "numFmtId") or "0"
+        found.append(own.get(number) or _BUILT_IN.get(int(number), "General"))
+    return found
+
+
+def _elements(package: Package, part: str, name: str) -> Iterator[Element]:
+    """The elements of a name in a part, one after the other; each is forgotten when the next is asked for."""
+    stream = package.open(part)
+    if stream is None:
+        return
+    above: list[Element] = []
+    for event, element in iterparse(stream, ("start", "end")):  # noqa: S314 - in the sandbox; expat bounds entities
+        if event == "start":
+            above.append(element)
+            continue
+        above.pop()
+        if local(element) == name:
+            yield element
+            above[-1].clear()
+
+
+def _column(reference: str, *, after: int) -> int:
+    """``C7`` is column 2; without a reference it is the next one."""
+    column = 0
+    for letter in reference:
+        if not letter.isalpha():
+            break
+        column = column * 26 + ord(letter.upper()) - ord("A") + 1
+    return max(after, min(column - 1, _COLUMNS_MAX)) if column else after
 
 
 def _plain(value: object) -> str:
@@ -103,11 +229,15 @@ def _plain(value: object) -> str:
     return show_number(value, None) if isinstance(value, int | float) else str(value)
 
 
-def _unmerged(rows: Iterable[list[str]], merged: Merged) -> Iterator[list[str]]:
-    """The rows with the value of merged cells in each place that they cover."""
+def _unmerged(rows: Iterable[tuple[int, list[str]]], merged: Merged) -> Iterator[list[str]]:
+    """The rows with the value of merged cells in each place that they cover; a gap is a blank row."""
     waiting = sorted(merged, reverse=True)
     covering: list[tuple[int, int, int, str]] = []  # last row, first column, last column, value
-    for number, row in enumerate(rows):
+    expected = 0
+    for number, row in rows:
+        if number > expected:
+            yield []
+        expected = number + 1
         covering = [each for each in covering if each[0] >= number]
         while waiting and waiting[-1][0][0] <= number:
             (first_row, first), (last_row, last) = waiting.pop()

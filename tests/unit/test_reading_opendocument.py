@@ -1,0 +1,88 @@
+"""OpenDocument texts and presentations are read as they are shown."""
+
+import io
+import zipfile
+
+from tests.support.reading import lines, read
+
+from refdesk.outside import media_types as kinds
+
+
+def odf(kind: str, body: str, styles: str = "") -> bytes:
+    used = ("office", "table", "text", "style", "draw", "presentation", "svg")
+    names = "".join(f' xmlns:{name}="urn:x:{name}"' for name in used)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("content.xml", f"<office:doc{names}>{styles}<office:body>{body}</office:body></office:doc>")
+        archive.writestr("mimetype", kind)  # not the first: some programs write it so
+    return buffer.getvalue()
+
+
+def odt(body: str, styles: str = "") -> list[str]:
+    return lines(read(odf(kinds.ODT, f"<office:text>{body}</office:text>", styles), kinds.ODT))
+
+
+def test_a_text_is_read_as_it_stands() -> None:
+    """Spaces, tabs and breaks; what is deleted, hidden or a comment is no text; notes and boxes come behind their paragraph."""
+    body = (
+        "<text:tracked-changes><text:deletion><text:p>gone</text:p></text:deletion></text:tracked-changes>"
+        '<text:h text:outline-level="2">Prices</text:h>'
+        '<text:p>Gasket<text:tab/>12<text:s text:c="2"/>EUR<text:line-break/>net</text:p>'
+        "<text:p>Leave<text:note><text:note-citation>1</text:note-citation><text:note-body><text:p>Or less.</text:p>"
+        "</text:note-body></text:note> is thirty.<office:annotation><text:p>comment</text:p></office:annotation></text:p>"
+        '<text:p>See <text:span text:style-name="off">hidden </text:span>the box.'
+        "<draw:frame><draw:text-box><text:p>Ring twice.</text:p></draw:text-box></draw:frame></text:p>"
+    )
+    style = '<style:style style:name="off"><style:text-properties text:display="none"/></style:style>'
+    assert odt(body, style) == [
+        *("heading2: Prices", "paragraph: Gasket\t12  EUR\nnet", "paragraph: Leave is thirty.", "paragraph: Or less."),
+        *("paragraph: See the box.", "paragraph: Ring twice."),
+    ]
+
+
+def test_lists_are_numbered_and_cells_fill_what_they_span() -> None:
+    """As they are shown."""
+    level = '<text:list-level-style-number text:level="1" style:num-format="a"/>'
+    style = f'<text:list-style style:name="L">{level}</text:list-style>'
+    item = "<text:list-item><text:p>{}</text:p></text:list-item>"
+    cell = "<table:table-cell {}><text:p>{}</text:p></table:table-cell>"
+    row = "<table:table-row>{}</table:table-row>"
+    table = row.format(cell.format("", "Region") + cell.format("", "Town")) + "".join(
+        row.format(each)
+        for each in (
+            cell.format('table:number-rows-spanned="2"', "North") + cell.format("", "Leeds"),
+            "<table:covered-table-cell/>" + cell.format("", "York 2"),
+        )
+    )
+    listed = f'<text:list text:style-name="L">{item.format("one")}{item.format("two")}</text:list>'
+    body = f"{listed}<table:table>{table}</table:table>"
+    assert odt(body, style)[:2] == ["item: a. one", "item: b. two"]
+    assert odt(body, style)[-2:] == ["row: North | Leeds", "row: North | York 2"]
+
+
+def test_pages_are_known_by_the_breaks_that_are_stored() -> None:
+    """Those that LibreOffice found when it last laid the text out."""
+    broken = "<text:p>two <text:soft-page-break/>and three</text:p>"
+    body = f"<text:p>one</text:p><text:soft-page-break/>{broken}<text:p>three</text:p>"
+    parsed = read(odf(kinds.ODT, f"<office:text>{body}</office:text>"), kinds.ODT)
+    assert ([block.page for block in parsed.blocks], parsed.pages) == ([1, 2, 3], 3)
+
+
+def test_a_presentation_is_read_slide_by_slide() -> None:
+    """Its title first, the others by their places, its notes last; known wherever its kind stands in the file."""
+
+    def frame(text: str, attributes: str) -> str:
+        return f"<draw:frame {attributes}><draw:text-box><text:p>{text}</text:p></draw:text-box></draw:frame>"
+
+    page = (
+        "<draw:page>"
+        + frame("Low", 'svg:x="1cm" svg:y="9cm"')
+        + frame("High", 'svg:x="1cm" svg:y="3cm"')
+        + frame("Goals", 'presentation:class="title" svg:y="1cm"')
+        + f"<presentation:notes>{frame('Say 84,000.', '')}</presentation:notes></draw:page>"
+    )
+    source = odf(kinds.ODP, f"<office:presentation>{page}<draw:page/></office:presentation>")
+    assert kinds.detect_media_type(source, "deck.bin", None) == kinds.ODP
+    parsed = read(source, kinds.ODP)
+    assert lines(parsed) == ["heading2: Goals", "paragraph: High", "paragraph: Low", "paragraph: Notes: Say 84,000."]
+    assert parsed.pages == 2
