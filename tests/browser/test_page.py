@@ -8,7 +8,7 @@ import pytest
 from playwright.async_api import Page, Route, expect
 from tests.browser.conftest import PHONE, Open
 from tests.support.running import Json, Refdesk, until
-from tests.support.scripted_llm import ScriptedLlm, say
+from tests.support.scripted_llm import ScriptedLlm, refuse, say
 
 FACT = "The Marlowe lighthouse was painted white in 1987."
 QUESTION = "When was the Marlowe lighthouse painted white?"
@@ -130,6 +130,17 @@ async def test_a_citation_opens_its_passage(visit: Open, llm: ScriptedLlm, light
     await page.locator("#reader-close").click()
     await expect(page.locator("#reader")).to_be_hidden()
     await expect(page.get_by_test_id("citation")).to_be_focused()
+
+
+async def test_an_answer_from_quotes_says_why(visit: Open, llm: ScriptedLlm, lighthouse: Json) -> None:
+    """To an administrator, as everybody on this machine is here, in the words of the model's server."""
+    llm.plan = [refuse(401, message="key 17 has expired")]
+    page = (await visit()).page
+    await answered(page)
+    notice = page.get_by_test_id("degraded")
+    await expect(notice).to_contain_text("Quoted from the documents, not written by the language model.")
+    await expect(notice).to_contain_text("key 17 has expired")
+    await expect(page.get_by_test_id("turn")).to_contain_text(FACT)
 
 
 async def test_a_refused_question_says_why(visit: Open) -> None:

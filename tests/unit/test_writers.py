@@ -28,6 +28,7 @@ class Piece(msgspec.Struct):
     texts: tuple[str, ...] = ()
     finish_reason: str | None = None
     usage: Usage | None = None
+    thought_tokens: int = 0
 
 
 class Puppet:
@@ -41,12 +42,13 @@ class Puppet:
     def __init__(self, *scripts: Sequence[Piece | Exception | None]) -> None:
         self.scripts = list(scripts)
         self.calls: list[Sequence[Message]] = []
-        self.open = 0
+        self.open = self.spare_tokens = 0
 
     async def stream(
         self, messages: Sequence[Message], *, output_tokens_max: int, spare_tokens: int, take: Take, told: Told
     ) -> None:
         self.calls.append(messages)
+        self.spare_tokens = spare_tokens
         self.open += 1
         try:
             for piece in self.scripts.pop(0):
@@ -56,6 +58,7 @@ class Puppet:
                     await asyncio.Event().wait()
                     continue
                 told.finish_reason, told.usage = piece.finish_reason, piece.usage
+                told.thought_tokens += piece.thought_tokens
                 if piece.texts and not take(piece.texts):
                     return
         finally:
@@ -159,6 +162,28 @@ async def test_the_models_own_count_is_the_usage() -> None:
     estimated = (await written(once(puppet), assignment()))[1].usage
     assert estimated.input_tokens > 11
     assert estimated.output_tokens == 1
+
+
+async def test_what_is_thought_is_paid_for() -> None:
+    """It counts in the usage, not towards the limit; of a call that fails, too."""
+    puppet = Puppet(
+        [Piece(thought_tokens=200), said(" word"), said(" more"), finished()], [Piece(thought_tokens=30), ModelFailed()]
+    )
+    text, verdict = await written(once(puppet), assignment(output_tokens_max=2))
+    assert (text, verdict.finish_reason, verdict.usage.output_tokens) == (" word more", "stop", 202)
+    page = Page()
+    with pytest.raises(ModelFailed):
+        await once(puppet).write(assignment(), page)
+    assert page.usage.output_tokens == 30
+
+
+async def test_a_model_that_thinks_has_room_for_it() -> None:
+    """What the window has left, and a share of it that passages do not take."""
+    puppet = Puppet(GOOD, GOOD)
+    for thinks, spare_min in ((False, 0), (True, 250)):
+        puppet.thinks, puppet.thinking_tokens_max = thinks, 10_000
+        await written(once(puppet, context_tokens_max=1000), assignment(output_tokens_max=100))
+        assert puppet.spare_tokens >= spare_min
 
 
 async def test_the_cost_of_the_prompt_is_known_before_the_first_word() -> None:

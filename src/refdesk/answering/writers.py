@@ -159,7 +159,7 @@ class Generating:
         page.usage = Usage(packed.tokens, 0)
         citations = CitationReader([source.n for source in packed.sources])
         dictation = _Dictation(page, assignment.output_tokens_max, telemetry.Call(chat), citations)
-        with dictation.measured():
+        with dictation.measured(), _paying(page, dictation.told):
             await self._llm.stream(
                 messages,
                 output_tokens_max=assignment.output_tokens_max,
@@ -193,6 +193,15 @@ class Generating:
                 f"{assignment.output_tokens_max} (REFDESK_LLM_CONTEXT_TOKENS_MAX)."
             )
         return history, packed
+
+
+@contextmanager
+def _paying(page: Page, told: Told) -> Iterator[None]:
+    """What was thought until a call ends early has been paid for all the same."""
+    try:
+        yield
+    finally:
+        page.usage = Usage(page.usage.input_tokens, told.thought_tokens)
 
 
 class _Dictation:

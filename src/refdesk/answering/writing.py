@@ -245,5 +245,6 @@ class Writing:
         self._append(failed(error, partial=partial))
 
     def _count_unfinished(self) -> None:
-        """Work that is not finished has been paid for all the same."""
-        self.usage = msgspec.structs.replace(self.usage, output_tokens=tokens.output_tokens(self.log.text()))
+        """Work that is not finished has been paid for all the same: what was said, and what was thought until then."""
+        written = self.usage.output_tokens + tokens.output_tokens(self.log.text())
+        self.usage = msgspec.structs.replace(self.usage, output_tokens=written)

@@ -6,6 +6,7 @@ from contextlib import closing
 import msgspec
 
 from refdesk.contracts.errors import ConfigurationError, ModelFailed
+from refdesk.contracts.hygiene import clean
 from refdesk.contracts.texts import whole_number
 from refdesk.outside.http_client import HttpClient, Reply
 from refdesk.outside.llm_addresses import CALL, MODELS, ModelAddress
@@ -161,7 +162,10 @@ def _speaks_of_the_model(words: str) -> bool:
 
 
 def _location(reply: Reply) -> str:
-    return reply.headers.get("location", "nowhere").partition("?")[0][:200]
+    """Without what may be secret in it."""
+    scheme, slashes, rest = clean(reply.headers.get("location", "nowhere")).partition("?")[0].rpartition("//")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{slashes}{host.rpartition('@')[2]}{slash}{path}"[:200]
 
 
 async def _body(reply: Reply) -> bytes:

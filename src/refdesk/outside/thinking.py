@@ -24,6 +24,7 @@ _CLOSERS = dict(_SPELLINGS)
 _ENDS = {closer: re.compile(re.escape(closer), re.IGNORECASE) for closer in _CLOSERS.values()}
 _MARKS = tuple(chain.from_iterable(_SPELLINGS))
 _FENCES = ("```", "~~~")
+_FIRST = frozenset(mark[0] for mark in (*_MARKS, *_FENCES))
 _MARK_CHARACTERS_MAX = max(map(len, _MARKS))
 BLANKS_MAX = 64
 """A line that begins with more of them begins with no mark."""
@@ -116,6 +117,9 @@ class Thinking:
         """Where to read on: behind a mark, or where the line begins that is none."""
         blanks = _BLANKS.match(whole, at)
         start = blanks.end() if blanks else at
+        if start < len(whole) and whole[start] not in _FIRST:
+            self._at_line_start = False
+            return at
         head = whole[start : start + _MARK_CHARACTERS_MAX].lower()
         marks = _FENCES if self._in_code else (*_MARKS, *_FENCES)
         mark = next((mark for mark in marks if head.startswith(mark)), None)
