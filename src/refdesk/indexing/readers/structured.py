@@ -17,7 +17,7 @@ _ESCAPES = re.compile(r"\\\\|(?:\\u[0-9a-fA-F]{4})+")
 _LONG_LINE = 2_000
 _DIRECTIVE = re.compile(
     r"([ \t]*)\.\. (note|warning|tip|hint|important|caution|danger|attention|error|seealso|todo|admonition"
-    r"|versionadded|versionchanged|deprecated)::[ \t]*(.*)"
+    r"|versionadded|versionchanged|deprecated)::[ \t]*+(.*)"
 )
 _OPTION = re.compile(r"[ \t]+:[\w-]+:")
 
