@@ -196,7 +196,7 @@ def page(results: Results) -> str:
         parts += ["## Search", SEARCH_SAYS, measuring.table(("set", "questions", *SEARCHED), rows)]
     if results.answered:
         rows = [
-            (name, str(found["questions"]), *(_figure(found["measures"].get(one)) for one in ANSWERED))
+            (name, str(found["questions"]), *(_figure(_told(found).get(one)) for one in ANSWERED))
             for name, found in results.answered.items()
         ]
         parts += ["## Answers", ANSWER_SAYS, measuring.table(("set", "questions", *ANSWERED), rows)]
@@ -228,6 +228,14 @@ STATE_SAYS = (
     "How questions ended. `closest` shows the nearest passages and says that they may be no answer. The near misses are as close "
     "to the sample handbook as questions get that it does not answer."
 )
+
+
+def _told(found: Figures) -> dict[str, float]:
+    """Without what is right of a set whose answerable questions expect no facts: it would be of the others alone."""
+    measures: dict[str, float] = found["measures"]
+    if "answerable" in found["states"] and "fact recall" not in measures:
+        return {name: value for name, value in measures.items() if name != "right"}
+    return measures
 
 
 def _figure(value: float | None) -> str:
