@@ -12,6 +12,7 @@ import asyncio
 import logging
 import time
 from contextlib import aclosing
+from functools import partial
 
 import msgspec
 
@@ -20,13 +21,14 @@ from refdesk.answering.asked import Asked
 from refdesk.answering.budget import Budget, Reservation
 from refdesk.answering.cache import Cache, Exact, Flight
 from refdesk.answering.conversations import Conversations, as_messages
-from refdesk.answering.follow_ups import leaning, leans
 from refdesk.answering.freshness import Freshness
 from refdesk.answering.journal import Journal
 from refdesk.answering.limits import AnswerLimits
 from refdesk.answering.log import AnswerLog, AnswerRecord, new_id
+from refdesk.answering.questions import Questions
 from refdesk.answering.reading import Reading
 from refdesk.answering.retrieval import Evidence, Retrieval, Sought
+from refdesk.answering.rewriting import Rewriter
 from refdesk.answering.sharing import Leaders
 from refdesk.answering.similar import SimilarQuestions
 from refdesk.answering.withdrawal import Withdrawals
@@ -71,10 +73,12 @@ class Assistant:
         admission: Admission,
         limits: AnswerLimits,
         similar: SimilarQuestions | None = None,
+        rewriter: Rewriter | None = None,
         retention_s: int,
         grace_s: float,
     ) -> None:
         self._retrieval = retrieval
+        self._questions = Questions(retrieval, budget=budget, passages=writer.passages_read, rewriter=rewriter)
         self._freshness = freshness
         self._writer = writer
         self._fallback = fallback
@@ -161,8 +165,10 @@ class Assistant:
 
     async def _answer(self, asked: Asked, *, is_known: bool) -> AnswerRecord:
         """Evidence first; then the log that stands on it: somebody's, or a new one."""
-        evidence = await self._gather(asked, is_known=is_known)
-        asked, evidence = await self._read_with_turns(asked, evidence)
+        principal_id = asked.principal.id
+        with telemetry.refusing_a_place():  # when its turn to search comes, for a question that will need the model
+            admit = None if is_known else partial(self._admission.check, principal_id)
+            asked, evidence = await self._questions.read(asked, admit=admit)
         telemetry.retrieval_results.observe(len(evidence.passages))
         if asked.question.cache == "bypass":
             return await self._write(asked, evidence, "bypass")
@@ -186,34 +192,6 @@ class Assistant:
         if evidence.vouched and outcome == "miss" and self._similar is not None:
             question = asked.question.question
             await self._similar.remember(question, evidence.vector, key=keys.shared, log_id=record.log_id)
-
-    async def _gather(self, asked: Asked, *, is_known: bool) -> Evidence:
-        """The evidence; a question that will need the model is refused when its turn to search comes and there is no room."""
-        principal_id = asked.principal.id
-        with telemetry.refusing_a_place():
-            return await self._retrieval.gather(
-                asked.sought(limit=self._writer.passages_read),
-                principal_id=principal_id,
-                shared=asked.is_kept,
-                admit=None if is_known else lambda: self._admission.check(principal_id),
-            )
-
-    async def _read_with_turns(self, asked: Asked, alone: Evidence) -> tuple[Asked, Evidence]:
-        """The question and its evidence, read together with what came before where it leans on that: one more search."""
-        follow_up = leaning(asked.question.question, asked.turns)
-        if follow_up is None:
-            return asked, alone
-        together = await self._retrieval.gather(
-            asked.sought(limit=self._writer.passages_read, text=follow_up.text), principal_id=asked.principal.id
-        )
-        spent = msgspec.structs.replace(
-            together,
-            embed_s=alone.embed_s + together.embed_s,
-            retrieve_s=alone.retrieve_s + together.retrieve_s,
-        )
-        if not leans(follow_up, alone=alone.sources(), together=together.sources()):
-            return asked, msgspec.structs.replace(alone, embed_s=spent.embed_s, retrieve_s=spent.retrieve_s)
-        return msgspec.structs.replace(asked, follow_up=follow_up), spent
 
     async def _lead(self, asked: Asked, evidence: Evidence, keys: Flight) -> AnswerRecord:
         """The log for everybody here who asks the same now. What nobody vouches for is not shared with other processes."""
@@ -342,6 +320,7 @@ class Assistant:
             index_lag_seconds=evidence.index_lag_seconds,
             embed_s=evidence.embed_s,
             retrieve_s=evidence.retrieve_s,
+            rewrite_s=asked.rewrite_s,
             prepared_s=asked.elapsed_s,
         )
 

@@ -27,6 +27,8 @@ class Asked(msgspec.Struct, frozen=True):
     """Whether it is counted among its principal's questions; not while Valkey is away."""
     follow_up: FollowUp | None = None
     """Set once it is clear that it leans on what came before."""
+    rewrite_s: float = 0.0
+    """Spent by a model to write it out in full."""
 
     @property
     def elapsed_s(self) -> float:
@@ -42,11 +44,8 @@ class Asked(msgspec.Struct, frozen=True):
         """The question as one reads it who has not heard the conversation."""
         return self.question.question if self.follow_up is None else self.follow_up.text
 
-    def sought(self, *, limit: int, text: str | None = None) -> Sought:
-        """What is searched for: the question as it is, or ``text``."""
-        return Sought(
-            text=text or self.question.question, scope=self.principal.scope, filters=self.question.filters, limit=limit
-        )
+    def sought(self, *, limit: int) -> Sought:
+        return Sought(text=self.standalone, scope=self.principal.scope, filters=self.question.filters, limit=limit)
 
     def exact_key(self, *, model: str) -> str:
         return exact_key(

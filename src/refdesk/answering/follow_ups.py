@@ -48,11 +48,13 @@ class FollowUp(msgspec.Struct, frozen=True):
     question: str
     context: str
     said: str = ""
+    rewritten: str = ""
+    """The question in full, where a language model has written it."""
 
     @property
     def text(self) -> str:
         """The question as one reads it who has not heard the conversation."""
-        return f"{self.context} {self.question}"
+        return self.rewritten or f"{self.context} {self.question}"
 
 
 def leaning(question: str, turns: Sequence[Turn]) -> FollowUp | None:

@@ -42,6 +42,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     index_lag_seconds: float
     embed_s: float
     retrieve_s: float
+    rewrite_s: float = 0.0
     prepared_s: float = 0.0
     """From the question until its log was begun: all that came before, told or not. Jobs of earlier releases do not say it."""
 
@@ -218,6 +219,7 @@ class Writing:
                 queue=round(self._queue_s, 4),
                 embed=round(job.embed_s, 4),
                 retrieve=round(job.retrieve_s, 4),
+                rewrite=round(job.rewrite_s, 4) if job.rewrite_s else msgspec.UNSET,
                 first_token=None if self._first_token_s is None else round(self._first_token_s, 4),
                 total=round(time.monotonic() - self._started, 4),
             ),

@@ -315,6 +315,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The longest answer when a request does not say."""
     certainty_min: Annotated[float, Meta(ge=0, le=1)] = 0.28
     """How probable it must be that quotes answer the question; below it they are shown as the closest passages."""
+    follow_up_rewrite_s: Annotated[float, Meta(ge=0)] = 0.0
+    """Seconds a language model may take to write a follow-up ("And in winter?") out in full, before it is searched for.
+    0: no model is asked, and what is found tells what it leans on."""
     passages_max: Count = 8
     """Passages a language model reads for an answer."""
     wait_seconds_max: Seconds = 30.0

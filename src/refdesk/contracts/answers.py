@@ -66,11 +66,15 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class Timings(msgspec.Struct, frozen=True):
-    """Seconds since the question was accepted (``first_token``, ``total``) or spent in a step."""
+    """Seconds since the question was accepted (``first_token``, ``total``) or spent in a step.
+
+    ``rewrite`` is there where a model was asked to write a follow-up out in full.
+    """
 
     queue: float = 0.0
     embed: float = 0.0
     retrieve: float = 0.0
+    rewrite: float | UnsetType = UNSET
     first_token: float | None = None
     total: float = 0.0
 

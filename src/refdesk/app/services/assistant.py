@@ -85,6 +85,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             admission=Admission(_admission_limits(settings)),
             limits=_answer_limits(settings, vocabularies),
             similar=_similar_questions(settings, valkey),
+            rewriter=models.rewriter,
             retention_s=settings.answer_retention_s,
             grace_s=settings.disconnect_grace_s,
         )

@@ -8,6 +8,7 @@ from itertools import chain, repeat
 import msgspec
 
 from refdesk.answering.circuit import Circuit
+from refdesk.answering.rewriting import Rewriter
 from refdesk.answering.writers import Generating, Models
 from refdesk.app import server
 from refdesk.app.health import Fact, Part
@@ -22,6 +23,8 @@ class WritingModels(msgspec.Struct, frozen=True):
     """What an assistant has of language models. ``writer`` is None without REFDESK_LLM_URL: then the quotes answer."""
 
     writer: Models | None = None
+    rewriter: Rewriter | None = None
+    """Of follow-ups, where that is switched on."""
     background: Sequence[server.Background] = ()
     parts: Sequence[Part] = ()
     facts: Mapping[str, Fact] = {}
@@ -35,8 +38,10 @@ async def open_writing_models(settings: Settings, vocabularies: Sequence[CountTo
             yield WritingModels()
             return
         writer = _writer(settings, opened, vocabularies)
+        seconds = settings.follow_up_rewrite_s
         yield WritingModels(
             writer,
+            Rewriter(opened.models[0], seconds_max=seconds) if seconds else None,
             background=[writer.watch],
             parts=[ai_parts.language_model(opened.server, writer.trouble)],
             facts={"language model": partial(_standing, writer)},

@@ -1,0 +1,70 @@
+"""What a question asks for, and the evidence on it: alone, or together with what came before in its conversation."""
+
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from refdesk.answering.asked import Asked
+from refdesk.answering.budget import Budget
+from refdesk.answering.follow_ups import FollowUp, leaning, leans
+from refdesk.answering.retrieval import Evidence, Retrieval
+from refdesk.answering.rewriting import Rewriter, tokens_at_most
+
+
+class Questions:
+    """``rewriter`` writes follow-ups out in full, where there is one; otherwise what is found tells what they lean on."""
+
+    def __init__(self, retrieval: Retrieval, *, budget: Budget, passages: int, rewriter: Rewriter | None) -> None:
+        self._retrieval = retrieval
+        self._budget = budget
+        self._passages = passages
+        self._rewriter = rewriter
+
+    async def read(self, asked: Asked, *, admit: Callable[[], None] | None) -> tuple[Asked, Evidence]:
+        """The question as it is to be read, and what was found. That costs another search, or a model's call, where it
+        may lean back.
+
+        ``admit`` as in `Retrieval.gather`.
+        """
+        follow_up = leaning(asked.question.question, asked.turns)
+        if follow_up is None:
+            return asked, await self._gather(asked, admit=admit)
+        if self._rewriter is not None:
+            asked, written = await self._rewritten(asked, self._rewriter)
+            if written is not None:
+                if written != follow_up.question:
+                    leaned = msgspec.structs.replace(follow_up, rewritten=written)
+                    asked = msgspec.structs.replace(asked, follow_up=leaned)
+                return asked, await self._gather(asked, admit=admit)
+        return await self._compared(asked, follow_up, admit=admit)
+
+    async def _rewritten(self, asked: Asked, rewriter: Rewriter) -> tuple[Asked, str | None]:
+        """The question in full, if the model says it in time. Its tokens are booked like those of the answer."""
+        begun, question = time.monotonic(), asked.question.question
+        tokens = tokens_at_most(question, asked.turns)
+        reservation = await self._budget.reserve(asked.principal.id, tokens, is_counted=asked.is_counted)
+        try:
+            written = await rewriter.rewrite(question, asked.turns)
+        finally:
+            await self._budget.settle(reservation, used=tokens)
+        return msgspec.structs.replace(asked, rewrite_s=time.monotonic() - begun), written
+
+    async def _compared(
+        self, asked: Asked, follow_up: FollowUp, *, admit: Callable[[], None] | None
+    ) -> tuple[Asked, Evidence]:
+        alone = await self._gather(asked, admit=admit)
+        leaned = msgspec.structs.replace(asked, follow_up=follow_up)
+        together = await self._gather(leaned, admit=None)
+        does_lean = leans(follow_up, alone=alone.sources(), together=together.sources())
+        evidence = msgspec.structs.replace(
+            together if does_lean else alone,
+            embed_s=alone.embed_s + together.embed_s,
+            retrieve_s=alone.retrieve_s + together.retrieve_s,
+        )
+        return leaned if does_lean else asked, evidence
+
+    async def _gather(self, asked: Asked, *, admit: Callable[[], None] | None) -> Evidence:
+        return await self._retrieval.gather(
+            asked.sought(limit=self._passages), principal_id=asked.principal.id, shared=asked.is_kept, admit=admit
+        )
