@@ -26,7 +26,20 @@ def test_cells_of_one_character_stay_apart() -> None:
 def test_rows_of_a_table_stay_rows() -> None:
     """They do not run on into each other like the lines of a paragraph."""
     table = [(x, y, f"{name}{y}") for y in (700, 680, 660) for x, name in ((50, "a"), (200, "b"), (350, "c"))]
-    assert found(table) == ["row: a700 b700 c700", "row: a680 b680 c680", "row: a660 b660 c660"]
+    assert found(table) == ["head: a700 b700 c700", "row: a680 b680 c680", "row: a660 b660 c660"]
+
+
+def test_the_header_of_a_table_is_known() -> None:
+    """So that it stays with the rows where a long table is cut."""
+    table = [
+        (50, 700, "Town"),
+        (200, 700, "Staff"),
+        (50, 680, "York"),
+        (200, 680, "9"),
+        (50, 660, "Bath"),
+        (200, 660, "12"),
+    ]
+    assert found(table) == ["head: Town Staff", "row: York 9", "row: Bath 12"]
 
 
 LEFT = [

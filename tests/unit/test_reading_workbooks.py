@@ -9,6 +9,7 @@ import openpyxl
 import pytest
 from tests.support.reading import lines, read
 
+from refdesk.contracts.errors import DocumentRejected
 from refdesk.indexing.readers.numbers import show_moment, show_number
 from refdesk.outside import media_types as kinds
 
@@ -147,3 +148,15 @@ def test_cells_in_far_corners_cost_nothing() -> None:
     book.active["A1"], book.active["B2"], book.active["XFD1048576"] = "first", 2, "last"
     text = read(saved(book), kinds.XLSX).text
     assert ("first" in text, text.endswith("last"), len(text) < 2_000) == (True, True, True)
+
+
+def test_what_is_no_workbook_is_refused_with_a_reason() -> None:
+    """Whatever the libraries say to it; and a text with a name of Excel's is no crash."""
+    for content in (
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600),
+        b"nothing of the kind",
+        b"PK\x03\x04" + bytes(40),
+    ):
+        for kind in (kinds.XLS, kinds.XLSX, kinds.XLSB, kinds.ODS):
+            with pytest.raises(DocumentRejected, match="upload"):
+                read(content, kind, "x")

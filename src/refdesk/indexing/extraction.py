@@ -9,6 +9,8 @@ import io
 import json
 import re
 import struct
+import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -55,6 +57,8 @@ _STUMBLES = (
     SyntaxError,
     struct.error,
     RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
 )
 _LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*\)")
 _PAGE_MARK = re.compile(r"<!-- PAGE (\d+) -->")
@@ -359,6 +363,10 @@ def _kreuzberg(content: bytes, media_type: str, *, name: str, tree: bool) -> kre
         if "password" in str(error).lower() or "encrypted" in str(error).lower():
             raise encrypted(name) from error
         raise _unreadable(name, content, media_type, _reason(error)) from error
+    except BaseException as error:
+        if type(error).__name__ != _RUST_PANIC:
+            raise
+        raise _unreadable(name, content, media_type, str(error)) from error
 
 
 def _unreadable(name: str, content: bytes, media_type: str, reason: str) -> Exception:

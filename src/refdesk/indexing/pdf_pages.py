@@ -23,8 +23,8 @@ _PAGE_NUMBER = re.compile(
 _LEADERS = re.compile(r"(?:\. ?){5,}")
 _LIGATURES = str.maketrans({"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st"})
 
-ROW = "\x03"
-"""Begins a line that is a row of a table."""
+ROW, HEAD = "\x03", "\x04"
+"""Begin lines that are rows of a table, and its header."""
 
 _LONG_PAGE_LINES = 12
 _RUNNING_PAGES_MIN = 3
@@ -34,7 +34,7 @@ _RUNNING_CHARACTERS_MAX = 200
 
 
 class Page(NamedTuple):
-    """The lines of a page in reading order, rows of tables marked with `ROW`, and what was written on it afterwards."""
+    """The lines of a page in reading order, rows of tables marked, and what was written on it afterwards."""
 
     lines: list[str]
     remarks: list[str]
@@ -54,10 +54,10 @@ def read_pages(pages: Sequence[Page], recognised: Mapping[int, str]) -> Iterator
 
 
 def _blocks(lines: list[str]) -> Iterator[tuple[Kind, str]]:
-    for is_row, group in groupby(lines, key=lambda line: line.startswith(ROW)):
+    for is_row, group in groupby(lines, key=lambda line: line.startswith((HEAD, ROW))):
         stretch = list(group)
         if is_row:
-            yield from (("row", line.removeprefix(ROW)) for line in stretch)
+            yield from (("head" if line[0] == HEAD else "row", line[1:]) for line in stretch)
         else:
             yield from (("paragraph", paragraph) for paragraph in join_lines(stretch, width=typical_width(stretch)))
 

@@ -225,7 +225,7 @@ def _share_in(characters: list[str], core: str) -> float:
     """The share of characters in the frequent part of a national standard: its first rows of ideographs, its syllables."""
     counts = Counter(characters)
     good = sum(count for character, count in counts.items() if _is_usual(character, core))
-    return good / len(characters)
+    return good / max(1, len(characters))
 
 
 def _is_usual(character: str, core: str) -> bool:
@@ -282,7 +282,7 @@ class _Reading:
                 good += count * (not amid or character in _APOSTROPHES)
             elif character in alphabet:
                 good += count * (not among if latin else not beside_ascii)
-        return good / self.total
+        return good / max(1, self.total)
 
     def familiarity(self, frequent: frozenset[str], *, usual: float) -> float:
         """1 where the language's frequent letters are as frequent as usual; small letters, for capitals are rare."""

@@ -26,7 +26,8 @@ import pypdfium2.raw
 
 from refdesk.indexing.archives import damaged, encrypted
 from refdesk.indexing.parsed import DocumentWriter, ParsingLimits, rejected
-from refdesk.indexing.pdf_pages import ROW, Page, read_pages
+from refdesk.indexing.pdf_pages import HEAD, ROW, Page, read_pages
+from refdesk.indexing.readers.tables import has_values, is_header
 
 pdfium: Any = pypdfium2.raw  # C functions, without types
 
@@ -73,6 +74,8 @@ def read_pdf(
             for kind, text in blocks:
                 writer.add(kind, text)
         return len(pages), tuple(scanned)
+    except pypdfium2.PdfiumError as error:
+        raise damaged(writer.name, f"not readable as PDF: {error}") from error
     finally:
         document.close()
 
@@ -151,15 +154,14 @@ class _Glyphs:
         if len(self.text) != count:  # characters beyond 16 bits: then one by one
             codes = (pdfium.FPDFText_GetUnicode(self._raw, index) for index in range(count))
             self.text = "".join(chr(code) if code < 0x110000 and not 0xD800 <= code < 0xE000 else " " for code in codes)
-        self._sides = [ctypes.c_double() for _ in range(4)]
-        self._references = [ctypes.byref(side) for side in self._sides]
+        self._rect = pdfium.FS_RECTF()
 
     def box(self, index: int) -> tuple[float, float, float, float]:
-        """(left, right, bottom, top)"""
-        if not pdfium.FPDFText_GetCharBox(self._raw, index, *self._references):
+        """(left, right, bottom, top) of the room that the font gives a character, not of its ink."""
+        rect = self._rect
+        if not pdfium.FPDFText_GetLooseCharBox(self._raw, index, rect):
             return 0.0, 0.0, 0.0, 0.0
-        left, right, bottom, top = self._sides
-        return left.value, right.value, bottom.value, top.value
+        return rect.left, rect.right, min(rect.bottom, rect.top), max(rect.bottom, rect.top)
 
 
 def _pieces(text_page: pypdfium2.PdfTextPage) -> Iterator[_Piece]:
@@ -294,7 +296,9 @@ def _in_reading_order(lines: list[_Line]) -> Iterator[str]:
             continue
         rows = _run(lines, at, lambda line: len(line.cells) > 1)
         if rows >= _ROWS_MIN:
-            yield from (ROW + line.text for line in lines[at : at + rows])
+            grid = [[cell.text for cell in line.cells] for line in lines[at : at + rows]]
+            headed = is_header(grid) and (has_values(grid) or len(grid[0]) > 2)
+            yield from ((HEAD if headed and not row else ROW) + " ".join(cells) for row, cells in enumerate(grid))
             at += rows
         else:
             yield lines[at].text

@@ -87,7 +87,14 @@ def read_xlsx(content: bytes, writer: DocumentWriter) -> None:
 
 
 def read_workbook(content: bytes, writer: DocumentWriter) -> None:
-    """Writes a workbook of any kind that calamine knows."""
+    """Writes a workbook of any kind that calamine knows. Raises ValueError."""
+    try:
+        _read_plainly(content, writer)
+    except python_calamine.CalamineError as error:
+        raise ValueError(str(error)) from error
+
+
+def _read_plainly(content: bytes, writer: DocumentWriter) -> None:
     book = python_calamine.CalamineWorkbook.from_filelike(BytesIO(content))
     for about in book.sheets_metadata:
         if (
