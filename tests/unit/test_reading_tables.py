@@ -28,6 +28,10 @@ def csv(source: str | bytes) -> list[str]:
         ("7,8\n9,10\n", ["row: 7 | 8", "row: 9 | 10"]),
         ("a,b\n1,2\n\nc,d\n3,4\n", ["head: a | b", "row: 1 | 2", "head: c | d", "row: 3 | 4"]),
         ("a,b\nx,2\n\ny,z\n", ["head: a | b", "row: x | 2", "row: y | z"]),
+        (
+            "In millions,,,,May\n,Sales,Profit,Tax,Net\n\nNorth,4,1,2,3\n",
+            ["paragraph: In millions | May", "head: | Sales | Profit | Tax | Net", "row: North | 4 | 1 | 2 | 3"],
+        ),
         ("only one column\nof words\n", ["row: only one column", "row: of words"]),
     ],
 )

@@ -6,7 +6,7 @@ Bolt    | 1.25  | 300      rows
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 from refdesk.indexing.parsed import Sink, row_text
@@ -20,6 +20,7 @@ _YEAR = re.compile(r"(?:19|20)\d\d")
 _CELL_CHARACTERS_MAX = 60  # in which a value is looked for
 _NAME_CHARACTERS_MAX = 120  # a longer cell is no column's name
 _TITLE_ROWS_MAX = 12
+_HEADER_ROWS_MAX = 4
 _LOOKED_AT = 50  # rows below a header
 
 
@@ -45,19 +46,55 @@ def write_table(sink: Sink, rows: Iterable[Sequence[str]], *, headers: int | Non
 
 
 def write_sheet(sink: Sink, rows: Iterable[Sequence[str]]) -> None:
-    """Writes what stands on a sheet: tables apart from each other by blank rows, or side by side with headers of their own."""
-    stretch: list[list[str]] = []
+    """Writes what stands on a sheet: tables apart from each other by blank rows, or side by side with headers of their own.
+
+    Names above a blank row above figures are the header of these.
+    """
     open_table = False
+    held: list[list[str]] = []
+    for stretch in _stretches(rows):
+        if held and not is_header(stretch) and _has_figures(stretch):
+            stretch, held = held + stretch, []
+        if held:
+            open_table = _write_stretch(sink, held, open_table=open_table)
+            held = []
+        if _names_only(stretch):
+            held = stretch
+        else:
+            open_table = _write_stretch(sink, stretch, open_table=open_table)
+    if held:
+        _write_stretch(sink, held, open_table=open_table)
+
+
+def _write_stretch(sink: Sink, stretch: list[list[str]], *, open_table: bool) -> bool:
+    """Writes rows without a blank one among them; whether a table is open behind them, in which others may go on."""
+    for table in _side_by_side(stretch):
+        goes_on = open_table and not _begins_table(table)
+        write_table(sink, table, headers=0 if goes_on else None)
+        open_table = open_table or len(table) > 1
+    return open_table
+
+
+def _stretches(rows: Iterable[Sequence[str]]) -> Iterator[list[list[str]]]:
+    stretch: list[list[str]] = []
     for row in chain(rows, [[]]):
         cells = [" ".join(cell.split()) for cell in row]
         if any(cells):
             stretch.append(cells)
         elif stretch:
-            for table in _side_by_side(stretch):
-                goes_on = open_table and not _begins_table(table)
-                write_table(sink, table, headers=0 if goes_on else None)
-                open_table = open_table or len(table) > 1
+            yield stretch
             stretch = []
+
+
+def _names_only(stretch: list[list[str]]) -> bool:
+    """Whether it may be the header of what follows: a few rows without figures, the last one with several names."""
+    if len(stretch) > _HEADER_ROWS_MAX or len({cell for cell in stretch[-1] if cell}) < 2:
+        return False
+    return not any(is_value(cell) and not _YEAR.fullmatch(cell) for row in stretch for cell in row)
+
+
+def _has_figures(stretch: list[list[str]]) -> bool:
+    return any(is_value(cell) for row in stretch for cell in row[1:])
 
 
 def _begins_table(grid: list[list[str]]) -> bool:
@@ -87,7 +124,7 @@ def is_header(grid: Sequence[Sequence[str]]) -> bool:
     first, below = grid[0], grid[1 : 1 + _LOOKED_AT]
     width = max(sum(map(bool, row)) for row in below)
     names = [cell for cell in first if cell]
-    if len(names) < 2 or 2 * len(names) < width or len(names) < len(set(names)):
+    if len(names) < 2 or 2 * len(names) < width or len(set(names)) < 2:
         return False
     if any(len(name) > _NAME_CHARACTERS_MAX or "\n" in name for name in names):
         return False
@@ -135,8 +172,8 @@ def _joined(rows: list[list[str]]) -> list[str]:
 
 
 def _once(row: list[str]) -> list[str]:
-    """A cell that spans the whole row is said once."""
-    return row[:1] if len(row) > 1 and row[0] and len(set(row)) == 1 else row
+    """What spans the whole row, or all of it that is filled, is said once."""
+    return row[:1] if len(row) > 1 and row[0] and len(set(filter(None, row))) == 1 else row
 
 
 class Grid:
