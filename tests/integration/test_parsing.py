@@ -14,11 +14,13 @@ import unicodedata
 import zipfile
 from collections import Counter
 from collections.abc import AsyncIterator
+from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
 import docx
 import fpdf
+import openpyxl
 import psutil
 import pytest
 from prometheus_client import REGISTRY
@@ -168,6 +170,22 @@ async def test_mail_has_its_subject_as_title_and_its_header_lines(pool: ParserPo
     assert parsed.title == "Lunch"
     assert "ada@example.org" in parsed.text
     assert "At noon" in parsed.text
+
+
+async def test_a_fenced_process_needs_no_module_that_it_has_not_loaded(pool: ParserPool) -> None:
+    """An invitation with an attached workbook is read by a process that has read nothing before."""
+    calendar = "BEGIN:VCALENDAR\nBEGIN:VEVENT\nDTSTART:20260501T100000Z\nSUMMARY:Drill\nEND:VEVENT\nEND:VCALENDAR\n"
+    book = io.BytesIO()
+    openpyxl.Workbook().save(book)
+    message = EmailMessage()
+    message["Subject"] = "=?gb2312?B?zfXOsA==?="
+    message.set_content("Größe 4", charset="iso-8859-15")
+    message.add_attachment(calendar.encode(), maintype="text", subtype="calendar", filename="drill.ics")
+    message.add_attachment(book.getvalue(), maintype="application", subtype="octet-stream", filename="book.xlsx")
+    parsed = await pool.parse(message.as_bytes(), kinds.EML, "x.eml")
+    assert parsed.text.endswith(
+        "Größe 4\n\ndrill.ics\n\nStart: 2026-05-01 10:00 UTC\nEvent: Drill\n\nAttachment: book.xlsx"
+    )
 
 
 def pdf(*pages: str, header: str = "", footer: str = "") -> bytes:
