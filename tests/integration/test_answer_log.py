@@ -26,6 +26,7 @@ from tests.support.desk import (
 )
 from tests.support.scripted_llm import ANSWER, say
 
+from refdesk.answering.stops import CHANNEL
 from refdesk.app.embedded.stack import StackUrls
 from refdesk.contracts.access import Principal
 
@@ -166,7 +167,12 @@ async def _copied_to_its_end(valkey: Redis, *, earlier: set[bytes]) -> bool:
 
 @pytest.mark.parametrize("at", [0, 1])
 async def test_a_stopped_answer_stops_its_model(pair: tuple[Client, Client], desk: AnswerDesk, at: int) -> None:
-    """Within a second, wherever the stop arrives; the reader is told, and the answer is not used again."""
+    """Within a second, wherever the stop arrives; the reader is told, and the answer is not used again.
+
+    A message that no release of ours has written ends no process.
+    """
+    async with Redis.from_url(desk.settings.valkey_url or "") as valkey:
+        assert await valkey.publish(CHANNEL, b"{") >= 2
     gate = asyncio.Event()
     desk.llm.default = say(gate=gate, gate_at=4)
     question = f"How many days of leave are paid, process {at}?"

@@ -11,7 +11,6 @@ transport (SSE, WebSocket, JSON, the command line) is an encoding of the two.
 import asyncio
 import logging
 import time
-from contextlib import aclosing
 from functools import partial
 
 import msgspec
@@ -31,6 +30,7 @@ from refdesk.answering.retrieval import Evidence, Retrieval, Sought
 from refdesk.answering.rewriting import Rewriter
 from refdesk.answering.sharing import Leaders
 from refdesk.answering.similar import SimilarQuestions
+from refdesk.answering.stops import Stop, Stops
 from refdesk.answering.withdrawal import Withdrawals
 from refdesk.answering.writers import Assignment, Writer
 from refdesk.answering.writing import Check, Job, ShuttingDown, Writing
@@ -44,14 +44,6 @@ from refdesk.outside.valkey import Valkey, ValkeyError
 logger = logging.getLogger(__name__)
 
 WATCH_INTERVAL_S = 0.1
-STOP_CHANNEL = "refdesk:stop"
-
-
-class Stop(msgspec.Struct, frozen=True):
-    """Told to every replica: this asker wants no more of this log."""
-
-    log_id: str
-    answer_id: str
 
 
 class Assistant:
@@ -82,7 +74,6 @@ class Assistant:
         self._freshness = freshness
         self._writer = writer
         self._fallback = fallback
-        self._valkey = valkey
         self._budget = budget
         self._admission = admission
         self._limits = limits
@@ -95,6 +86,7 @@ class Assistant:
         self._conversations = Conversations(
             valkey, retention_s=retention_s, open_log=self._journal.open, withdrawals=withdrawals
         )
+        self._stops = Stops(valkey, hear=self._stop_here)
         self._leaders = Leaders[AnswerRecord]()
         self._writings: dict[str, Writing] = {}
 
@@ -381,17 +373,14 @@ class Assistant:
         """This asker wants no more: their readings end, and the model stops at once unless somebody else reads on."""
         stop = Stop(record.log_id, record.answer_id)
         await self._stop_here(stop)
-        try:
-            await self._valkey.command("PUBLISH", STOP_CHANNEL, msgspec.json.encode(stop))
-        except ValkeyError as error:
-            logger.debug("other replicas are not told to stop: %s", error)
+        await self._stops.tell(stop)
 
     async def run(self) -> None:
         """Background work of the process: copying logs, hearing stops, ending answers that nobody reads."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._journal.run())
             tasks.create_task(self._budget.run())
-            tasks.create_task(self._hear_stops())
+            tasks.create_task(self._stops.run())
             tasks.create_task(self._watch_readers())
 
     def writes(self, log_id: str) -> bool:
@@ -405,16 +394,6 @@ class Assistant:
             self._cancel(log_id, as_error=ShuttingDown)
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._journal.flush()
-
-    async def _hear_stops(self) -> None:
-        while True:
-            try:
-                async with aclosing(self._valkey.messages(STOP_CHANNEL)) as messages:
-                    async for message in messages:
-                        await self._stop_here(msgspec.json.decode(message, type=Stop))
-            except ValkeyError as error:
-                logger.debug("stops from other replicas are not heard: %s", error)
-                await asyncio.sleep(1.0)
 
     async def _stop_here(self, stop: Stop) -> None:
         log = self._journal.known(stop.log_id)
