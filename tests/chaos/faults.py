@@ -43,6 +43,8 @@ class Models:
         app = web.Application(client_max_size=64 << 20)
         app.router.add_post("/v1/embeddings", self._embeddings)
         app.router.add_get("/v1/models", self._models)
+        app.router.add_post("/v1/chat/completions", self._completions)
+        app.router.add_post("/v1/rerank", self._rerank)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -76,6 +78,14 @@ class Models:
 
     async def _models(self, _: web.Request) -> web.Response:
         return await self._reply({"data": [{"id": "scripted"}]})
+
+    async def _completions(self, _: web.Request) -> web.Response:
+        message = {"role": "assistant", "content": "Yes."}
+        return await self._reply({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
+
+    async def _rerank(self, request: web.Request) -> web.Response:
+        texts = (await request.json())["documents"]
+        return await self._reply({"results": [{"index": place, "relevance_score": 0.5} for place in range(len(texts))]})
 
     async def _reply(self, body: Any) -> web.Response:
         await self.flowing.wait()

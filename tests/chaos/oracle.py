@@ -20,6 +20,7 @@ from tests.support.embedding_server import by_hash
 
 from refdesk.contracts.errors import DocumentRejected
 from refdesk.index.chunks import Chunk, content_hash, embedded_text
+from refdesk.index.spellings import spellings
 from refdesk.indexing.chunking import chunk
 from refdesk.indexing.parsing import ParserPool
 from refdesk.outside.embedding_http import open_http_embedder
@@ -124,6 +125,12 @@ async def _expected(cluster: Cluster, manifest: list[dict[str, Any]]) -> dict[st
     return expected
 
 
+def _read_text(title: str, piece: Chunk) -> str:
+    """What the words of a chunk come from."""
+    text = "\n".join(filter(None, (title, piece.heading, piece.text)))
+    return f"{text}\n{spellings(text)}"
+
+
 async def _expected_postings(
     connection: psycopg.AsyncConnection, indexed: Mapping[str, Indexed], expected: Mapping[str, Expected]
 ) -> dict[int, set[tuple[Any, ...]]]:
@@ -131,7 +138,7 @@ async def _expected_postings(
         (
             indexed[document_id].key,
             piece.ordinal,
-            "\n".join(filter(None, (document["title"], piece.heading, piece.text))),
+            _read_text(document["title"], piece),
         )
         for document_id, (document, chunks) in expected.items()
         if document_id in indexed

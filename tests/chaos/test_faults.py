@@ -183,6 +183,7 @@ async def open_scene(folder: Path, nursery: Nursery) -> AsyncIterator[Scene]:
             "REFDESK_UPLOAD_BYTES_MAX": str(1 << 20),
             "REFDESK_EMBEDDING_URL": embedding.url,
             "REFDESK_LLM_URL": language.url,
+            "REFDESK_RERANK_URL": language.url,
             "REFDESK_LLM_MODEL": "scripted",
         }
         cluster = await stack.enter_async_context(

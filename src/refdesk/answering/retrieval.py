@@ -170,7 +170,8 @@ class Retrieval:
         """What was deleted or closed and is still in the index must not take the places of what may be shown."""
         passages, look, denied = await self._search_and_look(opened, sought, vector, limit=sought.limit)
         if denied and not look.unknown:
-            passages, look, _ = await self._search_and_look(opened, sought, vector, limit=DEEPER * sought.limit)
+            passages, look, denied = await self._search_and_look(opened, sought, vector, limit=DEEPER * sought.limit)
+        telemetry.acl_denied.inc(denied)
         return passages[: sought.limit], look
 
     async def _search_and_look(
@@ -181,9 +182,7 @@ class Retrieval:
         shown = {Shown(passage.document_id, passage.version, passage.content_sha256) for passage in found}
         look = await self._gate.look(shown, scope=sought.scope)
         passages = [passage for passage in found if look.allows(passage.document_id, passage.version)]
-        denied = len(found) - len(passages)
-        telemetry.acl_denied.inc(denied)
-        return passages, look, denied
+        return passages, look, len(found) - len(passages)
 
     async def epoch(self) -> str | None:
         """A name for everything that answers can depend on: equal epochs, equal documents and index.
