@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from refdesk.index.chunks import Passage
-from refdesk.index.ranking import Candidate, copies_last, fuse, names, second_hop, standardised
+from refdesk.index.ranking import Candidate, copies_last, fuse, names, second_hop, standing_out
 
 
 def passage(document_id: str, title: str, text: str, score: float) -> Passage:
@@ -62,10 +62,21 @@ def test_a_title_is_named_as_words_of_its_own(text: str, title: str, is_named: b
 
 def test_one_word_that_only_one_has_decides_nothing_alone() -> None:
     """Beyond the bounds, standing out more does not count."""
-    values = standardised([0.0] * 99 + [1000.0])
-    assert values.max() == 4.0
-    assert np.allclose(standardised([3.0, 3.0]), 0.0)
-    assert len(standardised([])) == 0
+    field = [0.0] * 99 + [1000.0]
+    assert standing_out(field, among=field).max() == 4.0
+    assert np.allclose(standing_out([3.0, 3.0], among=[3.0, 3.0]), 0.0)
+    assert len(standing_out([], among=[])) == 0
+
+
+def test_the_order_of_the_best_does_not_depend_on_how_many_are_asked_for() -> None:
+    """Whoever asks for more gets more behind the same."""
+    random = np.random.default_rng(5)
+    chunks = [Candidate(key, 0, *values) for key, values in enumerate(random.random((400, 2)).tolist())]
+    near, worded = sorted(chunks, key=lambda one: -one.similarity), sorted(chunks, key=lambda one: -one.words)
+    short, long = (fuse([near[:depth], worded[:depth]]) for depth in (60, 200))
+    assert long[: len(short)] == short
+    assert len(long) > len(short) > 60
+    assert [score for _, score in long] == sorted((score for _, score in long), reverse=True)
 
 
 def test_what_is_best_in_both_comes_first() -> None:

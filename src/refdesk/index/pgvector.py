@@ -32,7 +32,7 @@ from refdesk.index import halfvec
 from refdesk.index.chunks import Chunk, IndexedDocument, Passage, content_hash
 from refdesk.index.generations import Generation, Role, check_role, enter, enter_to_change, within
 from refdesk.index.questions import Questions
-from refdesk.index.ranking import Candidate, Corpus, Term, copies_last, fuse, second_hop, split_by_rarity, weight
+from refdesk.index.ranking import FIELD, Candidate, Corpus, Term, copies_last, fuse, second_hop, split_by_rarity, weight
 from refdesk.index.spellings import spellings
 from refdesk.index.statements import one as _one
 from refdesk.index.statements import row as _row
@@ -42,10 +42,6 @@ from refdesk.outside.postgres import load_queries, one_statement, pipelined, tra
 CHANNEL = "refdesk_index"
 """Where a commit is announced, as ``<document_id>@<version>``."""
 
-DEPTH_MIN = 60
-"""How many chunks each arm brings to the fusion, at least; or twice what was asked for."""
-READ_AGAIN = 60
-"""How many passages are read for their order."""
 
 EXACT_DOCUMENTS_MAX = 2_000
 EXACT_CHUNKS_MAX = 5_000
@@ -161,8 +157,8 @@ class PgvectorIndex:
         """
         access = _access(scope, filters)
         async with self._snapshot() as connection:
-            depth = max(DEPTH_MIN, 2 * limit)
-            ranked = fuse(await self._arms(connection, text, vector, access, depth=depth))[: max(limit, READ_AGAIN)]
+            depth = max(FIELD, 2 * limit)
+            ranked = fuse(await self._arms(connection, text, vector, access, depth=depth))[: max(limit, FIELD)]
             found = await _fetch(connection, ranked, access)
         passages = [_passage(row[1:], *ranked[row[0] - 1]) for row in sorted(await found.fetchall())]
         return copies_last(second_hop(passages))[:limit]

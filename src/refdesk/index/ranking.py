@@ -32,6 +32,8 @@ B = 0.75  # likewise
 
 SIMILARITY_WEIGHT = 0.55  # chosen by benchmarks/retrieval_quality.py, as what follows
 Z_MIN, Z_MAX = -2.0, 4.0
+FIELD = 60
+"""So many of each arm are compared, and so many passages read for their order."""
 NAMING = 3
 """In so many of the first passages titles are looked for."""
 NAMED_BONUS = 1.0
@@ -121,27 +123,39 @@ def split_by_rarity(terms: Iterable[Term], *, chunks_max: int) -> tuple[list[Ter
 
 
 def fuse(arms: Sequence[Sequence[Candidate]]) -> list[tuple[Candidate, float]]:
-    """All candidates of the arms with their fused scores, best first."""
-    merged = sorted({candidate[:2]: candidate for arm in arms for candidate in arm}.values())
-    near = standardised([candidate.similarity for candidate in merged])
-    worded = standardised([candidate.words for candidate in merged])
+    """All candidates of the arms with their fused scores, best first.
+
+    The first ``FIELD`` of each arm are compared with each other. What comes behind them follows, so that the order of the best
+    does not depend on how many are asked for.
+    """
+    field = sorted({candidate[:2]: candidate for arm in arms for candidate in arm[:FIELD]}.values())
+    there = {candidate[:2] for candidate in field}
+    behind = {candidate[:2]: candidate for arm in arms for candidate in arm[FIELD:] if candidate[:2] not in there}
+    best = _by_score(field, field)
+    last = min((score for _, score in best), default=0.0)
+    return best + [(candidate, min(score, last)) for candidate, score in _by_score(sorted(behind.values()), field)]
+
+
+def _by_score(candidates: Sequence[Candidate], field: Sequence[Candidate]) -> list[tuple[Candidate, float]]:
+    near = standing_out([one.similarity for one in candidates], among=[one.similarity for one in field])
+    worded = standing_out([one.words for one in candidates], among=[one.words for one in field])
     scores = SIMILARITY_WEIGHT * near + (1 - SIMILARITY_WEIGHT) * worded
-    return sorted(zip(merged, scores.tolist(), strict=True), key=lambda item: (-item[1], item[0][:2]))
+    return sorted(zip(candidates, scores.tolist(), strict=True), key=lambda item: (-item[1], item[0][:2]))
 
 
-def standardised(values: Sequence[float]) -> NDArray[np.float64]:
-    """How many standard deviations each lies above the mean of all, within bounds; 0 where they do not differ.
+def standing_out(values: Sequence[float], *, among: Sequence[float]) -> NDArray[np.float64]:
+    """How many standard deviations of the others each lies above their mean, within bounds; 0 where they do not differ.
 
     (len(values),) float64.
     """
-    array = np.asarray(values, dtype=np.float64)
-    spread = array.std() if len(array) else 0.0
-    return np.clip((array - array.mean()) / spread, Z_MIN, Z_MAX) if spread > 0 else np.zeros_like(array)
+    array, others = np.asarray(values, dtype=np.float64), np.asarray(among, dtype=np.float64)
+    spread = others.std() if len(others) else 0.0
+    return np.clip((array - others.mean()) / spread, Z_MIN, Z_MAX) if spread > 0 else np.zeros_like(array)
 
 
 def second_hop(passages: Sequence[Passage]) -> list[Passage]:
     """The passages, best first, with those of other documents moved up that the first of them name by their title."""
-    first, rest = passages[:NAMING], passages[NAMING:]
+    first, rest = passages[:NAMING], passages[NAMING:FIELD]
     texts = [passage.text.casefold() for passage in first]
     there = {passage.document_id for passage in first}
     titles = {passage.title for passage in rest if passage.document_id not in there}
@@ -152,7 +166,7 @@ def second_hop(passages: Sequence[Passage]) -> list[Passage]:
             return passage
         return msgspec.structs.replace(passage, score=passage.score + NAMED_BONUS)
 
-    return sorted([*first, *map(with_bonus, rest)], key=lambda passage: -passage.score)
+    return sorted([*first, *map(with_bonus, rest)], key=lambda passage: -passage.score) + list(passages[FIELD:])
 
 
 def copies_last(passages: Iterable[Passage]) -> list[Passage]:
