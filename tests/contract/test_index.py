@@ -329,7 +329,6 @@ class TestSearch:
         """The keyword arm finds a stemmed word that the vectors know nothing of, and reports the similarity."""
         if not exact:
             monkeypatch.setattr(pgvector, "EXACT_DOCUMENTS_MAX", -1)
-            monkeypatch.setattr(pgvector, "DEPTH_MIN", 10)
         nearness = np.where(np.arange(200) == 77, 0.3, 0.4)[:, np.newaxis]
         across = vectors(200, seed=5) - (vectors(200, seed=5) @ question())[:, np.newaxis] * question()
         across /= np.linalg.norm(across, axis=1, keepdims=True)

@@ -145,4 +145,4 @@ def test_a_pattern_that_backtracks_is_seen(source: str, method: str) -> None:
         patch.setattr(growth, "CPU_S_MAX", 1.0)
         for prefix, pump, tail in growth.attacks(pattern):
             for work in works(pattern, {method}):
-                growth.check(work, growth.pumped(pump, prefix=prefix, tail=tail), size_max=growth.SHORT)
+                growth.check(work, growth.pumped(pump, prefix=prefix, tail=tail), size_max=8 * growth.SHORT)

@@ -10,10 +10,12 @@ The arms' candidates are put into one order by how far each stands out among all
 
     score = SIMILARITY_WEIGHT * z(similarity) + (1 - SIMILARITY_WEIGHT) * z(BM25)
 
-Both are known of every candidate, whichever arm found it. A single candidate that stands out more than ``Z_MAX`` counts as
-much as that: one word that only it has must not outweigh all else. What an answer needs may stand in two documents, of which the
-question names only one. So a candidate of a document whose title is named in the first passages gets ``NAMED_BONUS`` more: a
-second hop. What was measured, and what else was tried: docs/adr/0003, docs/adr/0021.
+Both are known of every candidate, whichever arm found it. What stands out counts as ``Z_MAX`` at most, and being far from the
+question as ``Z_MIN``: a passage that alone has the word is found although it speaks of something else.
+
+What an answer needs may stand in two documents, of which the question names only one. So a candidate of a document whose title
+is named in the first passages gets ``NAMED_BONUS`` more: a second hop. What was measured, and what else was tried:
+docs/adr/0003, docs/adr/0021.
 """
 
 import math
@@ -31,7 +33,7 @@ K1 = 1.2  # Robertson and Zaragoza 2009; Lucene's default
 B = 0.75  # likewise
 
 SIMILARITY_WEIGHT = 0.55  # chosen by benchmarks/retrieval_quality.py, as what follows
-Z_MIN, Z_MAX = -2.0, 4.0
+Z_MIN, Z_MAX = -1.0, 4.0
 FIELD = 60
 """So many of each arm are compared, and so many passages read for their order."""
 NAMING = 3
