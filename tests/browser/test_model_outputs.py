@@ -163,7 +163,7 @@ async def asked_on_a_terminal(desk: Refdesk, question: str) -> Screen:
     return screen
 
 
-@pytest.mark.parametrize("number", [4, 7, 55])
+@pytest.mark.parametrize("number", [4, 7])
 async def test_a_terminal_shows_it_as_well(desk: Refdesk, llm: ScriptedLlm, ferry: list[Json], number: int) -> None:
     """Streamed in random cuts; with its sources below. To another program it is told as the model wrote it."""
     llm.reset()
