@@ -31,7 +31,7 @@ from refdesk.index import pgvector
 from refdesk.index.chunks import Chunk, IndexedDocument, embedded_text
 from refdesk.index.generations import MIGRATIONS, open_generation
 from refdesk.index.pgvector import PgvectorIndex
-from refdesk.index.ranking import Candidate
+from refdesk.index.ranking import FIELD, Candidate
 from refdesk.outside.embedding import Embedder, Vectors, open_packaged_embedder
 from refdesk.outside.postgres import migrate, open_pool
 
@@ -107,7 +107,7 @@ async def _arms(index: PgvectorIndex, question: Question) -> tuple[list[str], li
     """Each arm alone, below the public interface."""
     async with index._snapshot() as connection:
         access = pgvector._access(SCOPE, None)
-        near, worded, _ = await index._arms(connection, question.text, question.vector, access, depth=50)
+        near, worded = await index._arms(connection, question.text, question.vector, access, depth=FIELD)
 
         async def names(arm: Sequence[Candidate]) -> list[str]:
             found = await pgvector._fetch(connection, [(candidate, 0.0) for candidate in arm[:TOP]], access)

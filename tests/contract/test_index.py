@@ -358,7 +358,7 @@ class TestSearch:
         for exact, rare_max in ((True, 20_000), (False, 20_000), (False, 1)):
             async with index._snapshot() as connection:
                 access = pgvector._access(ANYONE, None)
-                asked = await index._questions.look(connection, "flange seals motors", access, documents_max=2000)
+                asked = await index._question_terms.look(connection, "flange seals motors", access, documents_max=2000)
                 monkeypatch.setattr(pgvector, "RARE_CHUNKS_MAX", rare_max)
                 weights = pgvector._weights(asked.terms, asked.corpus)
                 assert bool(weights["common_terms"]) == (rare_max == 1)

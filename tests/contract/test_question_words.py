@@ -103,5 +103,5 @@ async def test_what_is_not_there_is_not_made_up(index: PgvectorIndex, question: 
     """A code, a date or a word that is nowhere does not become a neighbour's; stop words are no acronyms."""
     async with index._snapshot() as connection:
         access = {"everything": True, "readers": [], "document_ids": None, "tags": None}
-        asked = await index._questions.look(connection, question, access, documents_max=10)
+        asked = await index._question_terms.look(connection, question, access, documents_max=10)
     assert {term.text for term in asked.terms} <= {"krn", "2026", "30", "12"}

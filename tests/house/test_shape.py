@@ -84,3 +84,12 @@ def test_every_runtime_requirement_is_hashed() -> None:
         pins = re.findall(r"^\w\S*==", text, re.MULTILINE)
         hashed = re.findall(r"^\w\S*==[^\n]*\\\n\s+--hash=sha256:", text, re.MULTILINE)
         assert pins and len(pins) == len(hashed), file.name
+
+
+def test_no_page_has_a_heading_twice() -> None:
+    """A second one is a section that was pasted again, and a link leads to the first."""
+    twice = []
+    for page in (ROOT / "docs").rglob("*.md"):
+        headings = [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("## ")]
+        twice += [f"{page.name}: {heading}" for heading in sorted(set(headings)) if headings.count(heading) > 1]
+    assert twice == []

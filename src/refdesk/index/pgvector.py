@@ -31,7 +31,7 @@ from refdesk.contracts.errors import DocumentRejected
 from refdesk.index import halfvec
 from refdesk.index.chunks import Chunk, IndexedDocument, Passage, content_hash
 from refdesk.index.generations import Generation, Role, check_role, enter, enter_to_change, within
-from refdesk.index.questions import Questions
+from refdesk.index.question_terms import QuestionTerms
 from refdesk.index.ranking import FIELD, Candidate, Corpus, Term, copies_last, fuse, second_hop, split_by_rarity, weight
 from refdesk.index.spellings import spellings
 from refdesk.index.statements import one as _one
@@ -87,7 +87,7 @@ class PgvectorIndex:
         self._pool = pool
         self._generation = generation
         self._role = role
-        self._questions = Questions(generation.text_search)
+        self._question_terms = QuestionTerms(generation.text_search)
 
     async def stage(self, document_id: str, version: int, hashes: Sequence[bytes], vectors: Vectors) -> bool:
         """Write vectors of a coming version ahead of ``replace``, which is then quick; False when it would not be newer.
@@ -256,7 +256,7 @@ class PgvectorIndex:
         self, connection: AsyncConnection, text: str, vector: Vectors, access: Access, *, depth: int
     ) -> tuple[list[Candidate], list[Candidate]]:
         """What each arm finds."""
-        asked = await self._questions.look(connection, _storable(text), access, documents_max=EXACT_DOCUMENTS_MAX)
+        asked = await self._question_terms.look(connection, _storable(text), access, documents_max=EXACT_DOCUMENTS_MAX)
         exact = asked.documents <= EXACT_DOCUMENTS_MAX and asked.chunks <= EXACT_CHUNKS_MAX
         weights = _weights(asked.terms, asked.corpus)
         values = (

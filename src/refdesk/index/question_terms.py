@@ -29,7 +29,7 @@ COMMON_ROWS = 1_000
 
 QUESTION_TERMS_MAX = 64
 
-_queries = load_queries(files("refdesk.index") / "questions.sql")
+_queries = load_queries(files("refdesk.index") / "question_terms.sql")
 
 
 class Outlook(msgspec.Struct, frozen=True):
@@ -41,7 +41,7 @@ class Outlook(msgspec.Struct, frozen=True):
     corpus: Corpus
 
 
-class Questions:
+class QuestionTerms:
     """Reads questions for one generation; ``text_search`` is its text search configuration."""
 
     def __init__(self, text_search: str) -> None:
