@@ -12,7 +12,7 @@ from string import ascii_lowercase
 LETTERS_MIN = 5
 """A shorter term has too many neighbours."""
 LETTERS_MAX = 24
-BEGINNING = 3
+BEGINNING = 4
 """So many first letters are right, where two edits are looked for."""
 TWO_EDITS_LETTERS_MIN = 7
 VOCABULARY_MAX = 1_500
