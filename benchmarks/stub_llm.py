@@ -17,7 +17,7 @@ import uvloop
 PIECES = re.compile(rb"in (\d+) pieces")
 LENGTH = re.compile(rb"(?i)content-length: *(\d+)")
 SENTENCE_PIECES = 16
-FIRST = b" T0000"
+FIRST = b"T0000"
 """The text of every answer's first delta."""
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -33,7 +33,7 @@ def _word(number: int) -> str:
     place = number % SENTENCE_PIECES
     if place == SENTENCE_PIECES - 1:
         return f" t{number:04} [1]."
-    return f" {'t' if place else 'T'}{number:04}"
+    return f"{' ' if number else ''}{'t' if place else 'T'}{number:04}"
 
 
 @cache

@@ -9,6 +9,7 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,12 @@ def thinking_stream(text: str) -> None:
         thinking.rest()
 
 
+def every_fact(text: str) -> None:
+    facts = claims.Facts(text)
+    for name in (name for name, value in vars(claims.Facts).items() if isinstance(value, cached_property)):
+        getattr(facts, name)
+
+
 READERS: dict[str, Callable[[str], Any]] = {
     "media_types:detect_media_type": refused(
         lambda text: detect_media_type(text.encode("utf-8", "replace"), None, None)
@@ -148,7 +155,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "sentences:split_sentences": sentences.split_sentences,
     "sentences:Words": sentences.Words.of,
     "sentences:without_citations": sentences.without_citations,
-    "claims:Facts": claims.Facts.of,
+    "claims:Facts": every_fact,
     "claims:ground": lambda text: claims.ground("Leave", text),
     "citations:CitationReader": citation_stream,
     "quotations:as_quotation": as_quotation.__wrapped__,

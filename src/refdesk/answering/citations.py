@@ -24,8 +24,12 @@ _BRACKETED = re.compile(
 _ROUND = re.compile(rf"\({_LIST}\)")
 _RAISED = re.compile(rf"(?P<cited>[{_RAISED_DIGITS}]{{1,3}})")
 _OPENER = re.compile(rf"\\?[\[【]|\(|[{_RAISED_DIGITS}]|`")
-_MAY_HOLD = re.compile(rf"[\[【(\\{_RAISED_DIGITS}`]| \Z")
-_UNDECIDED = re.compile(rf" ?(?:\\?(?:\[\[[^\]\n`]*\]?|[\[【][^\]】\n`]*)|\([\d ,;&–-]*\)?|\\|[{_RAISED_DIGITS}]+)?")
+_MAY_HOLD = re.compile(rf"[\[【(\\{_RAISED_DIGITS}`]")
+_HELD = f"{{0,{HELD_CHARACTERS_MAX}}}"
+_UNDECIDED = re.compile(
+    rf" ?(?:\\?(?:\[\[[^\]\n`]{_HELD}\]?|[\[【][^\]】\n`]{_HELD})|\([\d ,;&–-]{_HELD}\)?|\\|[{_RAISED_DIGITS}]{{1,9}})?\Z"
+)
+"""What may become a citation, at the end of the text."""
 _PART = re.compile(r"(\d{1,3})(?: ?[-–] ?(\d{1,3}))?")
 
 
@@ -43,7 +47,7 @@ class CitationReader:
 
     def read(self, text: str) -> str:
         """What can be shown now."""
-        if not self._held and _MAY_HOLD.search(text) is None:
+        if not (self._held or text.endswith(" ") or _MAY_HOLD.search(text)):
             self._before = text[-1:] or self._before
             return text
         whole = self._held + text
@@ -59,8 +63,8 @@ class CitationReader:
     @staticmethod
     def _decided_until(whole: str) -> int:
         """Where the part begins of which nobody knows yet whether it is a citation."""
-        start = max(0, len(whole) - HELD_CHARACTERS_MAX)
-        return next((at for at in range(start, len(whole)) if _UNDECIDED.fullmatch(whole, at)), len(whole))
+        found = _UNDECIDED.search(whole, max(0, len(whole) - HELD_CHARACTERS_MAX))
+        return found.start() if found else len(whole)
 
     def _spelled(self, whole: str, *, following: str) -> str:
         said: list[str] = []

@@ -64,48 +64,73 @@ class Quantity(msgspec.Struct, frozen=True):
         return (float(self.value) * factor if self.value.replace(".", "", 1).isdigit() else 0.0), base
 
 
-class Facts(msgspec.Struct, frozen=True):
-    """What can be checked of one sentence."""
+class Facts:
+    """What can be checked of one sentence. Only what is asked for is worked out, and once."""
 
-    words: Words
-    clauses: tuple[str, ...]
-    sequence: tuple[str, ...]
-    """Every word, folded, in order."""
-    quantities: frozenset[Quantity]
-    calendar: frozenset[str]
-    """Months and weekdays."""
-    names: frozenset[str]
-    """Words that must be names: capital letters where the language asks for none, and identifiers."""
-    quotes: tuple[str, ...]
-    negations: int
-    negated: bool | None
-    """Whether it denies; None where a double negation leaves that open."""
-    directions: frozenset[tuple[str, str]]
-    """(group, member) of words that exclude each other: (``order``, ``before``)."""
+    def __init__(self, text: str) -> None:
+        self._plain = _MARKER.sub("", CITATION.sub("", _EMPHASIS.sub("", text)), count=1)
 
-    @classmethod
-    def of(cls, text: str) -> "Facts":
-        plain = _MARKER.sub("", CITATION.sub("", _EMPHASIS.sub("", text)), count=1)
-        tokens = [match.group() for match in _TOKEN.finditer(plain)]
-        folded = vocabulary.fold_phrases(token.casefold() for token in tokens)
-        quantities, calendar = _measures(tokens)
-        return cls(
-            words=Words.of(plain),
-            clauses=tuple(_CLAUSE_END.split(plain)),
-            sequence=tuple(token.casefold() for token in tokens),
-            quantities=frozenset(quantities),
-            calendar=frozenset(calendar),
-            names=frozenset(_names(tokens)),
-            quotes=tuple(_flat(match.group(1)) for match in _QUOTED.finditer(plain)),
-            negations=vocabulary.negations(folded),
-            negated=vocabulary.negated(folded),
-            directions=frozenset(vocabulary.directions(folded)),
-        )
+    @cached_property
+    def words(self) -> Words:
+        return Words.of(self._plain)
+
+    @cached_property
+    def clauses(self) -> list[str]:
+        return _CLAUSE_END.split(self._plain)
+
+    @cached_property
+    def sequence(self) -> list[str]:
+        """Every word, folded, in order."""
+        return [token.casefold() for token in self._tokens]
+
+    @cached_property
+    def quantities(self) -> set[Quantity]:
+        return self._measures[0]
+
+    @cached_property
+    def calendar(self) -> set[str]:
+        """Months and weekdays."""
+        return self._measures[1]
+
+    @cached_property
+    def names(self) -> set[str]:
+        """Words that must be names: capital letters where the language asks for none, and identifiers."""
+        return set(_names(self._tokens, self.sequence))
+
+    @cached_property
+    def quotes(self) -> list[str]:
+        return [_flat(quoted) for quoted in _QUOTED.findall(self._plain)]
+
+    @cached_property
+    def negations(self) -> int:
+        return vocabulary.negations(self._phrases)
+
+    @cached_property
+    def negated(self) -> bool | None:
+        """Whether it denies; None where a double negation leaves that open."""
+        return vocabulary.negated(self._phrases)
+
+    @cached_property
+    def directions(self) -> set[tuple[str, str]]:
+        """(group, member) of words that exclude each other: (``order``, ``before``)."""
+        return set(vocabulary.directions(self._phrases))
 
     def share_in(self, other: "Facts") -> float:
         """Which part of this sentence's content words the other has: 0 to 1."""
         content = self.words.content
         return len(content & other.words.content) / len(content) if content else 0.0
+
+    @cached_property
+    def _tokens(self) -> list[str]:
+        return _TOKEN.findall(self._plain)
+
+    @cached_property
+    def _measures(self) -> tuple[set[Quantity], set[str]]:
+        return _measures(self._tokens, self.sequence)
+
+    @cached_property
+    def _phrases(self) -> list[str]:
+        return vocabulary.fold_phrases(self.sequence)
 
 
 class Ground:
@@ -121,7 +146,7 @@ class Ground:
 
     @cached_property
     def sentences(self) -> tuple[Facts, ...]:
-        return tuple(Facts.of(sentence) for sentence in split_sentences(self._passage))
+        return tuple(Facts(sentence) for sentence in split_sentences(self._passage))
 
     def names(self, name: str) -> bool:
         """Whether the name stands here, whole or in all its parts."""
@@ -200,19 +225,16 @@ def _replaced_value(claim: Facts, repeated: list[Facts]) -> str | None:
     return None
 
 
-def _by_unit(facts: Facts) -> dict[str, frozenset[str]]:
+def _by_unit(facts: Facts) -> dict[str, set[str]]:
     units: dict[str, set[str]] = {}
     for quantity in facts.quantities:
         units.setdefault(quantity.unit, set()).add(quantity.value)
-    return {unit: frozenset(values) for unit, values in units.items()}
+    return units
 
 
-def _is_replaced(mine: dict[str, frozenset[str]], theirs: dict[str, frozenset[str]]) -> bool:
+def _is_replaced(mine: dict[str, set[str]], theirs: dict[str, set[str]]) -> bool:
     """Whether some unit has a value of mine that they lack, and they one that I lack."""
-    return any(
-        values - theirs.get(unit, frozenset()) and theirs.get(unit, frozenset()) - values
-        for unit, values in mine.items()
-    )
+    return any(values - theirs.get(unit, set()) and theirs.get(unit, set()) - values for unit, values in mine.items())
 
 
 def _turned(claim: Facts, alike: list[Facts]) -> str | None:
@@ -260,38 +282,45 @@ def _added(claim: Facts, grounds: Sequence[Ground]) -> str | None:
     return None
 
 
-def _measures(tokens: list[str]) -> tuple[set[Quantity], set[str]]:
-    """Quantities, and months and weekdays."""
-    quantities, calendar = set[Quantity](), set[str]()
-    folded = [token.casefold() for token in tokens]
-    calendar.update(
+def _measures(tokens: list[str], folded: list[str]) -> tuple[set[Quantity], set[str]]:
+    """Quantities, and months and weekdays. ``folded`` are the tokens in folded case."""
+    quantities = set[Quantity]()
+    calendar = {
         vocabulary.CALENDAR[word]
         for word, token in zip(folded, tokens, strict=True)
         if word in vocabulary.CALENDAR and token[0].isupper()
-    )
+    }
     position = 0
-    while position < len(tokens):
-        if date := _date(folded[position]):
+    while position < len(folded):
+        word = folded[position]
+        if not (word[0].isdigit() or vocabulary.begins_number(word)):
+            position += 1
+        elif date := _date(word):
             day, month, year = date
             quantities |= {Quantity(day, month), Quantity(year)}
             calendar.add(month)
             position += 1
-            continue
-        value, glued, length = _value(folded, position)
-        if value:
-            unit, unit_length = (glued, 0) if glued else _unit(folded, position, length)
-            if not (value == "1" and not unit and not folded[position][0].isdigit()):  # "one of them"
-                quantities.add(Quantity(value, unit))
-            length += unit_length
-        position += max(1, length)
+        else:
+            quantity, length = _quantity(folded, position)
+            if quantity is not None:
+                quantities.add(quantity)
+            position += max(1, length)
     return quantities, calendar
+
+
+def _quantity(folded: list[str], position: int) -> tuple[Quantity | None, int]:
+    """The quantity that begins here, if any, and how many tokens it takes."""
+    value, glued, length = _value(folded, position)
+    if not value:
+        return None, length
+    unit, unit_length = (glued, 0) if glued else _unit(folded, position, length)
+    is_article = value == "1" and not unit and not folded[position][0].isdigit()  # "one of them"
+    return None if is_article else Quantity(value, unit), length + unit_length
 
 
 def _value(folded: list[str], position: int) -> tuple[str, str, int]:
     """The number that begins here, the unit written together with it, and how many tokens it takes; empty when none does."""
     token = folded[position]
-    if not (token[0].isdigit() or vocabulary.is_number_word(token.partition("-")[0])):
-        return "", "", 0
     if _NUMBER.fullmatch(token):
         return _plain_number(token), "", 1
     if glued := _GLUED.fullmatch(token):
@@ -364,28 +393,29 @@ def _date(token: str) -> tuple[str, str, str] | None:
     return (str(int(day)), names[int(month) - 1], year) if 1 <= int(month) <= len(names) else None
 
 
-def _names(tokens: list[str]) -> Iterator[str]:
+def _names(tokens: list[str], folded: list[str]) -> Iterator[str]:
     """Capitalised words but the first (unless another follows it), and identifiers, which mix letters and digits."""
-    for position, token in enumerate(tokens):
-        folded = token.casefold()
-        if folded in vocabulary.CALENDAR or folded in vocabulary.CURRENCIES or vocabulary.is_number_word(folded):
+    for position, (token, word) in enumerate(zip(tokens, folded, strict=True)):
+        is_identifier = not token.isalpha() and _is_identifier(token, word)
+        if not is_identifier and not token[0].isupper():
             continue
-        if _is_identifier(token):
-            yield folded
-        elif len(token) == 1 and token.isupper():
+        if word in vocabulary.CALENDAR or word in vocabulary.CURRENCIES or vocabulary.is_number_word(word):
+            continue
+        if is_identifier:
+            yield word
+        elif len(token) == 1:
             if position and tokens[position - 1][0].isupper() and tokens[position - 1].isalpha():
-                yield f"{tokens[position - 1].casefold()} {folded}"
-        elif token[0].isupper():
+                yield f"{folded[position - 1]} {word}"
+        else:
             follows = position + 1 < len(tokens) and tokens[position + 1][0].isupper()
-            if (position or (follows and token.isalpha())) and folded not in vocabulary.COMMON:
-                yield stem(folded) or folded
+            if (position or (follows and token.isalpha())) and word not in vocabulary.COMMON:
+                yield stem(word) or word
 
 
-def _is_identifier(token: str) -> bool:
-    letters, digits = any(map(str.isalpha, token)), any(map(str.isdigit, token))
-    if not (letters and digits):
+def _is_identifier(token: str, folded: str) -> bool:
+    if token.isnumeric() or not (any(map(str.isdigit, token)) and any(map(str.isalpha, token))):
         return False
-    glued = _GLUED.fullmatch(token.casefold())
+    glued = _GLUED.fullmatch(folded)
     return glued is None or (glued[2] not in vocabulary.UNITS and glued[2] not in vocabulary.ORDINAL_ENDINGS)
 
 

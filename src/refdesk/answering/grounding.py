@@ -38,7 +38,7 @@ class Grounding:
         cited = tuple(n for n in citations(cut.text) if n in self._sources)
         if not is_claim(cut.text, block):
             return Sentence(text=cut.text, citations=cited, support="unchecked", block=block)
-        claim = claims.Facts.of(cut.text)
+        claim = claims.Facts(cut.text)
         if not cited:
             cited, support = self._uncited(claim)
         else:
@@ -76,4 +76,5 @@ def _share(claim: claims.Facts, grounds: Sequence[claims.Ground]) -> float:
     content = claim.words.content
     if not content:
         return 0.0
-    return len(content & set().union(*(ground.words.content for ground in grounds))) / len(content)
+    unknown = content.difference(*(ground.words.content for ground in grounds))
+    return 1 - len(unknown) / len(content)

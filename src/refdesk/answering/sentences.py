@@ -64,26 +64,25 @@ def stem(word: str) -> str:
 
 
 class Words(msgspec.Struct, frozen=True):
-    """What a text consists of: stems of the words that carry meaning, and numbers, each once. Citations are neither."""
+    """What a text consists of, each once: stems of the words that carry meaning and numbers; the numbers among them.
 
-    stems: set[str]
+    Citations are neither.
+    """
+
+    content: set[str]
     numbers: set[str]
 
     @classmethod
     def of(cls, text: str) -> "Words":
-        stems, numbers = set[str](), set[str]()
+        content, numbers = set[str](), set[str]()
         for _, number, word in _WORDS.findall(text):
             if word:
-                stems.add(stem(word))
+                content.add(stem(word))
             elif number:
                 numbers.add(number.replace(",", ""))
-        stems.discard("")
-        return cls(stems, numbers)
-
-    @property
-    def content(self) -> set[str]:
-        """Stems and numbers."""
-        return self.stems | self.numbers
+        content |= numbers
+        content.discard("")
+        return cls(content, numbers)
 
 
 def citations(text: str) -> tuple[int, ...]:

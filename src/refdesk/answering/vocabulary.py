@@ -82,6 +82,7 @@ _SMALL = {
     word: 10 * number for number, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)
 }
 _SCALES = {"hundred": 100, "thousand": 1000}
+_NUMBER_WORDS = _SMALL.keys() | _SCALES.keys()
 
 COMMON = frozenset(
     "the a an in on at for of to and or if when where who what how why which this that it we you they".split()
@@ -124,7 +125,11 @@ _PHRASES = {
     ("no", "cost"): "free",
     ("whether", "or", "not"): "whether",
 }
-_PHRASE_LENGTH_MAX = max(map(len, _PHRASES))
+_PHRASES_OF = {
+    first: sorted((phrase for phrase in _PHRASES if phrase[0] == first), key=len, reverse=True)
+    for first in {phrase[0] for phrase in _PHRASES}
+}
+"""By their first word, the longest first."""
 
 _GROUPS: dict[str, dict[str, str]] = {
     "bound": {"least": "at_least minimum", "most": "at_most maximum"},
@@ -186,6 +191,11 @@ def is_number_word(word: str) -> bool:
     return word in _SMALL or word in _SCALES or ("-" in word and all(map(is_number_word, word.split("-"))))
 
 
+def begins_number(word: str) -> bool:
+    """Whether it is a number in words or one with something behind it: ``two``, ``two-day``."""
+    return word.partition("-")[0] in _NUMBER_WORDS
+
+
 def number_of(words: Sequence[str]) -> str:
     """``["two", "hundred", "five"]`` as ``205``; empty when the words make no number."""
     total = current = 0
@@ -213,9 +223,9 @@ def fold_phrases(words: Iterable[str]) -> list[str]:
 
 
 def _phrase(words: Sequence[str], position: int) -> tuple[str, int]:
-    for length in range(_PHRASE_LENGTH_MAX, 1, -1):
-        if phrase := _PHRASES.get(tuple(words[position : position + length])):
-            return phrase, length
+    for phrase in _PHRASES_OF.get(words[position], ()):
+        if tuple(words[position : position + len(phrase)]) == phrase:
+            return _PHRASES[phrase], len(phrase)
     if words[position] == "not" and _is_bound(words[position + 1 : position + 1 + _BOUND_WITHIN]):
         return "at_most", 1
     return words[position], 1
