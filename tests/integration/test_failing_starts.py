@@ -286,10 +286,11 @@ async def as_nobody(start: Start, *, home: Path) -> Said:
 
 
 @pytest.mark.long
-async def test_no_memory_is_named(tmp_path: Path) -> None:
-    """An address space too small for what has to be loaded."""
+@pytest.mark.parametrize("address_space_kb", [60_000, 90_000, 120_000, 160_000, 220_000])
+async def test_no_memory_is_named(tmp_path: Path, address_space_kb: int) -> None:
+    """An address space too small for what has to be loaded: libraries, or the model that is prepared."""
     start = up(tmp_path / "data")
-    small = Start(arguments=start.arguments, prefix="ulimit -v 90000;")
+    small = Start(arguments=start.arguments, prefix=f"ulimit -v {address_space_kb};")
     assert "memory" in one_sentence(await started(small, home=tmp_path))
 
 

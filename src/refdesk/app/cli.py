@@ -35,6 +35,8 @@ COMMANDS: Mapping[str, str] = {
 
 NO_THREAD = "can't start new thread"
 """Python's word for it, in a RuntimeError."""
+UNMAPPED = "failed to map segment"
+"""The loader's word for a library that does not fit into memory, in an ImportError."""
 
 
 class _LazyGroup(click.Group):
@@ -90,6 +92,8 @@ def _is_expected(error: BaseException) -> bool:
 
 
 def _sentence(error: BaseException) -> str:
+    if UNMAPPED in str(error):
+        error = MemoryError()
     match error:
         case MemoryError() | OSError(errno=errno.ENOMEM):
             return "There is not enough memory. Free some, or raise the limit that this process has."

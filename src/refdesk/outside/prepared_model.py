@@ -61,7 +61,7 @@ async def prepare(
     """The model's file, made if no folder has it: in the first that can be written.
 
     ``say`` gets a line before it takes time. ``anew`` is a file that does not load: passed over, and replaced where it can be.
-    Raises ConfigurationError when the package is missing, or no folder can be written.
+    Raises ConfigurationError when the package is missing, or no folder can be written, and MemoryError.
     """
     for folder in folders:
         file = graph_file(folder, name=name)
@@ -75,6 +75,8 @@ async def prepare(
         refusal = await _make(weights, file, precision="fp32" if name == FP32 else "int8", anew=file == anew)
         if refusal is None:
             return file
+        if "memory" in refusal.lower():
+            raise MemoryError(refusal)
         refusals.append(refusal)
     raise ConfigurationError(
         f"The embedding model could not be prepared: {'; '.join(refusals)}. Set REFDESK_MODEL_DIR to a folder that can be "
