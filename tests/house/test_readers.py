@@ -36,10 +36,10 @@ from refdesk.indexing.chunking import chunk
 from refdesk.indexing.parsed import DocumentWriter, ParsingLimits
 from refdesk.outside import tokens
 from refdesk.outside.http import decode_json
-from refdesk.outside.llm_clocks import Clocks, Deadline
-from refdesk.outside.llm_stream import Stream, Told
+from refdesk.outside.llm.clocks import Clocks, Deadline
+from refdesk.outside.llm.stream import Stream, Told
+from refdesk.outside.llm.thinking import Thinking
 from refdesk.outside.media_types import detect_media_type, text_encoding
-from refdesk.outside.thinking import Thinking
 
 LIMITS = Limits()
 READS = re.compile(
@@ -168,7 +168,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "http:decode_json": refused(lambda text: decode_json(text, Question)),
     "uploads:_decoded": refused(lambda text: uploads._decoded(text.encode("utf-8", "replace"))),
     "uploads:_FormParser": form,
-    "llm_stream:Stream.take": refused(model_stream),
+    "stream:Stream.take": refused(model_stream),
     "thinking:Thinking": thinking_stream,
     "documents:FreshnessToken.parse": refused(FreshnessToken.parse),
     "documents:title_of": title_of,

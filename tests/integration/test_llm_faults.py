@@ -23,13 +23,13 @@ from refdesk.app.settings import Settings
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import ModelFailed
 from refdesk.outside.http_client import open_http_client
-from refdesk.outside.llm import Llm
-from refdesk.outside.llm_addresses import model_address
-from refdesk.outside.llm_clocks import Clocks
-from refdesk.outside.llm_errors import LlmTimeout
-from refdesk.outside.llm_parameters import Message
-from refdesk.outside.llm_server import ModelServer
-from refdesk.outside.llm_stream import Told
+from refdesk.outside.llm.addresses import model_address
+from refdesk.outside.llm.client import Llm
+from refdesk.outside.llm.clocks import Clocks
+from refdesk.outside.llm.errors import LlmTimeout
+from refdesk.outside.llm.parameters import Message
+from refdesk.outside.llm.server import ModelServer
+from refdesk.outside.llm.stream import Told
 
 QUESTION = "How many days of paid leave do employees have?"
 OUTCOME_S = 15.0

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from refdesk.outside.llm import PROBE
+from refdesk.outside.llm.client import PROBE
 
 Ending = Literal[
     "finish",  # finish_reason, usage, [DONE]

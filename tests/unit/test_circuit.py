@@ -6,7 +6,7 @@ import pytest
 
 from refdesk.answering.circuit import Attempt, Circuit, State
 from refdesk.contracts.errors import ModelFailed
-from refdesk.outside.llm_errors import LlmRefused
+from refdesk.outside.llm.errors import LlmRefused
 
 
 class Clock:

@@ -10,7 +10,7 @@ from refdesk.answering.log import AnswerLog, encode_entry
 from refdesk.answering.writing import Diverged
 from refdesk.contracts.answers import Delta, Done, Timings, Usage
 from refdesk.contracts.errors import Expired, ModelFailed
-from refdesk.outside.llm_errors import LlmFiltered, LlmKeyRefused, LlmTimeout
+from refdesk.outside.llm.errors import LlmFiltered, LlmKeyRefused, LlmTimeout
 
 DONE = Done(
     finish_reason="stop",

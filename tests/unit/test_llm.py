@@ -13,13 +13,13 @@ from refdesk.answering.writers import Assignment, Generating
 from refdesk.contracts.answers import Source, Usage
 from refdesk.contracts.errors import ConfigurationError, ModelFailed
 from refdesk.outside.http_client import open_http_client
-from refdesk.outside.llm import Llm
-from refdesk.outside.llm_addresses import model_address
-from refdesk.outside.llm_clocks import Clocks
-from refdesk.outside.llm_errors import LlmKeyRefused, LlmMisplaced, LlmOnlyThought, LlmRefused, LlmTimeout, LlmUnknown
-from refdesk.outside.llm_parameters import Message
-from refdesk.outside.llm_server import ModelServer as Server
-from refdesk.outside.llm_stream import Told, require_answer
+from refdesk.outside.llm.addresses import model_address
+from refdesk.outside.llm.client import Llm
+from refdesk.outside.llm.clocks import Clocks
+from refdesk.outside.llm.errors import LlmKeyRefused, LlmMisplaced, LlmOnlyThought, LlmRefused, LlmTimeout, LlmUnknown
+from refdesk.outside.llm.parameters import Message
+from refdesk.outside.llm.server import ModelServer as Server
+from refdesk.outside.llm.stream import Told, require_answer
 
 SOURCE = Source(n=1, document_id="d", version=1, title="Leave", passage="Thirty days.", ordinal=0, stale=False)
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from refdesk.app.settings import proxy_for
 from refdesk.contracts.errors import ConfigurationError
 from refdesk.outside.http_proxy import Proxy
-from refdesk.outside.llm_addresses import model_address
+from refdesk.outside.llm.addresses import model_address
 
 
 @pytest.mark.parametrize(

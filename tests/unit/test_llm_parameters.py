@@ -2,7 +2,7 @@
 
 import pytest
 
-from refdesk.outside.llm_parameters import Message, Parameters
+from refdesk.outside.llm.parameters import Message, Parameters
 
 MESSAGES = [Message("system", "Be short."), Message("user", "A?"), Message("assistant", "B."), Message("user", "C?")]
 

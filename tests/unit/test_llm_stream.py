@@ -9,9 +9,9 @@ from tests.support.model_server import ANSWER, DONE, WORDS, chunk, event, spoken
 
 from refdesk.contracts.answers import Usage
 from refdesk.contracts.errors import ModelFailed
-from refdesk.outside.llm_clocks import Clocks, Deadline
-from refdesk.outside.llm_errors import LlmFiltered, LlmOnlyThought, words_of
-from refdesk.outside.llm_stream import Stream, Told, require_answer
+from refdesk.outside.llm.clocks import Clocks, Deadline
+from refdesk.outside.llm.errors import LlmFiltered, LlmOnlyThought, words_of
+from refdesk.outside.llm.stream import Stream, Told, require_answer
 
 PLAIN = b"".join(spoken())
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from refdesk.answering import prompting
 from refdesk.answering.conversations import Turn, as_messages
 from refdesk.contracts.answers import Source
-from refdesk.outside.llm_parameters import Message
+from refdesk.outside.llm.parameters import Message
 
 
 def source(n: int, passage: str = "Thirty days.", heading: str | None = None) -> Source:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refdesk.outside.thinking import _SPELLINGS, BLANKS_MAX, Thinking
+from refdesk.outside.llm.thinking import _SPELLINGS, BLANKS_MAX, Thinking
 
 ANSWER = "The valve is opened at seven. [1]"
 

@@ -14,9 +14,9 @@ from refdesk.answering.writers import Assignment, Generating, Meter, Models, Ver
 from refdesk.answering.writing import Diverged
 from refdesk.contracts.answers import Source, Usage
 from refdesk.contracts.errors import ModelFailed
-from refdesk.outside.llm_errors import LlmFiltered, LlmOnlyThought, LlmRefused, LlmTimeout, LlmUnknown
-from refdesk.outside.llm_parameters import Message
-from refdesk.outside.llm_stream import Take, Told
+from refdesk.outside.llm.errors import LlmFiltered, LlmOnlyThought, LlmRefused, LlmTimeout, LlmUnknown
+from refdesk.outside.llm.parameters import Message
+from refdesk.outside.llm.stream import Take, Told
 from refdesk.outside.tokens import output_tokens
 
 SOURCE = Source(n=1, document_id="d", version=1, title="Leave", passage="Thirty days.", ordinal=0, stale=False)

@@ -13,7 +13,7 @@ import msgspec
 from refdesk.answering.quotations import as_quotation
 from refdesk.contracts.answers import Source
 from refdesk.index.chunks import place
-from refdesk.outside.llm_parameters import Message
+from refdesk.outside.llm.parameters import Message
 from refdesk.outside.tokens import CountTokens, count_once, input_tokens
 
 PROMPT_VERSION = "2"

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from refdesk.answering.conversations import Turn, as_messages
 from refdesk.contracts.errors import ModelFailed
 from refdesk.contracts.hygiene import clean
-from refdesk.outside.llm import Llm
-from refdesk.outside.llm_parameters import Message
-from refdesk.outside.llm_stream import Told
+from refdesk.outside.llm.client import Llm
+from refdesk.outside.llm.parameters import Message
+from refdesk.outside.llm.stream import Told
 from refdesk.outside.tokens import input_tokens
 
 logger = logging.getLogger(__name__)

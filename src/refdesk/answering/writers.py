@@ -20,10 +20,10 @@ from refdesk.contracts.answers import FinishReason, Source, Usage
 from refdesk.contracts.errors import ModelFailed
 from refdesk.contracts.hygiene import CleanStream
 from refdesk.outside import telemetry, tokens
-from refdesk.outside.llm import Llm
-from refdesk.outside.llm_errors import LlmOnlyThought, LlmRefused, LlmTimeout, LlmUnknown
-from refdesk.outside.llm_parameters import Message
-from refdesk.outside.llm_stream import Told, require_answer
+from refdesk.outside.llm.client import Llm
+from refdesk.outside.llm.errors import LlmOnlyThought, LlmRefused, LlmTimeout, LlmUnknown
+from refdesk.outside.llm.parameters import Message
+from refdesk.outside.llm.stream import Told, require_answer
 
 logger = logging.getLogger(__name__)
 

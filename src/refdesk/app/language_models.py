@@ -9,10 +9,10 @@ from refdesk.app.settings import Settings, proxy_for
 from refdesk.contracts.errors import ConfigurationError
 from refdesk.outside.http_client import open_http_client
 from refdesk.outside.http_proxy import Proxy
-from refdesk.outside.llm import Llm
-from refdesk.outside.llm_addresses import model_address
-from refdesk.outside.llm_clocks import Clocks
-from refdesk.outside.llm_server import ModelServer
+from refdesk.outside.llm.addresses import model_address
+from refdesk.outside.llm.client import Llm
+from refdesk.outside.llm.clocks import Clocks
+from refdesk.outside.llm.server import ModelServer
 
 NOT_ASKED = "has not answered yet."
 """What is said of a model that a start has asked, and that has neither answered nor failed."""

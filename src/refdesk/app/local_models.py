@@ -9,8 +9,8 @@ import msgspec
 from refdesk.app.settings import Settings
 from refdesk.contracts.errors import ConfigurationError
 from refdesk.outside.http_client import open_http_client
-from refdesk.outside.llm_addresses import model_address
-from refdesk.outside.llm_server import ModelServer
+from refdesk.outside.llm.addresses import model_address
+from refdesk.outside.llm.server import ModelServer
 
 LOOK_S = 1.0
 """How long a port that somebody listens on may take to list its models."""

@@ -15,7 +15,7 @@ from refdesk.contracts.errors import ModelFailed, ReadOnly, RefdeskError, Unavai
 from refdesk.index.lineage import LineageMemory
 from refdesk.outside import valkey_errors
 from refdesk.outside.embedding_http import request_embeddings
-from refdesk.outside.llm_server import ModelServer
+from refdesk.outside.llm.server import ModelServer
 from refdesk.outside.valkey import Valkey, ValkeyError
 
 CALL_S = 2.0

@@ -9,9 +9,9 @@ from refdesk.app.commands.checks.findings import Finding, Findings, call
 from refdesk.app.language_models import open_language_models
 from refdesk.app.settings import Loaded
 from refdesk.contracts.errors import ConfigurationError, ModelFailed, Unavailable
-from refdesk.outside.llm import Llm
-from refdesk.outside.llm_errors import LlmKeyRefused, LlmMisplaced, LlmOnlyThought, LlmRefused, LlmTimeout, LlmUnknown
-from refdesk.outside.llm_server import ModelServer
+from refdesk.outside.llm.client import Llm
+from refdesk.outside.llm.errors import LlmKeyRefused, LlmMisplaced, LlmOnlyThought, LlmRefused, LlmTimeout, LlmUnknown
+from refdesk.outside.llm.server import ModelServer
 from refdesk.outside.model_folder import look_into
 from refdesk.outside.reranking import open_http_reranker
 from refdesk.outside.vocabularies import open_vocabularies

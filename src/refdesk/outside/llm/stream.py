@@ -6,10 +6,10 @@ import msgspec
 
 from refdesk.contracts.answers import Usage
 from refdesk.contracts.errors import ModelFailed
-from refdesk.outside.llm_chunks import ChunkReader, Piece
-from refdesk.outside.llm_clocks import Deadline
-from refdesk.outside.llm_errors import LlmFiltered, LlmOnlyThought
-from refdesk.outside.thinking import Thinking
+from refdesk.outside.llm.chunks import ChunkReader, Piece
+from refdesk.outside.llm.clocks import Deadline
+from refdesk.outside.llm.errors import LlmFiltered, LlmOnlyThought
+from refdesk.outside.llm.thinking import Thinking
 from refdesk.outside.tokens import output_tokens
 
 LINE_BYTES_MAX = 1 << 20

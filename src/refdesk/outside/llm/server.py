@@ -9,8 +9,8 @@ from refdesk.contracts.errors import ConfigurationError, ModelFailed
 from refdesk.contracts.hygiene import clean
 from refdesk.contracts.texts import whole_number
 from refdesk.outside.http_client import HttpClient, Reply
-from refdesk.outside.llm_addresses import CALL, MODELS, ModelAddress
-from refdesk.outside.llm_errors import LlmKeyRefused, LlmMisplaced, LlmRefused, LlmUnknown, words_of
+from refdesk.outside.llm.addresses import CALL, MODELS, ModelAddress
+from refdesk.outside.llm.errors import LlmKeyRefused, LlmMisplaced, LlmRefused, LlmUnknown, words_of
 
 BODY_BYTES_MAX = 1 << 20
 OK = 200

@@ -12,7 +12,7 @@ import msgspec
 from refdesk.contracts.answers import Usage
 from refdesk.contracts.errors import ModelFailed
 from refdesk.contracts.texts import NUMBER_MAX
-from refdesk.outside.llm_errors import words_of
+from refdesk.outside.llm.errors import words_of
 
 _FINISHES = {
     "stop": (

@@ -18,12 +18,12 @@ import msgspec
 
 from refdesk.contracts.errors import ModelFailed
 from refdesk.outside.http_client import Reply
-from refdesk.outside.llm_clocks import Clocks, Deadline
-from refdesk.outside.llm_errors import LlmTimeout
-from refdesk.outside.llm_parameters import Message, Parameters
-from refdesk.outside.llm_server import OK, Answered, ModelServer, is_whole
-from refdesk.outside.llm_stream import Stream, Take, Told, require_answer
-from refdesk.outside.thinking import Thinking
+from refdesk.outside.llm.clocks import Clocks, Deadline
+from refdesk.outside.llm.errors import LlmTimeout
+from refdesk.outside.llm.parameters import Message, Parameters
+from refdesk.outside.llm.server import OK, Answered, ModelServer, is_whole
+from refdesk.outside.llm.stream import Stream, Take, Told, require_answer
+from refdesk.outside.llm.thinking import Thinking
 
 HEADERS = {"Content-Type": "application/json", "Accept": "text/event-stream"}
 CHANGES_MAX = 8
