@@ -4,7 +4,7 @@ from tests.chaos.cluster import Cluster
 from tests.support.running import until
 
 from refdesk.contracts.events import DOCUMENTS_STREAM, INDEX_STREAM
-from refdesk.outside.jetstream import Broker, Consumer, ConsumerSettings
+from refdesk.outside.nats.broker import Broker, Consumer, ConsumerSettings
 
 CONSUMERS = {"indexer": (DOCUMENTS_STREAM, "documents.>"), "documents": (INDEX_STREAM, "index.>")}
 

@@ -16,7 +16,7 @@ from tests.integration.nats_cluster import NatsCluster, nats_cluster
 from tests.support.running import until
 
 from refdesk.contracts.events import DOCUMENTS_STREAM
-from refdesk.outside.nats_connection import Connection
+from refdesk.outside.nats.connection import Connection
 
 WRITERS = 4
 RESUMED_S_MAX = 15.0

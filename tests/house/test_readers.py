@@ -212,7 +212,7 @@ ELSEWHERE = {
     "settings:_decode_path": "the operator's own settings",
     "pgvector:_chunk": "a row of our own",
     "ranking:split_by_rarity": "terms of the index, at most QUESTION_TERMS_MAX",
-    "jetstream_streams:mend": "mends a stream, reads nothing",
+    "streams:mend": "mends a stream, reads nothing",
     "lineage:_mend": "mends an index, reads nothing",
 }
 

@@ -10,7 +10,7 @@ from typing import Any
 from tests.integration.nats_server import NatsServer, free_ports
 
 from refdesk.contracts.errors import Unavailable
-from refdesk.outside.nats_connection import Connection
+from refdesk.outside.nats.connection import Connection
 
 SIZE = 3
 TOKEN = "shown-to-every-node"

@@ -13,7 +13,7 @@ from tests.support.scripted_llm import ANSWER, say
 from refdesk.app.embedded.stack import StackUrls
 from refdesk.contracts.access import Principal
 from refdesk.documents.relay import Relay
-from refdesk.outside.jetstream import Broker
+from refdesk.outside.nats.broker import Broker
 
 READER = Principal(id="harriet", groups=("hr",))
 COLLEAGUE = Principal(id="henry", groups=("hr", "board"))

@@ -34,7 +34,7 @@ from refdesk.indexing.batching import EmbeddingBatcher
 from refdesk.indexing.content import Contents, Superseded
 from refdesk.indexing.worker import UNREADABLE
 from refdesk.outside.embedding import PackagedEmbedder, Vectors, open_packaged_embedder
-from refdesk.outside.jetstream import ConsumerSettings, Message
+from refdesk.outside.nats.broker import ConsumerSettings, Message
 
 PROGRAM = Path(indexing_desk.__file__)
 POLICY = "# Travel policy\n\n## Flights\n\nBook early.\n\n## Hotels\n\nUp to 120 euros a night.\n"

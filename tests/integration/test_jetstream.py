@@ -16,9 +16,10 @@ from tests.integration.nats_server import NatsServer
 
 from refdesk.contracts.errors import ConfigurationError, Unavailable
 from refdesk.contracts.events import DOCUMENTS_STREAM, INDEX_STREAM
-from refdesk.outside import jetstream_consumer, nats_connection
-from refdesk.outside.jetstream import Broker, Consumer, ConsumerSettings, Message, StreamSettings
-from refdesk.outside.nats_connection import Connection
+from refdesk.outside.nats import connection as nats_connection
+from refdesk.outside.nats import consumer as jetstream_consumer
+from refdesk.outside.nats.broker import Broker, Consumer, ConsumerSettings, Message, StreamSettings
+from refdesk.outside.nats.connection import Connection
 
 SMALL = StreamSettings(bytes_max=64 << 20)
 WORK = ConsumerSettings(stream=DOCUMENTS_STREAM, durable="work", filter_subjects=("documents.>",), ack_wait_s=2.0)
@@ -212,7 +213,7 @@ async def test_who_steps_aside_frees_a_hand(broker: Broker) -> None:
 
 async def test_a_failing_handler_gives_its_message_back(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """An unexpected exception is logged, the message is delivered again, and the loop goes on."""
-    monkeypatch.setattr("refdesk.outside.jetstream_consumer.UNEXPECTED_NAK_S", 0.1)
+    monkeypatch.setattr("refdesk.outside.nats.consumer.UNEXPECTED_NAK_S", 0.1)
     consumer = await broker.ensure_consumer(WORK)
     await publish(broker, "a")
     deliveries: list[int] = []
@@ -393,7 +394,7 @@ async def test_a_connection_given_up_is_replaced(broker: Broker) -> None:
 
 async def test_a_half_open_connection_is_noticed(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that keeps the connection but says nothing is taken for lost; when it wakes, work goes on."""
-    monkeypatch.setattr("refdesk.outside.nats_connection.PING_INTERVAL_S", 0.2)
+    monkeypatch.setattr("refdesk.outside.nats.connection.PING_INTERVAL_S", 0.2)
     async with Broker.connect(server.url, name="test", streams=SMALL) as broker:
         await broker.ensure_streams()
         seen = Seen()

@@ -15,7 +15,7 @@ from refdesk.app.commands.checks.broker import check_nats_on_disk
 from refdesk.app.embedded.stack import StackUrls
 from refdesk.app.settings import load
 from refdesk.contracts.errors import Unavailable
-from refdesk.outside.nats_monitoring import FsyncWatch
+from refdesk.outside.nats.monitoring import FsyncWatch
 
 ALWAYS = {"sync_interval": "always"}
 NOWHERE = "http://127.0.0.1:1"

@@ -35,7 +35,7 @@ from refdesk.app.embedded.stack import (
     with_database,
 )
 from refdesk.contracts.errors import ConfigurationError, Unavailable
-from refdesk.outside.jetstream import Broker, StreamSettings
+from refdesk.outside.nats.broker import Broker, StreamSettings
 
 WITHIN_S = 120.0
 

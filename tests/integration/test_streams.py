@@ -16,10 +16,10 @@ from refdesk.app.commands.checks.streams import check_streams
 from refdesk.app.settings import load
 from refdesk.contracts.errors import BrokerFull, ConfigurationError
 from refdesk.contracts.events import DOCUMENTS_STREAM, READERS, SUBJECTS
-from refdesk.outside import jetstream_purging
-from refdesk.outside.jetstream import Broker, Consumer, ConsumerSettings, Message, StreamSettings
-from refdesk.outside.jetstream_purging import Purging
-from refdesk.outside.jetstream_streams import StreamInfo, stream_config
+from refdesk.outside.nats import purging as jetstream_purging
+from refdesk.outside.nats.broker import Broker, Consumer, ConsumerSettings, Message, StreamSettings
+from refdesk.outside.nats.purging import Purging
+from refdesk.outside.nats.streams import StreamInfo, stream_config
 
 MIB = 1 << 20
 WANTED = StreamSettings(bytes_max=64 * MIB)
@@ -84,7 +84,7 @@ async def test_a_stricter_stream_is_taken_as_it_is(
     """Without a word, and without changing it."""
     await operators_stream(broker, **different)
     before = await config_of(broker)
-    with caplog.at_level(logging.INFO, logger="refdesk.outside.jetstream_streams"):
+    with caplog.at_level(logging.INFO, logger="refdesk.outside.nats.streams"):
         await broker.ensure_streams()
     assert await config_of(broker) == before
     assert caplog.messages == []
@@ -144,7 +144,7 @@ async def test_what_is_merely_different_is_accepted_and_said(
     """Once, although the streams are looked at every few seconds; the doctor says it, too."""
     await operators_stream(broker, **different)
     field = next(iter(different))
-    with caplog.at_level(logging.INFO, logger="refdesk.outside.jetstream_streams"):
+    with caplog.at_level(logging.INFO, logger="refdesk.outside.nats.streams"):
         await broker.ensure_streams()
         await broker.ensure_streams()
     [line] = [message for message in caplog.messages if message.startswith(f"Stream DOCUMENTS has {field}=")]

@@ -25,7 +25,7 @@ import msgspec
 
 from refdesk.contracts.events import DOCUMENTS_STREAM, INDEX_STREAM
 from refdesk.documents.outbox import Outbox, StreamMemory
-from refdesk.outside.jetstream import Broker, Published, StreamState
+from refdesk.outside.nats.broker import Broker, Published, StreamState
 
 logger = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from refdesk.contracts.events import DOCUMENTS_STREAM
 from refdesk.documents.losses import Losses
 from refdesk.documents.outbox import Outbox, OutboxEvent
 from refdesk.outside import tracing
-from refdesk.outside.jetstream import Broker, Published
+from refdesk.outside.nats.broker import Broker, Published
 from refdesk.outside.postgres import listen
 
 logger = logging.getLogger(__name__)

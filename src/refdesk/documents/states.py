@@ -12,7 +12,7 @@ from refdesk.contracts.errors import Unavailable
 from refdesk.contracts.events import INDEX_STREAM, STATES, IndexApplied, IndexFailed, IndexStarted, Received, decode
 from refdesk.documents.store import DocumentStore
 from refdesk.outside import telemetry, tracing
-from refdesk.outside.jetstream import Broker, ConsumerSettings, Message
+from refdesk.outside.nats.broker import Broker, ConsumerSettings, Message
 
 logger = logging.getLogger(__name__)
 

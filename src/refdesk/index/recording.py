@@ -14,7 +14,7 @@ from refdesk.contracts.errors import RefdeskError, Unavailable
 from refdesk.contracts.events import DOCUMENTS_STREAM, RECORDER, DocumentChanged, DocumentDeleted, decode
 from refdesk.index.opened import OpenGenerations
 from refdesk.index.standings import Standings
-from refdesk.outside.jetstream import Broker, ConsumerSettings, Message
+from refdesk.outside.nats.broker import Broker, ConsumerSettings, Message
 
 logger = logging.getLogger(__name__)
 

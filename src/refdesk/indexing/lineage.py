@@ -24,7 +24,7 @@ from refdesk.index.opened import OpenGenerations
 from refdesk.indexing.manifests import Manifests
 from refdesk.indexing.reconcile import Reconcilers
 from refdesk.outside import telemetry
-from refdesk.outside.jetstream import Broker
+from refdesk.outside.nats.broker import Broker
 
 logger = logging.getLogger(__name__)
 

@@ -44,7 +44,7 @@ from refdesk.contracts.events import (
 from refdesk.indexing.dead_letters import DeadLetters, Fault, Work
 from refdesk.indexing.pipeline import Outcome, StepAside
 from refdesk.outside import telemetry, tracing
-from refdesk.outside.jetstream import Broker, Consumer, ConsumerSettings, Message
+from refdesk.outside.nats.broker import Broker, Consumer, ConsumerSettings, Message
 
 logger = logging.getLogger(__name__)
 

@@ -46,7 +46,7 @@ from refdesk.indexing.replays import Replays
 from refdesk.indexing.routes import OperationRoutes
 from refdesk.outside.embedding import Turns
 from refdesk.outside.http_client import open_http_client
-from refdesk.outside.jetstream import Broker
+from refdesk.outside.nats.broker import Broker
 from refdesk.outside.postgres import open_pool
 from refdesk.outside.postgres_pool import Pool
 from refdesk.outside.tokens import CountTokens, input_tokens

@@ -22,7 +22,7 @@ from refdesk.app.settings import PREFIX, Settings
 from refdesk.app.wrong_keys import WrongKeys
 from refdesk.contracts.errors import ConfigurationError
 from refdesk.outside.http import BodyClock, Endpoint, SocketEndpoint, create_app
-from refdesk.outside.jetstream import Broker, StreamSettings
+from refdesk.outside.nats.broker import Broker, StreamSettings
 from refdesk.outside.postgres import migrate, open_pool, require_database
 from refdesk.outside.postgres_pool import Pool
 

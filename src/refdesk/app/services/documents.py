@@ -20,8 +20,8 @@ from refdesk.documents.service import DocumentService
 from refdesk.documents.states import StateConsumer
 from refdesk.documents.store import MIGRATIONS, DocumentStore
 from refdesk.outside.blobs import Blobs
-from refdesk.outside.jetstream_purging import Purging
-from refdesk.outside.nats_monitoring import FsyncWatch
+from refdesk.outside.nats.monitoring import FsyncWatch
+from refdesk.outside.nats.purging import Purging
 from refdesk.outside.postgres import open_pool
 from refdesk.outside.postgres_pool import Pool
 

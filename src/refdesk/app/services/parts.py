@@ -10,10 +10,10 @@ from refdesk.app.health import Part
 from refdesk.contracts.errors import Unavailable
 from refdesk.contracts.events import SUBJECTS
 from refdesk.outside.blobs import Blobs
-from refdesk.outside.jetstream import Broker
-from refdesk.outside.jetstream_purging import NEARLY_FULL
-from refdesk.outside.jetstream_streams import STREAM_NOT_FOUND
-from refdesk.outside.nats_connection import error_code
+from refdesk.outside.nats.broker import Broker
+from refdesk.outside.nats.connection import error_code
+from refdesk.outside.nats.purging import NEARLY_FULL
+from refdesk.outside.nats.streams import STREAM_NOT_FOUND
 from refdesk.outside.postgres_pool import Pool
 from refdesk.outside.postgres_probe import DatabaseProbe
 

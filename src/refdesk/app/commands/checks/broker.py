@@ -6,7 +6,7 @@ import nats.errors
 from refdesk.app.commands.checks.findings import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, Finding, Findings, Level
 from refdesk.app.settings import Loaded
 from refdesk.contracts.errors import ConfigurationError, Unavailable
-from refdesk.outside.nats_monitoring import FsyncWatch
+from refdesk.outside.nats.monitoring import FsyncWatch
 
 
 async def check_nats(loaded: Loaded) -> Findings:

@@ -5,11 +5,11 @@ from refdesk.app.services.common import stream_settings
 from refdesk.app.settings import Loaded
 from refdesk.contracts.errors import Unavailable
 from refdesk.contracts.events import READERS, SUBJECTS
-from refdesk.outside.jetstream import Broker
-from refdesk.outside.jetstream_purging import NEARLY_FULL
-from refdesk.outside.jetstream_readers import Reader
-from refdesk.outside.jetstream_streams import STREAM_NOT_FOUND
-from refdesk.outside.nats_connection import error_code
+from refdesk.outside.nats.broker import Broker
+from refdesk.outside.nats.connection import error_code
+from refdesk.outside.nats.purging import NEARLY_FULL
+from refdesk.outside.nats.readers import Reader
+from refdesk.outside.nats.streams import STREAM_NOT_FOUND
 
 
 async def check_streams(loaded: Loaded) -> Findings:

@@ -24,9 +24,9 @@ from nats.aio.msg import Msg
 
 from refdesk.contracts.errors import ConfigurationError, RefdeskError, Unavailable
 from refdesk.outside import telemetry
-from refdesk.outside.jetstream_readers import CONSUMER_NOT_FOUND
-from refdesk.outside.jetstream_streams import STREAM_NOT_FOUND, StreamInfo, nanoseconds
-from refdesk.outside.nats_connection import API, Connection, Refused, error_code
+from refdesk.outside.nats.connection import API, Connection, Refused, error_code
+from refdesk.outside.nats.readers import CONSUMER_NOT_FOUND
+from refdesk.outside.nats.streams import STREAM_NOT_FOUND, StreamInfo, nanoseconds
 
 logger = logging.getLogger(__name__)
 

@@ -22,8 +22,8 @@ import msgspec
 from refdesk.contracts.errors import Unavailable
 from refdesk.contracts.events import READERS
 from refdesk.outside import telemetry
-from refdesk.outside.jetstream import Broker, StreamState
-from refdesk.outside.jetstream_readers import Reader
+from refdesk.outside.nats.broker import Broker, StreamState
+from refdesk.outside.nats.readers import Reader
 
 logger = logging.getLogger(__name__)
 

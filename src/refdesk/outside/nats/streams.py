@@ -18,7 +18,7 @@ import msgspec
 
 from refdesk.contracts.errors import ConfigurationError, Unavailable
 from refdesk.contracts.events import SUBJECTS
-from refdesk.outside.nats_connection import Connection, Refused, error_code
+from refdesk.outside.nats.connection import Connection, Refused, error_code
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ import msgspec
 
 from refdesk.contracts.errors import Unavailable
 from refdesk.contracts.events import SUBJECTS
-from refdesk.outside.nats_connection import Connection, error_code
+from refdesk.outside.nats.connection import Connection, error_code
 
 CONSUMER_NOT_FOUND = 10014  # err_code, nats-server/server/errors.json
 

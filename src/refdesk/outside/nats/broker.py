@@ -8,16 +8,16 @@ import msgspec
 
 from refdesk.contracts.errors import BrokerFull, Unavailable
 from refdesk.contracts.events import READERS
-from refdesk.outside.jetstream_consumer import (
+from refdesk.outside.nats.connection import Connection, NoResponder, error_code
+from refdesk.outside.nats.consumer import (
     Backlog,
     Consumer,
     ConsumerSettings,
     Handle,
     Message,
 )
-from refdesk.outside.jetstream_readers import Reader, find_reader, list_readers
-from refdesk.outside.jetstream_streams import Judgement, Streams, StreamSettings, StreamState
-from refdesk.outside.nats_connection import Connection, NoResponder, error_code
+from refdesk.outside.nats.readers import Reader, find_reader, list_readers
+from refdesk.outside.nats.streams import Judgement, Streams, StreamSettings, StreamState
 
 __all__ = [
     "Backlog",

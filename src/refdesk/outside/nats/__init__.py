@@ -1,0 +1,1 @@
+"""NATS with JetStream: one connection that is watched, both streams, and consumers (`broker` is the way in)."""
