@@ -43,7 +43,7 @@ FAIL_POINTS = [
     *_around("documents", "documents.store:Writing.bury", "documents.store:Writing.post"),
     *_around("documents", "documents.service:DocumentService.replace", "documents.service:DocumentService.delete"),
     # the relay
-    *_around("documents", "documents.outbox:Outbox.claim", "outside.jetstream:Broker.publish"),
+    *_around("documents", "documents.outbox:Outbox.claim", "outside.nats.broker:Broker.publish"),
     *_around("documents", "documents.outbox:Outbox.mark_published"),
     # the index's answer
     *_around("documents", "documents.store:DocumentStore.apply_indexed"),
@@ -56,7 +56,7 @@ FAIL_POINTS = [
     # inside the transaction that flips a version
     *_around("indexer", "index.pgvector:_write_vectors", "index.pgvector:_settle"),
     # what is told of it
-    *_around("indexer", "outside.jetstream:Broker.publish", "indexing.dead_letters:DeadLetters.forget"),
+    *_around("indexer", "outside.nats.broker:Broker.publish", "indexing.dead_letters:DeadLetters.forget"),
     *_around("indexer", "outside.nats.consumer:Message.ack"),
     # what is given up
     *_around("indexer", "indexing.dead_letters:DeadLetters.record", "indexing.worker:Worker._tell"),

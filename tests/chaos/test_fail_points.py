@@ -130,7 +130,7 @@ async def test_publishing_outside_the_transaction_is_found_out(cluster: Cluster)
 async def test_marking_before_publishing_is_found_out(cluster: Cluster) -> None:
     """The relay dies in between, and believes that the event is told."""
     verdict = await die_over_a_document(
-        cluster, "documents", [kill("documents", "before", "outside.jetstream:Broker.publish"), "mark before publish"]
+        cluster, "documents", [kill("documents", "before", "outside.nats.broker:Broker.publish"), "mark before publish"]
     )
     assert [wrong for wrong in verdict.wrong if wrong.endswith("is pending")]
 

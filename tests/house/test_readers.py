@@ -200,7 +200,7 @@ ELSEWHERE = {
     "http:read_json": "with http:decode_json",
     "uploads:read_change": "chooses between a form and JSON, both above",
     "routes:_read_change": "calls uploads:read_change",
-    "valkey_forms:_split": "the operator's own address",
+    "forms:_split": "the operator's own address",
     "uploads:parse": "with uploads:_FormParser",
     "documents:parse": "with its class, above",
     "parsing:parse": "in a process that is killed in time",

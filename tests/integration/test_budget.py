@@ -18,7 +18,7 @@ from refdesk.answering.budget import Budget, BudgetLimits, Reservation
 from refdesk.app.embedded.stack import StackUrls
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import TooManyRequests
-from refdesk.outside.valkey import Valkey, open_valkey
+from refdesk.outside.valkey.client import Valkey, open_valkey
 
 MINUTE = 60
 START = 1_800_000_000.0  # the first second of a minute

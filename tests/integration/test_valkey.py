@@ -11,8 +11,8 @@ import pytest
 from redis.exceptions import ResponseError
 from tests.support.desk import VALKEY_PATIENCE_S, Wire, fresh_valkey, until
 
-from refdesk.outside.valkey import Script, Valkey, ValkeyError, open_valkey
-from refdesk.outside.valkey_errors import Away, NoReply
+from refdesk.outside.valkey.client import Script, Valkey, ValkeyError, open_valkey
+from refdesk.outside.valkey.errors import Away, NoReply
 
 CERTIFICATE = Path(__file__).parents[1] / "data" / "tls"
 
@@ -148,7 +148,7 @@ async def test_a_server_that_is_silent_is_waited_for_once(wire: Wire, caplog: py
         wire.unstick()
         await until(lambda: valkey.state.state == "up", within_s=10)
         assert await valkey.command("ECHO", "well") == b"well"
-    told = [record.message for record in caplog.records if record.name == "refdesk.outside.valkey_health"]
+    told = [record.message for record in caplog.records if record.name == "refdesk.outside.valkey.health"]
     assert [message.split(":")[0].split(",")[0] for message in told] == ["Valkey is away", "Valkey is well again"]
 
 

@@ -5,9 +5,9 @@ import re
 import pytest
 
 from refdesk.contracts.errors import ConfigurationError
-from refdesk.outside.valkey_cluster import key_of
-from refdesk.outside.valkey_errors import KINDS, Full, IsCluster, NoScriptError, ResponseError, refusal
-from refdesk.outside.valkey_forms import doors, open_server
+from refdesk.outside.valkey.cluster import key_of
+from refdesk.outside.valkey.errors import KINDS, Full, IsCluster, NoScriptError, ResponseError, refusal
+from refdesk.outside.valkey.forms import doors, open_server
 
 
 @pytest.mark.parametrize(

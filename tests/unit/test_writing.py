@@ -18,8 +18,8 @@ from refdesk.answering.writing import Job, ShuttingDown, Writing
 from refdesk.contracts.answers import Delta, Done, Failed, Sentence, Sources
 from refdesk.contracts.errors import RefdeskError
 from refdesk.outside.embedding import Vectors
-from refdesk.outside.valkey import Valkey
-from refdesk.outside.valkey_servers import OneServer
+from refdesk.outside.valkey.client import Valkey
+from refdesk.outside.valkey.servers import OneServer
 
 LIMITS = AdmissionLimits(concurrent_max=1, waiting_max=1, waiting_per_principal_max=1, waiting_principals_max=1)
 

@@ -39,7 +39,7 @@ from refdesk.contracts.answers import Accepted, CacheOutcome, Question
 from refdesk.contracts.documents import FreshnessToken
 from refdesk.contracts.errors import Unavailable
 from refdesk.outside import telemetry, tracing
-from refdesk.outside.valkey import Valkey, ValkeyError
+from refdesk.outside.valkey.client import Valkey, ValkeyError
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ import msgspec
 
 from refdesk.contracts.errors import TooManyRequests
 from refdesk.outside import telemetry
-from refdesk.outside.valkey import Script, Valkey, ValkeyError
+from refdesk.outside.valkey.client import Script, Valkey, ValkeyError
 
 logger = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from refdesk.answering.retrieval import Evidence
 from refdesk.answering.sharing import normalised
 from refdesk.contracts.access import Scope
 from refdesk.contracts.answers import Question
-from refdesk.outside.valkey import Script, Valkey, ValkeyError
+from refdesk.outside.valkey.client import Script, Valkey, ValkeyError
 
 logger = logging.getLogger(__name__)
 

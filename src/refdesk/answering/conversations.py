@@ -20,7 +20,7 @@ from refdesk.answering.sentences import without_citations
 from refdesk.answering.withdrawal import Withdrawals
 from refdesk.contracts.access import Principal
 from refdesk.outside.llm.parameters import Message
-from refdesk.outside.valkey import Valkey, ValkeyError
+from refdesk.outside.valkey.client import Valkey, ValkeyError
 
 logger = logging.getLogger(__name__)
 

@@ -32,7 +32,7 @@ import msgspec
 from refdesk.answering.log import FIRST_LOG_ID, AnswerLog, AnswerRecord, Entry
 from refdesk.contracts.answers import AnswerEvent, Delta, Failed
 from refdesk.contracts.errors import AnswerRewritten, Unavailable, problem
-from refdesk.outside.valkey import Command, Script, Valkey, ValkeyError, Word
+from refdesk.outside.valkey.client import Command, Script, Valkey, ValkeyError, Word
 
 logger = logging.getLogger(__name__)
 

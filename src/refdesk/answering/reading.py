@@ -12,7 +12,7 @@ from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import AnswerWithdrawn, Expired, NotFound, Unavailable
 from refdesk.outside import telemetry
 from refdesk.outside.sse import Wait
-from refdesk.outside.valkey import ValkeyError
+from refdesk.outside.valkey.client import ValkeyError
 
 
 class Reading:

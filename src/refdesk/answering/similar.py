@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from refdesk.answering.sentences import STOP_WORDS, stem
 from refdesk.outside import telemetry
-from refdesk.outside.valkey import Valkey, ValkeyError
+from refdesk.outside.valkey.client import Valkey, ValkeyError
 
 logger = logging.getLogger(__name__)
 

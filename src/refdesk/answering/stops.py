@@ -10,7 +10,7 @@ from contextlib import aclosing
 
 import msgspec
 
-from refdesk.outside.valkey import Valkey, ValkeyError
+from refdesk.outside.valkey.client import Valkey, ValkeyError
 
 logger = logging.getLogger(__name__)
 

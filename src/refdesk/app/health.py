@@ -23,7 +23,7 @@ from starlette.types import ASGIApp
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import RefdeskError
 from refdesk.outside.http import Endpoint, Json, Parameter
-from refdesk.outside.valkey import ValkeyError
+from refdesk.outside.valkey.client import ValkeyError
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from refdesk.app.redaction import shown
 from refdesk.app.settings import PREFIX, Settings
 from refdesk.contracts.errors import ConfigurationError
 from refdesk.outside.postgres import require_database
-from refdesk.outside.valkey_forms import doors
+from refdesk.outside.valkey.forms import doors
 
 CONNECT_TIMEOUT_S = 3.0
 NATS_PORT = 4222

@@ -13,10 +13,10 @@ from refdesk.app.health import Look, Part
 from refdesk.app.settings import Settings
 from refdesk.contracts.errors import ModelFailed, ReadOnly, RefdeskError, Unavailable
 from refdesk.index.lineage import LineageMemory
-from refdesk.outside import valkey_errors
 from refdesk.outside.embedding_http import request_embeddings
 from refdesk.outside.llm.server import ModelServer
-from refdesk.outside.valkey import Valkey, ValkeyError
+from refdesk.outside.valkey import errors as valkey_errors
+from refdesk.outside.valkey.client import Valkey, ValkeyError
 
 CALL_S = 2.0
 MODEL_EVERY_S = 3.0

@@ -50,8 +50,8 @@ from refdesk.outside.nats.broker import Broker
 from refdesk.outside.postgres import open_pool
 from refdesk.outside.postgres_pool import Pool
 from refdesk.outside.tokens import CountTokens, input_tokens
-from refdesk.outside.valkey import Valkey, open_valkey
-from refdesk.outside.valkey_about import warn_of_shortcomings
+from refdesk.outside.valkey.about import warn_of_shortcomings
+from refdesk.outside.valkey.client import Valkey, open_valkey
 from refdesk.outside.vocabularies import open_vocabularies
 
 

@@ -3,9 +3,9 @@
 from refdesk.app.commands.checks.findings import CALL_TIMEOUT_S, Finding, Findings
 from refdesk.app.settings import Loaded
 from refdesk.contracts.errors import ConfigurationError
-from refdesk.outside.valkey import ValkeyError, open_valkey
-from refdesk.outside.valkey_about import read_about
-from refdesk.outside.valkey_errors import Refusal
+from refdesk.outside.valkey.about import read_about
+from refdesk.outside.valkey.client import ValkeyError, open_valkey
+from refdesk.outside.valkey.errors import Refusal
 
 
 async def check_valkey(loaded: Loaded) -> Findings:

@@ -4,7 +4,7 @@ Every answer needs it several times, so the commands of all of them share one co
 the primary that Sentinels name, or a cluster (docs/adr/0027): all behind one small port, ``Server``.
 
 Whoever uses it decides what its absence means and says so there; ``ValkeyError`` is the one thing to catch. That it is away is
-found out once, not by every question anew (``valkey_health``).
+found out once, not by every question anew (``health``).
 """
 
 import asyncio
@@ -13,11 +13,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
-from refdesk.outside.valkey_errors import NoScriptError, ValkeyError
-from refdesk.outside.valkey_forms import open_server
-from refdesk.outside.valkey_health import Health, ValkeyState
-from refdesk.outside.valkey_lines import Command, Word, first_error
-from refdesk.outside.valkey_servers import Position, Server
+from refdesk.outside.valkey.errors import NoScriptError, ValkeyError
+from refdesk.outside.valkey.forms import open_server
+from refdesk.outside.valkey.health import Health, ValkeyState
+from refdesk.outside.valkey.lines import Command, Word, first_error
+from refdesk.outside.valkey.servers import Position, Server
 
 __all__ = ["Command", "Script", "Valkey", "ValkeyError", "ValkeyState", "Word", "open_valkey"]
 
@@ -103,7 +103,7 @@ class Script:
 
 @asynccontextmanager
 async def open_valkey(url: str, *, name: str, timeout_s: float = TIMEOUT_S) -> AsyncIterator[Valkey]:
-    """``url``: see ``valkey_forms``. ``timeout_s``: how long a reply, or opening a connection, may take."""
+    """``url``: see ``forms``. ``timeout_s``: how long a reply, or opening a connection, may take."""
     async with open_server(url, name=name, timeout_s=timeout_s) as server:
         valkey = Valkey(server)
         probing = asyncio.create_task(valkey.health.run(), name="probe Valkey")

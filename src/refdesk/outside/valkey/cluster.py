@@ -15,9 +15,9 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
-from refdesk.outside.valkey_errors import ClusterDown, IsCluster, Unreachable, ValkeyError
-from refdesk.outside.valkey_lines import Command, Link, Where, first_error
-from refdesk.outside.valkey_servers import LISTEN_S, PROBE_KEY, Position, probe_of, streams_of
+from refdesk.outside.valkey.errors import ClusterDown, IsCluster, Unreachable, ValkeyError
+from refdesk.outside.valkey.lines import Command, Link, Where, first_error
+from refdesk.outside.valkey.servers import LISTEN_S, PROBE_KEY, Position, probe_of, streams_of
 
 REDIRECTIONS_MAX = 5
 KEYLESS = frozenset({"PING", "ECHO", "INFO", "CONFIG", "PUBLISH"})

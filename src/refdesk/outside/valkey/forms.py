@@ -21,10 +21,10 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
 from refdesk.contracts.errors import ConfigurationError
-from refdesk.outside.valkey_cluster import Cluster, Node
-from refdesk.outside.valkey_errors import ConnectionBroken
-from refdesk.outside.valkey_lines import Where
-from refdesk.outside.valkey_servers import OneServer, Server
+from refdesk.outside.valkey.cluster import Cluster, Node
+from refdesk.outside.valkey.errors import ConnectionBroken
+from refdesk.outside.valkey.lines import Where
+from refdesk.outside.valkey.servers import OneServer, Server
 
 SUBSCRIPTION_TIMEOUT_S = 2.0
 HEALTH_CHECK_INTERVAL_S = 15

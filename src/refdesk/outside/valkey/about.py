@@ -11,8 +11,8 @@ from contextlib import suppress
 
 import msgspec
 
-from refdesk.outside.valkey import Valkey
-from refdesk.outside.valkey_errors import ValkeyError
+from refdesk.outside.valkey.client import Valkey
+from refdesk.outside.valkey.errors import ValkeyError
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from redis.asyncio import Redis
 
-from refdesk.outside.valkey_lines import Command, Link, Where, first_error
+from refdesk.outside.valkey.lines import Command, Link, Where, first_error
 
 Position = tuple[str, str]
 """The key of a stream, and the id of the last entry that is known."""

@@ -13,7 +13,7 @@ import hiredis
 from redis.asyncio import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.connection import AbstractConnection
 
-from refdesk.outside.valkey_errors import ConnectionBroken, NoReply, Unreachable, ValkeyError, refusal
+from refdesk.outside.valkey.errors import ConnectionBroken, NoReply, Unreachable, ValkeyError, refusal
 
 LAST_LOOK_S = 0.05
 """For a process that was itself held up to read what has come meanwhile."""

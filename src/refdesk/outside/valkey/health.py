@@ -20,7 +20,7 @@ from typing import Literal
 import msgspec
 
 from refdesk.outside import telemetry
-from refdesk.outside.valkey_errors import Away, NoReply, Refusal, Unreachable, ValkeyError
+from refdesk.outside.valkey.errors import Away, NoReply, Refusal, Unreachable, ValkeyError
 
 logger = logging.getLogger(__name__)
 
