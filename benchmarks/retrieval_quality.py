@@ -33,7 +33,7 @@ from refdesk.index.generations import MIGRATIONS, open_generation
 from refdesk.index.pgvector import PgvectorIndex
 from refdesk.index.ranking import FIELD, Candidate
 from refdesk.outside.embedding import Embedder, Vectors, open_packaged_embedder
-from refdesk.outside.postgres import migrate, open_pool
+from refdesk.outside.postgres.database import migrate, open_pool
 
 SETS = {"scifact": "retrieval/scifact", "hotpotqa100": "retrieval/hotpotqa100", "clapnq_dev": "qa/clapnq_dev"}
 SCIFACT_FLOOR = 0.70

@@ -11,7 +11,7 @@ from refdesk.index.chunks import Chunk
 from refdesk.index.pgvector import PgvectorIndex, Vectors
 from refdesk.indexing.chunking import chunk
 from refdesk.indexing.parsed import Block, ParsedDocument
-from refdesk.outside.postgres import transaction
+from refdesk.outside.postgres.database import transaction
 
 STATE = """
 SELECT d.document_id, d.version, d.removed, d.readers, d.chunks,

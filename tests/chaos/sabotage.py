@@ -170,7 +170,7 @@ def _mark_before_publish() -> None:
 def _no_version_fence() -> None:
     """The index takes whatever comes, older or newer."""
     from refdesk.index import pgvector
-    from refdesk.outside.postgres import Queries
+    from refdesk.outside.postgres.database import Queries
 
     fence = "WHERE documents.version < excluded.version"
     texts = {name: query.decode() for name, query in pgvector._queries.items()}

@@ -27,7 +27,7 @@ from refdesk.index.generations import MIGRATIONS, Generation, open_generation
 from refdesk.index.pgvector import PgvectorIndex
 from refdesk.indexing.batching import EmbeddingBatcher
 from refdesk.indexing.pipeline import Indexing
-from refdesk.outside.postgres import migrate, open_pool
+from refdesk.outside.postgres.database import migrate, open_pool
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TITLE = "Orders"

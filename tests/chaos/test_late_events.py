@@ -46,7 +46,7 @@ from refdesk.indexing.content import Contents
 from refdesk.indexing.parsed import ParsedDocument
 from refdesk.indexing.pipeline import Indexing
 from refdesk.outside.media_types import MARKDOWN
-from refdesk.outside.postgres import migrate, open_pool
+from refdesk.outside.postgres.database import migrate, open_pool
 
 TITLE = "Orders"
 OPERATOR = " ".join((ADMINISTRATOR.id, *ADMINISTRATOR.groups))

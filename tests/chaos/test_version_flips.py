@@ -19,7 +19,7 @@ from refdesk.contracts.answers import Filters
 from refdesk.index.chunks import Passage
 from refdesk.index.generations import open_generation
 from refdesk.index.pgvector import PgvectorIndex
-from refdesk.outside.postgres import open_pool
+from refdesk.outside.postgres.database import open_pool
 
 EVERYTHING = Scope(readers=(), everything=True)
 SECTIONS = 6

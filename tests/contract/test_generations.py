@@ -11,7 +11,7 @@ from refdesk.contracts.errors import Conflict, NotFound, Unavailable
 from refdesk.index.generations import MIGRATIONS, Gap, Generation, GenerationMoved, Generations, open_generation
 from refdesk.index.manifest import IndexManifest
 from refdesk.index.pgvector import PgvectorIndex
-from refdesk.outside.postgres import migrate, open_pool
+from refdesk.outside.postgres.database import migrate, open_pool
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from refdesk.index.chunks import Chunk, IndexedDocument, content_hash
 from refdesk.index.generations import MIGRATIONS, open_generation
 from refdesk.index.pgvector import CHANNEL, PgvectorIndex, Vectors
 from refdesk.index.ranking import Corpus, Term
-from refdesk.outside.postgres import listen, migrate, open_pool, transaction
+from refdesk.outside.postgres.database import listen, migrate, open_pool, transaction
 
 DIMENSIONS = 16
 EVERYTHING = Scope(readers=(), everything=True)

@@ -12,7 +12,7 @@ from refdesk.contracts.access import EVERYONE, Scope
 from refdesk.index.chunks import Chunk, IndexedDocument
 from refdesk.index.generations import MIGRATIONS, open_generation
 from refdesk.index.pgvector import PgvectorIndex
-from refdesk.outside.postgres import migrate, open_pool
+from refdesk.outside.postgres.database import migrate, open_pool
 
 SCOPE = Scope(readers=(EVERYONE,))
 DIMENSIONS = 4

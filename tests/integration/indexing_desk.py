@@ -31,7 +31,7 @@ from refdesk.indexing.pipeline import Indexing
 from refdesk.indexing.worker import Worker, WorkerSettings
 from refdesk.outside.embedding import Embedder, Vectors, open_packaged_embedder
 from refdesk.outside.nats.broker import Broker, StreamSettings
-from refdesk.outside.postgres import migrate, open_pool
+from refdesk.outside.postgres.database import migrate, open_pool
 
 OPERATOR_KEY = "operator-secret"
 GENERATION = "test-generation"

@@ -14,7 +14,7 @@ from refdesk.documents.contents import ContentRecord
 from refdesk.documents.store import MIGRATIONS
 from refdesk.outside import blob_identity
 from refdesk.outside.blobs import Blobs
-from refdesk.outside.postgres import migrate, open_pool
+from refdesk.outside.postgres.database import migrate, open_pool
 
 
 @pytest.fixture

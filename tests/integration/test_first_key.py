@@ -12,7 +12,7 @@ from refdesk.app.keys import MIGRATIONS, ApiKeys, key_id_of, new_key, open_api_k
 from refdesk.app.services.common import open_keys
 from refdesk.app.settings import load
 from refdesk.contracts.errors import ConfigurationError
-from refdesk.outside.postgres import migrate, open_pool
+from refdesk.outside.postgres.database import migrate, open_pool
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
-from refdesk.outside.postgres import one_statement, open_pool, pipelined, transaction
+from refdesk.outside.postgres.database import one_statement, open_pool, pipelined, transaction
 
 
 async def test_a_connection_that_the_server_has_closed_is_not_lent(fresh_database: str) -> None:

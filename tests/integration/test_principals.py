@@ -14,7 +14,7 @@ from refdesk.app.embedded.stack import StackUrls
 from refdesk.app.keys import MIGRATIONS, ApiKeys
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import InvalidRequest
-from refdesk.outside.postgres import migrate, open_pool
+from refdesk.outside.postgres.database import migrate, open_pool
 
 QUESTION = "What is the code of the blue locker?"
 TEXT = "The blue locker has the code 4711."

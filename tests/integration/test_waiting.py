@@ -13,7 +13,7 @@ from refdesk.contracts.access import Scope
 from refdesk.contracts.events import IndexApplied, IndexFailed, IndexStarted
 from refdesk.documents.store import DocumentStore, Selection
 from refdesk.documents.waiting import silence_s_max
-from refdesk.outside.postgres import open_pool
+from refdesk.outside.postgres.database import open_pool
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ALL = Scope(readers=(), everything=True)

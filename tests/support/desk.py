@@ -36,7 +36,7 @@ from refdesk.index.chunks import Chunk, IndexedDocument, embedded_text
 from refdesk.index.pgvector import PgvectorIndex
 from refdesk.outside.embedding import Embedder, Turns
 from refdesk.outside.http import create_app
-from refdesk.outside.postgres import open_pool
+from refdesk.outside.postgres.database import open_pool
 from tests.integration.documents_desk import Desk as Documents
 from tests.integration.documents_desk import authenticate, key, open_desk, running, serving
 from tests.support.scripted_llm import ScriptedLlm

@@ -14,7 +14,9 @@ from refdesk.contracts.errors import (
     Unavailable,
     problem,
 )
-from refdesk.outside import postgres_conflicts, postgres_errors, storage_errors
+from refdesk.outside import storage_errors
+from refdesk.outside.postgres import conflicts as postgres_conflicts
+from refdesk.outside.postgres import errors as postgres_errors
 
 
 @pytest.mark.parametrize(

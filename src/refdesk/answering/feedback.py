@@ -11,7 +11,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from refdesk.contracts.access import Principal
 from refdesk.contracts.texts import Text
-from refdesk.outside.postgres import load_queries, transaction
+from refdesk.outside.postgres.database import load_queries, transaction
 
 MIGRATIONS = resources.files("refdesk.answering") / "migrations"
 

@@ -34,8 +34,15 @@ from refdesk.contracts.access import (
     is_reader,
 )
 from refdesk.contracts.errors import ConfigurationError, Conflict, InvalidRequest, NotFound, RefdeskError
-from refdesk.outside.postgres import load_queries, migrate, one_statement, open_pool, require_database, transaction
-from refdesk.outside.postgres_pool import Pool
+from refdesk.outside.postgres.database import (
+    load_queries,
+    migrate,
+    one_statement,
+    open_pool,
+    require_database,
+    transaction,
+)
+from refdesk.outside.postgres.pool import Pool
 
 MIGRATIONS = resources.files("refdesk.app") / "migrations"
 

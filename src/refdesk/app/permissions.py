@@ -21,7 +21,7 @@ from refdesk.app.keys import CHANNEL, ApiKeys, key_id_of
 from refdesk.contracts.access import LOCAL_ADMINISTRATOR, OPERATOR, Principal
 from refdesk.contracts.errors import AccessChanged, RefdeskError, Unauthenticated, Unavailable
 from refdesk.outside.permission import Permission
-from refdesk.outside.postgres import listen
+from refdesk.outside.postgres.database import listen
 
 logger = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from refdesk.contracts.errors import ConfigurationError, ContentMissing
 from refdesk.documents.store import Row, fetch
 from refdesk.outside import blob_identity
 from refdesk.outside.blobs import Blobs, Fault
-from refdesk.outside.postgres import load_queries, one_statement, transaction
+from refdesk.outside.postgres.database import load_queries, one_statement, transaction
 from refdesk.outside.storage_errors import translated
 
 logger = logging.getLogger(__name__)

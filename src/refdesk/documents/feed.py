@@ -19,7 +19,7 @@ from refdesk.contracts.access import Principal, Scope
 from refdesk.contracts.documents import Document
 from refdesk.contracts.errors import Overloaded, TooManyRequests, Unavailable
 from refdesk.documents.store import Changed, DocumentStore
-from refdesk.outside.postgres import listen
+from refdesk.outside.postgres.database import listen
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from refdesk.documents.store import Row, fetch, outbox_row
-from refdesk.outside.postgres import load_queries, transaction
+from refdesk.outside.postgres.database import load_queries, transaction
 
 RETELL_BATCH = 500
 RETOLD_MAX = 3

@@ -24,7 +24,7 @@ from refdesk.documents.losses import Losses
 from refdesk.documents.outbox import Outbox, OutboxEvent
 from refdesk.outside import tracing
 from refdesk.outside.nats.broker import Broker, Published
-from refdesk.outside.postgres import listen
+from refdesk.outside.postgres.database import listen
 
 logger = logging.getLogger(__name__)
 

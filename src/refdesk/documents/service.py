@@ -35,7 +35,7 @@ from refdesk.documents.store import Backlog, DocumentStore, Row, Seen, Selection
 from refdesk.outside import telemetry
 from refdesk.outside.blobs import BlobMissing, Blobs, OpenBlob
 from refdesk.outside.media_types import HEAD_BYTES, PICTURES, SUPPORTED, detect_media_type
-from refdesk.outside.postgres_conflicts import repeated
+from refdesk.outside.postgres.conflicts import repeated
 
 logger = logging.getLogger(__name__)
 

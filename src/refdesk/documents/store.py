@@ -31,7 +31,7 @@ from refdesk.contracts.events import (
 from refdesk.contracts.texts import Number, Text
 from refdesk.documents.changes import new_id
 from refdesk.documents.waiting import PUBLISH_S_MAX, silence_s_max
-from refdesk.outside.postgres import Queries, load_queries, one_statement, transaction
+from refdesk.outside.postgres.database import Queries, load_queries, one_statement, transaction
 
 SOURCE = "refdesk/documents"
 """The CloudEvents source of the events about documents."""

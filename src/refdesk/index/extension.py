@@ -14,7 +14,7 @@ from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from refdesk.contracts.errors import ConfigurationError
-from refdesk.outside.postgres import Queries, load_queries, one_statement
+from refdesk.outside.postgres.database import Queries, load_queries, one_statement
 
 MIN = (0, 8)
 """halfvec came with 0.7, iterative scans of HNSW with 0.8 (pgvector's changelog)."""

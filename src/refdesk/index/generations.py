@@ -30,7 +30,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from refdesk.contracts.errors import ConfigurationError, Conflict, NotFound, Unavailable
 from refdesk.index.statements import one, row, rows
-from refdesk.outside.postgres import load_queries, one_statement, transaction
+from refdesk.outside.postgres.database import load_queries, one_statement, transaction
 
 MIGRATIONS = files("refdesk.index") / "migrations"
 

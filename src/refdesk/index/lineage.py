@@ -11,7 +11,7 @@ from psycopg_pool import AsyncConnectionPool
 from refdesk.contracts.errors import Conflict
 from refdesk.index.generations import Generation, enter
 from refdesk.index.statements import rows
-from refdesk.outside.postgres import load_queries, one_statement, transaction
+from refdesk.outside.postgres.database import load_queries, one_statement, transaction
 
 Doubt = Literal["restored", "rewound", "foreign"]
 """``restored``: the documents lack changes that the index has heard of. ``rewound``: the index lacks changes that its recorder

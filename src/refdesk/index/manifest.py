@@ -13,7 +13,7 @@ from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from refdesk.index.generations import Generation, Role, enter, enter_to_change
-from refdesk.outside.postgres import load_queries, transaction
+from refdesk.outside.postgres.database import load_queries, transaction
 
 
 class Holding(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from itertools import takewhile
 
 from refdesk.index.pgvector import CHANNEL
-from refdesk.outside.postgres import listen
+from refdesk.outside.postgres.database import listen
 
 RECENT_S = 10.0
 """Longer than from the look at a question's sources to the reading of its answer."""

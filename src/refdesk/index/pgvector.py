@@ -37,7 +37,7 @@ from refdesk.index.spellings import spellings
 from refdesk.index.statements import one as _one
 from refdesk.index.statements import row as _row
 from refdesk.index.statements import rows as _rows
-from refdesk.outside.postgres import load_queries, one_statement, pipelined, transaction
+from refdesk.outside.postgres.database import load_queries, one_statement, pipelined, transaction
 
 CHANNEL = "refdesk_index"
 """Where a commit is announced, as ``<document_id>@<version>``."""

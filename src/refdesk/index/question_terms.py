@@ -22,7 +22,7 @@ from refdesk.index.mistakes import (
 from refdesk.index.ranking import CommonTerms, Corpus, Term
 from refdesk.index.spellings import spellings
 from refdesk.index.statements import rows
-from refdesk.outside.postgres import load_queries
+from refdesk.outside.postgres.database import load_queries
 
 COMMON_ROWS = 1_000
 """Up to so many index rows a term's chunks are counted for every question; beyond, the count is remembered."""

@@ -18,7 +18,7 @@ from refdesk.contracts.access import EVERYONE, Scope
 from refdesk.contracts.events import DocumentChanged, DocumentDeleted
 from refdesk.index.generations import Generation, enter
 from refdesk.index.statements import rows
-from refdesk.outside.postgres import load_queries, one_statement, transaction
+from refdesk.outside.postgres.database import load_queries, one_statement, transaction
 
 
 class KnownStanding(msgspec.Struct, frozen=True):

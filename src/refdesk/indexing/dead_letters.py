@@ -15,7 +15,7 @@ from psycopg.rows import class_row
 from psycopg_pool import AsyncConnectionPool
 
 from refdesk.outside import telemetry
-from refdesk.outside.postgres import load_queries, transaction
+from refdesk.outside.postgres.database import load_queries, transaction
 
 MIGRATIONS = resources.files("refdesk.indexing") / "migrations"
 

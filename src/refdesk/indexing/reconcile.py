@@ -34,7 +34,7 @@ from refdesk.index.opened import OpenGenerations
 from refdesk.index.pgvector import PgvectorIndex
 from refdesk.indexing.manifests import ENTRIES_MAX, Manifests
 from refdesk.outside import telemetry
-from refdesk.outside.postgres import load_queries, transaction
+from refdesk.outside.postgres.database import load_queries, transaction
 
 logger = logging.getLogger(__name__)
 

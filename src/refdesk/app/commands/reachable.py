@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from refdesk.app.redaction import shown
 from refdesk.app.settings import PREFIX, Settings
 from refdesk.contracts.errors import ConfigurationError
-from refdesk.outside.postgres import require_database
+from refdesk.outside.postgres.database import require_database
 from refdesk.outside.valkey.forms import doors
 
 CONNECT_TIMEOUT_S = 3.0

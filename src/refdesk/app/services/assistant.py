@@ -47,8 +47,8 @@ from refdesk.indexing.routes import OperationRoutes
 from refdesk.outside.embedding import Turns
 from refdesk.outside.http_client import open_http_client
 from refdesk.outside.nats.broker import Broker
-from refdesk.outside.postgres import open_pool
-from refdesk.outside.postgres_pool import Pool
+from refdesk.outside.postgres.database import open_pool
+from refdesk.outside.postgres.pool import Pool
 from refdesk.outside.tokens import CountTokens, input_tokens
 from refdesk.outside.valkey.about import warn_of_shortcomings
 from refdesk.outside.valkey.client import Valkey, open_valkey

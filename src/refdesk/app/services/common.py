@@ -23,8 +23,8 @@ from refdesk.app.wrong_keys import WrongKeys
 from refdesk.contracts.errors import ConfigurationError
 from refdesk.outside.http import BodyClock, Endpoint, SocketEndpoint, create_app
 from refdesk.outside.nats.broker import Broker, StreamSettings
-from refdesk.outside.postgres import migrate, open_pool, require_database
-from refdesk.outside.postgres_pool import Pool
+from refdesk.outside.postgres.database import migrate, open_pool, require_database
+from refdesk.outside.postgres.pool import Pool
 
 
 def variable(name: str) -> str:

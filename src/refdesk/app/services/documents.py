@@ -22,8 +22,8 @@ from refdesk.documents.store import MIGRATIONS, DocumentStore
 from refdesk.outside.blobs import Blobs
 from refdesk.outside.nats.monitoring import FsyncWatch
 from refdesk.outside.nats.purging import Purging
-from refdesk.outside.postgres import open_pool
-from refdesk.outside.postgres_pool import Pool
+from refdesk.outside.postgres.database import open_pool
+from refdesk.outside.postgres.pool import Pool
 
 
 @asynccontextmanager

@@ -24,7 +24,7 @@ from refdesk.outside.embedding_fastembed import PREFIX as FASTEMBED
 from refdesk.outside.embedding_fastembed import open_fastembed_embedder
 from refdesk.outside.embedding_folder import open_folder_embedder
 from refdesk.outside.embedding_http import open_http_embedder
-from refdesk.outside.postgres import migrate
+from refdesk.outside.postgres.database import migrate
 from refdesk.outside.prepared_model import INT8, PACKAGED
 
 logger = logging.getLogger(__name__)

@@ -32,7 +32,7 @@ from refdesk.indexing.reembedding import Reembedding
 from refdesk.indexing.worker import Worker, WorkerSettings
 from refdesk.outside.embedding import TEXTS_PER_THREAD, Turns
 from refdesk.outside.http import create_app
-from refdesk.outside.postgres_pool import Pool
+from refdesk.outside.postgres.pool import Pool
 
 
 async def serve(settings: Settings) -> None:

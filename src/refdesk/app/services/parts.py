@@ -14,8 +14,8 @@ from refdesk.outside.nats.broker import Broker
 from refdesk.outside.nats.connection import error_code
 from refdesk.outside.nats.purging import NEARLY_FULL
 from refdesk.outside.nats.streams import STREAM_NOT_FOUND
-from refdesk.outside.postgres_pool import Pool
-from refdesk.outside.postgres_probe import DatabaseProbe
+from refdesk.outside.postgres.pool import Pool
+from refdesk.outside.postgres.probe import DatabaseProbe
 
 FULL = 0.99
 """A message larger than what is left is refused before the last byte is used."""

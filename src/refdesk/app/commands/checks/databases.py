@@ -11,8 +11,8 @@ from refdesk.app.connection_budget import needed
 from refdesk.app.settings import PREFIX, Loaded, Settings
 from refdesk.contracts.errors import Unavailable
 from refdesk.index.extension import Vector, look_at_vector
-from refdesk.outside.postgres import connection_string
-from refdesk.outside.postgres_probe import STATEMENT_S, DatabaseProbe
+from refdesk.outside.postgres.database import connection_string
+from refdesk.outside.postgres.probe import STATEMENT_S, DatabaseProbe
 
 SERVER = "database_url"
 """Where `refdesk up` makes the three databases."""

@@ -15,9 +15,9 @@ from psycopg import AsyncConnection
 from psycopg.errors import InsufficientPrivilege
 
 from refdesk.contracts.errors import PoolExhausted, ReadOnly, Unavailable
-from refdesk.outside.postgres import connection_string
-from refdesk.outside.postgres_errors import meaning_of
-from refdesk.outside.postgres_pool import Pool
+from refdesk.outside.postgres.database import connection_string
+from refdesk.outside.postgres.errors import meaning_of
+from refdesk.outside.postgres.pool import Pool
 
 CONNECT_S = 2
 """libpq takes no less."""

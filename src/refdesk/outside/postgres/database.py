@@ -1,7 +1,7 @@
 """PostgreSQL: a pool per process, forward-only migrations, named queries and a listener that never gives up.
 
 Nothing here knows a table of ours, except the list of applied migrations. The driver's errors end at this border (see
-`postgres_errors`).
+`errors`).
 """
 
 import asyncio
@@ -21,8 +21,8 @@ from psycopg.generators import notifies
 from psycopg_pool import AsyncConnectionPool
 
 from refdesk.contracts.errors import ConfigurationError, Unavailable
-from refdesk.outside.postgres_errors import translated
-from refdesk.outside.postgres_pool import Pool
+from refdesk.outside.postgres.errors import translated
+from refdesk.outside.postgres.pool import Pool
 
 logger = logging.getLogger(__name__)
 
