@@ -41,7 +41,7 @@ from refdesk.app.embedded.supervisor import Service
 from refdesk.index.chunks import Chunk, embedded_text
 from refdesk.indexing.chunking import chunk
 from refdesk.indexing.parsing import ParserPool
-from refdesk.outside.embedding import TEXTS_PER_THREAD, Turns, open_packaged_embedder
+from refdesk.outside.embedding.packaged import TEXTS_PER_THREAD, Turns, open_packaged_embedder
 
 OPERATOR_KEY = "operator-key-of-the-benchmark"
 UPLOADS_AT_ONCE = 4

@@ -34,7 +34,7 @@ import desk as desks
 from load import Target, load
 from measuring import CoreTime, Ratio, quantile, table
 from refdesk.app.embedded.nats import free_port
-from refdesk.outside.embedding import open_packaged_embedder
+from refdesk.outside.embedding.packaged import open_packaged_embedder
 from streaming import PACE_S, REFDESK_DELTA, SHORT, refdesk_request
 
 PER_SECOND = 60

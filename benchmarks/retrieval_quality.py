@@ -32,7 +32,7 @@ from refdesk.index.chunks import Chunk, IndexedDocument, embedded_text
 from refdesk.index.generations import MIGRATIONS, open_generation
 from refdesk.index.pgvector import PgvectorIndex
 from refdesk.index.ranking import FIELD, Candidate
-from refdesk.outside.embedding import Embedder, Vectors, open_packaged_embedder
+from refdesk.outside.embedding.packaged import Embedder, Vectors, open_packaged_embedder
 from refdesk.outside.postgres.database import migrate, open_pool
 
 SETS = {"scifact": "retrieval/scifact", "hotpotqa100": "retrieval/hotpotqa100", "clapnq_dev": "qa/clapnq_dev"}

@@ -23,7 +23,7 @@ from refdesk.index.chunks import Chunk, content_hash, embedded_text
 from refdesk.index.spellings import spellings
 from refdesk.indexing.chunking import chunk
 from refdesk.indexing.parsing import ParserPool
-from refdesk.outside.embedding_http import open_http_embedder
+from refdesk.outside.embedding.server import open_http_embedder
 
 PAGE = 1000
 SHOWN_MAX = 20

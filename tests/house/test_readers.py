@@ -207,7 +207,7 @@ ELSEWHERE = {
     "pipeline:_parse": "calls parsing:parse",
     "sandbox:_decode": "msgspec, off the event loop where it is long",
     "events:decode": "our own events, by msgspec",
-    "embedding_http:_parse": "the reply of an embedding server, bounded, by msgspec",
+    "server:_parse": "the reply of an embedding server, bounded, by msgspec",
     "http_client:feed": "llhttp reads",
     "settings:_decode_path": "the operator's own settings",
     "pgvector:_chunk": "a row of our own",

@@ -13,7 +13,7 @@ from tests.support.desk import AnswerDesk, Client, Here, Process, own_database
 from tests.support.pipeline import Pipeline, open_pipeline
 
 from refdesk.app.embedded.stack import StackUrls
-from refdesk.outside.embedding import PackagedEmbedder, open_packaged_embedder
+from refdesk.outside.embedding.packaged import PackagedEmbedder, open_packaged_embedder
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,7 @@ from refdesk.indexing.lanes import Lanes, LaneSettings
 from refdesk.indexing.parsing import ParserPool
 from refdesk.indexing.pipeline import Indexing
 from refdesk.indexing.worker import Worker, WorkerSettings
-from refdesk.outside.embedding import Embedder, Vectors, open_packaged_embedder
+from refdesk.outside.embedding.packaged import Embedder, Vectors, open_packaged_embedder
 from refdesk.outside.nats.broker import Broker, StreamSettings
 from refdesk.outside.postgres.database import migrate, open_pool
 

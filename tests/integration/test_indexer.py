@@ -33,7 +33,7 @@ from refdesk.index.chunks import content_hash
 from refdesk.indexing.batching import EmbeddingBatcher
 from refdesk.indexing.content import Contents, Superseded
 from refdesk.indexing.worker import UNREADABLE
-from refdesk.outside.embedding import PackagedEmbedder, Vectors, open_packaged_embedder
+from refdesk.outside.embedding.packaged import PackagedEmbedder, Vectors, open_packaged_embedder
 from refdesk.outside.nats.broker import ConsumerSettings, Message
 
 PROGRAM = Path(indexing_desk.__file__)

@@ -34,7 +34,7 @@ from refdesk.app.settings import Settings, to_environment
 from refdesk.contracts.access import Principal
 from refdesk.index.chunks import Chunk, IndexedDocument, embedded_text
 from refdesk.index.pgvector import PgvectorIndex
-from refdesk.outside.embedding import Embedder, Turns
+from refdesk.outside.embedding.packaged import Embedder, Turns
 from refdesk.outside.http import create_app
 from refdesk.outside.postgres.database import open_pool
 from tests.integration.documents_desk import Desk as Documents

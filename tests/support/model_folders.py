@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from refdesk.outside.prepared_model import FP32, graph_file, locate_model, prepare
+from refdesk.outside.embedding.prepared import FP32, graph_file, locate_model, prepare
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 DIMENSIONS = 384

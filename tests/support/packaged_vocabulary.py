@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 
-from refdesk.outside.prepared_model import MODEL_PACKAGE
+from refdesk.outside.embedding.prepared import MODEL_PACKAGE
 
 NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9

@@ -28,7 +28,7 @@ from refdesk.indexing.reconcile import Patience, Reconciler
 from refdesk.indexing.replays import Replays
 from refdesk.indexing.routes import OperationRoutes
 from refdesk.indexing.worker import Worker, WorkerSettings
-from refdesk.outside.embedding import Embedder
+from refdesk.outside.embedding.packaged import Embedder
 from refdesk.outside.http import create_app
 from refdesk.outside.nats.broker import Broker, StreamSettings
 from refdesk.outside.postgres.database import migrate, open_pool

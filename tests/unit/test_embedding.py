@@ -11,10 +11,10 @@ import pytest
 from aiohttp import web
 
 from refdesk.contracts.errors import ConfigurationError, Unavailable
-from refdesk.outside import embedding
-from refdesk.outside.embedding import Embedder, PackagedEmbedder, Turns, Vectors, open_packaged_embedder
-from refdesk.outside.embedding_http import HttpEmbedder, open_http_embedder
-from refdesk.outside.prepared_model import FP32, prepare
+from refdesk.outside.embedding.packaged import Embedder, PackagedEmbedder, Turns, Vectors, open_packaged_embedder
+from refdesk.outside.embedding.packaged import packaged as embedding
+from refdesk.outside.embedding.prepared import FP32, prepare
+from refdesk.outside.embedding.server import HttpEmbedder, open_http_embedder
 
 MIXED = [
     "How many days of leave do I have?",
@@ -96,13 +96,13 @@ class TestPackagedEmbedder:
 
     def test_embedding_does_not_load_the_converter(self, packaged: PackagedEmbedder) -> None:
         """`onnx` and torch stay out of a process that embeds."""
-        code = "import sys, refdesk.outside.embedding; print({'onnx', 'torch', 'transformers'} & set(sys.modules))"
+        code = "import sys, refdesk.outside.embedding.packaged; print({'onnx', 'torch', 'transformers'} & set(sys.modules))"
         output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
         assert output.stdout.strip() == "set()"
 
     def test_it_keeps_to_itself(self, tmp_path: Path) -> None:
         """onnxruntime leaves no id and no database of what it did in the user's home, and so has nothing to send."""
-        code = "import refdesk.outside.embedding"
+        code = "import refdesk.outside.embedding.packaged"
         environment = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
         subprocess.run([sys.executable, "-c", code], check=True, env=environment)
         assert list(tmp_path.rglob("*")) == []

@@ -6,7 +6,7 @@ import pytest
 
 from refdesk.answering.extractive import Extractor, Quote
 from refdesk.contracts.answers import Source
-from refdesk.outside.embedding import open_packaged_embedder
+from refdesk.outside.embedding.packaged import open_packaged_embedder
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,10 @@ from tests.support.model_folders import export_embedder, write
 from refdesk.app.services.generations import choose_model
 from refdesk.app.settings import Settings
 from refdesk.contracts.errors import ConfigurationError, InvalidRequest
-from refdesk.outside.embedding import Turns, open_packaged_embedder
-from refdesk.outside.embedding_folder import open_folder_embedder
+from refdesk.outside.embedding.folder import open_folder_embedder
+from refdesk.outside.embedding.packaged import Turns, open_packaged_embedder
+from refdesk.outside.embedding.prepared import FP32
 from refdesk.outside.model_folder import look_into, recipe_of
-from refdesk.outside.prepared_model import FP32
 
 TEXTS = ["How many days of leave do I have?", "", "休暇は何日ありますか。", "[SEP] is text", "word " * 900, "x" * 9000]
 

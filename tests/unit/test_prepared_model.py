@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from refdesk.contracts.errors import ConfigurationError
-from refdesk.outside import prepared_model
-from refdesk.outside.embedding import open_packaged_embedder
-from refdesk.outside.prepared_model import FP32, GRAPH_MODULE, INT8, UNFINISHED, graph_file, locate_model, prepare
+from refdesk.outside.embedding import prepared as prepared_model
+from refdesk.outside.embedding.packaged import open_packaged_embedder
+from refdesk.outside.embedding.prepared import FP32, GRAPH_MODULE, INT8, UNFINISHED, graph_file, locate_model, prepare
 
 MEMORY_BYTES_MAX = 250 << 20
 WEIGHTS = str(locate_model() / "model.safetensors")

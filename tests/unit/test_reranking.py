@@ -18,12 +18,12 @@ from refdesk.app.services.rerankers import open_reranking
 from refdesk.app.settings import Settings
 from refdesk.contracts.errors import ConfigurationError, Unavailable
 from refdesk.index.chunks import Passage
-from refdesk.outside.embedding import open_session
-from refdesk.outside.embedding_folder import inputs_of
+from refdesk.outside.embedding.folder import inputs_of
+from refdesk.outside.embedding.packaged import open_session
+from refdesk.outside.embedding.prepared import locate_model
 from refdesk.outside.model_folder import look_into
-from refdesk.outside.prepared_model import locate_model
-from refdesk.outside.reranking import LEAST, open_http_reranker
-from refdesk.outside.reranking_folder import open_folder_reranker
+from refdesk.outside.reranking.folder import open_folder_reranker
+from refdesk.outside.reranking.server import LEAST, open_http_reranker
 
 TEXTS = ["no light", "lantern", "lantern lantern", "dark"]
 

@@ -17,7 +17,7 @@ from refdesk.answering.writers import Assignment, Page, Quoting, Verdict, Writer
 from refdesk.answering.writing import Job, ShuttingDown, Writing
 from refdesk.contracts.answers import Delta, Done, Failed, Sentence, Sources
 from refdesk.contracts.errors import RefdeskError
-from refdesk.outside.embedding import Vectors
+from refdesk.outside.embedding.packaged import Vectors
 from refdesk.outside.valkey.client import Valkey
 from refdesk.outside.valkey.servers import OneServer
 

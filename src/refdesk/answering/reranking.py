@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from refdesk.contracts.errors import RefdeskError, Unavailable
 from refdesk.index.chunks import Passage
 from refdesk.outside import telemetry
-from refdesk.outside.reranking import Reranker
+from refdesk.outside.reranking.server import Reranker
 
 logger = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from refdesk.contracts.hygiene import clean
 from refdesk.index.chunks import Passage
 from refdesk.index.opened import Opened, OpenGenerations
 from refdesk.outside import telemetry, tracing
-from refdesk.outside.embedding import Vectors
+from refdesk.outside.embedding.packaged import Vectors
 
 FOR_EVERYONE = Scope(readers=(EVERYONE,))
 DEEPER = 8

@@ -20,7 +20,7 @@ from psycopg_pool import AsyncConnectionPool
 from refdesk.contracts.errors import ConfigurationError, RefdeskError
 from refdesk.index.generations import Generation, GenerationMoved, Generations, Live
 from refdesk.index.pgvector import PgvectorIndex
-from refdesk.outside.embedding import Embedder, Vectors
+from refdesk.outside.embedding.packaged import Embedder, Vectors
 
 logger = logging.getLogger(__name__)
 

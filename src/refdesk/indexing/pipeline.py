@@ -31,7 +31,7 @@ from refdesk.indexing.lanes import Lanes
 from refdesk.indexing.parsed import ParsedDocument
 from refdesk.indexing.parsing import ParserPool
 from refdesk.outside import tracing
-from refdesk.outside.embedding import Vectors
+from refdesk.outside.embedding.packaged import Vectors
 
 Chunker = Callable[[ParsedDocument], Sequence[Chunk]]
 StepAside = Callable[[], None]

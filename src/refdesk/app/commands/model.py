@@ -6,7 +6,7 @@ import click
 
 from refdesk.app import settings as app_settings
 from refdesk.app.commands.client import run
-from refdesk.outside.prepared_model import INT8, PACKAGED, prepare
+from refdesk.outside.embedding.prepared import INT8, PACKAGED, prepare
 
 
 @click.group()

@@ -24,7 +24,7 @@ from refdesk.app.language_models import NOT_ASKED
 from refdesk.app.local_models import find_servers, with_local_model
 from refdesk.app.settings import Settings
 from refdesk.contracts.errors import RefdeskError
-from refdesk.outside.prepared_model import prepare
+from refdesk.outside.embedding.prepared import prepare
 
 START_TIMEOUT_S = 90.0
 TINY_LLM = "smollm2"

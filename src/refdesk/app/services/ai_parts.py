@@ -13,7 +13,7 @@ from refdesk.app.health import Look, Part
 from refdesk.app.settings import Settings
 from refdesk.contracts.errors import ModelFailed, ReadOnly, RefdeskError, Unavailable
 from refdesk.index.lineage import LineageMemory
-from refdesk.outside.embedding_http import request_embeddings
+from refdesk.outside.embedding.server import request_embeddings
 from refdesk.outside.llm.server import ModelServer
 from refdesk.outside.valkey import errors as valkey_errors
 from refdesk.outside.valkey.client import Valkey, ValkeyError

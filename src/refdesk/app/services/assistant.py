@@ -44,7 +44,7 @@ from refdesk.indexing.manifests import Manifests
 from refdesk.indexing.reconcile import reconcilers
 from refdesk.indexing.replays import Replays
 from refdesk.indexing.routes import OperationRoutes
-from refdesk.outside.embedding import Turns
+from refdesk.outside.embedding.packaged import Turns
 from refdesk.outside.http_client import open_http_client
 from refdesk.outside.nats.broker import Broker
 from refdesk.outside.postgres.database import open_pool

@@ -19,13 +19,13 @@ from refdesk.index.extension import require_vector
 from refdesk.index.generations import MIGRATIONS, Generation, open_generation
 from refdesk.index.opened import OpenGenerations
 from refdesk.indexing.generation_routes import Model
-from refdesk.outside.embedding import Embedder, PackagedEmbedder, Turns, open_packaged_embedder
-from refdesk.outside.embedding_fastembed import PREFIX as FASTEMBED
-from refdesk.outside.embedding_fastembed import open_fastembed_embedder
-from refdesk.outside.embedding_folder import open_folder_embedder
-from refdesk.outside.embedding_http import open_http_embedder
+from refdesk.outside.embedding.fastembed import PREFIX as FASTEMBED
+from refdesk.outside.embedding.fastembed import open_fastembed_embedder
+from refdesk.outside.embedding.folder import open_folder_embedder
+from refdesk.outside.embedding.packaged import Embedder, PackagedEmbedder, Turns, open_packaged_embedder
+from refdesk.outside.embedding.prepared import INT8, PACKAGED
+from refdesk.outside.embedding.server import open_http_embedder
 from refdesk.outside.postgres.database import migrate
-from refdesk.outside.prepared_model import INT8, PACKAGED
 
 logger = logging.getLogger(__name__)
 

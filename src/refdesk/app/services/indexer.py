@@ -30,7 +30,7 @@ from refdesk.indexing.recognition import RecognitionLimits, find_data
 from refdesk.indexing.reconcile import AT_ONCE, Schedule, reconcilers
 from refdesk.indexing.reembedding import Reembedding
 from refdesk.indexing.worker import Worker, WorkerSettings
-from refdesk.outside.embedding import TEXTS_PER_THREAD, Turns
+from refdesk.outside.embedding.packaged import TEXTS_PER_THREAD, Turns
 from refdesk.outside.http import create_app
 from refdesk.outside.postgres.pool import Pool
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from refdesk.answering.reranking import Reranking
 from refdesk.app.settings import PREFIX, Settings
 from refdesk.contracts.errors import ConfigurationError
-from refdesk.outside.reranking import Reranker, open_http_reranker
-from refdesk.outside.reranking_folder import open_folder_reranker
+from refdesk.outside.reranking.folder import open_folder_reranker
+from refdesk.outside.reranking.server import Reranker, open_http_reranker
 
 
 @asynccontextmanager

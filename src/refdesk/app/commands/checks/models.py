@@ -13,7 +13,7 @@ from refdesk.outside.llm.client import Llm
 from refdesk.outside.llm.errors import LlmKeyRefused, LlmMisplaced, LlmOnlyThought, LlmRefused, LlmTimeout, LlmUnknown
 from refdesk.outside.llm.server import ModelServer
 from refdesk.outside.model_folder import look_into
-from refdesk.outside.reranking import open_http_reranker
+from refdesk.outside.reranking.server import open_http_reranker
 from refdesk.outside.vocabularies import open_vocabularies
 
 LIST_TIMEOUT_S = 2.0

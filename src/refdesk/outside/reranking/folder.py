@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from refdesk.contracts.errors import ConfigurationError
-from refdesk.outside.embedding import load_tokenizer, open_session
-from refdesk.outside.embedding_folder import CHARACTERS_PER_TOKEN_MAX, inputs_of, require_known_inputs
+from refdesk.outside.embedding.folder import CHARACTERS_PER_TOKEN_MAX, inputs_of, require_known_inputs
+from refdesk.outside.embedding.packaged import load_tokenizer, open_session
 from refdesk.outside.model_folder import ModelFolder, look_into
 
 

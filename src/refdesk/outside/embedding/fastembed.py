@@ -16,7 +16,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from refdesk.contracts.errors import ConfigurationError
-from refdesk.outside.embedding import TEXTS_PER_THREAD, Turns, Vectors, in_turns, plain_tokenizer
+from refdesk.outside.embedding.packaged import TEXTS_PER_THREAD, Turns, Vectors, in_turns, plain_tokenizer
 
 PREFIX = "fastembed:"
 """How a name begins that is meant for this library."""

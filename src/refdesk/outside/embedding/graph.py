@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from refdesk.outside.prepared_model import LOCK_POLL_S, UNFINISHED, alone
+from refdesk.outside.embedding.prepared import LOCK_POLL_S, UNFINISHED, alone
 
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Of the original weights, as published by their authors."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdesk.contracts.errors import ConfigurationError
-from refdesk.outside.embedding import TEXTS_PER_THREAD, Turns, Vectors, in_turns, load_tokenizer, open_session
+from refdesk.outside.embedding.packaged import TEXTS_PER_THREAD, Turns, Vectors, in_turns, load_tokenizer, open_session
 from refdesk.outside.inference import InferenceSession
 from refdesk.outside.model_folder import ModelFolder, Recipe, look_into, recipe_of
 

@@ -1,4 +1,4 @@
-"""Passages in a better order: the port, and any server with a `/rerank` address (a model on this machine: `reranking_folder`).
+"""Passages in a better order: the port, and any server with a `/rerank` address (a model on this machine: `folder`).
 
 Two forms of request are in use: ``documents`` (Cohere, Jina, vLLM and most others) and ``texts`` (TEI). Which one a server speaks
 is found out by the first request that it does not refuse as not understood, and remembered. Replies are read in the forms of

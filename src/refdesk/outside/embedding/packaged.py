@@ -1,10 +1,10 @@
-"""Texts to vectors: the port, and the packaged MiniLM on this machine's own processor (a server: `embedding_http`).
+"""Texts to vectors: the port, and the packaged MiniLM on this machine's own processor (a server: `server`).
 
 The packaged model runs as a graph on onnxruntime, int8 unless fp32 is asked for, one text per run, one thread per run,
 as many runs at once as there are threads (`Turns`). Measured, a batch gains nothing on a processor: padding is work, a
 large batch leaves the cache, and int8 scales follow the largest value of the whole input, so that a text's neighbours
 would change its vector. Alone, a text has one vector for ever, and a question waits for one text at most. The graph is
-made once, by a child process (`prepared_model`).
+made once, by a child process (`prepared`).
 
 What this does not do: retry. A failed call raises, with ``retryable`` telling what to do about it.
 """
@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from refdesk.contracts.errors import ConfigurationError
+from refdesk.outside.embedding.prepared import INT8, locate_model, prepare
 from refdesk.outside.inference import InferenceSession, SessionOptions
-from refdesk.outside.prepared_model import INT8, locate_model, prepare
 
 Vectors = NDArray[np.float32]
 Embed = Callable[[Sequence[str]], Awaitable[Vectors]]
@@ -176,7 +176,7 @@ async def open_packaged_embedder(
     """The packaged model in one of its precisions (``PACKAGED``), ready.
 
     Its file is looked for in the folders, in their order; the first call on a machine makes it, which takes some seconds
-    (`prepared_model`). One that does not load is made anew.
+    (`prepared`). One that does not load is made anew.
     Raises `ConfigurationError` when the model's package is missing or not what it should be.
     """
     model = locate_model()

@@ -1,0 +1,1 @@
+"""Embedding models: the packaged one, a folder in ONNX, fastembed by name, or a server."""

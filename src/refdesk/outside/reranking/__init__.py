@@ -1,0 +1,1 @@
+"""Rerankers: a server, or a folder in ONNX."""
