@@ -13,8 +13,8 @@ from typing import get_args
 import pytest
 from tests.house.trees import tree_of
 
-from refdesk.app import openapi
-from refdesk.outside.http import Endpoint, Policy, SocketEndpoint
+from refdesk.web import openapi
+from refdesk.web.http import Endpoint, Policy, SocketEndpoint
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"

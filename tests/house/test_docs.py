@@ -10,10 +10,10 @@ from typing import get_args
 import msgspec
 import pytest
 
-from refdesk.app import openapi
 from refdesk.contracts.answers import AnswerEvent, Failed, Source, Sources, Timings, Usage
 from refdesk.contracts.events import Event
-from refdesk.outside.http import Endpoint, SocketEndpoint
+from refdesk.web import openapi
+from refdesk.web.http import Endpoint, SocketEndpoint
 
 DOCS = Path(__file__).parents[2] / "docs"
 REFERENCE = DOCS / "reference"

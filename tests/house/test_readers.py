@@ -35,11 +35,11 @@ from refdesk.documents.changes import Change, Limits
 from refdesk.indexing.chunking import chunk
 from refdesk.indexing.parsed import DocumentWriter, ParsingLimits
 from refdesk.outside import tokens
-from refdesk.outside.http import decode_json
 from refdesk.outside.llm.clocks import Clocks, Deadline
 from refdesk.outside.llm.stream import Stream, Told
 from refdesk.outside.llm.thinking import Thinking
 from refdesk.outside.media_types import detect_media_type, text_encoding
+from refdesk.web.http import decode_json
 
 LIMITS = Limits()
 READS = re.compile(

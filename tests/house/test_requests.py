@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from refdesk.app import openapi
 from refdesk.contracts.texts import WITHOUT_NUL
-from refdesk.outside.http import Endpoint, SocketEndpoint
+from refdesk.web import openapi
+from refdesk.web.http import Endpoint, SocketEndpoint
 
 MAY_HOLD_NUL = {"TextDocument.text"}
 """A document's content is kept as a file."""

@@ -26,8 +26,8 @@ from refdesk.documents.service import DocumentService
 from refdesk.documents.store import MIGRATIONS, DocumentStore
 from refdesk.documents.waiting import SILENCE_S_MAX
 from refdesk.outside.blobs import Blobs
-from refdesk.outside.http import create_app
 from refdesk.outside.postgres.database import migrate, open_pool
+from refdesk.web.http import create_app
 
 UNLIMITED = UploadLimits(at_once=1000, per_minute=10**6, bytes_per_day=10**15)
 ALICE = Principal(id="alice", groups=("hr", "legal"))

@@ -20,7 +20,7 @@ from refdesk.app.settings import load
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import Unavailable
 from refdesk.outside.embedding import graph as embedding_graph
-from refdesk.outside.http import Endpoint, Json, create_app
+from refdesk.web.http import Endpoint, Json, create_app
 
 GONE = "127.0.0.1:1"
 

@@ -19,10 +19,10 @@ PEERS = 4
 SERVER = f"""
 import asyncio
 from refdesk.app import server
-from refdesk.app.connections import ConnectionLimits
+from refdesk.web.connections import ConnectionLimits
 from refdesk.app.auth import OperatorAlone
 from refdesk.app.health import Health, health_endpoints
-from refdesk.outside.http import create_app
+from refdesk.web.http import create_app
 
 listener = server.bind("127.0.0.1", 0)
 print(listener.getsockname()[1], flush=True)

@@ -21,8 +21,8 @@ from refdesk.app.server import refuse_open_door
 from refdesk.app.wrong_keys import WrongKeys
 from refdesk.contracts.access import LOCAL_ADMINISTRATOR, OPERATOR, Principal
 from refdesk.contracts.errors import ConfigurationError, Conflict, InvalidRequest, NotFound
-from refdesk.outside.http import Endpoint, Json, create_app
 from refdesk.outside.postgres.database import migrate, open_pool
+from refdesk.web.http import Endpoint, Json, create_app
 
 OPERATOR_KEY = "the-operators-own-key"
 FORM = re.compile(r"rdk_[0-9a-f]{8}_[0-9a-f]{64}[0-9a-f]{8}")

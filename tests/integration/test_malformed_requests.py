@@ -30,7 +30,7 @@ from tests.support.edge import Peer, Reply
 from tests.support.whole_desk import OPERATOR_KEY, WholeDesk, whole_desk
 
 from refdesk.app.embedded.stack import StackUrls
-from refdesk.outside.sse import EVENT_STREAM
+from refdesk.web.sse import EVENT_STREAM
 
 pytestmark = pytest.mark.timeout(600)
 """A busy machine takes long to start a desk, and to generate requests."""

@@ -35,8 +35,8 @@ from refdesk.contracts.access import Principal
 from refdesk.index.chunks import Chunk, IndexedDocument, embedded_text
 from refdesk.index.pgvector import PgvectorIndex
 from refdesk.outside.embedding.packaged import Embedder, Turns
-from refdesk.outside.http import create_app
 from refdesk.outside.postgres.database import open_pool
+from refdesk.web.http import create_app
 from tests.integration.documents_desk import Desk as Documents
 from tests.integration.documents_desk import authenticate, key, open_desk, running, serving
 from tests.support.scripted_llm import ScriptedLlm

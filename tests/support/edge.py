@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import msgspec
 from starlette.types import ASGIApp
 
-from refdesk.app.connections import ConnectionLimits
 from refdesk.app.server import Server, bind, open_server
+from refdesk.web.connections import ConnectionLimits
 
 READ_S_MAX = 20.0
 GET = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"

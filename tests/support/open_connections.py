@@ -22,7 +22,7 @@ from refdesk.documents.quotas import UploadQuotas
 from refdesk.documents.routes import endpoints
 from refdesk.documents.service import DocumentService
 from refdesk.outside.blobs import Blobs
-from refdesk.outside.http import create_app
+from refdesk.web.http import create_app
 from tests.integration.documents_desk import UNLIMITED, running, serving
 from tests.support.desk import AnswerDesk, until
 from tests.support.scripted_llm import say

@@ -29,9 +29,9 @@ from refdesk.indexing.replays import Replays
 from refdesk.indexing.routes import OperationRoutes
 from refdesk.indexing.worker import Worker, WorkerSettings
 from refdesk.outside.embedding.packaged import Embedder
-from refdesk.outside.http import create_app
 from refdesk.outside.nats.broker import Broker, StreamSettings
 from refdesk.outside.postgres.database import migrate, open_pool
+from refdesk.web.http import create_app
 from tests.integration.documents_desk import ADMINISTRATOR, Desk, authenticate, eventually, open_desk, running, serving
 from tests.integration.nats_server import NatsServer
 from tests.support.running import Said, command

@@ -13,9 +13,9 @@ from tests.support.edge import GET, Edge, listening, until
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from refdesk.app.connections import RESERVE, ConnectionLimits, HttpConnection, SocketConnection
 from refdesk.contracts.access import Principal
-from refdesk.outside.http import BodyClock, Endpoint, Json, SocketEndpoint, create_app, read_json
+from refdesk.web.connections import RESERVE, ConnectionLimits, HttpConnection, SocketConnection
+from refdesk.web.http import BodyClock, Endpoint, Json, SocketEndpoint, create_app, read_json
 
 HEAD_MAX = 4096
 LIMITS = ConnectionLimits(head_bytes_max=HEAD_MAX, headers_max=20, head_s_max=60.0)

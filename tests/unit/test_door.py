@@ -14,7 +14,7 @@ from refdesk.app.health import Health, Part, health_endpoints
 from refdesk.app.hosts import named
 from refdesk.app.settings import Settings
 from refdesk.contracts.access import ADMINISTRATORS, Principal
-from refdesk.outside.http import create_app
+from refdesk.web.http import create_app
 
 ELSEWHERE = {"X-Forwarded-For": "203.0.113.7"}
 TOKEN = "the-scrapers-token"

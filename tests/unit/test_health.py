@@ -10,7 +10,7 @@ from tests.integration.documents_desk import eventually, running, serving
 from refdesk.app import health
 from refdesk.app.health import Health, Part, Verdict, health_endpoints
 from refdesk.contracts.errors import Unavailable
-from refdesk.outside.http import create_app
+from refdesk.web.http import create_app
 
 Outcome = str | Exception | asyncio.Event | None
 

@@ -20,7 +20,7 @@ from refdesk.contracts.answers import (
     Usage,
 )
 from refdesk.contracts.errors import AnswerRewritten, ModelFailed, problem
-from refdesk.outside.sse import Wait
+from refdesk.web.sse import Wait
 
 
 def done(finish_reason: FinishReason = "stop", *, degraded: bool = False) -> Done:

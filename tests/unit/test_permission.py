@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from refdesk.contracts.errors import AccessChanged, Unauthenticated
-from refdesk.outside.permission import Permission
+from refdesk.web.permission import Permission
 
 
 async def test_a_hold_lasts_as_long_as_its_work() -> None:

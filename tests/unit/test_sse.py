@@ -10,7 +10,7 @@ import pytest
 
 from refdesk.answering.log import FIRST_LOG_ID, Progress
 from refdesk.contracts.errors import Unauthenticated
-from refdesk.outside.sse import EventStream, Offer, body_of, message, settled
+from refdesk.web.sse import EventStream, Offer, body_of, message, settled
 
 
 class Line:

@@ -26,8 +26,8 @@ import msgspec
 from refdesk.answering.truth import Shown
 from refdesk.contracts.answers import Accepted, AnswerEvent, Delta, Done, Failed, Sources
 from refdesk.contracts.errors import AnswerRewritten, RefdeskError, problem
-from refdesk.outside import sse
-from refdesk.outside.sse import Wait
+from refdesk.web import sse
+from refdesk.web.sse import Wait
 
 FIRST_LOG_ID = 2
 """``accepted`` is event 1 of every answer and belongs to the asker; the log goes on from 2."""

@@ -11,8 +11,8 @@ from refdesk.answering.withdrawal import Withdrawals
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import AnswerWithdrawn, Expired, NotFound, Unavailable
 from refdesk.outside import telemetry
-from refdesk.outside.sse import Wait
 from refdesk.outside.valkey.client import ValkeyError
+from refdesk.web.sse import Wait
 
 
 class Reading:

@@ -39,9 +39,10 @@ from refdesk.contracts.hygiene import clean
 from refdesk.contracts.texts import Number, Text
 from refdesk.index.chunks import Chunk
 from refdesk.index.opened import OpenGenerations
-from refdesk.outside import sse, telemetry
-from refdesk.outside.http import Endpoint, Json, Parameter, SocketEndpoint, read_json, whole
-from refdesk.outside.sse import EventStream, Offer, Wait, settled, while_connected
+from refdesk.outside import telemetry
+from refdesk.web import sse
+from refdesk.web.http import Endpoint, Json, Parameter, SocketEndpoint, read_json, whole
+from refdesk.web.sse import EventStream, Offer, Wait, settled, while_connected
 
 SEARCH_LIMIT_DEFAULT = 10
 SEARCH_LIMIT_MAX = 100

@@ -21,8 +21,8 @@ from refdesk.contracts.answers import Delta, Granularity, Question
 from refdesk.contracts.errors import InvalidRequest, RefdeskError, TooManyRequests, problem
 from refdesk.contracts.texts import Number, Text
 from refdesk.outside import telemetry
-from refdesk.outside.http import decode_json, said
-from refdesk.outside.sse import Wait
+from refdesk.web.http import decode_json, said
+from refdesk.web.sse import Wait
 
 logger = logging.getLogger(__name__)
 

@@ -10,16 +10,16 @@ from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
-from refdesk.app.clients import LOOPBACK, PROXY_HEADERS, Address, Network, caller, origin
 from refdesk.app.keys import ApiKeys
 from refdesk.app.wrong_keys import WrongKeys
 from refdesk.contracts.access import LOCAL_ADMINISTRATOR, OPERATOR, Principal
 from refdesk.contracts.errors import RefdeskError, TooManyRequests
-from refdesk.outside.http import Authenticate
+from refdesk.web.clients import LOOPBACK, PROXY_HEADERS, Address, Network, caller, origin
+from refdesk.web.http import Authenticate
 
 
 class OperatorAlone:
-    """Callable as outside.http's ``Authenticate``, where no keys are at hand: the operator, and nobody else."""
+    """Callable as web.http's ``Authenticate``, where no keys are at hand: the operator, and nobody else."""
 
     def __init__(self, operator_key: str) -> None:
         self._operator_key = operator_key
@@ -29,7 +29,7 @@ class OperatorAlone:
 
 
 class Authentication:
-    """Callable as outside.http's ``Authenticate``. Access control fails closed: keys that cannot be read let nobody in."""
+    """Callable as web.http's ``Authenticate``. Access control fails closed: keys that cannot be read let nobody in."""
 
     def __init__(
         self,

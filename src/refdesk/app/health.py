@@ -22,8 +22,8 @@ from starlette.types import ASGIApp
 
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import RefdeskError
-from refdesk.outside.http import Endpoint, Json, Parameter
 from refdesk.outside.valkey.client import ValkeyError
+from refdesk.web.http import Endpoint, Json, Parameter
 
 logger = logging.getLogger(__name__)
 

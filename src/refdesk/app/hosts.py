@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from refdesk.app.auth import bearer, host_of, is_key, is_loopback
 from refdesk.app.settings import Settings
 from refdesk.contracts.errors import Misdirected
-from refdesk.outside.http import refuse
+from refdesk.web.http import refuse
 
 HEALTH = "/health/"
 METRICS = "/metrics"

@@ -15,11 +15,11 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from refdesk.app import openapi
 from refdesk.app.keys import ApiKeys, KeyView
 from refdesk.contracts.access import Principal, Role
 from refdesk.contracts.texts import Text
-from refdesk.outside.http import DATA_HEADERS, Endpoint, Handler, Json, Parameter, read_json
+from refdesk.web import openapi
+from refdesk.web.http import DATA_HEADERS, Endpoint, Handler, Json, Parameter, read_json
 
 logger = logging.getLogger(__name__)
 

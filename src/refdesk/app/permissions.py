@@ -20,8 +20,8 @@ from refdesk.app.auth import bearer
 from refdesk.app.keys import CHANNEL, ApiKeys, key_id_of
 from refdesk.contracts.access import LOCAL_ADMINISTRATOR, OPERATOR, Principal
 from refdesk.contracts.errors import AccessChanged, RefdeskError, Unauthenticated, Unavailable
-from refdesk.outside.permission import Permission
 from refdesk.outside.postgres.database import listen
+from refdesk.web.permission import Permission
 
 logger = logging.getLogger(__name__)
 

@@ -14,11 +14,11 @@ import msgspec
 import uvicorn
 from starlette.types import ASGIApp
 
-from refdesk.app import connections
 from refdesk.app.auth import is_loopback
-from refdesk.app.connections import ConnectionLimits
 from refdesk.app.keys import ApiKeys
 from refdesk.contracts.errors import ConfigurationError
+from refdesk.web import connections
+from refdesk.web.connections import ConnectionLimits
 
 logger = logging.getLogger(__name__)
 

@@ -25,9 +25,9 @@ from refdesk.documents.store import Backlog, Seen, Standings
 from refdesk.documents.uploads import TextDocument, UploadForm, read_change
 from refdesk.outside import tracing
 from refdesk.outside.blobs import OpenBlob
-from refdesk.outside.http import Endpoint, Handler, Json, Parameter, read_json, whole
 from refdesk.outside.media_types import MARKDOWN, TEXT
-from refdesk.outside.sse import EVENT_STREAM, EventStream, body_of, message
+from refdesk.web.http import Endpoint, Handler, Json, Parameter, read_json, whole
+from refdesk.web.sse import EVENT_STREAM, EventStream, body_of, message
 
 PAGE_DEFAULT, PAGE_MAX = 50, 200
 MANIFEST_PAGE_DEFAULT, MANIFEST_PAGE_MAX = 500, 1000

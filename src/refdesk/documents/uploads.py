@@ -19,8 +19,8 @@ from refdesk.contracts.errors import BodyTooLarge, InvalidRequest, Unavailable, 
 from refdesk.contracts.texts import Text, whole_number
 from refdesk.documents.changes import Change, Limits, filename
 from refdesk.documents.service import DocumentService, too_large
-from refdesk.outside.http import BodyClock, body_pieces, decode_json, read_body
 from refdesk.outside.storage_errors import translated
+from refdesk.web.http import BodyClock, body_pieces, decode_json, read_body
 
 FIELDS = ("title", "readers", "tags", "external_id", "url")
 FIELDS_MAX = 128

@@ -20,7 +20,7 @@ from refdesk.index.comparison import Comparison, Expectation, compare, draw
 from refdesk.index.generations import BEHIND_MAX, DRAIN_S, Gap, Generations, Live
 from refdesk.index.opened import OpenGenerations
 from refdesk.index.pgvector import PgvectorIndex
-from refdesk.outside.http import Endpoint, Json, Parameter, read_json, whole
+from refdesk.web.http import Endpoint, Json, Parameter, read_json, whole
 
 K_DEFAULT, K_MAX = 8, 50
 QUESTIONS_MAX = 100

@@ -14,7 +14,7 @@ from refdesk.contracts.texts import NUMBER_MAX, Number, Text
 from refdesk.indexing.dead_letters import LETTERS_PER_PAGE_MAX, DeadLetter, DeadLetters
 from refdesk.indexing.reconcile import Reconcilers, Step
 from refdesk.indexing.replays import Outcome, Replayed, Replays, open_letter
-from refdesk.outside.http import Endpoint, Json, Parameter, read_json, whole
+from refdesk.web.http import Endpoint, Json, Parameter, read_json, whole
 
 PAGE_DEFAULT = 50
 PAYLOAD_CHARS_SHOWN_MAX = 10_000

@@ -9,8 +9,6 @@ import msgspec
 
 from refdesk.app import http, server
 from refdesk.app.auth import Authentication, Insight, is_local
-from refdesk.app.clients import LOOPBACK, Network
-from refdesk.app.connections import ConnectionLimits
 from refdesk.app.first_key import adopt_key_file
 from refdesk.app.health import Fact, Health, Part, health_endpoints
 from refdesk.app.hosts import named
@@ -21,10 +19,12 @@ from refdesk.app.services import parts
 from refdesk.app.settings import PREFIX, Settings
 from refdesk.app.wrong_keys import WrongKeys
 from refdesk.contracts.errors import ConfigurationError
-from refdesk.outside.http import BodyClock, Endpoint, SocketEndpoint, create_app
 from refdesk.outside.nats.broker import Broker, StreamSettings
 from refdesk.outside.postgres.database import migrate, open_pool, require_database
 from refdesk.outside.postgres.pool import Pool
+from refdesk.web.clients import LOOPBACK, Network
+from refdesk.web.connections import ConnectionLimits
+from refdesk.web.http import BodyClock, Endpoint, SocketEndpoint, create_app
 
 
 def variable(name: str) -> str:

@@ -31,8 +31,8 @@ from refdesk.indexing.reconcile import AT_ONCE, Schedule, reconcilers
 from refdesk.indexing.reembedding import Reembedding
 from refdesk.indexing.worker import Worker, WorkerSettings
 from refdesk.outside.embedding.packaged import TEXTS_PER_THREAD, Turns
-from refdesk.outside.http import create_app
 from refdesk.outside.postgres.pool import Pool
+from refdesk.web.http import create_app
 
 
 async def serve(settings: Settings) -> None:

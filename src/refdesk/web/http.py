@@ -36,8 +36,8 @@ from refdesk.contracts.errors import (
 )
 from refdesk.contracts.texts import WITHOUT_NUL, Text
 from refdesk.outside import tracing
-from refdesk.outside.permission import Permission
-from refdesk.outside.sse import EventStream
+from refdesk.web.permission import Permission
+from refdesk.web.sse import EventStream
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from refdesk import __version__
-from refdesk.outside.http import Endpoint, Parameter
+from refdesk.web.http import Endpoint, Parameter
 
 _CONVERTER = re.compile(r":\w+(?=})")
 """Starlette's converter in ``{name:path}``, which is no part of a templated address."""

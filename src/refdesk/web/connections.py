@@ -33,10 +33,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import SecurityError
 
-from refdesk.app.clients import LOOPBACK, Address, Network, address_of, is_among, origin
 from refdesk.contracts.errors import HeadersTooLarge, MalformedRequest, Overloaded, RefdeskError, RequestTooSlow
 from refdesk.outside import telemetry
-from refdesk.outside.http import problem_response
+from refdesk.web.clients import LOOPBACK, Address, Network, address_of, is_among, origin
+from refdesk.web.http import problem_response
 
 LOOK_S_MAX = 1.0
 """Between two looks for who waits too long: how much later than its time a connection may leave."""
