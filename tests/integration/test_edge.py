@@ -20,7 +20,7 @@ SERVER = f"""
 import asyncio
 from refdesk.app import server
 from refdesk.web.connections import ConnectionLimits
-from refdesk.app.auth import OperatorAlone
+from refdesk.access.authentication import OperatorAlone
 from refdesk.app.health import Health, health_endpoints
 from refdesk.web.http import create_app
 

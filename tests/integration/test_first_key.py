@@ -7,8 +7,8 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 from tests.support.running import command
 
-from refdesk.app.first_key import adopt_key_file, read_key_file
-from refdesk.app.keys import MIGRATIONS, ApiKeys, key_id_of, new_key, open_api_keys
+from refdesk.access.first_key import adopt_key_file, read_key_file
+from refdesk.access.keys import MIGRATIONS, ApiKeys, key_id_of, new_key, open_api_keys
 from refdesk.app.services.common import open_keys
 from refdesk.app.settings import load
 from refdesk.contracts.errors import ConfigurationError

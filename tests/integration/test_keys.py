@@ -14,11 +14,11 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 from tests.integration.documents_desk import serving
 
-from refdesk.app.auth import Authentication, is_loopback
+from refdesk.access.authentication import Authentication, is_loopback
+from refdesk.access.keys import CACHE_SECONDS, CACHED_KEYS_MAX, MIGRATIONS, RESERVED_NAMES, ApiKeys
+from refdesk.access.wrong_keys import WrongKeys
 from refdesk.app.http import key_endpoints
-from refdesk.app.keys import CACHE_SECONDS, CACHED_KEYS_MAX, MIGRATIONS, RESERVED_NAMES, ApiKeys
 from refdesk.app.server import refuse_open_door
-from refdesk.app.wrong_keys import WrongKeys
 from refdesk.contracts.access import LOCAL_ADMINISTRATOR, OPERATOR, Principal
 from refdesk.contracts.errors import ConfigurationError, Conflict, InvalidRequest, NotFound
 from refdesk.outside.postgres.database import migrate, open_pool
@@ -193,7 +193,7 @@ async def test_a_key_is_looked_up_once_a_second(
 
 async def test_the_memory_of_keys_is_bounded(keys: ApiKeys, monkeypatch: pytest.MonkeyPatch) -> None:
     """Invented keys with right checksums cannot fill a process."""
-    monkeypatch.setattr("refdesk.app.keys.CACHED_KEYS_MAX", 3)
+    monkeypatch.setattr("refdesk.access.keys.CACHED_KEYS_MAX", 3)
     for number in range(8):
         body = f"rdk_{number:08x}_{'0' * 64}"
         assert await keys.principal(body + f"{zlib.crc32(body.encode()):08x}") is None

@@ -10,8 +10,8 @@ from psycopg_pool import AsyncConnectionPool
 from tests.support.desk import AnswerDesk, own_desk
 from tests.support.open_connections import Door, open_door
 
+from refdesk.access.keys import MIGRATIONS, ApiKeys
 from refdesk.app.embedded.stack import StackUrls
-from refdesk.app.keys import MIGRATIONS, ApiKeys
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import InvalidRequest
 from refdesk.outside.postgres.database import migrate, open_pool

@@ -25,8 +25,8 @@ import pytest
 from psycopg import sql
 from redis.asyncio import Redis
 
+from refdesk.access.keys import ApiKeys
 from refdesk.app.embedded.stack import StackUrls, with_database
-from refdesk.app.keys import ApiKeys
 from refdesk.app.services import assistant
 from refdesk.app.services.common import open_keys
 from refdesk.app.services.generations import open_generations

@@ -12,9 +12,9 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from refdesk.app.auth import Authentication
-from refdesk.app.keys import ApiKeys
-from refdesk.app.permissions import Permissions
+from refdesk.access.authentication import Authentication
+from refdesk.access.keys import ApiKeys
+from refdesk.access.permissions import Permissions
 from refdesk.app.services import assistant
 from refdesk.app.services.common import open_keys
 from refdesk.documents.feed import DocumentFeed

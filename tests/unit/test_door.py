@@ -8,8 +8,8 @@ import pytest
 from starlette.requests import HTTPConnection
 from tests.integration.documents_desk import serving
 
+from refdesk.access.authentication import Insight, bearer, is_local
 from refdesk.app import http
-from refdesk.app.auth import Insight, bearer, is_local
 from refdesk.app.health import Health, Part, health_endpoints
 from refdesk.app.hosts import named
 from refdesk.app.settings import Settings

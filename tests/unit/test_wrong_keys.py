@@ -2,8 +2,8 @@
 
 import pytest
 
-from refdesk.app import wrong_keys
-from refdesk.app.wrong_keys import WrongKeys
+from refdesk.access import wrong_keys
+from refdesk.access.wrong_keys import WrongKeys
 
 PER_MINUTE = 30
 

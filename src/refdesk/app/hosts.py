@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from refdesk.app.auth import bearer, host_of, is_key, is_loopback
+from refdesk.access.authentication import bearer, host_of, is_key, is_loopback
 from refdesk.app.settings import Settings
 from refdesk.contracts.errors import Misdirected
 from refdesk.web.http import refuse

@@ -15,7 +15,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from refdesk.app.keys import ApiKeys, KeyView
+from refdesk.access.keys import ApiKeys, KeyView
 from refdesk.contracts.access import Principal, Role
 from refdesk.contracts.texts import Text
 from refdesk.web import openapi

@@ -14,8 +14,8 @@ import msgspec
 import uvicorn
 from starlette.types import ASGIApp
 
-from refdesk.app.auth import is_loopback
-from refdesk.app.keys import ApiKeys
+from refdesk.access.authentication import is_loopback
+from refdesk.access.keys import ApiKeys
 from refdesk.contracts.errors import ConfigurationError
 from refdesk.web import connections
 from refdesk.web.connections import ConnectionLimits

@@ -13,8 +13,8 @@ import msgspec
 import platformdirs
 from rich.console import Console
 
+from refdesk.access.authentication import is_loopback
 from refdesk.app import settings as app_settings
-from refdesk.app.auth import is_loopback
 from refdesk.contracts import hygiene
 from refdesk.contracts.errors import ConfigurationError, RefdeskError
 from refdesk.contracts.hygiene import clean

@@ -6,8 +6,8 @@ from urllib.parse import quote
 import click
 import msgspec
 
+from refdesk.access.keys import KeyView, new_key, open_api_keys
 from refdesk.app.commands.client import connect, console, json_option, print_json, run, url_option
-from refdesk.app.keys import KeyView, new_key, open_api_keys
 from refdesk.contracts.access import Role
 
 role_option = click.option(

@@ -10,6 +10,7 @@ import aiohttp
 import click
 import msgspec
 
+from refdesk.access.first_key import read_key_file
 from refdesk.app import samples, server, tiny_llm
 from refdesk.app import settings as app_settings
 from refdesk.app.commands.client import CallFailed, Client, client_of, operator_key_path, run
@@ -19,7 +20,6 @@ from refdesk.app.embedded.kept_secrets import kept_secret, write_private
 from refdesk.app.embedded.nats import free_port
 from refdesk.app.embedded.stack import StackOptions, StackUrls, make_folder, writing
 from refdesk.app.embedded.supervisor import Service, supervise
-from refdesk.app.first_key import read_key_file
 from refdesk.app.language_models import NOT_ASKED
 from refdesk.app.local_models import find_servers, with_local_model
 from refdesk.app.settings import Settings

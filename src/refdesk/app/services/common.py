@@ -7,17 +7,17 @@ from importlib.resources.abc import Traversable
 
 import msgspec
 
+from refdesk.access.authentication import Authentication, Insight, is_local
+from refdesk.access.first_key import adopt_key_file
+from refdesk.access.keys import ApiKeys, open_api_keys
+from refdesk.access.permissions import Permissions
+from refdesk.access.wrong_keys import WrongKeys
 from refdesk.app import http, server
-from refdesk.app.auth import Authentication, Insight, is_local
-from refdesk.app.first_key import adopt_key_file
 from refdesk.app.health import Fact, Health, Part, health_endpoints
 from refdesk.app.hosts import named
 from refdesk.app.http import Measure
-from refdesk.app.keys import ApiKeys, open_api_keys
-from refdesk.app.permissions import Permissions
 from refdesk.app.services import parts
 from refdesk.app.settings import PREFIX, Settings
-from refdesk.app.wrong_keys import WrongKeys
 from refdesk.contracts.errors import ConfigurationError
 from refdesk.outside.nats.broker import Broker, StreamSettings
 from refdesk.outside.postgres.database import migrate, open_pool, require_database

@@ -5,8 +5,8 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 import aiohttp
 from starlette.types import ASGIApp
 
+from refdesk.access.authentication import Insight, OperatorAlone
 from refdesk.app import http, server
-from refdesk.app.auth import Insight, OperatorAlone
 from refdesk.app.health import Health, Part, health_endpoints
 from refdesk.app.hosts import named
 from refdesk.app.services import ai_parts, parts

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
-from refdesk.app.keys import ApiKeys
-from refdesk.app.wrong_keys import WrongKeys
+from refdesk.access.keys import ApiKeys
+from refdesk.access.wrong_keys import WrongKeys
 from refdesk.contracts.access import LOCAL_ADMINISTRATOR, OPERATOR, Principal
 from refdesk.contracts.errors import RefdeskError, TooManyRequests
 from refdesk.web.clients import LOOPBACK, PROXY_HEADERS, Address, Network, caller, origin

@@ -8,7 +8,7 @@ services may read the same file at once.
 import logging
 from pathlib import Path
 
-from refdesk.app.keys import ApiKeys, key_id_of
+from refdesk.access.keys import ApiKeys, key_id_of
 from refdesk.contracts.access import ADMINISTRATORS
 from refdesk.contracts.errors import ConfigurationError
 

@@ -16,8 +16,8 @@ from contextlib import suppress
 
 from starlette.requests import HTTPConnection
 
-from refdesk.app.auth import bearer
-from refdesk.app.keys import CHANNEL, ApiKeys, key_id_of
+from refdesk.access.authentication import bearer
+from refdesk.access.keys import CHANNEL, ApiKeys, key_id_of
 from refdesk.contracts.access import LOCAL_ADMINISTRATOR, OPERATOR, Principal
 from refdesk.contracts.errors import AccessChanged, RefdeskError, Unauthenticated, Unavailable
 from refdesk.outside.postgres.database import listen

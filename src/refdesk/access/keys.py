@@ -44,7 +44,7 @@ from refdesk.outside.postgres.database import (
 )
 from refdesk.outside.postgres.pool import Pool
 
-MIGRATIONS = resources.files("refdesk.app") / "migrations"
+MIGRATIONS = resources.files("refdesk.access") / "migrations"
 
 CHANNEL = "refdesk_keys"
 """Where the database announces every change of the keys."""
@@ -80,7 +80,7 @@ class ApiKeys:
 
     def __init__(self, pool: Pool, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.pool = pool
-        self._queries = load_queries(resources.files("refdesk.app") / "keys.sql")
+        self._queries = load_queries(resources.files("refdesk.access") / "keys.sql")
         self._clock = clock
         self._known: dict[str, tuple[float, asyncio.Task[Principal | None]]] = {}
         """When each key was looked up, and the look-up: a burst of requests with one key looks once, not each for itself."""
