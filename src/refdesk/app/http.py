@@ -1,4 +1,4 @@
-"""What every service serves beside its own endpoints: metrics, keys, the description of the API, the web page."""
+"""What every service serves beside its own endpoints: metrics, the description of the API, the web page."""
 
 import asyncio
 import hashlib
@@ -7,7 +7,7 @@ import mimetypes
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -15,16 +15,13 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from refdesk.access.keys import ApiKeys, KeyView
-from refdesk.contracts.access import Principal, Role
-from refdesk.contracts.texts import Text
+from refdesk.contracts.access import Principal
 from refdesk.web import openapi
-from refdesk.web.http import DATA_HEADERS, Endpoint, Handler, Json, Parameter, read_json
+from refdesk.web.http import DATA_HEADERS, Endpoint, Json
 
 logger = logging.getLogger(__name__)
 
 MEASURE_TIMEOUT_S = 2.0
-KEY_NAME = Parameter(name="name", where="path", meaning="The key")
 
 Measure = Callable[[], Awaitable[None]]
 
@@ -40,23 +37,6 @@ _PAGE_HEADERS = {
 
 class Examples(msgspec.Struct, frozen=True):
     questions: list[str]
-
-
-class NewKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    name: Text
-    groups: tuple[Text, ...] = ()
-    role: Role = "writer"
-
-
-class ChangedKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What to change of a key; what is left out stays."""
-
-    groups: tuple[Text, ...] | None = None
-    role: Role | None = None
-
-
-class KeyList(msgspec.Struct, frozen=True):
-    keys: list[KeyView]
 
 
 def metrics_endpoint(measures: Sequence[Measure] = (), *, open_to: Callable[[HTTPConnection], bool]) -> Endpoint:
@@ -101,60 +81,6 @@ def openapi_endpoint(endpoints: Iterable[Endpoint], *, open_to: Callable[[HTTPCo
     )
     description = openapi.describe([*endpoints, own])
     return own
-
-
-def key_endpoints(keys: ApiKeys) -> list[Endpoint]:
-    async def create(request: Request, principal: Principal) -> ASGIApp:
-        asked = await read_json(request, NewKey)
-        return Json(await keys.create(asked.name, asked.groups, role=asked.role), status_code=201)
-
-    async def show(request: Request, principal: Principal) -> ASGIApp:
-        return Json(KeyList(await keys.listing()))
-
-    async def change(request: Request, principal: Principal) -> ASGIApp:
-        asked = await read_json(request, ChangedKey)
-        return Json(await keys.change(KEY_NAME.of(request), groups=asked.groups, role=asked.role))
-
-    async def rotate(request: Request, principal: Principal) -> ASGIApp:
-        return Json(await keys.rotate(KEY_NAME.of(request)), status_code=201)
-
-    async def revoke(request: Request, principal: Principal) -> ASGIApp:
-        await keys.revoke(KEY_NAME.of(request))
-        return Response(status_code=204)
-
-    one = "/api/keys/{name}"
-    return [
-        _key_endpoint("POST", "/api/keys", create, "Create an API key; it is shown once", NewKey, KeyView, status=201),
-        _key_endpoint("GET", "/api/keys", show, "List keys", None, KeyList),
-        _key_endpoint("PUT", one, change, "Change a key's groups or role", ChangedKey, KeyView),
-        _key_endpoint(
-            "POST", one + "/rotate", rotate, "Give its holder another key, shown once", None, KeyView, status=201
-        ),
-        _key_endpoint("DELETE", one, revoke, "Revoke a key", status=204),
-    ]
-
-
-def _key_endpoint(
-    method: Literal["GET", "POST", "PUT", "DELETE"],
-    path: str,
-    handler: Handler,
-    summary: str,
-    request: Any = None,
-    response: Any = None,
-    *,
-    status: int = 200,
-) -> Endpoint:
-    return Endpoint(
-        method=method,
-        path=path,
-        policy="administrator",
-        handler=handler,
-        summary=summary,
-        parameters=(KEY_NAME,) if "{name}" in path else (),
-        request=request,
-        response=response,
-        status=status,
-    )
 
 
 def page_endpoints(examples: Callable[[], list[str]]) -> list[Endpoint]:

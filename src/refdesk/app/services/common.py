@@ -11,6 +11,7 @@ from refdesk.access.authentication import Authentication, Insight, is_local
 from refdesk.access.first_key import adopt_key_file
 from refdesk.access.keys import ApiKeys, open_api_keys
 from refdesk.access.permissions import Permissions
+from refdesk.access.routes import key_endpoints
 from refdesk.access.wrong_keys import WrongKeys
 from refdesk.app import http, server
 from refdesk.app.health import Fact, Health, Part, health_endpoints
@@ -181,7 +182,7 @@ async def _serve(settings: Settings, keys: ApiKeys, services: list[Service], acc
     insight = Insight(authenticate, metrics_token=settings.metrics_token)
     listed = [
         *own,
-        *http.key_endpoints(keys),
+        *key_endpoints(keys),
         *health_endpoints(health, facts=facts, insight=insight),
         http.metrics_endpoint(measures, open_to=insight.without_key),
     ]
