@@ -15,7 +15,7 @@ from refdesk.contracts.errors import InvalidRequest
 from refdesk.index.lineage import LineageMemory
 from refdesk.index.manifest import IndexManifest
 from refdesk.indexing.manifests import Manifests
-from refdesk.indexing.reconcile import AT_ONCE, Kind, Patience, Reconciler, Report, Schedule
+from refdesk.operations.reconcile import AT_ONCE, Kind, Patience, Reconciler, Report, Schedule
 
 COUNT = 300
 SHARE = 3

@@ -24,10 +24,10 @@ from refdesk.indexing.dead_letters import MIGRATIONS, DeadLetters
 from refdesk.indexing.manifests import Manifests
 from refdesk.indexing.parsing import ParserPool
 from refdesk.indexing.pipeline import Indexing
-from refdesk.indexing.reconcile import Patience, Reconciler
-from refdesk.indexing.replays import Replays
-from refdesk.indexing.routes import OperationRoutes
 from refdesk.indexing.worker import Worker, WorkerSettings
+from refdesk.operations.reconcile import Patience, Reconciler
+from refdesk.operations.replays import Replays
+from refdesk.operations.routes import OperationRoutes
 from refdesk.outside.embedding.packaged import Embedder
 from refdesk.outside.nats.broker import Broker, StreamSettings
 from refdesk.outside.postgres.database import migrate, open_pool

@@ -39,11 +39,11 @@ from refdesk.index.recording import Recorder
 from refdesk.index.standings import Standings
 from refdesk.indexing.dead_letters import MIGRATIONS as DEAD_LETTER_MIGRATIONS
 from refdesk.indexing.dead_letters import DeadLetters
-from refdesk.indexing.generation_routes import GenerationRoutes
 from refdesk.indexing.manifests import Manifests
-from refdesk.indexing.reconcile import reconcilers
-from refdesk.indexing.replays import Replays
-from refdesk.indexing.routes import OperationRoutes
+from refdesk.operations.generation_routes import GenerationRoutes
+from refdesk.operations.reconcile import reconcilers
+from refdesk.operations.replays import Replays
+from refdesk.operations.routes import OperationRoutes
 from refdesk.outside.embedding.packaged import Turns
 from refdesk.outside.http_client import open_http_client
 from refdesk.outside.nats.broker import Broker

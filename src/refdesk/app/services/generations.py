@@ -18,7 +18,7 @@ from refdesk.contracts.errors import ConfigurationError, InvalidRequest
 from refdesk.index.extension import require_vector
 from refdesk.index.generations import MIGRATIONS, Generation, open_generation
 from refdesk.index.opened import OpenGenerations
-from refdesk.indexing.generation_routes import Model
+from refdesk.operations.generation_routes import Model
 from refdesk.outside.embedding.fastembed import PREFIX as FASTEMBED
 from refdesk.outside.embedding.fastembed import open_fastembed_embedder
 from refdesk.outside.embedding.folder import open_folder_embedder

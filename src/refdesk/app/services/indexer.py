@@ -20,16 +20,16 @@ from refdesk.indexing.content import Contents
 from refdesk.indexing.dead_letters import MIGRATIONS as DEAD_LETTER_MIGRATIONS
 from refdesk.indexing.dead_letters import DeadLetters
 from refdesk.indexing.lanes import LaneSettings
-from refdesk.indexing.lineage import Lineage
 from refdesk.indexing.live import LiveIndexing, Sources
 from refdesk.indexing.manifests import Manifests
 from refdesk.indexing.parsed import ParsingLimits
 from refdesk.indexing.parsing import ParserPool, PoolSizes
 from refdesk.indexing.priority import stand_back
 from refdesk.indexing.recognition import RecognitionLimits, find_data
-from refdesk.indexing.reconcile import AT_ONCE, Schedule, reconcilers
 from refdesk.indexing.reembedding import Reembedding
 from refdesk.indexing.worker import Worker, WorkerSettings
+from refdesk.operations.lineage import Lineage
+from refdesk.operations.reconcile import AT_ONCE, Schedule, reconcilers
 from refdesk.outside.embedding.packaged import TEXTS_PER_THREAD, Turns
 from refdesk.outside.postgres.pool import Pool
 from refdesk.web.http import create_app

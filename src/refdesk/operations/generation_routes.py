@@ -16,10 +16,10 @@ from starlette.types import ASGIApp
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import Conflict, NotFound
 from refdesk.contracts.texts import Text
-from refdesk.index.comparison import Comparison, Expectation, compare, draw
 from refdesk.index.generations import BEHIND_MAX, DRAIN_S, Gap, Generations, Live
 from refdesk.index.opened import OpenGenerations
 from refdesk.index.pgvector import PgvectorIndex
+from refdesk.operations.comparison import Comparison, Expectation, compare, draw
 from refdesk.web.http import Endpoint, Json, Parameter, read_json, whole
 
 K_DEFAULT, K_MAX = 8, 50

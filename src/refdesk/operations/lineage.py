@@ -22,7 +22,7 @@ from refdesk.contracts.events import DOCUMENTS_STREAM, RECORDER
 from refdesk.index.lineage import Change, Doubt, LineageMemory, Memory
 from refdesk.index.opened import OpenGenerations
 from refdesk.indexing.manifests import Manifests
-from refdesk.indexing.reconcile import Reconcilers
+from refdesk.operations.reconcile import Reconcilers
 from refdesk.outside import telemetry
 from refdesk.outside.nats.broker import Broker
 

@@ -12,8 +12,8 @@ from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import InvalidRequest, NotFound
 from refdesk.contracts.texts import NUMBER_MAX, Number, Text
 from refdesk.indexing.dead_letters import LETTERS_PER_PAGE_MAX, DeadLetter, DeadLetters
-from refdesk.indexing.reconcile import Reconcilers, Step
-from refdesk.indexing.replays import Outcome, Replayed, Replays, open_letter
+from refdesk.operations.reconcile import Reconcilers, Step
+from refdesk.operations.replays import Outcome, Replayed, Replays, open_letter
 from refdesk.web.http import Endpoint, Json, Parameter, read_json, whole
 
 PAGE_DEFAULT = 50

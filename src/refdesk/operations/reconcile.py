@@ -305,7 +305,7 @@ class Schedule:
         self._reconcilers = reconcilers
         self._memory = memory
         self._interval_s = interval_s
-        self._queries = load_queries(resources.files("refdesk.indexing") / "reconcile.sql")
+        self._queries = load_queries(resources.files("refdesk.operations") / "reconcile.sql")
 
     async def run(self) -> None:
         """Until cancelled. The absence of any part ends no more than one pass."""
