@@ -17,7 +17,7 @@ from tests.support.running import Refdesk
 from tests.support.scripted_llm import Behaviour, ScriptedLlm
 
 from refdesk.app.cli import cli
-from refdesk.contracts.hygiene import clean
+from refdesk.contracts.hidden_characters import clean
 
 STEP = 29
 """Every so many of the two hundred is tried in every run: each time another kind and another carrier."""

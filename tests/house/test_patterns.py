@@ -15,12 +15,14 @@ import pytest
 from tests.house.trees import tree_of
 from tests.support import growth
 
-from refdesk.contracts import hygiene
+from refdesk.contracts import hidden_characters
 
 ROOT = Path(__file__).parents[2]
 FUNCTIONS = {"compile", "search", "match", "fullmatch", "split", "findall", "finditer", "sub", "subn"}
 METHODS = FUNCTIONS - {"compile"}
-MADE: dict[str, Callable[[], re.Pattern[str]]] = {"refdesk.contracts.hygiene:_long_runs": hygiene._long_runs}
+MADE: dict[str, Callable[[], re.Pattern[str]]] = {
+    "refdesk.contracts.hidden_characters:_long_runs": hidden_characters._long_runs
+}
 """Patterns that are compiled inside a function, by its name."""
 
 

@@ -26,7 +26,7 @@ from refdesk.answering.conversations import Turn
 from refdesk.answering.follow_ups import FollowUp, leaning, leans
 from refdesk.answering.quotations import as_quotation
 from refdesk.answering.similar import same_matter
-from refdesk.contracts import hygiene
+from refdesk.contracts import hidden_characters
 from refdesk.contracts.answers import Question, Source
 from refdesk.contracts.documents import FreshnessToken, title_of
 from refdesk.contracts.errors import RefdeskError
@@ -113,7 +113,7 @@ def passage(text: str) -> Source:
 
 
 def clean_stream(text: str) -> None:
-    stream = hygiene.CleanStream()
+    stream = hidden_characters.CleanStream()
     for start in range(0, len(text), 5):
         stream.feed(text[start : start + 5])
     stream.flush()
@@ -148,9 +148,9 @@ READERS: dict[str, Callable[[str], Any]] = {
         lambda text: detect_media_type(b"PK\x03\x04" + text.encode("utf-8", "replace"), "a.docx", None)
     ),
     "media_types:text_encoding": lambda text: text_encoding(text.encode("utf-16-le", "replace")),
-    "hygiene:clean": hygiene.clean,
-    "hygiene:escaped": hygiene.escaped,
-    "hygiene:CleanStream": clean_stream,
+    "hidden_characters:clean": hidden_characters.clean,
+    "hidden_characters:escaped": hidden_characters.escaped,
+    "hidden_characters:CleanStream": clean_stream,
     "sentences:SentenceSplitter.feed": stream_of_sentences,
     "sentences:split_sentences": sentences.split_sentences,
     "sentences:Words": sentences.Words.of,
@@ -181,8 +181,8 @@ READERS: dict[str, Callable[[str], Any]] = {
 
 ELSEWHERE = {
     "sentences:feed": "with its class, above",
-    "hygiene:feed": "with its class, above",
-    "hygiene:_clean": "with its class, above",
+    "hidden_characters:feed": "with its class, above",
+    "hidden_characters:_clean": "with its class, above",
     **dict.fromkeys(
         (
             *(

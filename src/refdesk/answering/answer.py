@@ -15,8 +15,8 @@ from functools import partial
 
 import msgspec
 
+from refdesk.answering.accepted_question import Asked
 from refdesk.answering.admission import Admission, Ticket
-from refdesk.answering.asked import Asked
 from refdesk.answering.budget import Budget, Reservation
 from refdesk.answering.cache import Cache, Exact, Flight
 from refdesk.answering.conversations import Conversations, as_messages

@@ -16,7 +16,7 @@ from refdesk.contracts.access import Principal, Scope
 from refdesk.contracts.documents import FreshnessToken
 from refdesk.contracts.errors import NotYetSearchable, TooManyRequests
 from refdesk.index.news import IndexNews
-from refdesk.index.opened import OpenGenerations
+from refdesk.index.open_generations import OpenGenerations
 
 WAIT_LOOK_S = 0.5
 """How often a waiting question looks by itself whether its document has become searchable; news of it come at once."""

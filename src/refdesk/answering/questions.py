@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from refdesk.answering.asked import Asked
+from refdesk.answering.accepted_question import Asked
 from refdesk.answering.budget import Budget
 from refdesk.answering.follow_ups import FollowUp, leaning, leans
 from refdesk.answering.retrieval import Evidence, Retrieval

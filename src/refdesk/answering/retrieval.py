@@ -21,9 +21,9 @@ from refdesk.answering.sharing import Shared, SharedLimits, normalised
 from refdesk.answering.truth import Shown, SourceOfTruth
 from refdesk.contracts.access import EVERYONE, NOBODY, Scope
 from refdesk.contracts.answers import Filters, Hit, Source
-from refdesk.contracts.hygiene import clean
+from refdesk.contracts.hidden_characters import clean
 from refdesk.index.chunks import Passage
-from refdesk.index.opened import Opened, OpenGenerations
+from refdesk.index.open_generations import Opened, OpenGenerations
 from refdesk.outside import telemetry, tracing
 from refdesk.outside.embedding.packaged import Vectors
 

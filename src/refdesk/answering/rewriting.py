@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from refdesk.answering.conversations import Turn, as_messages
 from refdesk.contracts.errors import ModelFailed
-from refdesk.contracts.hygiene import clean
+from refdesk.contracts.hidden_characters import clean
 from refdesk.outside.llm.client import Llm
 from refdesk.outside.llm.parameters import Message
 from refdesk.outside.llm.stream import Told

@@ -35,10 +35,10 @@ from refdesk.contracts.answers import (
     Usage,
 )
 from refdesk.contracts.errors import InvalidRequest, NotFound, RefdeskError
-from refdesk.contracts.hygiene import clean
+from refdesk.contracts.hidden_characters import clean
 from refdesk.contracts.texts import Number, Text
 from refdesk.index.chunks import Chunk
-from refdesk.index.opened import OpenGenerations
+from refdesk.index.open_generations import OpenGenerations
 from refdesk.outside import telemetry
 from refdesk.web import sse
 from refdesk.web.http import Endpoint, Json, Parameter, SocketEndpoint, read_json, whole

@@ -18,7 +18,7 @@ from refdesk.answering.extractive import MODEL_NAME, PASSAGES_READ, Extractor, Q
 from refdesk.answering.follow_ups import FollowUp
 from refdesk.contracts.answers import FinishReason, Source, Usage
 from refdesk.contracts.errors import ModelFailed
-from refdesk.contracts.hygiene import CleanStream
+from refdesk.contracts.hidden_characters import CleanStream
 from refdesk.outside import telemetry, tokens
 from refdesk.outside.llm.client import Llm
 from refdesk.outside.llm.errors import LlmOnlyThought, LlmRefused, LlmTimeout, LlmUnknown
@@ -205,7 +205,7 @@ def _paying(page: Page, told: Told) -> Iterator[None]:
 
 
 class _Dictation:
-    """What a model says, written down within the limit: text and no control characters (`hygiene`)."""
+    """What a model says, written down within the limit: text and no control characters (`contracts.hidden_characters`)."""
 
     def __init__(self, page: Page, tokens_max: int, call: telemetry.Call, citations: CitationReader) -> None:
         self.told = Told()

@@ -9,7 +9,7 @@ import click
 
 from refdesk import __version__
 from refdesk.contracts.errors import RefdeskError
-from refdesk.contracts.hygiene import clean
+from refdesk.contracts.hidden_characters import clean
 
 COMMANDS: Mapping[str, str] = {
     "up": "refdesk.app.commands.up:command",

@@ -8,7 +8,7 @@ A message says what happened, with the value, and what to do next.
 
 from typing import Any, ClassVar
 
-from refdesk.contracts.hygiene import clean
+from refdesk.contracts.hidden_characters import clean
 
 
 class RefdeskError(Exception):

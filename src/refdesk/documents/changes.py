@@ -12,7 +12,7 @@ import msgspec
 from refdesk.contracts.access import is_reader
 from refdesk.contracts.documents import title_of
 from refdesk.contracts.errors import InvalidRequest
-from refdesk.contracts.hygiene import clean
+from refdesk.contracts.hidden_characters import clean
 
 DEFAULT_READERS = ("everyone",)
 

@@ -16,7 +16,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from refdesk.contracts.errors import DocumentRejected
-from refdesk.contracts.hygiene import clean
+from refdesk.contracts.hidden_characters import clean
 from refdesk.indexing.recognition import RecognitionLimits
 
 Kind = Literal["heading", "paragraph", "item", "head", "row", "code"]

@@ -23,8 +23,8 @@ from refdesk.contracts.documents import ManifestEntry
 from refdesk.contracts.errors import Overloaded, RefdeskError, Unavailable
 from refdesk.contracts.events import DocumentChanged, DocumentDeleted
 from refdesk.index.generations import Behind, Gap, GenerationMoved, Live
-from refdesk.index.opened import Opened, OpenGenerations
-from refdesk.indexing.live import LiveIndexing
+from refdesk.index.open_generations import Opened, OpenGenerations
+from refdesk.indexing.active_generation import LiveIndexing
 from refdesk.indexing.manifests import Manifests
 from refdesk.outside import telemetry
 

@@ -14,7 +14,7 @@ from refdesk.contracts.access import Scope
 from refdesk.contracts.texts import Text
 from refdesk.index.chunks import Passage
 from refdesk.index.generations import sample
-from refdesk.index.opened import Opened
+from refdesk.index.open_generations import Opened
 from refdesk.index.pgvector import PgvectorIndex
 
 EVERYTHING = Scope(readers=(), everything=True)

@@ -17,7 +17,7 @@ from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import Conflict, NotFound
 from refdesk.contracts.texts import Text
 from refdesk.index.generations import BEHIND_MAX, DRAIN_S, Gap, Generations, Live
-from refdesk.index.opened import OpenGenerations
+from refdesk.index.open_generations import OpenGenerations
 from refdesk.index.pgvector import PgvectorIndex
 from refdesk.operations.comparison import Comparison, Expectation, compare, draw
 from refdesk.web.http import Endpoint, Json, Parameter, read_json, whole

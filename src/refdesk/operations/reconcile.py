@@ -30,7 +30,7 @@ from refdesk.contracts.errors import InvalidRequest, Unavailable
 from refdesk.index.generations import Live, Role
 from refdesk.index.lineage import ForeignDocuments, LineageMemory
 from refdesk.index.manifest import Holding, IndexManifest
-from refdesk.index.opened import OpenGenerations
+from refdesk.index.open_generations import OpenGenerations
 from refdesk.index.pgvector import PgvectorIndex
 from refdesk.indexing.manifests import ENTRIES_MAX, Manifests
 from refdesk.outside import telemetry

@@ -29,7 +29,7 @@ from refdesk.app.commands.client import (
 )
 from refdesk.app.commands.waiting import why
 from refdesk.contracts.errors import InvalidRequest
-from refdesk.contracts.hygiene import clean
+from refdesk.contracts.hidden_characters import clean
 
 UPLOADS_AT_ONCE = 4
 LOOK_AGAIN_S = 2.0

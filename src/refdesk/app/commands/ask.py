@@ -20,7 +20,7 @@ from refdesk.app.commands.client import (
     url_option,
 )
 from refdesk.app.commands.terminal_markdown import TerminalMarkdown
-from refdesk.contracts.hygiene import CleanStream
+from refdesk.contracts.hidden_characters import CleanStream
 
 QUOTING = "extractive"
 """The model that writes no Markdown: it quotes."""

@@ -15,9 +15,9 @@ from rich.console import Console
 
 from refdesk.access.authentication import is_loopback
 from refdesk.app import settings as app_settings
-from refdesk.contracts import hygiene
+from refdesk.contracts import hidden_characters
 from refdesk.contracts.errors import ConfigurationError, RefdeskError
-from refdesk.contracts.hygiene import clean
+from refdesk.contracts.hidden_characters import clean
 
 T = TypeVar("T")
 
@@ -210,7 +210,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 def print_json(value: Any) -> None:
     """One JSON object on the last line. What a terminal would obey is written as JSON's escapes: nothing is lost."""
-    click.echo(hygiene.escaped(msgspec.json.encode(value).decode()))
+    click.echo(hidden_characters.escaped(msgspec.json.encode(value).decode()))
 
 
 url_option = click.option("--url", help="The running Refdesk (default: REFDESK_URL or http://127.0.0.1:8080).")

@@ -18,7 +18,7 @@ from refdesk.app.commands.client import (
 )
 from refdesk.app.evaluating import ask_all, load_corpus, rated_questions
 from refdesk.contracts.errors import InvalidRequest
-from refdesk.contracts.hygiene import clean
+from refdesk.contracts.hidden_characters import clean
 from refdesk.evaluation.datasets import Dataset, Fault, open_dataset
 from refdesk.evaluation.reports import Report, compare, markdown, read_report
 

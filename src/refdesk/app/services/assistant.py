@@ -34,7 +34,7 @@ from refdesk.app.services.rerankers import open_reranking
 from refdesk.app.settings import Settings
 from refdesk.index.lineage import LineageMemory
 from refdesk.index.news import IndexNews
-from refdesk.index.opened import OpenGenerations
+from refdesk.index.open_generations import OpenGenerations
 from refdesk.index.recording import Recorder
 from refdesk.index.standings import Standings
 from refdesk.indexing.dead_letters import MIGRATIONS as DEAD_LETTER_MIGRATIONS

@@ -17,7 +17,7 @@ from refdesk.app.settings import PREFIX, Settings
 from refdesk.contracts.errors import ConfigurationError, InvalidRequest
 from refdesk.index.extension import require_vector
 from refdesk.index.generations import MIGRATIONS, Generation, open_generation
-from refdesk.index.opened import OpenGenerations
+from refdesk.index.open_generations import OpenGenerations
 from refdesk.operations.generation_routes import Model
 from refdesk.outside.embedding.fastembed import PREFIX as FASTEMBED
 from refdesk.outside.embedding.fastembed import open_fastembed_embedder

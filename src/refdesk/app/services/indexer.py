@@ -16,11 +16,11 @@ from refdesk.app.settings import Settings
 from refdesk.index.lineage import LineageMemory
 from refdesk.index.recording import Recorder
 from refdesk.index.standings import Standings
+from refdesk.indexing.active_generation import LiveIndexing, Sources
 from refdesk.indexing.content import Contents
 from refdesk.indexing.dead_letters import MIGRATIONS as DEAD_LETTER_MIGRATIONS
 from refdesk.indexing.dead_letters import DeadLetters
 from refdesk.indexing.lanes import LaneSettings
-from refdesk.indexing.live import LiveIndexing, Sources
 from refdesk.indexing.manifests import Manifests
 from refdesk.indexing.parsed import ParsingLimits
 from refdesk.indexing.parsing import ParserPool, PoolSizes

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from refdesk.contracts.errors import ModelFailed
-from refdesk.contracts.hygiene import clean
+from refdesk.contracts.hidden_characters import clean
 
 WORDS_CHARACTERS_MAX = 300
 _SAYING = ("message", "error", "errors", "detail", "details", "msg", "reason", "title", "code", "param", "loc", "type")

@@ -6,7 +6,7 @@ from contextlib import closing
 import msgspec
 
 from refdesk.contracts.errors import ConfigurationError, ModelFailed
-from refdesk.contracts.hygiene import clean
+from refdesk.contracts.hidden_characters import clean
 from refdesk.contracts.texts import whole_number
 from refdesk.outside.http_client import HttpClient, Reply
 from refdesk.outside.llm.addresses import CALL, MODELS, ModelAddress

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refdesk.contracts.errors import InvalidRequest
-from refdesk.contracts.hygiene import CleanStream, clean
+from refdesk.contracts.hidden_characters import CleanStream, clean
 from refdesk.documents.changes import Change, Limits, filename
 
 LIMITS = Limits()

@@ -8,7 +8,7 @@ import msgspec
 
 from refdesk.contracts.events import DocumentChanged, DocumentDeleted
 from refdesk.index.generations import Role
-from refdesk.index.opened import Opened, OpenGenerations
+from refdesk.index.open_generations import Opened, OpenGenerations
 from refdesk.indexing.batching import EmbeddingBatcher
 from refdesk.indexing.chunking import chunk
 from refdesk.indexing.content import Contents
