@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright._impl._driver import compute_driver_executable
 
-WEB = Path(__file__).parents[2] / "src" / "refdesk" / "app" / "web"
+PAGE = Path(__file__).parents[2] / "src" / "refdesk" / "app" / "page"
 MODULES = ("text.js", "blocks.js", "inlines.js")
 SECONDS_MAX = 60
 LITERAL = re.compile(r"(?:[(=,:!&|?]|return)\s*/(?![/*])((?:[^/\\\n\[]|\\.|\[(?:[^\]\\\n]|\\.)*\])+)/([gimsuy]*)")
@@ -60,7 +60,7 @@ function attack(name, work, seeds, first = "") {
 def literals() -> list[tuple[str, str, str]]:
     return [
         (f"{file.name}: /{match[1]}/", match[1], match[2])
-        for file in sorted(WEB.glob("*.js"))
+        for file in sorted(PAGE.glob("*.js"))
         for match in LITERAL.finditer(file.read_text(encoding="utf-8"))
     ]
 
@@ -68,7 +68,7 @@ def literals() -> list[tuple[str, str, str]]:
 def tried(patterns: list[tuple[str, str, str]], folder: Path) -> list[str]:
     """What froze. Node runs the page's own modules of text as they are."""
     for name in MODULES:
-        shutil.copy(WEB / name, folder)
+        shutil.copy(PAGE / name, folder)
     (folder / "package.json").write_text('{"type": "module"}', encoding="utf-8")
     given = json.dumps({"patterns": patterns, "modules": [(folder / name).as_uri() for name in MODULES]})
     node = compute_driver_executable()[0]

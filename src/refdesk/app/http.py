@@ -85,7 +85,7 @@ def openapi_endpoint(endpoints: Iterable[Endpoint], *, open_to: Callable[[HTTPCo
 
 def page_endpoints(examples: Callable[[], list[str]]) -> list[Endpoint]:
     """The web page, read once from the package; ``examples`` are the questions that it suggests."""
-    folder = resources.files("refdesk.app") / "web"
+    folder = resources.files("refdesk.app") / "page"
     files = [file for file in folder.iterdir() if file.is_file()]
     pages = [_file_endpoint("/" if file.name == "index.html" else f"/web/{file.name}", file) for file in files]
     return [*pages, _examples_endpoint(examples)]

@@ -1,7 +1,7 @@
 // Text from documents and models is untrusted: it is cleaned here and only ever becomes text nodes.
 
 const ESCAPE_SEQUENCES = /\u001b(?:\[[0-?]*[ -/]*[@-~]|\][^\u0007\u001b]*(?:\u0007|\u001b\\)|[@-Z\\^_])/g;
-// What stays of the invisible is what contracts/hygiene.py keeps: one joiner within a script that joins or between two emoji,
+// What stays of the invisible is what contracts/hidden_characters.py keeps: one joiner within a script that joins or between two emoji,
 // and the variation selector of an emoji.
 const JOINING = "[\\u0600-\\u061b\\u061d-\\u0dff\\u0f00-\\u109f\\u1780-\\u17b3\\u17b6-\\u180a\\u1810-\\u18af\\u{11000}-\\u{1147f}]";
 const EMOJI = "[\\p{Extended_Pictographic}\\u{1f3fb}-\\u{1f3ff}]";
