@@ -11,8 +11,8 @@ import pytest
 from aiohttp import web
 
 from refdesk.contracts.errors import ConfigurationError, Unavailable
+from refdesk.outside.embedding import packaged as embedding
 from refdesk.outside.embedding.packaged import Embedder, PackagedEmbedder, Turns, Vectors, open_packaged_embedder
-from refdesk.outside.embedding.packaged import packaged as embedding
 from refdesk.outside.embedding.prepared import FP32, prepare
 from refdesk.outside.embedding.server import HttpEmbedder, open_http_embedder
 
