@@ -187,8 +187,9 @@ ELSEWHERE = {
         (
             *(
                 "extraction:extract",
-                "extraction:_decode",
+                "plain:decoded",
                 "encodings:decode",
+                "encodings:decode_as",
                 "structured:read_json",
                 "markup:read_markdown",
                 "html:read_html",

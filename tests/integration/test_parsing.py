@@ -176,7 +176,9 @@ async def test_a_fenced_process_needs_no_module_that_it_has_not_loaded(pool: Par
     """An invitation with an attached workbook is read by a process that has read nothing before."""
     calendar = "BEGIN:VCALENDAR\nBEGIN:VEVENT\nDTSTART:20260501T100000Z\nSUMMARY:Drill\nEND:VEVENT\nEND:VCALENDAR\n"
     book = io.BytesIO()
-    openpyxl.Workbook().save(book)
+    workbook = openpyxl.Workbook()
+    workbook.worksheets[0].append(["Hall", 4])
+    workbook.save(book)
     message = EmailMessage()
     message["Subject"] = "=?gb2312?B?zfXOsA==?="
     message.set_content("Größe 4", charset="iso-8859-15")
@@ -184,7 +186,7 @@ async def test_a_fenced_process_needs_no_module_that_it_has_not_loaded(pool: Par
     message.add_attachment(book.getvalue(), maintype="application", subtype="octet-stream", filename="book.xlsx")
     parsed = await pool.parse(message.as_bytes(), kinds.EML, "x.eml")
     assert parsed.text.endswith(
-        "Größe 4\n\ndrill.ics\n\nStart: 2026-05-01 10:00 UTC\nEvent: Drill\n\nAttachment: book.xlsx"
+        "Größe 4\n\ndrill.ics\n\nStart: 2026-05-01 10:00 UTC\nEvent: Drill\n\nAttachment: book.xlsx\n\nSheet\n\nHall | 4"
     )
 
 
@@ -305,6 +307,60 @@ async def test_a_document_that_takes_too_much_is_stopped_and_the_pool_goes_on(
             await pool.parse(SLOW_MARKDOWN, kinds.MARKDOWN, "slow.md")
         assert (await pool.parse(b"next", kinds.TEXT)).text == "next"
     assert killed_so_far() - before == Counter({reason: 1})
+
+
+def with_attachments(*attachments: tuple[bytes, str]) -> bytes:
+    made = EmailMessage()
+    made["Subject"] = "Offer"
+    made.set_content("See attached.")
+    for content, name in attachments:
+        made.add_attachment(content, maintype="application", subtype="octet-stream", filename=name)
+    return made.as_bytes()
+
+
+SLOW = (SLOW_MARKDOWN, "slow.md")
+
+
+@pytest.mark.parametrize(
+    ("limits", "setting"),
+    [
+        (ParsingLimits(wall_s=1.0), "REFDESK_PARSE_SECONDS_MAX"),
+        (ParsingLimits(cpu_s=0), "REFDESK_PARSE_SECONDS_MAX"),
+        (ParsingLimits(memory_bytes_max=160 * 1024 * 1024), "REFDESK_PARSE_MEMORY_BYTES_MAX"),
+    ],
+)
+async def test_an_attachment_that_takes_too_much_is_named_and_the_mail_is_read(
+    limits: ParsingLimits, setting: str
+) -> None:
+    """So are the other attachments."""
+    async with ParserPool(limits=limits, sizes=PoolSizes(workers=1)) as pool:
+        mail = with_attachments((b"Copper: 4 euros.", "copper.txt"), SLOW, (b"Tin: 5 euros.", "tin.txt"))
+        parsed = await pool.parse(mail, kinds.EML, "offer.eml")
+    assert all(text in parsed.text for text in ("See attached.", "Copper: 4", "Attachment: slow.md", "Tin: 5"))
+    (note,) = parsed.notes
+    assert (note.code, note.attachment, setting in note.text) == ("attachment_unread", "slow.md", True)
+
+
+async def test_a_mail_is_read_whatever_its_attachments_are() -> None:
+    """Behind the third that takes the parser along no more are tried."""
+    async with ParserPool(limits=ParsingLimits(wall_s=1.0), sizes=PoolSizes(workers=1)) as pool:
+        mail = with_attachments(SLOW, (b"Copper: 4 euros.", "copper.txt"), SLOW, SLOW, (b"Tin: 5 euros.", "tin.txt"))
+        parsed = await pool.parse(mail, kinds.EML, "offer.eml")
+    assert "See attached." in parsed.text and "Copper: 4" in parsed.text
+    assert [note.attachment for note in parsed.notes] == ["slow.md", "slow.md", "slow.md", "tin.txt"]
+
+
+async def test_pages_that_nobody_could_recognise_are_noted(pool: ParserPool) -> None:
+    """Where others do have text: the document is worth having, and says what is missing."""
+    book = fpdf.FPDF()
+    book.set_font("Helvetica", size=12)
+    for text in ("Rents rise in May.", "", "Fees fall in June."):
+        book.add_page()
+        book.cell(0, 10, text)
+    parsed = await pool.parse(bytes(book.output()), kinds.PDF, "rents.pdf")
+    assert [(note.code, "no text on page 2: rents.pdf has no text layer" in note.text) for note in parsed.notes] == [
+        ("pages_unread", True)
+    ]
 
 
 # Processes

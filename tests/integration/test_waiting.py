@@ -10,6 +10,7 @@ from psycopg import AsyncConnection, sql
 from tests.integration.documents_desk import ADMINISTRATOR, ALICE, Desk, open_desk
 
 from refdesk.contracts.access import Scope
+from refdesk.contracts.documents import ReadingNote
 from refdesk.contracts.events import IndexApplied, IndexFailed, IndexStarted
 from refdesk.documents.store import DocumentStore, Selection
 from refdesk.documents.waiting import silence_s_max
@@ -29,7 +30,7 @@ def started(document: Any) -> IndexStarted:
     return IndexStarted(document_id=document["id"], version=document["version"], occurred_at=NOW)
 
 
-def applied(document: Any, *, title: str | None = None) -> IndexApplied:
+def applied(document: Any, *, title: str | None = None, notes: tuple[ReadingNote, ...] | None = None) -> IndexApplied:
     return IndexApplied(
         document_id=document["id"],
         version=document["version"],
@@ -37,6 +38,7 @@ def applied(document: Any, *, title: str | None = None) -> IndexApplied:
         generation="g",
         seconds={},
         title=title,
+        notes=notes,
         occurred_at=NOW,
     )
 
@@ -206,3 +208,22 @@ async def test_a_document_that_nobody_named_shows_the_title_it_is_cited_by(desk:
     await desk.store.apply_indexed(applied(document, title="Late"))
     named = (await desk.call("PUT", f"/{document['id']}", json={"title": "Leave"})).json
     assert named["own_title"] is None
+
+
+async def test_a_document_shows_how_the_version_that_is_indexed_was_read(desk: Desk) -> None:
+    """Until another one is; a fact that comes twice takes nothing back."""
+    document = await desk.add("plan.txt")
+    assert document["notes"] == []
+    doubt = ReadingNote(code="encoding_doubtful", text="Read as GB18030, 0.70 sure.", attachment="a.txt")
+    await desk.store.apply_indexed(applied(document, notes=(doubt,)))
+    shown = [{"code": "encoding_doubtful", "text": "Read as GB18030, 0.70 sure.", "attachment": "a.txt"}]
+    for path in ("", f"/{document['id']}"):
+        found = (await desk.call("GET", path)).json
+        assert (found["documents"][0] if "documents" in found else found)["notes"] == shown
+    replaced = (await desk.call("PUT", f"/{document['id']}", json={"text": "New."})).json
+    assert replaced["notes"] == shown
+    await desk.store.apply_indexed(applied(replaced))
+    assert (await desk.call("GET", f"/{document['id']}")).json["notes"] == shown
+    again = (await desk.call("PUT", f"/{document['id']}", json={"text": "Newer."})).json
+    await desk.store.apply_indexed(applied(again, notes=()))
+    assert (await desk.call("GET", f"/{document['id']}")).json["notes"] == []

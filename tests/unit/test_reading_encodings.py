@@ -5,6 +5,7 @@ import os
 import pytest
 from tests.support.reading import read
 
+from refdesk.contracts.documents import ReadingNote
 from refdesk.indexing.readers.encodings import Guess, codec_named, decode, guess
 from refdesk.outside import media_types as kinds
 
@@ -47,7 +48,7 @@ TEXTS = {
 )
 def test_a_sentence_is_read_in_its_own_encoding(text: str, encoding: str) -> None:
     """Thirty encodings, none declared; not one letter is another one."""
-    assert read(text.encode(encoding), kinds.TEXT).text.partition("\n\n[")[0] == text
+    assert read(text.encode(encoding), kinds.TEXT).text == text
 
 
 @pytest.mark.parametrize("text", [text for text in TEXTS if not text.isascii()])
@@ -61,14 +62,15 @@ def test_unicode_is_read_without_a_doubt(text: str, codec: str) -> None:
 
 def test_a_doubtful_reading_is_said_on_the_document() -> None:
     """The reader learns why a name may be spelled wrong."""
-    text = read("Zebranie w piątek".encode("cp1250"), kinds.TEXT, "plan.txt").text
-    assert text.startswith("Zebranie w piątek")
-    assert "[plan.txt does not say how its text is encoded: read as Windows-1250, 0.50 sure.]" in text
+    parsed = read("Zebranie w piątek".encode("cp1250"), kinds.TEXT, "plan.txt")
+    assert parsed.text == "Zebranie w piątek"
+    said = "plan.txt does not say how its text is encoded: read as Windows-1250, 0.50 sure."
+    assert parsed.notes == (ReadingNote(code="encoding_doubtful", text=said),)
 
 
 def test_a_sure_reading_is_not_remarked_upon() -> None:
     """Nobody wants to read about encodings."""
-    assert "sure" not in read("Совещание в пятницу, в десять часов утра.".encode("koi8_r"), kinds.TEXT).text
+    assert read("Совещание в пятницу, в десять часов утра.".encode("koi8_r"), kinds.TEXT).notes == ()
 
 
 @pytest.mark.parametrize(
@@ -85,10 +87,24 @@ def test_a_label_means_what_senders_mean_by_it(label: str, codec: str | None) ->
 
 def test_a_wrong_declaration_is_not_believed() -> None:
     """Bytes that are no UTF-8 are read as what they are; bytes that are UTF-8 are, too."""
-    assert decode("Größe".encode("cp1252"), declared="utf-8") == "Größe"
-    assert decode("Größe".encode(), declared="iso-8859-1") == "Größe"
-    assert decode("Größe".encode("cp850"), declared="cp850") == "Größe"
-    assert decode("Сегодня".encode("koi8_r"), declared="nonsense") == "Сегодня"
+    for content, declared in (
+        ("Größe".encode("cp1252"), "utf-8"),
+        ("Größe".encode(), "iso-8859-1"),
+        ("Größe".encode("cp850"), "cp850"),
+    ):
+        assert decode(content, declared=declared).text == "Größe"
+    assert decode("Сегодня".encode("koi8_r"), declared="nonsense").text == "Сегодня"
+
+
+def test_a_damaged_place_does_not_change_the_encoding_of_a_text() -> None:
+    """What is nearly all UTF-8 is read as that, and the lost characters are counted."""
+    text = "Die Gebühr für größere Schlüssel beträgt fünf Euro. " * 40
+    parsed = read(text.encode() + b"\xff\xfe broken \xe2\x82", kinds.TEXT, "fees.txt")
+    assert parsed.text.startswith(text)
+    assert [note.code for note in parsed.notes] == ["characters_lost"]
+    assert parsed.notes[0].text == "Of fees.txt, 3 characters cannot be read as UTF-8."
+    declared = decode("Größe\n".encode("cp1250") * 200 + b"\x81", declared="windows-1250")
+    assert (declared.lost, declared.text.count("Größe")) == (1, 200)
 
 
 def test_noise_is_no_sure_text() -> None:

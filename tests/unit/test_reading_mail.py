@@ -3,13 +3,21 @@
 import base64
 import io
 import quopri
+import re
+import struct
 from email.message import EmailMessage
 
 import docx
 import pytest
+from oxmsg.storage import Storage, Stream
 from tests.support.reading import lines, read
 
 from refdesk.contracts.errors import DocumentRejected
+from refdesk.indexing.chunking import chunk
+from refdesk.indexing.extraction import extract
+from refdesk.indexing.frames import Request
+from refdesk.indexing.parsed import ParsingLimits
+from refdesk.indexing.readers.outlook import OutlookMessage, message_in
 from refdesk.outside import media_types as kinds
 
 GREETINGS = {
@@ -111,17 +119,17 @@ def test_a_forwarded_message_is_a_section_with_its_subject() -> None:
     outer = message("Fwd: see below", "Please read.")
     outer.add_attachment(inner)
     found = mail(outer)
-    assert found[1:3] == ["paragraph: Please read.", "heading2: Budget of hall 4"]
+    assert found[1:3] == ["paragraph: Please read.", "part2: Budget of hall 4"]
     assert found[3].startswith("paragraph: From: Ada <ada@example.org>")
     assert found[4:] == [
         "paragraph: It is 1,200 euros.",
-        "heading4: Attachment: chairs.txt",
+        "part8: Attachment: chairs.txt",
         "paragraph: Chairs: 40 pieces.",
     ]
 
 
-def test_attachments_are_sections_read_by_their_own_readers() -> None:
-    """Their headings stand below their name; a name in another alphabet is read; what cannot be read is said."""
+def test_attachments_are_parts_read_by_their_own_readers() -> None:
+    """Their headings stand below their name; a name in another alphabet is read; what cannot be read is said, as a note too."""
     document = docx.Document()
     document.add_heading("Rates", level=1)
     document.add_paragraph("A night costs 80 euros.")
@@ -135,14 +143,21 @@ def test_attachments_are_sections_read_by_their_own_readers() -> None:
     made.add_attachment(bytes(range(256)) * 9, maintype="application", subtype="x-odd", filename="odd.bin")
     found = mail(made)
     assert found[1:7] == [
-        *("paragraph: See attached.", "heading2: Attachment: Übernachtung.docx", "heading3: Rates"),
-        *("paragraph: A night costs 80 euros.", "heading2: Attachment: list.csv", "head: a | b"),
+        *("paragraph: See attached.", "part2: Attachment: Übernachtung.docx", "heading7: Rates"),
+        *("paragraph: A night costs 80 euros.", "part2: Attachment: list.csv", "head: a | b"),
     ]
-    assert found[8] == "heading2: Attachment: logo.png"
-    assert found[9] == "heading2: Attachment: broken.pdf"
-    assert found[10].startswith("paragraph: [Not read: broken.pdf is damaged")
-    assert found[12].startswith("paragraph: [Not read: odd.bin is neither text")
-    assert read(made.as_bytes(), kinds.EML).title == "Keys"
+    assert found[8:10] == [
+        "part2: Attachment: logo.png",
+        "paragraph: [Not read: logo.png is a picture; upload it by itself to have its text recognised.]",
+    ]
+    assert found[10] == "part2: Attachment: broken.pdf"
+    assert found[11].startswith("paragraph: [Not read: broken.pdf is damaged")
+    assert found[13].startswith("paragraph: [Not read: odd.bin is neither text")
+    parsed = read(made.as_bytes(), kinds.EML)
+    assert parsed.title == "Keys"
+    assert [(note.code, note.attachment) for note in parsed.notes] == [
+        ("attachment_unread", name) for name in ("logo.png", "broken.pdf", "odd.bin")
+    ]
 
 
 INVITATION = (
@@ -175,7 +190,8 @@ def test_a_mailbox_has_a_section_for_each_message() -> None:
     assert kinds.detect_media_type(box.encode(), None, None) == kinds.MBOX
     for source in (box, box.replace("\n", "\r\n")):
         found = lines(read(source, kinds.MBOX))
-        assert [line for line in found if line.startswith("heading")] == ["heading1: Note 1", "heading1: Note 2"]
+        parts = [line for line in found if line.startswith("part")]
+        assert parts == ["part1: Note 1 (ada@x.example)", "part1: Note 2 (ada@x.example)"]
         assert found[-1] == "paragraph: From here it is 2 miles.\nFrom the gate: 2."
 
 
@@ -201,3 +217,144 @@ def test_an_encrypted_message_is_refused() -> None:
     """Of which only who wrote to whom could be read."""
     with pytest.raises(DocumentRejected, match="decrypt it"):
         read(b"MIME-Version: 1.0\nContent-Type: multipart/encrypted\n\nx", kinds.EML)
+
+
+def test_the_text_of_an_attachment_is_never_cited_under_another_name() -> None:
+    """Small parts share no chunk; the name of the message, too, is kept under any number of headings."""
+    made = message("Offer of May", "Prices below.")
+    for name, price in (("copper.txt", 4), ("tin.txt", 5)):
+        made.add_attachment(f"A sheet costs {price} euros.".encode(), maintype="text", subtype="plain", filename=name)
+    deep = "".join(f"{'#' * level} {'Heading ' * 12}{level}\n\n" for level in range(1, 7))
+    made.add_attachment(f"{deep}Zinc costs 6 euros.".encode(), maintype="text", subtype="markdown", filename="zinc.md")
+    box = b"From a@x Mon Mar  2 09:30:00 2026\n" + made.as_bytes()
+    found = chunk(read(box, kinds.MBOX), token_spans=lambda text: [match.span() for match in re.finditer(r"\w+", text)])
+    name = "Offer of May (Ada, 2026-03-02)"
+    assert [(each.heading, "euros" in each.text) for each in found[:3]] == [
+        (name, False),
+        (f"{name} › Attachment: copper.txt", True),
+        (f"{name} › Attachment: tin.txt", True),
+    ]
+    assert (found[3].heading or "").startswith(f"{name} › Attachment: zinc.md › Heading")
+
+
+def test_two_messages_of_one_subject_share_no_passage() -> None:
+    """As in every thread."""
+    box = "".join(
+        f"From {who}@x.example Mon Mar  2 09:30:00 2026\nFrom: {who}@x.example\nSubject: Re: Lunch\n\nAt {hour}.\n\n"
+        for who, hour in (("ann", "noon"), ("bob", "one"))
+    )
+    found = chunk(read(box, kinds.MBOX), token_spans=lambda text: [match.span() for match in re.finditer(r"\w+", text)])
+    assert [each.heading for each in found] == ["Re: Lunch (ann@x.example)", "Re: Lunch (bob@x.example)"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        (ParsingLimits(attachments_max=2), "and of one document 2 are read"),
+        (ParsingLimits(attachment_bytes_max=20), "the limit for an attachment is 20"),
+        (ParsingLimits(characters_max=300), "has more than 300 characters"),
+    ],
+)
+def test_attachments_beyond_a_limit_are_named(limits: ParsingLimits, reason: str) -> None:
+    """The message and the attachments within it are read."""
+    made = message(body="See attached.")
+    for number, length in enumerate((5, 5, 500)):
+        made.add_attachment(b"x" * length, maintype="text", subtype="plain", filename=f"{number}.txt")
+    parsed = extract(made.as_bytes(), Request(media_type=kinds.EML, filename="x"), limits=limits)
+    assert "part2: Attachment: 2.txt" in lines(parsed)
+    assert [(note.attachment, reason in note.text) for note in parsed.notes] == [("2.txt", True)]
+    assert parsed.text.count("xxxxx") == 2
+
+
+def nested(depth: int, made: EmailMessage) -> EmailMessage:
+    for number in range(depth):
+        outer = message(f"Layer {number}", f"This is layer {number}.")
+        outer.add_attachment(made)
+        made = outer
+    return made
+
+
+def test_messages_too_deep_in_others_are_named() -> None:
+    """Those that hold them are read."""
+    parsed = read(nested(10, message("Core", "The core.")).as_bytes(), kinds.EML)
+    assert "This is layer 1." in parsed.text
+    assert "part50: Layer 0" in lines(parsed)
+    assert "This is layer 0." not in parsed.text
+    assert [note.text for note in parsed.notes] == ["Layer 0 is a message in 8 others; upload it by itself."]
+
+
+def test_attachments_that_failed_before_are_left_out() -> None:
+    """By their numbers, whatever is attached to an attached message."""
+    made = message(body="See attached.")
+    inner = message("Inner", "Inside.")
+    inner.add_attachment(b"Deep.", maintype="text", subtype="plain", filename="deep.txt")
+    made.add_attachment(inner.as_bytes(), maintype="application", subtype="octet-stream", filename="inner.eml")
+    for name in ("two.txt", "three.txt"):
+        made.add_attachment(f"This is {name}.".encode(), maintype="text", subtype="plain", filename=name)
+    began: list[int] = []
+    request = Request(media_type=kinds.EML, filename="x", unread={2: "two.txt is a bomb."})
+    parsed = extract(made.as_bytes(), request, limits=ParsingLimits(), began=began.append)
+    assert "Deep." in parsed.text and "This is three.txt." in parsed.text and "This is two.txt" not in parsed.text
+    assert [note.text for note in parsed.notes] == ["two.txt is a bomb."]
+    assert [number for number in began if number] == [1, 3]
+    request = Request(media_type=kinds.EML, filename="x", unread={1: "one is a bomb."}, unread_from=2)
+    parsed = extract(made.as_bytes(), request, limits=ParsingLimits())
+    assert [note.attachment for note in parsed.notes] == ["inner.eml", "two.txt", "three.txt"]
+
+
+def test_pictures_in_the_text_of_a_message_are_no_attachments() -> None:
+    """The logo of every signature."""
+    made = message()
+    made.set_content("<p>Hello <img src='cid:logo'></p>", subtype="html")
+    made.add_related(b"\x89PNG\r\n\x1a\n", "image", "png", cid="<logo>", filename="image001.png", disposition="inline")
+    parsed = read(made.as_bytes(), kinds.EML)
+    assert lines(parsed)[1:] == ["paragraph: Hello"]
+    assert parsed.notes == ()
+
+
+def test_a_footer_behind_an_attachment_belongs_to_the_message() -> None:
+    """Mailing lists add one."""
+    made = message(body="See attached.")
+    made.add_attachment(b"Copper: 4.", maintype="text", subtype="plain", filename="a.txt")
+    made.add_attachment(b"Unsubscribe at x.example", maintype="text", subtype="x-footer", disposition="inline")
+    assert mail(made)[2:] == [
+        *("paragraph: Unsubscribe at x.example", "part2: Attachment: a.txt", "paragraph: Copper: 4.")
+    ]
+
+
+def test_a_doubtful_body_is_noted() -> None:
+    """Of the message, with the file that it is in."""
+    source = b"Subject: x\nContent-Type: text/plain\n\n" + "Zebranie w piątek".encode("cp1250")
+    (note,) = read(source, kinds.EML, "plan.eml").notes
+    assert note.code == "encoding_doubtful"
+    assert note.text.startswith("A message in plan.eml does not say how its text is encoded: read as Windows-1250")
+
+
+BINARY, STRING = 0x0102, 0x001F
+
+
+def storage(path: str, *, header: int, values: dict[int, bytes | str], parts: tuple[Storage, ...] = ()) -> Storage:
+    """A storage of Outlook's, with its properties ([MS-OXMSG] 2.4)."""
+    streams, entries = [], b"\0" * header
+    for name, value in values.items():
+        kind = BINARY if isinstance(value, bytes) else STRING
+        content = value if isinstance(value, bytes) else value.encode("utf-16-le")
+        entries += struct.pack("<HHIII", kind, name, 6, len(content), 0)
+        streams.append(Stream(f"{path}/__substg1.0_{name:04X}{kind:04X}", content))
+    return Storage(path, (Stream(f"{path}/__properties_version1.0", entries), *streams), parts)
+
+
+def test_a_message_in_a_message_of_outlook_is_read() -> None:
+    """With its own subject, body and attachments; HTML that is not what the message claims does not stop it."""
+    file = storage("a/f/__attach_version1.0_#0", header=8, values={0x3707: "rates.txt", 0x3701: b"Four euros."})
+    inner = storage(
+        "a/__substg1.0_3701000D", header=24, values={0x0037: "Old offer", 0x1000: "Three euros."}, parts=(file,)
+    )
+    attached = storage("a/__attach_version1.0_#0", header=8, values={}, parts=(inner,))
+    page = "<p>Größe: fünf</p>".encode("cp1252") + b"\x81"
+    found = message_in(storage("a", header=32, values={0x0037: "New offer", 0x1013: page}, parts=(attached,)))
+    assert found.page.text.startswith("<p>Größe: fünf</p>")
+    (forwarded,) = [each.content for each in found.attachments]
+    assert isinstance(forwarded, OutlookMessage)
+    assert (forwarded.headers["Subject"], forwarded.plain) == ("Old offer", "Three euros.")
+    assert [(each.name, each.content) for each in forwarded.attachments] == [("rates.txt", b"Four euros.")]

@@ -160,3 +160,17 @@ def test_what_is_no_workbook_is_refused_with_a_reason() -> None:
         for kind in (kinds.XLS, kinds.XLSX, kinds.XLSB, kinds.ODS):
             with pytest.raises(DocumentRejected, match="upload"):
                 read(content, kind, "x")
+
+
+def test_formulas_without_a_value_are_noted() -> None:
+    """A program that is no spreadsheet stores the formula only; the figures beside it are read."""
+    book = openpyxl.Workbook()
+    for row in (["Part", "Price"], ["Gasket", 4.5], ["Seal", 2], ["Total", "=SUM(B2:B3)"]):
+        book.worksheets[0].append(row)
+    buffer = io.BytesIO()
+    book.save(buffer)
+    parsed = read(buffer.getvalue(), kinds.XLSX, "parts.xlsx")
+    assert lines(parsed)[1:] == ["head: Part | Price", "row: Gasket | 4.5", "row: Seal | 2", "row: Total"]
+    [note] = parsed.notes
+    assert note.code == "values_missing"
+    assert note.text.startswith("One formula of parts.xlsx came without a value; open it in its program")

@@ -193,6 +193,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What those files may unpack to, all together."""
     parse_archive_ratio_max: Count = 200
     """How many times its size one of them may unpack to."""
+    attachments_max: Count = 1000
+    """Attachments of one mail or mailbox that are read; the others are named."""
+    attachment_bytes_max: Count = 50 * 1024 * 1024
+    """The largest attachment that is read."""
+    attachment_depth_max: Whole = 8
+    """How many messages a message may stand in to be read, be it forwarded or attached."""
     ocr_data_dir: Path | None = None
     """The folder of tesseract's `*.traineddata`. Unset: the usual ones are looked at. Where it is found, scans are read."""
     ocr_languages: Annotated[str, Meta(pattern=r"^\w+(\+\w+)*$")] = "eng"

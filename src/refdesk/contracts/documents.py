@@ -11,6 +11,9 @@ from refdesk.contracts.texts import whole_number
 
 State = Literal["pending", "indexed", "failed"]
 WaitingReason = Literal["queued", "indexing", "retrying", "part_away", "broker_away", "indexer_away"]
+ReadingNoteCode = Literal[
+    "encoding_doubtful", "characters_lost", "attachment_unread", "pages_unread", "values_missing", "more"
+]
 
 
 ID_CHARACTERS_MAX = 64
@@ -68,6 +71,21 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     next_try_at: datetime | None
 
 
+class ReadingNote(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that whoever relies on a document should know about how it was read.
+
+    ``encoding_doubtful``: the text does not say how it is encoded, and the guess is not sure. ``characters_lost``: some could
+    not be decoded. ``attachment_unread``: it is named and its text is not there. ``pages_unread``: they hold no text, and none
+    was recognised. ``values_missing``: formulas without a stored value. ``more``: there were more notes than are kept.
+
+    ``text`` is a sentence for people; ``attachment`` is the attachment that it is about.
+    """
+
+    code: ReadingNoteCode
+    text: str
+    attachment: str | None = None
+
+
 class Document(msgspec.Struct, frozen=True, omit_defaults=False):
     """The current version of a document and how far the index has come with it.
 
@@ -75,7 +93,8 @@ class Document(msgspec.Struct, frozen=True, omit_defaults=False):
     ``state`` is ``indexed`` when ``indexed_version == version``, ``failed`` when indexing this version gave up
     (``failure`` says why, ``attempts`` how often it was tried), else ``pending``; ``lag_seconds`` is the age of a
     pending change and ``waiting`` says why it waits (absent from the reply to a write). ``own_title`` is the title that a
-    document which nobody named gives itself: answers cite it by that.
+    document which nobody named gives itself: answers cite it by that. ``notes`` are about how the version that is indexed was
+    read.
     """
 
     id: str
@@ -99,6 +118,7 @@ class Document(msgspec.Struct, frozen=True, omit_defaults=False):
     lag_seconds: float | None
     freshness_token: str
     own_title: str | None = None
+    notes: tuple[ReadingNote, ...] = ()
     waiting: Waiting | None = None
 
 

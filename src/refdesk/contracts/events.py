@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from refdesk.contracts.documents import ReadingNote
+
 SPEC_VERSION = "1.0"
 CONTENT_TYPE = "application/cloudevents+json"
 DOCUMENTS_STREAM = "DOCUMENTS"
@@ -84,6 +86,8 @@ class IndexApplied(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds by step: ``fetch``, ``parse``, ``chunk``, ``embed``, ``store``."""
     title: str | None = None
     """The title by which it is cited; None when that is not known anew."""
+    notes: tuple[ReadingNote, ...] | None = None
+    """What is to be known about how it was read; None when that is not known anew."""
     occurred_at: datetime
 
     @property

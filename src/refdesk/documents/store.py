@@ -305,7 +305,12 @@ class DocumentStore:
         Returns how many seconds the oldest change that is searchable now has waited; None when nothing was applied, or
         nothing waited.
         """
-        parameters = {"document_id": event.document_id, "version": event.version, "title": event.title}
+        parameters = {
+            "document_id": event.document_id,
+            "version": event.version,
+            "title": event.title,
+            "notes": None if event.notes is None else msgspec.json.encode(event.notes).decode(),
+        }
         rows = await self._hear(self._sql.apply_indexed, parameters)
         return rows[0]["waited_s"] if rows else None
 

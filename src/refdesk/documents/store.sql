@@ -30,7 +30,7 @@ RETURNING *;
 UPDATE documents
 SET version = version + 1, title = '', content_sha256 = NULL, content_bytes = 0, tags = '{}', external_id = NULL,
     filename = NULL, url = NULL, updated_at = clock_timestamp(), deleted_at = clock_timestamp(),
-    failed = false, attempts = 0, failure = NULL, next_try_at = NULL, indexing_until = NULL, own_title = NULL,
+    failed = false, attempts = 0, failure = NULL, next_try_at = NULL, indexing_until = NULL, own_title = NULL, notes = '[]',
     pending_since = CASE WHEN state = 'pending' THEN pending_since ELSE clock_timestamp() END
 WHERE id = %(id)s
 RETURNING *;
@@ -236,6 +236,7 @@ WITH before AS (
         indexing_until = CASE WHEN %(version)s < d.version THEN indexing_until END,
         own_title = CASE WHEN %(version)s < d.version THEN own_title
                          ELSE nullif(coalesce(%(title)s, own_title), d.title) END,
+        notes = coalesce(%(notes)s::jsonb, d.notes),
         pending_since = CASE WHEN %(version)s < d.version THEN coalesce(
             (SELECT v.occurred_at FROM document_versions v
               WHERE v.document_id = d.id AND v.version = %(version)s + 1), d.updated_at) END

@@ -8,8 +8,12 @@ import io
 import zipfile
 import zlib
 
+import olefile
+
 from refdesk.indexing.parsed import ParsingLimits, rejected
 
+ZIP = b"PK\x03\x04"
+OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _RATIO_FREE_BYTES = 16 * 1024 * 1024
 _PIECE_BYTES = 1024 * 1024
 _MANIFEST_BYTES_MAX = 1024 * 1024
@@ -82,3 +86,16 @@ def _is_encrypted_odf(archive: zipfile.ZipFile) -> bool:
             return b"encryption-data" in manifest.read(_MANIFEST_BYTES_MAX)
     except KeyError:
         return False
+
+
+def is_whole_ole(content: bytes) -> bool:
+    """Whether all its streams can be read ([MS-CFB])."""
+    try:
+        with olefile.OleFileIO(content) as container:
+            for stream in container.listdir():
+                with container.openstream(stream) as opened:
+                    while opened.read(_PIECE_BYTES):
+                        pass
+    except (OSError, ValueError, IndexError):
+        return False
+    return True

@@ -20,6 +20,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import NamedTuple
 
 from refdesk.contracts.errors import DocumentRejected
 from refdesk.index.chunks import HEADING_SEPARATOR, Chunk
@@ -35,20 +36,32 @@ _TINY_SHARE = 1 / 8  # of the budget: a smaller section seeks company even where
 _HEADER_SHARE = 1 / 2  # of the budget: a longer table header is not repeated
 _HEADING_PART_CHARACTERS = 80
 _HEADING_CHARACTERS_MAX = 240
+_HEADINGS = frozenset({"heading", "part"})
+
+
+class _Heading(NamedTuple):
+    """A heading above a piece; ``part`` numbers those that begin a part, so that two of one name are not taken for one."""
+
+    text: str
+    part: int = 0
+
+
+Path = tuple[_Heading, ...]
 
 
 @dataclass(slots=True)
 class _Piece:
     """A stretch of the text that fits into a chunk.
 
-    ``cost`` is its number of tokens, or more where they are overlong; ``header`` is the header row of its table.
+    ``cost`` is its number of tokens, or more where they are overlong; ``header`` is the header row of its table. ``path`` are the
+    headings above it.
     """
 
     start: int
     end: int
     cost: int
     kind: Kind
-    path: tuple[str, ...]
+    path: "Path"
     page: int | None
     header: "_Piece | None" = None
 
@@ -70,12 +83,12 @@ class _Draft:
 
     @property
     def only_headings(self) -> bool:
-        return all(piece.kind == "heading" for piece in self.pieces)
+        return all(piece.kind in _HEADINGS for piece in self.pieces)
 
     @property
-    def path(self) -> tuple[str, ...]:
+    def path(self) -> Path:
         """What the headings of its pieces have in common."""
-        bodies = [piece.path for piece in self.pieces if piece.kind != "heading"] or [p.path for p in self.pieces]
+        bodies = [piece.path for piece in self.pieces if piece.kind not in _HEADINGS] or [p.path for p in self.pieces]
         common = bodies[0]
         for path in bodies[1:]:
             common = common[
@@ -87,7 +100,7 @@ class _Draft:
     def page(self) -> int | None:
         """The page on which it stands; headings may stand on the one before."""
         weights: dict[int | None, int] = {}
-        for piece in [piece for piece in self.pieces if piece.kind != "heading"] or self.pieces:
+        for piece in [piece for piece in self.pieces if piece.kind not in _HEADINGS] or self.pieces:
             weights[piece.page] = weights.get(piece.page, 0) + piece.cost
         return max(weights, key=lambda page: weights[page])
 
@@ -130,17 +143,26 @@ def _finish(draft: _Draft, text: str, *, ordinal: int) -> Chunk:
     )
 
 
-def _heading(path: tuple[str, ...]) -> str | None:
-    """The path as one line, cut so that it leaves the embedding window to the text; the nearest headings matter most."""
-    parts: list[str] = []
+def _heading(path: Path) -> str | None:
+    """The path as one line, cut so that it leaves the embedding window to the text.
+
+    The nearest part matters most, then the outermost one, then the nearest headings.
+    """
+    kept: dict[int, str] = {}
     room = _HEADING_CHARACTERS_MAX
-    for part in reversed(path):
-        short = part if len(part) <= _HEADING_PART_CHARACTERS else f"{part[: _HEADING_PART_CHARACTERS - 1].rstrip()}…"
+    for place in _by_importance(path):
+        text = path[place].text
+        short = text if len(text) <= _HEADING_PART_CHARACTERS else f"{text[: _HEADING_PART_CHARACTERS - 1].rstrip()}…"
         room -= len(short) + len(HEADING_SEPARATOR)
         if room < 0:
             break
-        parts.append(short)
-    return HEADING_SEPARATOR.join(reversed(parts)) or None
+        kept[place] = short
+    return HEADING_SEPARATOR.join(kept[place] for place in sorted(kept)) or None
+
+
+def _by_importance(path: Path) -> Iterable[int]:
+    parts = [place for place, heading in enumerate(path) if heading.part]
+    return dict.fromkeys([*parts[-1:], *parts[:1], *reversed(range(len(path)))])
 
 
 def _sections(pieces: Iterable[_Piece]) -> Iterator[list[_Piece]]:
@@ -157,19 +179,20 @@ class _Cutter:
         self._tokens_max = tokens_max
 
     def pieces(self, blocks: Iterable[Block]) -> Iterator[_Piece]:
-        path: list[tuple[int, str]] = []
+        path: list[tuple[int, _Heading]] = []
         header: _Piece | None = None
         lead = 0  # what the headings just before cost: the next piece must fit beside them
-        for block in blocks:
-            if block.kind == "heading":
+        for number, block in enumerate(blocks, start=1):
+            if block.kind in _HEADINGS:
                 path = [above for above in path if above[0] < block.level]
-                path.append((block.level, self._text[block.start : block.end]))
+                text = self._text[block.start : block.end]
+                path.append((block.level, _Heading(text, number if block.kind == "part" else 0)))
             header = header if block.kind == "row" else None
             room = self._tokens_max - (header.cost if header else 0) - min(lead, self._tokens_max // 4)
-            names = tuple(name for _, name in path)
+            headings = tuple(heading for _, heading in path)
             for start, end, cost in self._cut(block.start, block.end, room):
-                yield _Piece(start, end, cost, block.kind, names, block.page, header)
-                lead = lead + cost if block.kind == "heading" else 0
+                yield _Piece(start, end, cost, block.kind, headings, block.page, header)
+                lead = lead + cost if block.kind in _HEADINGS else 0
             if block.kind == "head":
                 header = self._header(block)
 
@@ -266,10 +289,15 @@ class _Packer:
     def _joins(self, draft: _Draft, section: list[_Piece]) -> bool:
         """Whether a section goes on in the chunk of what stands before it: headings lead on, small ones seek company.
 
-        A chunk stands on one page, for a citation names it; only headings at the end of a page go with what follows on the next.
+        A chunk stands on one page and in one part, for a citation names it; only headings at the end of a page go with what
+        follows on the next.
         """
+        before, parts = _parts(draft.path), _parts(section[0].path)
         if draft.only_headings:
-            return draft.page == section[0].page or section[0].kind != "heading"
+            same_page = draft.page == section[0].page or section[0].kind not in _HEADINGS
+            return same_page and parts[: len(before)] == before
+        if parts != before:
+            return False
         cost = sum(piece.cost for piece in section)
         if draft.cost + cost > self._tokens_max or not _are_related(draft.path, section[0].path):
             return False
@@ -293,6 +321,10 @@ class _Packer:
         return draft.cost >= target
 
 
-def _are_related(before: tuple[str, ...], path: tuple[str, ...]) -> bool:
+def _parts(path: Path) -> list[int]:
+    return [heading.part for heading in path if heading.part]
+
+
+def _are_related(before: Path, path: Path) -> bool:
     """The same heading, one below it, or one beside it."""
     return path[: len(before)] == before or path[: len(before) - 1] == before[:-1]

@@ -13,23 +13,29 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """What to parse; the document itself is the next frame.
 
     With ``recognise_page`` only the text of that page is asked for; with ``recognised`` the texts of pages asked for before
-    stand in for those that hold none.
+    stand in for those that hold none. The attachments in ``unread``, by their numbers from 1 on, are named with the reason
+    given, and so are all from ``unread_from`` on.
     """
 
     media_type: str
     filename: str | None
     recognise_page: int | None = None
     recognised: dict[int, str] = {}
+    unread: dict[int, str] = {}
+    unread_from: int | None = None
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """One of document, page text, rejection and out-of-memory, or nothing for "ready"; with the memory held by now.
 
+    Before a document comes, ``attachment`` says of which of its attachments the parser begins to read, and 0 that it has read it:
+    if it comes to grief there, the others can do without.
     ``unfenced``, in the first one: what this machine does not refuse the process, in words.
     """
 
     document: ParsedDocument | None = None
     page_text: str | None = None
+    attachment: int | None = None
     rejection: str | None = None
     details: dict[str, int | str] = {}
     out_of_memory: bool = False

@@ -15,18 +15,27 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from refdesk.contracts.documents import ReadingNote, ReadingNoteCode
 from refdesk.contracts.errors import DocumentRejected
 from refdesk.contracts.hidden_characters import clean
 from refdesk.indexing.recognition import RecognitionLimits
 
-Kind = Literal["heading", "paragraph", "item", "head", "row", "code"]
-"""``head`` is the header row of a table, ``row`` any other row; the rows of a table follow each other."""
+Kind = Literal["part", "heading", "paragraph", "item", "head", "row", "code"]
+"""``head`` is the header row of a table, ``row`` any other row; the rows of a table follow each other.
+
+``part`` is the heading of something that people know under its own name: a message of a mailbox, a forwarded message, an
+attachment. Passages stand in one part only, and name it.
+"""
 
 HEADING_CHARACTERS_MAX = 200
 """A longer "heading" is a paragraph in large type."""
 
 
 LEVEL_MAX = 6
+PART_DEPTH = LEVEL_MAX
+"""Headings inside a part are lower than all headings around it."""
+NOTES_MAX = 20
+NOTE_CHARACTERS_MAX = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +58,11 @@ class ParsingLimits:
     file_bytes_max: int = 64 * 1024 * 1024
     """The largest temporary file a parser may write."""
     open_files_max: int = 64
+    attachments_max: int = 1_000
+    """Attachments of one mail or mailbox that are read; the others are named."""
+    attachment_bytes_max: int = 50 * 1024 * 1024
+    attachment_depth_max: int = 8
+    """Mails in mails in mails: how deep attachments are read."""
     processors_spared: int = 0
     """How many processors a parser keeps off, where there are more."""
     recognition: RecognitionLimits | None = None
@@ -56,7 +70,7 @@ class ParsingLimits:
 
 
 class Block(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A stretch of the text that belongs together. ``level`` is 1 to 6 for headings, ``page`` is 1-based."""
+    """A stretch of the text that belongs together. ``level`` is from 1 on for headings and parts, ``page`` is 1-based."""
 
     kind: Kind
     start: int
@@ -68,7 +82,8 @@ class Block(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class ParsedDocument(msgspec.Struct, frozen=True, kw_only=True):
     """The text of a document and its blocks. ``pages`` counts pages or slides, where the format has them.
 
-    ``scanned`` are the pages that show something but hold no text: their text is still to be recognised.
+    ``scanned`` are the pages that show something but hold no text: their text is still to be recognised. ``notes`` are what
+    whoever relies on the document should know about how it was read.
     """
 
     text: str
@@ -76,6 +91,7 @@ class ParsedDocument(msgspec.Struct, frozen=True, kw_only=True):
     title: str | None = None
     pages: int | None = None
     scanned: tuple[int, ...] = ()
+    notes: tuple[ReadingNote, ...] = ()
 
     def own_title(self) -> str | None:
         """What the document calls itself: its metadata's title, or the top heading it begins with."""
@@ -91,6 +107,15 @@ class Sink(Protocol):
     def add(self, kind: Kind, text: str, *, level: int = 0) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How far a document has been written."""
+
+    blocks: int
+    notes: int
+    title: str | None
+
+
 class DocumentWriter:
     """Builds a `ParsedDocument`: cleans each block, and lays the blocks out with a blank line or a line feed between."""
 
@@ -99,23 +124,28 @@ class DocumentWriter:
         """The page on which the blocks to come stand."""
         self.title: str | None = None
         self.name = name
+        """Of the document, or of the attachment that is being read."""
         self._limits = limits
+        self._attachment: str | None = None
         self._depth = 0
         self._parts: list[str] = []
         self._blocks: list[Block] = []
+        self._notes: list[ReadingNote] = []
         self._length = 0
 
     @contextmanager
-    def section(self, name: str | None = None) -> Iterator[None]:
-        """Whatever is read inside belongs to the heading just written: its own headings are lower, its title is not ours."""
-        before = self.title, self.page, self.name
-        self.name = name or self.name
-        self._depth += 2
+    def part(self, heading: str, *, level: int, attachment: str | None = None) -> Iterator[None]:
+        """Something with a name of its own. Headings inside are lower than all others; its pages and title are not ours."""
+        self.add("part", heading, level=level)
+        before = self.title, self.page, self.name, self._attachment
+        if attachment is not None:
+            self.name = self._attachment = clean(attachment)[:HEADING_CHARACTERS_MAX]
+        self._depth += PART_DEPTH
         try:
             yield
         finally:
-            self._depth -= 2
-            self.title, self.page, self.name = before
+            self._depth -= PART_DEPTH
+            self.title, self.page, self.name, self._attachment = before
 
     def add(self, kind: Kind, text: str, *, level: int = 0) -> None:
         text = clean(text).strip("\n").rstrip() if kind == "code" else clean(text).strip()
@@ -123,29 +153,39 @@ class DocumentWriter:
             return
         if kind == "heading" and len(text) > HEADING_CHARACTERS_MAX:
             kind, level = "paragraph", 0
-        if kind == "heading":
-            level = min(LEVEL_MAX, level + self._depth)
-        if kind in {"heading", "head", "row"}:
+        if kind in {"part", "heading", "head", "row"}:
             text = " ".join(text.split())
+        if kind in {"part", "heading"}:
+            level = min(LEVEL_MAX, level) + self._depth
         self._append(self._separator(kind), text)
         self._blocks.append(Block(kind, self._length - len(text), self._length, level, self.page))
         self._check_limits()
 
-    def rewind(self, blocks: int) -> None:
-        """Forgets all blocks but the first ``blocks``, whose reader has failed."""
-        del self._blocks[blocks:]
-        del self._parts[2 * blocks :]
-        self._length = sum(map(len, self._parts))
+    def note(self, code: ReadingNoteCode, text: str) -> None:
+        """Says something about how the document, or the attachment that is being read, was read."""
+        words = " ".join(clean(text).split())[:NOTE_CHARACTERS_MAX]
+        self._notes.append(ReadingNote(code=code, text=words, attachment=self._attachment))
 
     @property
-    def written(self) -> int:
-        """How many blocks there are."""
-        return len(self._blocks)
+    def place(self) -> Place:
+        """Where the next block will stand."""
+        return Place(len(self._blocks), len(self._notes), self.title)
+
+    def rewind(self, place: Place) -> None:
+        """Forgets what was written since, for its reader has failed."""
+        self._length -= sum(map(len, self._parts[2 * place.blocks :]))
+        del self._blocks[place.blocks :], self._parts[2 * place.blocks :], self._notes[place.notes :]
+        self.title = place.title
 
     def finish(self, *, pages: int | None = None, scanned: tuple[int, ...] = ()) -> ParsedDocument:
         title = " ".join(clean(self.title or "").split())[:HEADING_CHARACTERS_MAX] or self._first_heading()
         return ParsedDocument(
-            text="".join(self._parts), blocks=tuple(self._blocks), title=title, pages=pages, scanned=scanned
+            text="".join(self._parts),
+            blocks=tuple(self._blocks),
+            title=title,
+            pages=pages,
+            scanned=scanned,
+            notes=tuple(_some(self._notes)),
         )
 
     def _append(self, *parts: str) -> None:
@@ -177,6 +217,13 @@ class DocumentWriter:
                 "split it, or raise REFDESK_PARSE_BLOCKS_MAX",
                 limit=self._limits.blocks_max,
             )
+
+
+def _some(notes: list[ReadingNote]) -> Iterator[ReadingNote]:
+    """The first of them, and how many more there are: notes travel with every event and every listing."""
+    yield from notes[:NOTES_MAX]
+    if left := len(notes[NOTES_MAX:]):
+        yield ReadingNote(code="more", text=f"There are {left:,} more notes like these.")
 
 
 def rejected(what: str, advice: str, **details: int | str) -> DocumentRejected:

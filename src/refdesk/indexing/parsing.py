@@ -17,14 +17,18 @@ from typing import Self
 
 import msgspec
 
+from refdesk.contracts.documents import ReadingNote
 from refdesk.contracts.errors import DocumentRejected, Overloaded
 from refdesk.indexing.frames import Reply, Request
-from refdesk.indexing.parsed import Block, ParsedDocument, ParsingLimits, rejected
+from refdesk.indexing.parsed import NOTE_CHARACTERS_MAX, Block, ParsedDocument, ParsingLimits, rejected
 from refdesk.indexing.priority import limit, waited_s
-from refdesk.indexing.recognition import RecognitionLimits
+from refdesk.indexing.recognition import RecognitionLimits, pages
 from refdesk.indexing.sandbox import Sandbox, SandboxCrashed, remove_abandoned
 from refdesk.outside import media_types as kinds
 from refdesk.outside import telemetry
+
+_ATTACHMENTS_FAILED_MAX = 2
+"""Attachments of one document that may each take a parser along; behind the next one no attachment is read."""
 
 logger = logging.getLogger(__name__)
 
@@ -84,23 +88,40 @@ class ParserPool:
         if self._waiting >= self._sizes.queue_max:
             raise Overloaded(f"{self._waiting} documents already wait to be parsed. Try again later.", retry_after_s=5)
         request = Request(media_type=media_type, filename=filename)
-        parsed = _document(await self._in_turn(request, content))
+        parsed = await self._read(request, content)
         if not parsed.scanned:
             return parsed
-        texts = await self._recognise(parsed, request, content)
+        texts, trouble = await self._recognise(parsed, request, content)
         if texts:
             parsed = _document(await self._in_turn(msgspec.structs.replace(request, recognised=texts), content))
+        if parsed.scanned and trouble:
+            parsed = _noting(parsed, trouble)
         if not parsed.blocks:
             raise rejected(
                 f"No text could be recognised in {_name(filename)}", "upload a clearer scan, or one that has some"
             )
         return parsed
 
-    async def _recognise(self, parsed: ParsedDocument, request: Request, content: bytes) -> dict[int, str]:
-        """The texts of the scanned pages. Raises DocumentRejected.
+    async def _read(self, request: Request, content: bytes) -> ParsedDocument:
+        """An attachment that takes the parser along is left out, and after some of them all that follow are."""
+        while True:
+            try:
+                return _document(await self._in_turn(request, content))
+            except _AttachmentFailed as failure:
+                unread = {**request.unread, failure.number: failure.rejection.message}
+                request = msgspec.structs.replace(
+                    request,
+                    unread=unread,
+                    unread_from=failure.number if len(unread) > _ATTACHMENTS_FAILED_MAX else None,
+                )
+
+    async def _recognise(
+        self, parsed: ParsedDocument, request: Request, content: bytes
+    ) -> tuple[dict[int, str], DocumentRejected | None]:
+        """The texts of the scanned pages, and why some are missing. Raises DocumentRejected.
 
         Each page takes its turn like a document, so that a long scan delays nobody by more than a page. Where other pages
-        do have text, these are worth having: what goes wrong with the scanned ones is then passed over.
+        do have text, these are worth having, whatever goes wrong with the scanned ones.
         """
         texts: dict[int, str] = {}
         spent_s = 0.0
@@ -115,10 +136,11 @@ class ParserPool:
                     began_s = time.monotonic()
                     texts[page] = _page_text(await self._ask(page_request, content, wall_s=wall_s))
                     spent_s += time.monotonic() - began_s
-        except DocumentRejected:
+        except DocumentRejected as trouble:
             if not parsed.blocks:
                 raise
-        return texts
+            return texts, trouble
+        return texts, None
 
     def _recognition_limits(self, parsed: ParsedDocument, request: Request) -> RecognitionLimits:
         limits, name = self.limits.recognition, _name(request.filename)
@@ -162,11 +184,11 @@ class ParserPool:
             return await self._ask_once(request, content, wall_s=wall_s)
         except SandboxCrashed as crash:
             if crash.out_of_cpu or (crash.out_of_memory and crash.answered == 0):
-                raise self._blame(crash, request) from crash
+                raise _in_attachment(self._blame(crash, request), crash.attachment) from crash
         try:
             return await self._ask_once(request, content, wall_s=wall_s, fresh=True)
         except SandboxCrashed as crash:
-            raise self._blame(crash, request) from crash
+            raise _in_attachment(self._blame(crash, request), crash.attachment) from crash
 
     async def _ask_once(self, request: Request, content: bytes, *, wall_s: float, fresh: bool = False) -> Reply:
         sandbox = await self._take(fresh=fresh)
@@ -182,7 +204,8 @@ class ParserPool:
             raise
         except TimeoutError as error:
             telemetry.parse_killed.labels("time").inc()
-            raise _too_slow(_part(request), wall_s, _seconds_setting(request)) from error
+            rejection = _too_slow(_part(request), wall_s, _seconds_setting(request))
+            raise _in_attachment(rejection, sandbox.attachment) from error
         finally:
             if healthy:
                 self._park(sandbox)
@@ -235,6 +258,25 @@ class ParserPool:
             f"{name} crashed the parser twice",
             "save it anew in its program, or convert it to PDF, and upload the new copy",
         )
+
+
+class _AttachmentFailed(Exception):
+    """An attachment was being read when the parser process had to end."""
+
+    def __init__(self, number: int, rejection: DocumentRejected) -> None:
+        super().__init__(rejection.message)
+        self.number = number
+        self.rejection = rejection
+
+
+def _in_attachment(rejection: DocumentRejected, number: int) -> DocumentRejected | _AttachmentFailed:
+    return _AttachmentFailed(number, rejection) if number else rejection
+
+
+def _noting(parsed: ParsedDocument, trouble: DocumentRejected) -> ParsedDocument:
+    text = f"There is no text on {pages(parsed.scanned)}: {trouble.message}"
+    note = ReadingNote(code="pages_unread", text=text[:NOTE_CHARACTERS_MAX])
+    return msgspec.structs.replace(parsed, notes=(*parsed.notes, note))
 
 
 def _document(reply: Reply) -> ParsedDocument:

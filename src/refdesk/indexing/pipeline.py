@@ -20,7 +20,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from refdesk.contracts.documents import title_of
+from refdesk.contracts.documents import ReadingNote, title_of
 from refdesk.contracts.errors import DocumentRejected
 from refdesk.contracts.events import DocumentChanged, DocumentDeleted, IndexApplied
 from refdesk.index.chunks import Chunk, IndexedDocument, content_hash, embedded_text
@@ -39,10 +39,11 @@ StepAside = Callable[[], None]
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """A document as it was read, and the event with the title it turned out to have."""
+    """A document as it was read, with the event and the title it turned out to have."""
 
     event: DocumentChanged
     chunks: Sequence[Chunk]
+    notes: tuple[ReadingNote, ...]
 
 
 def _stay() -> None:
@@ -147,7 +148,7 @@ class Indexing:
             parsed = await self._parsers.parse(content, event.media_type, event.filename)
         event = _titled(event, parsed)
         async with clock.step("chunk"):
-            return Reading(event, await asyncio.to_thread(self._cut, parsed, event))
+            return Reading(event, await asyncio.to_thread(self._cut, parsed, event), parsed.notes)
 
     async def _apply(self, reading: Reading, clock: "_Clock") -> Outcome:
         event, chunks = reading.event, reading.chunks
@@ -157,7 +158,7 @@ class Indexing:
             replaced = await self._index.replace(_facts(event), chunks, vectors)
         outcome = await self._outcome(event, applied=replaced, chunks=len(chunks), seconds=clock.seconds)
         if outcome.kind == "applied" and outcome.fact is not None:
-            return Outcome("applied", msgspec.structs.replace(outcome.fact, title=event.title))
+            return Outcome("applied", msgspec.structs.replace(outcome.fact, title=event.title, notes=reading.notes))
         return outcome
 
     def _cut(self, parsed: ParsedDocument, event: DocumentChanged) -> Sequence[Chunk]:

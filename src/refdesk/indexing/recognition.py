@@ -3,6 +3,7 @@
 Only the data is looked for: the recogniser itself comes with the parser's library.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ DATA_DIRS = (
     "/opt/homebrew/share/tessdata",
     "/usr/local/share/tessdata",
 )
+_PAGES_NAMED_MAX = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,3 +36,12 @@ def find_data(languages: str, *, data_dir: Path | None = None) -> Path | None:
     folders = [data_dir] if data_dir is not None else [Path(folder) for folder in DATA_DIRS]
     files = [f"{language}.traineddata" for language in languages.split("+")]
     return next((folder for folder in folders if all((folder / file).is_file() for file in files)), None)
+
+
+def pages(numbers: Sequence[int]) -> str:
+    """For people: ``page 3``, ``pages 3, 5 and 7``."""
+    if len(numbers) == 1:
+        return f"page {numbers[0]}"
+    if len(numbers) > _PAGES_NAMED_MAX:
+        return f"{len(numbers):,} pages from {numbers[0]} to {numbers[-1]}"
+    return f"pages {', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"

@@ -35,7 +35,13 @@ class SandboxCrashed(Exception):
     """The parser process ended, or ran out of memory, instead of answering."""
 
     def __init__(
-        self, status: int | None, *, stderr: bytes = b"", out_of_memory: bool = False, answered: int = 0
+        self,
+        status: int | None,
+        *,
+        stderr: bytes = b"",
+        out_of_memory: bool = False,
+        answered: int = 0,
+        attachment: int = 0,
     ) -> None:
         super().__init__(f"the parser process ended with status {status}")
         text = stderr.lower()
@@ -45,6 +51,7 @@ class SandboxCrashed(Exception):
         self.out_of_cpu = status == -signal.SIGXCPU
         self.answered = answered
         """How many documents it had read before."""
+        self.attachment = attachment
 
 
 class Sandbox:
@@ -57,6 +64,8 @@ class Sandbox:
         self, process: asyncio.subprocess.Process, directory: tempfile.TemporaryDirectory[str], limits: ParsingLimits
     ) -> None:
         self.answered = 0
+        self.attachment = 0
+        """The attachment that it reads or came to grief in, from 1 on; 0 outside of any."""
         self.resident_bytes = 0
         self.unfenced: tuple[str, ...] = ()
         """What this machine does not refuse it, in words; empty where every fence stands."""
@@ -89,11 +98,12 @@ class Sandbox:
 
     async def ask(self, request: Request, content: bytes) -> Reply:
         """The answer to one request. Raises `SandboxCrashed`."""
+        self.attachment = 0
         reply = await self._exchange(
             frame(msgspec.json.encode(request)), len(content).to_bytes(LENGTH_BYTES, "big"), content
         )
         if reply.out_of_memory:
-            raise SandboxCrashed(None, out_of_memory=True, answered=self.answered)
+            raise SandboxCrashed(None, out_of_memory=True, answered=self.answered, attachment=self.attachment)
         self.answered += 1
         return reply
 
@@ -118,14 +128,18 @@ class Sandbox:
             for part in parts:
                 stdin.write(part)
             await stdin.drain()
-            size = int.from_bytes(await stdout.readexactly(LENGTH_BYTES), "big")
-            if size > self._reply_bytes_max:
-                raise SandboxCrashed(None, answered=self.answered)
-            reply = await _decode(await stdout.readexactly(size))
+            while (reply := await self._reply(stdout)).attachment is not None:
+                self.attachment = reply.attachment
         except (asyncio.IncompleteReadError, ConnectionError, msgspec.DecodeError) as error:
             raise await self._crash() from error
         self.resident_bytes = reply.resident_bytes
         return reply
+
+    async def _reply(self, stdout: asyncio.StreamReader) -> Reply:
+        size = int.from_bytes(await stdout.readexactly(LENGTH_BYTES), "big")
+        if size > self._reply_bytes_max:
+            raise SandboxCrashed(None, answered=self.answered)
+        return await _decode(await stdout.readexactly(size))
 
     async def _crash(self) -> SandboxCrashed:
         """It has ended by itself, nearly always: to kill it just then would take its status from whoever waits for it."""
@@ -135,7 +149,7 @@ class Sandbox:
         self.kill()
         status = await self._process.wait()
         stderr = await asyncio.to_thread(_tail, Path(self._directory.name, _STDERR))
-        return SandboxCrashed(status, stderr=stderr, answered=self.answered)
+        return SandboxCrashed(status, stderr=stderr, answered=self.answered, attachment=self.attachment)
 
 
 def remove_abandoned(*, starting_s_max: float = _STARTING_S_MAX) -> None:

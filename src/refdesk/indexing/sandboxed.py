@@ -18,6 +18,7 @@ import pkgutil
 import resource
 import sys
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import BinaryIO
@@ -25,6 +26,7 @@ from typing import BinaryIO
 import msgspec
 
 from refdesk.contracts.errors import DocumentRejected
+from refdesk.indexing.attachments import Began
 from refdesk.indexing.extraction import extract
 from refdesk.indexing.fences import fence
 from refdesk.indexing.frames import Reply, Request, frame, read_frame
@@ -47,7 +49,7 @@ def main() -> None:
         if content is None:
             return
         _allow_cpu(_cpu_s(request, limits))
-        _send(replies, _answer(request, content, limits))
+        _send(replies, _answer(request, content, limits, began=partial(_tell, replies)))
 
 
 def _load_encodings() -> None:
@@ -62,9 +64,13 @@ def _send(replies: BinaryIO, payload: bytes) -> None:
     replies.flush()
 
 
-def _answer(request: Request, content: bytes, limits: ParsingLimits) -> bytes:
+def _tell(replies: BinaryIO, attachment: int) -> None:
+    _send(replies, msgspec.json.encode(Reply(attachment=attachment)))
+
+
+def _answer(request: Request, content: bytes, limits: ParsingLimits, *, began: Began) -> bytes:
     try:
-        reply = _read(request, content, limits)
+        reply = _read(request, content, limits, began=began)
         reply = msgspec.structs.replace(reply, resident_bytes=_memory_bytes()[1])
     except DocumentRejected as rejection:
         reply = Reply(rejection=rejection.message, details=rejection.details, resident_bytes=_memory_bytes()[1])
@@ -73,7 +79,7 @@ def _answer(request: Request, content: bytes, limits: ParsingLimits) -> bytes:
     return msgspec.json.encode(reply)
 
 
-def _read(request: Request, content: bytes, limits: ParsingLimits) -> Reply:
+def _read(request: Request, content: bytes, limits: ParsingLimits, *, began: Began) -> Reply:
     if request.recognise_page is not None and limits.recognition is not None:
         text = recognise(
             content,
@@ -83,7 +89,7 @@ def _read(request: Request, content: bytes, limits: ParsingLimits) -> Reply:
             name=request.filename or "the document",
         )
         return Reply(page_text=text[: limits.characters_max])
-    return Reply(document=extract(content, request, limits=limits))
+    return Reply(document=extract(content, request, limits=limits, began=began))
 
 
 def _cpu_s(request: Request, limits: ParsingLimits) -> int:

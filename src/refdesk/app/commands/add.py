@@ -50,6 +50,8 @@ class Upload(msgspec.Struct):
     status: str = "added"
     waits: str = ""
     """Why it is not searchable yet."""
+    notes: list[dict[str, str]] = []
+    """About how it was read."""
 
     @property
     def settled(self) -> bool:
@@ -63,6 +65,7 @@ class Report(msgspec.Struct, frozen=True):
     indexed: int
     pending: int
     failed: list[dict[str, str]]
+    notes: list[dict[str, str]]
 
 
 @click.command()
@@ -82,6 +85,9 @@ def command(
     for failure in report.failed:
         said = escape(f"{failure['path']}: {failure['reason']}")
         console.print(f"[red]failed[/red] {said}", markup=True, soft_wrap=True)
+    for note in report.notes:
+        said = escape(f"{note['path']}: {note['text']}")
+        console.print(f"[yellow]note[/yellow] {said}", markup=True, soft_wrap=True)
     console.print(
         f"{report.added} added, {report.updated} updated, {report.unchanged} unchanged; "
         f"{report.indexed} searchable, {report.pending} pending, {len(report.failed)} failed."
@@ -173,6 +179,7 @@ def stored(path: Path, document: Any, *, status: str) -> Upload:
 def _take(upload: Upload, document: Any) -> None:
     if document["version"] >= upload.version:
         upload.state, upload.reason = document["state"], document["failure"]
+        upload.notes = document["notes"] if document["state"] == "indexed" else []
         upload.waits = why(document) if document["state"] == "pending" and document["waiting"] else ""
 
 
@@ -240,5 +247,10 @@ def _report(uploads: Sequence[Upload]) -> Report:
             {"path": str(upload.path), "reason": upload.reason or "no reason given"}
             for upload in uploads
             if upload.state in ("refused", "failed")
+        ],
+        notes=[
+            {"path": str(upload.path), "code": note["code"], "text": note["text"]}
+            for upload in stored
+            for note in upload.notes
         ],
     )

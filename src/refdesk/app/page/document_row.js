@@ -1,7 +1,7 @@
 // One document in the list, and how far the index has come with it.
 
 import { bytes, joined, mediaType, moment, seconds } from "./format.js";
-import { part, passageHash, stamp } from "./page.js";
+import { make, part, passageHash, stamp } from "./page.js";
 import { write, writeOrHide } from "./text.js";
 
 const LAG_SECONDS_SHOWN = 2;
@@ -54,10 +54,18 @@ export class DocumentRow {
     write(link, this.name);
     link.href = passageHash(id);
     write(part(this.element, "about"), about(this.document));
+    this.#drawNotes();
     this.complain(state === "failed" ? failure || "It could not be indexed." : state === "pending" ? failure : "");
     part(this.element, "retry").hidden = state !== "failed";
     part(this.element, "delete").setAttribute("aria-label", `Delete ${link.textContent}`);
     this.drawState();
+  }
+
+  /** What is to be known about how it was read. */
+  #drawNotes() {
+    const notes = part(this.element, "notes");
+    notes.replaceChildren(...(this.document.notes ?? []).map(({ text }) => make("li", "", text)));
+    notes.hidden = notes.childElementCount === 0;
   }
 
   #celebrate() {

@@ -177,6 +177,9 @@ def _parsing_limits(settings: Settings) -> ParsingLimits:
         archive_members_max=settings.parse_archive_members_max,
         archive_bytes_max=settings.parse_archive_bytes_max,
         archive_ratio_max=settings.parse_archive_ratio_max,
+        attachments_max=settings.attachments_max,
+        attachment_bytes_max=settings.attachment_bytes_max,
+        attachment_depth_max=settings.attachment_depth_max,
         processors_spared=settings.parse_processors_spared,
         recognition=_recognition(settings),
     )

@@ -13,13 +13,14 @@ The winner's share, and its lead over the next candidate that reads differently,
 import codecs
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 SAMPLE_BYTES = 8 * 1024
 """How much of the lines that are not ASCII is looked at."""
 DOUBTFUL_BELOW = 0.8
 """A guess less sure than this is said on the document."""
 
+_UTF8_SHARE_MIN = 0.8  # of a text in another encoding hardly a character is left
 _LEAD_MIN = 0.2  # over a candidate that reads differently: a guess that leads by more is as sure as its own share
 _FREQUENT_SHARE = 0.3
 _LETTERS_MIN = 4  # with fewer letters that are not ASCII, no frequencies are looked at
@@ -114,12 +115,24 @@ class Guess:
     @property
     def name(self) -> str:
         """What people call the encoding."""
-        windows = self.encoding.startswith("cp125") or self.encoding == "cp874"
-        return _NAMES.get(self.encoding) or (
-            f"Windows-{self.encoding[2:]}"
-            if windows
-            else self.encoding.replace("8859_", "-8859-").replace("_", "-").upper()
-        )
+        return name_of(self.encoding)
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A text, the encoding it was read in, the guess where that was one, and how many characters were lost."""
+
+    text: str
+    encoding: str
+    guess: Guess | None = None
+    lost: int = 0
+
+
+def name_of(encoding: str) -> str:
+    """What people call an encoding that Python knows."""
+    if encoding.startswith("cp125") or encoding == "cp874":
+        return f"Windows-{encoding[2:]}"
+    return _NAMES.get(encoding) or encoding.replace("8859_", "-8859-").replace("_", "-").upper()
 
 
 def codec_named(label: str) -> str | None:
@@ -134,22 +147,34 @@ def codec_named(label: str) -> str | None:
     return codec
 
 
-def decode(content: bytes, *, declared: str | None = None) -> str:
+def decode(content: bytes, *, declared: str | None = None) -> Decoded:
     """The text, in the declared encoding where that fits, else in the one that reads best. Never fails."""
     codec = codec_named(declared) if declared else None
     if codec and codec != "utf-8" and not (codec == "cp1252" and _is_utf8(content)):
         try:
-            return content.decode(codec)
+            return Decoded(content.decode(codec), codec)
         except UnicodeDecodeError as error:
             if error.start > len(content) // 2 and error.start > 256:  # a slip in a text that fits otherwise
-                return content.decode(codec, errors="replace")
-    return content.decode(guess(content).encoding, errors="replace")
+                return decode_as(content, codec)
+    found = guess(content)
+    return replace(decode_as(content, found.encoding), guess=found)
+
+
+def decode_as(content: bytes, encoding: str) -> Decoded:
+    """The text in an encoding; what is none in it is lost, and counted."""
+    try:
+        return Decoded(content.decode(encoding), encoding)
+    except UnicodeDecodeError:
+        text = content.decode(encoding, errors="replace")
+        return Decoded(text, encoding, lost=text.count("\ufffd"))
 
 
 def guess(content: bytes) -> Guess:
     """The most plausible encoding of a text that declares none."""
     if _is_utf8(content):
         return Guess(next((codec for mark, codec in _ESCAPES if mark in content), "utf-8"), 1.0)
+    if (share := _utf8_share(content)) > _UTF8_SHARE_MIN:
+        return Guess("utf-8", round(share, 2))
     ranked = [(share, codec, text) for codec, text, share in _candidates(_sample(content))]
     if not ranked:
         return Guess("cp1252", 0.0)
@@ -188,6 +213,13 @@ def _is_utf8(content: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def _utf8_share(content: bytes) -> float:
+    """How much of what is more than ASCII can be read as UTF-8: nearly all of a text that was cut or damaged somewhere."""
+    text = content.decode("utf-8", errors="replace")
+    lost = text.count("\ufffd")
+    return 1 - lost / sum(character > "\x7f" for character in text)
 
 
 def _candidates(sample: bytes) -> Iterator[tuple[str, str, float]]:

@@ -2,8 +2,8 @@
 
     Subject, From, To, Date …        the header lines people ask for
     body                             HTML, for it has the tables; what only the plain text says follows
-    Attachment: price list.pdf       a section each, read by the reader of its kind
-    Subject of a forwarded message   a section, and everything again inside it
+    Attachment: price list.pdf       a part each, read by the reader of its kind
+    Subject of a forwarded message   a part, and everything again inside it
 
 Every charset that senders use is read, by its declaration where that fits. Whatever is malformed is read as far as it goes:
 a mail program shows it, too.
@@ -13,76 +13,81 @@ import email
 import email.header
 import email.message
 import email.policy
-import io
 import re
 from binascii import Error as Base64Error
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from email.message import Message
+from email.utils import parseaddr, parsedate_to_datetime
 
-import oxmsg
-import oxmsg.recipient
-
-from refdesk.contracts.errors import DocumentRejected, UnsupportedMediaType
+from refdesk.contracts.errors import DocumentRejected
+from refdesk.indexing.attachments import Attachments
 from refdesk.indexing.paragraphs import split_paragraphs
 from refdesk.indexing.parsed import DocumentWriter, Kind, rejected
 from refdesk.indexing.readers import encodings
 from refdesk.indexing.readers.calendars import read_calendar
 from refdesk.indexing.readers.html import feed_html
-
-ReadAttachment = Callable[[bytes, str, str], None]
-"""Reads (content, filename, declared media type) into the section that is open. Raises RefdeskError."""
+from refdesk.indexing.readers.outlook import OutlookMessage, read_message
+from refdesk.indexing.readers.plain import note_doubts
 
 HEADERS = ("From", "To", "Cc", "Date", "Subject")
-_DEPTH_MAX = 8
 _MBOX_START = re.compile(rb"^From [^\n]*\n(?=[!-9;-~]+:)", re.M)
 _QUOTED_FROM = re.compile(rb"^>(>*From )", re.M)
+_META = re.compile(rb"""charset\s*=\s*["']?([a-zA-Z0-9_.:-]{2,40})""", re.I)
+_FLOWED = re.compile(r"(?m)(?<!^--)[ ]\n(?=[^\n>])")  # RFC 3676
+_NO_SUBJECT = "(no subject)"
 _WORD = re.compile(r"\w{3,}")
 _NOT_SAID = re.compile(r"(?:https?|mailto|cid):[^\s>\])]*|\[image:[^\]]*\]")  # in plain text, for links and pictures
 _SIGNATURES = frozenset({"application/pgp-signature", "application/pkcs7-signature", "application/x-pkcs7-signature"})
-_OPAQUE = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime", "application/ms-tnef"})
 
 
 class MailReader:
     """Reads messages into a writer; attachments by the readers of their kinds."""
 
-    def __init__(self, writer: DocumentWriter, read_attachment: ReadAttachment) -> None:
+    def __init__(self, writer: DocumentWriter, attachments: Attachments) -> None:
         self._writer = writer
-        self._read_attachment = read_attachment
+        self._attachments = attachments
 
     def read(self, content: bytes) -> None:
         """One message; its subject is the document's title."""
         message = email.message_from_bytes(content.lstrip(b"\r\n"), policy=email.policy.compat32)
         if message.get_content_type() == "multipart/encrypted":
-            raise rejected(f"{self._writer.name} is an encrypted message", "decrypt it and upload it again")
+            raise self.encrypted()
         self._writer.title = _headers(message).get("Subject")
         self._message(message, depth=0)
 
     def read_mailbox(self, content: bytes) -> None:
-        """The messages of an mbox file, a section each."""
+        """The messages of an mbox file, a part each: one subject may have many, so its name says from whom and when, too."""
         content = content.replace(b"\r\n", b"\n")
         starts = [match.span() for match in _MBOX_START.finditer(content)]
         ends = [start for start, _ in starts[1:]] + [len(content)]
         for (_, start), end in zip(starts, ends, strict=True):
             message = email.message_from_bytes(_QUOTED_FROM.sub(rb"\1", content[start:end]))
-            self._writer.add("heading", _headers(message).get("Subject", "(no subject)"), level=1)
-            with self._writer.section():
+            with self._writer.part(_entry(message), level=1):
                 self._message(message, depth=1)
 
     def read_outlook(self, content: bytes) -> None:
         """One message of Outlook (.msg)."""
-        message = oxmsg.Message.load(io.BytesIO(content))
-        headers = {
-            "From": message.sender,
-            "To": "; ".join(filter(None, map(_outlook_address, message.recipients))),
-            "Date": message.sent_date.isoformat(sep=" ", timespec="minutes") if message.sent_date else None,
-            "Subject": message.subject,
-        }
-        self._write_headers({name: value for name, value in headers.items() if value})
-        self._write_body(message.body or "", message.html_body or "")
-        self._writer.title = message.subject
+        message = read_message(content)
+        self._writer.title = message.headers.get("Subject")
+        self._outlook(message, depth=0)
+
+    def encrypted(self) -> DocumentRejected:
+        """The refusal of a message of which only who wrote to whom could be read."""
+        return rejected(f"{self._writer.name} is an encrypted message", "decrypt it and upload it again")
+
+    def _outlook(self, message: OutlookMessage, *, depth: int) -> None:
+        self._write_headers(message.headers)
+        self._note_doubts(message.page)
+        self._write_body(message.plain, message.page.text)
         for attachment in message.attachments:
-            if attachment.file_bytes is not None:
-                self._attachment(attachment.file_bytes, attachment.file_name or "", attachment.mime_type or "")
+            inner = attachment.content
+            if isinstance(inner, bytes):
+                self._attachments.add(inner, attachment.name, attachment.media_type)
+                continue
+            with self._forwarding(inner.headers.get("Subject") or attachment.name, depth=depth) as is_read:
+                if is_read:
+                    self._outlook(inner, depth=depth + 1)
 
     def _message(self, message: Message, *, depth: int) -> None:
         self._write_headers(_headers(message))
@@ -91,11 +96,11 @@ class MailReader:
         for part in _parts(message):
             kind = part.get_content_type()
             if kind in {"text/plain", "text/html"} and not _is_attached(part):
-                texts[kind.removeprefix("text/")].append(_text(part))
-            elif kind not in _SIGNATURES:
+                texts[kind.removeprefix("text/")].append(self._text(part))
+            elif kind not in _SIGNATURES and not _is_picture_in_text(part):
                 rest.append(part)
         self._write_body("\n\n".join(texts["plain"]), "\n".join(texts["html"]))
-        for part in rest:
+        for part in sorted(rest, key=_has_name_of_its_own):  # what has none would stand below the last that has one
             self._part(part, depth=depth)
 
     def _part(self, part: Message, *, depth: int) -> None:
@@ -103,35 +108,47 @@ class MailReader:
         if kind == "message/rfc822":
             self._forwarded(part, depth=depth)
         elif kind == "text/calendar":
-            self._writer.add("heading", name or "Calendar", level=2)
-            read_calendar(_text(part), self._writer)
+            with self._writer.part(name or "Calendar", level=2):
+                read_calendar(self._text(part), self._writer)
         elif kind.startswith("text/") and not name:
-            self._write_plain(_text(part))
+            self._write_plain(self._text(part))
         elif kind == "message/delivery-status":
             self._write_plain("\n".join(str(each) for each in part.get_payload() or []))
         elif name or not kind.startswith(("image/", "multipart/", "message/")):
-            self._attachment(_bytes(part), name or "", kind)
+            self._attachments.add(_bytes(part), name, kind)
 
     def _forwarded(self, part: Message, *, depth: int) -> None:
         payload = part.get_payload()
         inner = payload[0] if isinstance(payload, list) and payload else email.message_from_bytes(_bytes(part))
-        if not isinstance(inner, Message) or depth >= _DEPTH_MAX:
+        if not isinstance(inner, Message):
             return
-        self._writer.add("heading", _headers(inner).get("Subject") or _filename(part) or "(no subject)", level=2)
-        with self._writer.section():
-            self._message(inner, depth=depth + 1)
+        with self._forwarding(_headers(inner).get("Subject") or _filename(part), depth=depth) as is_read:
+            if is_read:
+                self._message(inner, depth=depth + 1)
 
-    def _attachment(self, content: bytes, name: str, kind: str) -> None:
-        if not name and not content.strip():
-            return
-        self._writer.add("heading", f"Attachment: {name or kind}", level=2)
-        if kind in _OPAQUE:
-            return
-        with self._writer.section(name):
-            try:
-                self._read_attachment(content, name, kind)
-            except (DocumentRejected, UnsupportedMediaType) as rejection:
-                self._writer.add("paragraph", f"[Not read: {rejection.message}]")
+    @contextmanager
+    def _forwarding(self, name: str, *, depth: int) -> Iterator[bool]:
+        """A part for a message in a message, and whether it is to be read."""
+        with self._writer.part(name or _NO_SUBJECT, level=2):
+            if not (is_read := depth < self._attachments.depth_max):
+                self._attachments.say_unread(f"{name} is a message in {depth} others; upload it by itself.")
+            yield is_read
+
+    def _note_doubts(self, found: encodings.Decoded) -> None:
+        note_doubts(found, self._writer, what=f"A message in {self._writer.name}")
+
+    def _text(self, part: Message) -> str:
+        charset = part.get_param("charset")
+        declared = charset[2] if isinstance(charset, tuple) else charset
+        content = _bytes(part)
+        if not declared and part.get_content_type() == "text/html" and (match := _META.search(content[:2048])):
+            declared = match[1].decode("ascii")
+        found = encodings.decode(content, declared=declared or None)
+        self._note_doubts(found)
+        if part.get_param("format") != "flowed":
+            return found.text
+        text = found.text.replace("\r\n", "\n")
+        return _FLOWED.sub("" if part.get_param("delsp") == "yes" else " ", text)
 
     def _write_headers(self, headers: dict[str, str]) -> None:
         self._writer.add("paragraph", "\n".join(f"{name}: {value}" for name, value in headers.items()))
@@ -148,11 +165,6 @@ class MailReader:
     def _write_plain(self, text: str) -> None:
         for paragraph in _paragraphs(text):
             self._writer.add("paragraph", paragraph)
-
-
-def _outlook_address(recipient: oxmsg.recipient.Recipient) -> str:
-    name, address = recipient.name, recipient.email_address
-    return f"{name} <{address}>" if name and name != address else address
 
 
 class _Words:
@@ -190,29 +202,38 @@ def _is_attached(part: Message) -> bool:
     return (part.get_content_disposition() or "") == "attachment" or bool(_filename(part))
 
 
+def _is_picture_in_text(part: Message) -> bool:
+    """A logo in a signature, a picture between two paragraphs: nobody calls it an attachment."""
+    is_shown = part.get_content_disposition() != "attachment" and (part["Content-ID"] or not _filename(part))
+    return part.get_content_maintype() == "image" and bool(is_shown)
+
+
+def _has_name_of_its_own(part: Message) -> bool:
+    return bool(_filename(part)) or part.get_content_type() in {"message/rfc822", "text/calendar"}
+
+
+def _entry(message: Message) -> str:
+    """A message as a list of messages shows it: ``Offer of May (Ada Jones, 2026-03-02)``."""
+    headers = _headers(message)
+    name, address = parseaddr(headers.get("From", ""))
+    about = ", ".join(filter(None, (name or address, _day(headers.get("Date", "")))))
+    subject = headers.get("Subject", _NO_SUBJECT)
+    return f"{subject} ({about})" if about else subject
+
+
+def _day(date: str) -> str:
+    try:
+        return parsedate_to_datetime(date).date().isoformat()
+    except ValueError:
+        return ""
+
+
 def _bytes(part: Message) -> bytes:
     try:
         payload = part.get_payload(decode=True)
     except (ValueError, AssertionError, LookupError):
         return b""
     return payload if isinstance(payload, bytes) else b""
-
-
-def _text(part: Message) -> str:
-    charset = part.get_param("charset")
-    declared = charset[2] if isinstance(charset, tuple) else charset
-    content = _bytes(part)
-    if not declared and part.get_content_type() == "text/html" and (match := _META.search(content[:2048])):
-        declared = match[1].decode("ascii")
-    text = encodings.decode(content, declared=declared or None)
-    if part.get_param("format") == "flowed":  # RFC 3676
-        text = re.sub(
-            r"(?m)(?<!^--)[ ]\n(?=[^\n>])", "" if part.get_param("delsp") == "yes" else " ", text.replace("\r\n", "\n")
-        )
-    return text
-
-
-_META = re.compile(rb"""charset\s*=\s*["']?([a-zA-Z0-9_.:-]{2,40})""", re.I)
 
 
 def _filename(part: Message) -> str:
@@ -249,4 +270,4 @@ def _decoded_part(part: bytes | str, charset: str | None) -> str:
         )  # as the parser keeps bytes
     except UnicodeEncodeError:
         return str(part)
-    return encodings.decode(content, declared=charset if charset != "unknown-8bit" else None)
+    return encodings.decode(content, declared=charset if charset != "unknown-8bit" else None).text

@@ -118,7 +118,7 @@ class _TextReader:
         style = attribute(element, "style-name")
         if style in self._hidden:
             return
-        if style in self._breaking and self._writer.written:
+        if style in self._breaking and self._writer.place.blocks:
             self._page += 1
         self._writer.page = self._page if self._paged else None
         aside: list[Element] = []

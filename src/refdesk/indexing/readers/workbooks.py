@@ -84,6 +84,10 @@ def read_xlsx(content: bytes, writer: DocumentWriter) -> None:
         if kind == "worksheet" and (attribute(sheet, "state") or "visible") == "visible":
             name = attribute(sheet, "name") or ""
             _write_sheet(writer, name, _unmerged(cells.rows(part), _merged(package.bytes(part))))
+    if cells.valueless:
+        formulas = "One formula" if cells.valueless == 1 else f"{cells.valueless:,} formulas"
+        advice = "open it in its program, save it, and upload the new copy"
+        writer.note("values_missing", f"{formulas} of {writer.name} came without a value; {advice}.")
 
 
 def read_workbook(content: bytes, writer: DocumentWriter) -> None:
@@ -124,6 +128,8 @@ class _Cells:
         self._epoch = _EPOCH_1904 if old else _EPOCH
         self._strings = list(_shared_strings(package, parts.get("sharedStrings", "")))
         self._formats = _formats(package.xml(parts.get("styles", "")))
+        self.valueless = 0
+        """Formulas whose value the program that saved the workbook did not compute."""
 
     def rows(self, part: str) -> Iterator[tuple[int, list[str]]]:
         """Each row that is there, with its number from 0."""
@@ -143,6 +149,8 @@ class _Cells:
             return _words(child(cell, "is"))
         value = child(cell, "v")
         text = (value.text or "") if value is not None else ""
+        if not text and child(cell, "f") is not None:
+            self.valueless += 1
         if kind == "s":
             return self._strings[int(text)] if text else ""
         if kind == "b":
