@@ -187,7 +187,6 @@ ELSEWHERE = {
         (
             *(
                 "extraction:extract",
-                "plain:decoded",
                 "encodings:decode",
                 "encodings:decode_as",
                 "structured:read_json",
