@@ -83,7 +83,7 @@ def test_a_workbook_is_read_as_it_is_shown() -> None:
     hidden.append(["secret", "value"])
     hidden.sheet_state = "hidden"
     assert lines(read(saved(book), kinds.XLSX)) == [
-        *("heading2: Branches", "paragraph: Branches of 2026", "head: Region | Branch | Opened | Share | Open"),
+        *("part2: Branches", "paragraph: Branches of 2026", "head: Region | Branch | Opened | Share | Open"),
         *("row: North | Leeds | 09.03.2021 | 12.5% | TRUE", "row: North | York | 30.11.2022 | 40.0% | FALSE"),
         *("head: Owner | Phone", "row: Adler | 4711"),
     ]
@@ -138,7 +138,7 @@ def test_an_opendocument_sheet_is_read_as_it_is_shown() -> None:
     )
     style = '<style:style style:name="off"><style:table-properties table:display="false"/></style:style>'
     assert lines(read(ods(shown + hidden, style), kinds.ODS)) == [
-        *("heading2: Rates", "head: Town | Share", "row: Bath | 12,5 %", "row: Bath | 7 %")
+        *("part2: Rates", "head: Town | Share", "row: Bath | 12,5 %", "row: Bath | 7 %")
     ]
 
 

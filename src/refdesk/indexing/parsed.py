@@ -23,8 +23,8 @@ from refdesk.indexing.recognition import RecognitionLimits
 Kind = Literal["part", "heading", "paragraph", "item", "head", "row", "code"]
 """``head`` is the header row of a table, ``row`` any other row; the rows of a table follow each other.
 
-``part`` is the heading of something that people know under its own name: a message of a mailbox, a forwarded message, an
-attachment. Passages stand in one part only, and name it.
+``part`` is the heading of something that people know under its own name: a sheet, a message of a mailbox, a forwarded message,
+an attachment. Passages stand in one part only, and name it.
 """
 
 HEADING_CHARACTERS_MAX = 200

@@ -19,7 +19,7 @@ _BAND_CM = 1.0
 
 
 def read_spreadsheet(content: bytes, writer: DocumentWriter) -> None:
-    """Writes an OpenDocument spreadsheet; each visible sheet is a section."""
+    """Writes an OpenDocument spreadsheet; each visible sheet is a part."""
     document = _content(content, writer)
     hidden = {
         attribute(style, "name")
@@ -30,8 +30,8 @@ def read_spreadsheet(content: bytes, writer: DocumentWriter) -> None:
         if attribute(table, "style-name") not in hidden:
             rows = _rows(table)
             if any(any(row) for row in rows):
-                writer.add("heading", attribute(table, "name") or "", level=2)
-                write_sheet(writer, rows)
+                with writer.part(attribute(table, "name") or "", level=2):
+                    write_sheet(writer, rows)
 
 
 def read_presentation(content: bytes, writer: DocumentWriter) -> int:

@@ -1,4 +1,4 @@
-"""Workbooks to blocks: each visible sheet is a section, its cells read as they are shown.
+"""Workbooks to blocks: each visible sheet is a part, its cells read as they are shown.
 
 XLSX is read row by row with its number formats, so that a cell in the last corner of a sheet costs no memory. calamine (in Rust)
 reads the other kinds of workbook, and those that are too large to be read at leisure, without number formats.
@@ -114,8 +114,8 @@ def _write_sheet(writer: DocumentWriter, name: str, rows: Iterable[list[str]]) -
     lines = iter(rows)
     first = next((row for row in lines if any(row)), None)
     if first is not None:
-        writer.add("heading", name, level=2)
-        write_sheet(writer, chain([first], lines))
+        with writer.part(name, level=2):
+            write_sheet(writer, chain([first], lines))
 
 
 class _Cells:
