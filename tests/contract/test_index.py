@@ -452,8 +452,8 @@ class TestOperations:
         values = pgvector._access(ANYONE, None) | weights | {"vector": halfvec.to_text(question()), "depth": 50}
         async with index._snapshot() as connection:
             await pgvector._prefer_graph(connection)
-            graph = await pgvector._rows(connection, b"EXPLAIN " + pgvector._queries.vector_arm, values)
-            exact = await pgvector._rows(connection, b"EXPLAIN " + pgvector._queries.vector_arm_exact, values)
+            graph = await pgvector._rows(connection, b"EXPLAIN " + pgvector._queries.near, values)
+            exact = await pgvector._rows(connection, b"EXPLAIN " + pgvector._queries.near_exact, values)
         assert "vectors_embedding" in str(graph)
         assert "vectors_embedding" not in str(exact)
 

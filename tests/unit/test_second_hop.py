@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from refdesk.index.chunks import Passage
-from refdesk.index.ranking import Candidate, copies_last, fuse, names, second_hop, standing_out
+from refdesk.index.ranking import Candidate, distinct, fuse, names, second_hop, standing_out
 
 
 def passage(document_id: str, title: str, text: str, score: float) -> Passage:
@@ -30,15 +30,12 @@ def test_a_document_that_the_first_passages_name_moves_up() -> None:
     assert [one.document_id for one in second_hop(PASSAGES)] == ["film", "ship", "ada", "film", "port", "film"]
 
 
-def test_copies_come_last() -> None:
-    """Word for word, whatever the spaces; in their order."""
+@pytest.mark.parametrize(("count", "found"), [(2, ["ship", "port"]), (4, ["ship", "port", "ada", "copy"])])
+def test_copies_come_last(count: int, found: list[str]) -> None:
+    """Word for word, whatever the spaces; in their order, and only where nothing else is left."""
     copy = msgspec.structs.replace(PASSAGES[1], document_id="copy", text="ships  SAIL.")
-    assert [one.document_id for one in copies_last([PASSAGES[1], copy, *PASSAGES[3:5]])] == [
-        "ship",
-        "port",
-        "ada",
-        "copy",
-    ]
+    passages = [PASSAGES[1], copy, *PASSAGES[3:5]]
+    assert [one.document_id for one in distinct(passages, count=count)] == found
 
 
 @pytest.mark.parametrize(

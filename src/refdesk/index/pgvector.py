@@ -3,7 +3,7 @@
     replace ── one transaction ──▶ documents · chunks · vectors (HNSW) · postings · tallies ── NOTIFY refdesk_index
     stage ── parts ahead of it ──▶ vectors, which no search shows before ┘
                                         │
-    search ── one snapshot ──▶  vector arm ∥ keyword arm (BM25) ──▶ fusion ──▶ passages
+    search ── one snapshot ──▶  vector arm ──▶ keyword arm (BM25) ──▶ fusion ──▶ passages
 
 A document's row carries its version and is the lock for everything of it. All changes to a document are one
 transaction, all statements of a search see one snapshot: no search ever sees half a version, and a removed document is
@@ -32,7 +32,7 @@ from refdesk.index import halfvec
 from refdesk.index.chunks import Chunk, IndexedDocument, Passage, content_hash
 from refdesk.index.generations import Generation, Role, check_role, enter, enter_to_change, within
 from refdesk.index.question_terms import QuestionTerms
-from refdesk.index.ranking import FIELD, Candidate, Corpus, Term, copies_last, fuse, second_hop, split_by_rarity, weight
+from refdesk.index.ranking import FIELD, Candidate, Corpus, Term, distinct, fuse, second_hop, split_by_rarity, weight
 from refdesk.index.spellings import spellings
 from refdesk.index.statements import one as _one
 from refdesk.index.statements import row as _row
@@ -161,7 +161,7 @@ class PgvectorIndex:
             ranked = fuse(await self._arms(connection, text, vector, access, depth=depth))[: max(limit, FIELD)]
             found = await _fetch(connection, ranked, access)
         passages = [_passage(row[1:], *ranked[row[0] - 1]) for row in sorted(await found.fetchall())]
-        return copies_last(second_hop(passages))[:limit]
+        return distinct(second_hop(passages), count=limit)
 
     async def passages(self, document_id: str, *, scope: Scope) -> tuple[IndexedDocument, list[Chunk]] | None:
         """A document as it is searchable now, with its chunks in order; None when it is not here or not in the scope."""
@@ -259,8 +259,9 @@ class PgvectorIndex:
         asked = await self._question_terms.look(connection, _storable(text), access, documents_max=EXACT_DOCUMENTS_MAX)
         exact = asked.documents <= EXACT_DOCUMENTS_MAX and asked.chunks <= EXACT_CHUNKS_MAX
         weights = _weights(asked.terms, asked.corpus)
+        candidates_max = CANDIDATES_MAX if weights["common_terms"] else depth  # without these, the order stands
         values = (
-            access | weights | {"vector": halfvec.to_text(vector), "depth": depth, "candidates_max": CANDIDATES_MAX}
+            access | weights | {"vector": halfvec.to_text(vector), "depth": depth, "candidates_max": candidates_max}
         )
         return await _find(connection, values, exact=exact)
 
@@ -317,19 +318,29 @@ async def _settle(
 async def _find(
     connection: AsyncConnection, values: Mapping[str, Any], *, exact: bool
 ) -> tuple[list[Candidate], list[Candidate]]:
-    """Both arms; the vector arm again, exactly, when the graph ended with fewer than were asked for. In a pipeline."""
-    if exact:
-        near = await connection.execute(_queries.vector_arm_exact, values)
-        worded = await connection.execute(_queries.keyword_arm_exact, values)
-    else:
+    """Both arms, each best first. In a pipeline."""
+    near = await _near(connection, values, exact=exact)
+    query = _queries.words_exact if exact else _queries.words
+    found = await _rows(connection, query, {**values, **_places(near, prefix="near_")})
+    words = {(key, ordinal): score for key, ordinal, score, similarity in found if similarity is None}
+    nearest = [Candidate(key, ordinal, similarity, words.get((key, ordinal), 0.0)) for key, ordinal, similarity in near]
+    worded = [
+        Candidate(key, ordinal, similarity, score)
+        for key, ordinal, score, similarity in found
+        if similarity is not None
+    ]
+    return nearest, sorted(worded, key=lambda one: (-one.words, one[:2]))
+
+
+async def _near(connection: AsyncConnection, values: Mapping[str, Any], *, exact: bool) -> list[tuple[Any, ...]]:
+    """The nearest chunks; again, exactly, when the graph ended with fewer than were asked for."""
+    found = []
+    if not exact:
         await _prefer_graph(connection)
-        near = await connection.execute(_queries.vector_arm, values)
+        cursor = await connection.execute(_queries.near, values)
         await connection.execute(_queries.prefer_nothing)
-        worded = await connection.execute(_queries.keyword_arm, values)
-    nearest = [Candidate(*row) for row in await near.fetchall()]
-    if not exact and len(nearest) < values["depth"]:
-        nearest = [Candidate(*row) for row in await _rows(connection, _queries.vector_arm_exact, values)]
-    return nearest, [Candidate(*row) for row in await worded.fetchall()]
+        found = await cursor.fetchall()
+    return found if len(found) >= values["depth"] else await _rows(connection, _queries.near_exact, values)
 
 
 async def _prefer_graph(connection: AsyncConnection) -> None:
@@ -342,8 +353,15 @@ async def _fetch(
     connection: AsyncConnection, ranked: Sequence[tuple[Candidate, float]], access: Access
 ) -> AsyncCursor[tuple[Any, ...]]:
     """Each row begins with its place in ``ranked``, from 1."""
-    places = {"keys": [c.document_key for c, _ in ranked], "ordinals": [c.ordinal for c, _ in ranked]}
-    return await connection.execute(_queries.fetch_passages, access | places)
+    return await connection.execute(
+        _queries.fetch_passages, {**access, **_places([candidate for candidate, _ in ranked])}
+    )
+
+
+def _places(chunks: Sequence[Sequence[Any]], *, prefix: str = "") -> dict[str, str]:
+    """Where chunks are, as literals of arrays: the driver takes longer to write lists down than the server to read them."""
+    keys, ordinals = (",".join(str(chunk[column]) for chunk in chunks) for column in (0, 1))
+    return {f"{prefix}keys": f"{{{keys}}}", f"{prefix}ordinals": f"{{{ordinals}}}"}
 
 
 async def _corpus(connection: AsyncConnection) -> Corpus:

@@ -158,10 +158,10 @@ def standing_out(values: Sequence[float], *, among: Sequence[float]) -> NDArray[
 def second_hop(passages: Sequence[Passage]) -> list[Passage]:
     """The passages, best first, with those of other documents moved up that the first of them name by their title."""
     first, rest = passages[:NAMING], passages[NAMING:FIELD]
-    texts = [passage.text.casefold() for passage in first]
+    text = "\n".join(passage.text.casefold() for passage in first)
     there = {passage.document_id for passage in first}
     titles = {passage.title for passage in rest if passage.document_id not in there}
-    named = {title for title in titles if any(names(text, title) for text in texts)}
+    named = {title for title in titles if names(text, title)}
 
     def with_bonus(passage: Passage) -> Passage:
         if passage.title not in named or passage.document_id in there:
@@ -171,16 +171,21 @@ def second_hop(passages: Sequence[Passage]) -> list[Passage]:
     return sorted([*first, *map(with_bonus, rest)], key=lambda passage: -passage.score) + list(passages[FIELD:])
 
 
-def copies_last(passages: Iterable[Passage]) -> list[Passage]:
-    """The passages with what repeats an earlier one word for word behind all others: a copied file tells nothing new."""
+def distinct(passages: Iterable[Passage], *, count: int) -> list[Passage]:
+    """The first so many that differ; what repeats an earlier one word for word only where they do not suffice.
+
+    A copied file tells nothing new.
+    """
     seen: set[str] = set()
     first: list[Passage] = []
     copies: list[Passage] = []
     for passage in passages:
+        if len(first) == count:
+            break
         words = " ".join(passage.text.casefold().split())
         (copies if words in seen else first).append(passage)
         seen.add(words)
-    return first + copies
+    return (first + copies)[:count]
 
 
 def names(text: str, title: str) -> bool:
