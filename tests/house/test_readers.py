@@ -19,7 +19,7 @@ from tests.house.trees import tree_of
 from tests.support import growth
 from tests.support.pumps import PUMPS
 
-from refdesk.answering import claims, sentences
+from refdesk.answering import facts, sentences
 from refdesk.answering.blocks import Blocks, is_claim
 from refdesk.answering.citations import CitationReader
 from refdesk.answering.conversations import Turn
@@ -135,9 +135,9 @@ def thinking_stream(text: str) -> None:
 
 
 def every_fact(text: str) -> None:
-    facts = claims.Facts(text)
-    for name in (name for name, value in vars(claims.Facts).items() if isinstance(value, cached_property)):
-        getattr(facts, name)
+    checked = facts.Facts(text)
+    for name in (name for name, value in vars(facts.Facts).items() if isinstance(value, cached_property)):
+        getattr(checked, name)
 
 
 READERS: dict[str, Callable[[str], Any]] = {
@@ -155,8 +155,8 @@ READERS: dict[str, Callable[[str], Any]] = {
     "sentences:split_sentences": sentences.split_sentences,
     "sentences:Words": sentences.Words.of,
     "sentences:without_citations": sentences.without_citations,
-    "claims:Facts": every_fact,
-    "claims:ground": lambda text: claims.ground("Leave", text),
+    "facts:Facts": every_fact,
+    "facts:ground": lambda text: facts.ground("Leave", text),
     "citations:CitationReader": citation_stream,
     "quotations:as_quotation": as_quotation.__wrapped__,
     "similar:same_matter": lambda text: same_matter(text, text),

@@ -10,8 +10,9 @@ A sentence without a citation is given the source that supports it best, if one 
 
 from collections.abc import Iterable, Sequence
 
-from refdesk.answering import claims
 from refdesk.answering.blocks import Blocks, is_claim
+from refdesk.answering.claims import contradiction
+from refdesk.answering.facts import Facts, Ground, ground
 from refdesk.answering.sentences import Cut, citations
 from refdesk.contracts.answers import Sentence, Source, Support
 from refdesk.index.chunks import place
@@ -29,7 +30,7 @@ class Grounding:
 
     def __init__(self, sources: Iterable[Source], *, question: str = "") -> None:
         self._sources = {source.n: source for source in sources}
-        self._asked = claims.Ground("", question)
+        self._asked = Ground("", question)
         self._blocks = Blocks()
 
     def check(self, cut: Cut) -> Sentence:
@@ -38,7 +39,7 @@ class Grounding:
         cited = tuple(n for n in citations(cut.text) if n in self._sources)
         if not is_claim(cut.text, block):
             return Sentence(text=cut.text, citations=cited, support="unchecked", block=block)
-        claim = claims.Facts(cut.text)
+        claim = Facts(cut.text)
         if not cited:
             cited, support = self._uncited(claim)
         else:
@@ -47,7 +48,7 @@ class Grounding:
                 support = "contradicted"
         return Sentence(text=cut.text, citations=cited, support=support, block=block)
 
-    def _uncited(self, claim: claims.Facts) -> tuple[tuple[int, ...], Support]:
+    def _uncited(self, claim: Facts) -> tuple[tuple[int, ...], Support]:
         nearest = sorted(self._sources, key=lambda n: (-_share(claim, [self._ground(n)]), n))[:UNCITED_SOURCES_MAX]
         support = {n: self._support(claim, (n,)) for n in nearest}
         best = next(((n,) for n in nearest if support[n] == "supported"), ())
@@ -55,24 +56,24 @@ class Grounding:
             return best, "supported"
         return (), "contradicted" if self._support(claim, nearest) == "contradicted" else "unchecked"
 
-    def _support(self, claim: claims.Facts, cited: Sequence[int]) -> Support:
+    def _support(self, claim: Facts, cited: Sequence[int]) -> Support:
         grounds = [self._ground(n) for n in cited]
-        if claims.contradiction(claim, grounds, asked=self._asked) is not None:
+        if contradiction(claim, grounds, asked=self._asked) is not None:
             return "contradicted"
         return "supported" if _share(claim, grounds) >= SUPPORT_SHARE_MIN else "unchecked"
 
-    def _stands_elsewhere(self, claim: claims.Facts, cited: Sequence[int]) -> bool:
+    def _stands_elsewhere(self, claim: Facts, cited: Sequence[int]) -> bool:
         if _share(claim, [self._ground(n) for n in cited]) > ELSEWHERE_SHARE_MAX:
             return False
         others = [n for n in self._sources if _share(claim, [self._ground(n)]) >= SUPPORT_SHARE_MIN]
         return any(self._support(claim, (n,)) == "supported" for n in others)
 
-    def _ground(self, n: int) -> claims.Ground:
+    def _ground(self, n: int) -> Ground:
         source = self._sources[n]
-        return claims.ground(place(source.title, source.heading), source.passage)
+        return ground(place(source.title, source.heading), source.passage)
 
 
-def _share(claim: claims.Facts, grounds: Sequence[claims.Ground]) -> float:
+def _share(claim: Facts, grounds: Sequence[Ground]) -> float:
     content = claim.words.content
     if not content:
         return 0.0
