@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from refdesk.answering import writers
 from refdesk.answering.circuit import Circuit
-from refdesk.answering.writers import Assignment, Generating, Meter, Models, Verdict
+from refdesk.answering.generating import Generating
+from refdesk.answering.models import Models
+from refdesk.answering.writers import Assignment, Meter, Verdict, Writer
 from refdesk.answering.writing import Diverged
 from refdesk.contracts.answers import Source, Usage
 from refdesk.contracts.errors import ModelFailed
@@ -114,7 +116,7 @@ def once(puppet: Puppet, *, context_tokens_max: int = 1000) -> Once:
     return Once(generating(puppet, context_tokens_max=context_tokens_max))
 
 
-async def written(writer: writers.Writer, task: Assignment) -> tuple[str, Verdict]:
+async def written(writer: Writer, task: Assignment) -> tuple[str, Verdict]:
     page = Page()
     verdict = await writer.write(task, page)
     return page.text, verdict
@@ -241,7 +243,7 @@ def models(*puppets: Puppet) -> Models:
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writers, "RETRY_DELAY_S", 0)
+    monkeypatch.setattr("refdesk.answering.models.RETRY_DELAY_S", 0)
 
 
 GOOD = (said("Thirty"), finished())

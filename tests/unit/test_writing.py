@@ -13,7 +13,8 @@ from refdesk.answering.admission import Admission, AdmissionLimits
 from refdesk.answering.extractive import Extractor
 from refdesk.answering.journal import Journal
 from refdesk.answering.log import AnswerLog, Entry
-from refdesk.answering.writers import Assignment, Page, Quoting, Verdict, Writer
+from refdesk.answering.quoting import Quoting
+from refdesk.answering.writers import Assignment, Page, Verdict, Writer
 from refdesk.answering.writing import Job, ShuttingDown, Writing
 from refdesk.contracts.answers import Delta, Done, Failed, Sentence, Sources
 from refdesk.contracts.errors import RefdeskError

@@ -16,13 +16,13 @@ from refdesk.answering.feedback import FeedbackStore
 from refdesk.answering.freshness import Freshness
 from refdesk.answering.gate import Gate
 from refdesk.answering.limits import AnswerLimits
+from refdesk.answering.quoting import Quoting
 from refdesk.answering.retrieval import Retrieval
 from refdesk.answering.routes import AnswerRoutes
 from refdesk.answering.sharing import SharedLimits
 from refdesk.answering.similar import SimilarQuestions
 from refdesk.answering.truth import SourceOfTruth
 from refdesk.answering.withdrawal import Withdrawals
-from refdesk.answering.writers import Quoting
 from refdesk.app import http, samples
 from refdesk.app.connection_budget import BESIDE_SEARCHES
 from refdesk.app.health import Part
