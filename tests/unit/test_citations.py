@@ -61,6 +61,14 @@ SPELLINGS = [
     ("27 days (1, 2)", "27 days [1, 2]"),
     ("27 days.¹", "27 days.[1]"),
     ("27 days¹ a year", "27 days[1] a year"),
+    ("27 days ¹.", "27 days [1]."),
+    ("It is paid from ². Next", "It is paid from [2]. Next"),
+    ("27 days [doc1].", "27 days [1]."),
+    ("27 days [doc_1, doc_2].", "27 days [1, 2]."),
+    ("27 days [ID:1].", "27 days [1]."),
+    ("27 days [citation:1].", "27 days [1]."),
+    ("27 days [1](#1).", "27 days [1]."),
+    ("27 days [1](#cite-1)[2](#2)", "27 days [1][2]"),
     ("27 days[1].", "27 days[1]."),
 ]
 
@@ -76,6 +84,7 @@ def test_every_spelling_becomes_ours(text: str, expected: str) -> None:
     [
         ("27 days [9].", "27 days.", 1),
         ("27 days [1, 9].", "27 days [1].", 0),
+        ("27 days [doc9] and [9](#9).", "27 days and.", 2),
         ("27 days 【7†source】. Next [8]", "27 days. Next", 2),
     ],
 )
@@ -88,7 +97,9 @@ def test_a_citation_of_nothing_is_removed_and_counted(text: str, expected: str, 
 @pytest.mark.parametrize(
     "text",
     [
-        "Take values[9] and f(1) of 5 m² or km².",
+        "Take values[9] and f(1) of 5 m² or km², 3 m ² and x².",
+        "¹ The first note",
+        "A call [9](1) and [1]",
         "Use `a[9]` and ```\nb = c [8]\n``` here.",
         "(1) First, (2) second",
         "In [2024] it was [sic] so [1-99].",

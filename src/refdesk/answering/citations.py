@@ -1,9 +1,9 @@
 """Citations as models spell them, in the one form that the rest of Refdesk reads.
 
-A prompt asks for ``[1]``. Models also write ``[1-3]``, ``[^1]``, ``[1; 2]``, ``[Passage 1]``, ``[[1]]``, ``【1】``, ``【1†x】``,
-``\\[1\\]``, ``(1)`` and ``¹``. Each becomes ``[1]`` or ``[1, 2, 3]`` while the text streams: what may become a citation is held
-back until it is one, or cannot be one any more. A citation of a passage that the model was not given is removed. Code is left
-as it is.
+A prompt asks for ``[1]``. Models also write ``[1-3]``, ``[^1]``, ``[1; 2]``, ``[Passage 1]``, ``[doc1]``, ``[ID:1]``, ``[[1]]``,
+``[1](#1)``, ``【1】``, ``【1†x】``, ``\\[1\\]``, ``(1)`` and ``¹``. Each becomes ``[1]`` or ``[1, 2, 3]`` while the text streams:
+what may become a citation is held back until it is one, or cannot be one any more. A citation of a passage that the model was
+not given is removed. Code is left as it is.
 """
 
 import re
@@ -16,20 +16,29 @@ CITED_MAX = 10
 
 _RAISED_DIGITS = "⁰¹²³⁴⁵⁶⁷⁸⁹"
 _LOWERED = str.maketrans(_RAISED_DIGITS, "0123456789")
-_LIST = r"(?P<cited>\d{1,3}(?: ?(?:,|;|-|–|and|&) ?(?:(?:passage|source) )?\d{1,3})*)"
-_WORD = r"(?:(?:passages?|sources?|documents?|excerpts?|refs?|references?|quelle) ?[#:.]? ?)?"
-_BRACKETED = re.compile(
-    rf"\\?[\[【](?P<double>\[)?\^?{_WORD}{_LIST}(?:†[^\]】\n]{{0,24}})?\\?[\]】](?(double)\])", re.IGNORECASE
+CITED_AS = (
+    "passages?|sources?|documents?|docs?|excerpts?|contexts?|chunks?|ids?|citations?|cites?|refs?|references?|quelle"
 )
-_ROUND = re.compile(rf"\({_LIST}\)")
+"""Words that may stand before the number."""
+_WORD = rf"(?:(?:{CITED_AS}) ?[#:.=_-]? ?)?"
+_LIST = rf"(?P<cited>\d{{1,3}}(?: ?(?:,|;|-|–|and|&) ?{_WORD}\d{{1,3}})*)"
+_LINK = r"(?:\(#[\w.:-]{0,16}\))?"
+_BRACKETED = re.compile(
+    rf"\\?[\[【](?P<double>\[)?\^?{_WORD}{_LIST}(?:†[^\]】\n]{{0,24}})?\\?[\]】](?(double)\]){_LINK}", re.IGNORECASE
+)
+_ROUND = re.compile(r"\((?P<cited>\d{1,3}(?: ?[,;&–-] ?\d{1,3})*)\)")
 _RAISED = re.compile(rf"(?P<cited>[{_RAISED_DIGITS}]{{1,3}})")
 _OPENER = re.compile(rf"\\?[\[【]|\(|[{_RAISED_DIGITS}]|`")
 _MAY_HOLD = re.compile(rf"[\[【(\\{_RAISED_DIGITS}`]")
 _HELD = f"{{0,{HELD_CHARACTERS_MAX}}}"
 _UNDECIDED = re.compile(
-    rf" ?(?:\\?(?:\[\[[^\]\n`]{_HELD}\]?|[\[【][^\]】\n`]{_HELD})|\([\d ,;&–-]{_HELD}\)?|\\|[{_RAISED_DIGITS}]{{1,9}})?\Z"
+    rf" ?(?:\\?[\[【][^\]】\n`]{_HELD}(?:[\]】]\]?(?:\((?:#[\w.:-]{_HELD})?)?)?|\([\d ,;&–-]{_HELD}\)?|\\"
+    rf"|[{_RAISED_DIGITS}]{{1,9}})?\Z"
 )
 """What may become a citation, at the end of the text."""
+_POWER = re.compile(r"(?<![^\W\d_])(?:[^\W\d_]|[kcdm]m) ?\Z")
+"""A letter of its own, or a unit of length, before a raised digit: ``x²``, ``5 km²``."""
+_BEFORE_CHARACTERS = 4
 _PART = re.compile(r"(\d{1,3})(?: ?[-–] ?(\d{1,3}))?")
 
 
@@ -42,13 +51,13 @@ class CitationReader:
         self._known = frozenset(known)
         self._held = ""
         self._before = "\n"
-        """The last character given out."""
+        """The last characters given out."""
         self._in_code = False
 
     def read(self, text: str) -> str:
         """What can be shown now."""
         if not (self._held or text.endswith(" ") or _MAY_HOLD.search(text)):
-            self._before = text[-1:] or self._before
+            self._remember(text)
             return text
         whole = self._held + text
         end = self._decided_until(whole)
@@ -76,7 +85,7 @@ class CitationReader:
             if opener.group() == "`":
                 self._in_code = not self._in_code
                 continue
-            before = whole[at - 1] if at else self._before
+            before = (self._before + whole[:at])[-_BEFORE_CHARACTERS:]
             found = None if self._in_code else self._citation(whole, at, before=before, following=following)
             if found is not None:
                 citation, end = found
@@ -84,8 +93,11 @@ class CitationReader:
                 said.append(citation)
                 done = end
         said.append(whole[done:])
-        self._before = whole[-1:] or self._before
+        self._remember(whole)
         return "".join(said)
+
+    def _remember(self, text: str) -> None:
+        self._before = (self._before + text)[-_BEFORE_CHARACTERS:]
 
     def _citation(self, whole: str, at: int, *, before: str, following: str) -> tuple[str, int] | None:
         """The citation that begins here in our spelling (empty when it cites nothing), and where it ends; None for text."""
@@ -104,12 +116,14 @@ class CitationReader:
     @staticmethod
     def _is_citation(match: re.Match[str], *, known: bool, before: str, behind: str) -> bool:
         """Brackets behind a space or a stop always cite. Elsewhere, and for other signs, their place tells."""
-        kind = match.group()[0]
+        kind, last = match.group()[0], before[-1:]
         if kind in "\\[【":
-            return known or not (before.isalnum() or before in "_)]" or behind == "(")
+            return known or not (last.isalnum() or last in "_)]" or behind == "(")
         if kind == "(":
-            return known and before not in "\n(" and (not behind or behind in ".,;:!?\n")
-        return known and (before in ".,;:!?)”\"'" or before.isalpha()) and not behind.isalnum() and before not in "mMkK"
+            return known and last not in "\n(" and (not behind or behind in ".,;:!?\n")
+        if not known or behind.isalnum() or _POWER.search(before) is not None:
+            return False
+        return last.isalpha() or last in ".,;:!?)”\"'" or (last == " " and not before[-2:-1].isspace())
 
 
 def _numbers(cited: str) -> list[int]:

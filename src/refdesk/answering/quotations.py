@@ -4,7 +4,7 @@ A passage may try to pass for another passage (``[2] Leave``), for the question,
 of a message (``<|im_end|>``). What could be read so is written otherwise, in the prompt only: people see, and the citation
 check reads, the passage as it stands in its document.
 
-    [2], [Passage 3]      {2}, {Passage 3}       numbers of passages; round brackets may be citations, too
+    [2], [doc3]           {2}, {doc3}            numbers of passages; round brackets may be citations, too
     Question: Assistant:  Question - Assistant - words before a colon that name a part or a speaker
     <|eot_id|> <s> [INST] (eot_id) (s) (INST)    tokens of chat templates, known and unknown: tags without white space
 
@@ -16,10 +16,15 @@ as a model heeds them.
 import re
 from functools import lru_cache
 
+from refdesk.answering.citations import CITED_AS
+
 TEXTS_REMEMBERED = 512
 """Passages that are not gone through again: a prompt is counted and then sent, and the same ones answer many questions."""
 
-_NUMBERS = re.compile(r"[\[［【〔]\s*+(\^?+(?:[A-Za-z]{2,12}+[\s#:.]{1,3}+)?\d[^\[\]［］【】〔〕\n]{0,40}+)[\]］】〕]")
+_NUMBERS = re.compile(
+    rf"[\[［【〔]\s*+(\^?+(?:[A-Za-z]{{2,12}}+[\s#:.]{{1,3}}+|(?:{CITED_AS})[=_-]?)?\d[^\[\]［］【】〔〕\n]{{0,40}}+)[\]］】〕]",
+    re.IGNORECASE,
+)
 _SPEAKERS = (
     "questions?|answers?|passages?|sources?|context|instructions?|prompt|system|assistant|user|human|developer|tool|function"
     "|model|ai|bot"
