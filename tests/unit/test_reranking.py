@@ -13,7 +13,7 @@ from tests.support.model_folders import export_cross_encoder, export_embedder, l
 from tests.support.rerank_server import FORMS, rerank_server
 from tokenizers import Tokenizer
 
-from refdesk.answering.reranking import PAUSE_S, Reranking
+from refdesk.answering.reranking import IDLE_S, PAUSE_S, Reranking
 from refdesk.app.services.rerankers import open_reranking
 from refdesk.app.settings import Settings
 from refdesk.contracts.errors import ConfigurationError, Unavailable
@@ -169,6 +169,25 @@ async def test_one_that_is_away_is_left_out_counted_and_said() -> None:
     assert order(await reranking.ordered("q", passages("a", "bb"))) == "bb a"
     await reranking.check()
     assert {outcome: counted(outcome) - count for outcome, count in before.items()} == {"away": 1, "paused": 2, "ok": 1}
+
+
+async def test_readiness_tries_one_that_no_question_has_tried() -> None:
+    """At the start, again soon after a failure, and else seldom: a call may cost."""
+    scripted, clock = Scripted(), Clock()
+    reranking = Reranking(scripted, passages_max=4, timeout_s=5, clock=clock)
+    scripted.error = Unavailable("The reranker is away.")
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="is away"):
+            await reranking.check()
+    assert scripted.asked == 1
+    scripted.error, clock.now = None, PAUSE_S
+    await reranking.check()
+    clock.now += IDLE_S - 1
+    await reranking.check()
+    assert scripted.asked == 2
+    clock.now += 1
+    await reranking.check()
+    assert scripted.asked == 3
 
 
 async def test_one_that_is_slow_is_not_waited_for() -> None:

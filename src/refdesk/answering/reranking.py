@@ -4,7 +4,8 @@
                                                └─ away, slow, or failed a moment ago ──▶ in the order of the search
 
 It never makes an error: without it the answer is what it would have been without the setting. That it was left out is counted
-(``refdesk_rerankings_total``), logged when it begins and when it ends, and told by the readiness of the assistant.
+(``refdesk_rerankings_total``), logged when it begins and when it ends, and told by the readiness of the assistant, which tries
+it when no question has done so for a while.
 """
 
 import asyncio
@@ -21,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 PAUSE_S = 10.0
 """How long a reranker that failed is left alone: no question waits for one that is known to be away."""
+IDLE_S = 300.0
+"""How long the last outcome is believed: a call may cost."""
 
 
 class Reranking:
@@ -38,7 +41,7 @@ class Reranking:
         self._reranker = reranker
         self._timeout_s = timeout_s
         self._clock = clock
-        self._failed_at = float("-inf")
+        self._tried_at = float("-inf")
         self._problem: str | None = None
 
     async def ordered(self, question: str, passages: Sequence[Passage]) -> list[Passage]:
@@ -46,7 +49,7 @@ class Reranking:
         first, rest = passages[: self.passages_max], passages[self.passages_max :]
         if len(first) < 2:
             return list(passages)
-        if self._clock() - self._failed_at < PAUSE_S:
+        if self._problem is not None and self._tried_ago_s < PAUSE_S:
             telemetry.rerankings.labels("paused").inc()
             return list(passages)
         scores = await self._scores(question, [_read_text(passage) for passage in first])
@@ -56,11 +59,18 @@ class Reranking:
         return [*(first[place] for place in order), *rest]
 
     async def check(self) -> None:
-        """Raises Unavailable while it is left out."""
+        """Raises Unavailable while it is left out. Tries it when nobody has for a while: sooner after a failure."""
+        if self._tried_ago_s >= (IDLE_S if self._problem is None else PAUSE_S):
+            await self._scores("ready?", ("yes", "no"))
         if self._problem is not None:
             raise Unavailable(f"{self._problem} Passages keep the order of the search.")
 
+    @property
+    def _tried_ago_s(self) -> float:
+        return self._clock() - self._tried_at
+
     async def _scores(self, question: str, texts: Sequence[str]) -> list[float] | None:
+        self._tried_at = self._clock()
         try:
             async with asyncio.timeout(self._timeout_s):
                 scores = await self._reranker.score(question, texts)
@@ -75,7 +85,7 @@ class Reranking:
 
     def _failed(self, outcome: str, problem: str) -> None:
         telemetry.rerankings.labels(outcome).inc()
-        self._failed_at = self._clock()
+        self._tried_at = self._clock()
         if self._problem is None:
             logger.warning("%s Passages keep the order of the search until it is back.", problem)
         self._problem = problem

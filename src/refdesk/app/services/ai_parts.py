@@ -120,7 +120,7 @@ def embedding_model(session: aiohttp.ClientSession, settings: Settings) -> list[
 
 
 def reranker(reranking: Reranking | None) -> list[Part]:
-    """As its last use went: it is looked at by no other question. Without it, passages keep the order of the search."""
+    """As its last use went, or a try of its own after a while. Without it, passages keep the order of the search."""
     return [] if reranking is None else [Part("reranker", reranking.check, needed=False)]
 
 
