@@ -1,13 +1,27 @@
 """A follow-up that the language model writes out in full."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
 
+import numpy as np
 import pytest
-from tests.support.desk import LEAVE, PATIENT, AnswerDesk, Here, own_desk
+from redis.asyncio import Redis
+from tests.support.desk import LEAVE, PATIENT, VALKEY_PATIENCE_S, AnswerDesk, Here, fresh_valkey, own_desk
 from tests.support.scripted_llm import Behaviour, refuse, say
 
+from refdesk.answering.accepted_question import Asked
+from refdesk.answering.budget import Budget, BudgetLimits
+from refdesk.answering.conversations import Turn
+from refdesk.answering.questions import Questions
+from refdesk.answering.retrieval import Evidence, Sought
+from refdesk.answering.rewriting import Written
 from refdesk.app.embedded.stack import StackUrls
+from refdesk.contracts.access import Principal
+from refdesk.contracts.answers import Question
+from refdesk.outside import telemetry
+from refdesk.outside.valkey.client import open_valkey
 
 QUESTION = "How many days of paid leave do employees have?"
 FOLLOW_UP = "And who gets it?"
@@ -84,3 +98,69 @@ async def test_nobody_is_asked_for_a_question_that_cannot_lean(rewriting: Here, 
     _, seconds = await asked(rewriting, desk, say("An answer. [1]"), talk="whole", question=whole)
     assert seconds is None
     assert len(desk.llm.calls) == 1
+
+
+class Recorded:
+    """Retrieval that finds nothing, and a rewriter that makes ``calls`` of a hundred tokens or has no room for one."""
+
+    def __init__(self, *, room: bool) -> None:
+        self.room = room
+        self.calls = 0
+        self.searched: list[str] = []
+
+    async def gather(self, sought: Sought, **_: Any) -> Evidence:
+        self.searched.append(sought.text)
+        return Evidence(
+            vector=np.zeros(1, np.float32),
+            generation=1,
+            passages=(),
+            stale=frozenset(),
+            as_of=datetime.now(UTC),
+            index_lag_seconds=0.0,
+            embed_s=0.0,
+        )
+
+    async def rewrite(self, question: str, turns: Sequence[Turn]) -> Written:
+        self.calls += self.room
+        return Written(IN_FULL, 100) if self.room else Written()
+
+
+@pytest.mark.parametrize(
+    ("tokens_max", "room", "booked", "searched"),
+    [
+        (10_000, True, 100, [IN_FULL]),
+        (10_000, False, 0, [FOLLOW_UP, f"{QUESTION} {FOLLOW_UP}"]),
+        (1, True, 0, [FOLLOW_UP, f"{QUESTION} {FOLLOW_UP}"]),
+    ],
+    ids=["called", "no room", "budget spent"],
+)
+async def test_only_a_call_is_booked_and_a_spent_budget_makes_none(
+    valkey_url: str, tokens_max: int, room: bool, booked: int, searched: list[str]
+) -> None:
+    """The question is read as it is then: the budget refuses the answer, if it must."""
+    url = await fresh_valkey(valkey_url, number=4)
+    async with open_valkey(url, name="test-rewriting", timeout_s=VALKEY_PATIENCE_S) as valkey:
+        limits = BudgetLimits(
+            concurrent=1,
+            requests_per_minute=1,
+            searches_per_minute=1,
+            tokens_per_minute=tokens_max,
+            tokens_per_day=tokens_max,
+        )
+        recorded: Any = Recorded(room=room)
+        questions = Questions(recorded, budget=Budget(valkey, limits), passages=1, rewriter=recorded)
+        asked = Asked(
+            Question(question=FOLLOW_UP),
+            Principal(id="ann"),
+            100,
+            (Turn(QUESTION, "Thirty days."),),
+            telemetry.Workflow(),
+            0.0,
+            is_counted=True,
+        )
+        await questions.read(asked, admit=None)
+    async with Redis.from_url(url) as redis:
+        days = [int(await redis.get(day)) async for day in redis.scan_iter("refdesk:budget:*:tokens:d*")]
+    assert sum(days) == booked
+    assert recorded.searched == searched
+    assert recorded.calls == (booked > 0)

@@ -1,5 +1,6 @@
 """What a question asks for, and the evidence on it: alone, or together with what came before in its conversation."""
 
+import logging
 import time
 from collections.abc import Callable
 
@@ -10,6 +11,9 @@ from refdesk.answering.budget import Budget
 from refdesk.answering.follow_ups import FollowUp, leaning, leans
 from refdesk.answering.retrieval import Evidence, Retrieval
 from refdesk.answering.rewriting import Rewriter, tokens_at_most
+from refdesk.contracts.errors import TooManyRequests
+
+logger = logging.getLogger(__name__)
 
 
 class Questions:
@@ -40,15 +44,20 @@ class Questions:
         return await self._compared(asked, follow_up, admit=admit)
 
     async def _rewritten(self, asked: Asked, rewriter: Rewriter) -> tuple[Asked, str | None]:
-        """The question in full, if the model says it in time. Its tokens are booked like those of the answer."""
+        """The question in full, if the budget has room for it and the model says it in time. What it uses is booked."""
         begun, question = time.monotonic(), asked.question.question
-        tokens = tokens_at_most(question, asked.turns)
-        reservation = await self._budget.reserve(asked.principal.id, tokens, is_counted=asked.is_counted)
+        used = tokens_at_most(question, asked.turns)
+        try:
+            reservation = await self._budget.reserve(asked.principal.id, used, is_counted=asked.is_counted)
+        except TooManyRequests as error:
+            logger.debug("a follow-up was not rewritten: %s", error)
+            return asked, None
         try:
             written = await rewriter.rewrite(question, asked.turns)
+            used = written.tokens
         finally:
-            await self._budget.settle(reservation, used=tokens)
-        return msgspec.structs.replace(asked, rewrite_s=time.monotonic() - begun), written
+            await self._budget.settle(reservation, used=used)
+        return msgspec.structs.replace(asked, rewrite_s=time.monotonic() - begun), written.question
 
     async def _compared(
         self, asked: Asked, follow_up: FollowUp, *, admit: Callable[[], None] | None
