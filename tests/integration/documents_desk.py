@@ -15,6 +15,7 @@ from psycopg_pool import AsyncConnectionPool
 from starlette.requests import HTTPConnection
 
 from refdesk.contracts.access import Principal
+from refdesk.documents import sync_routes
 from refdesk.documents.changes import Limits
 from refdesk.documents.content_check import ContentCheck
 from refdesk.documents.contents import ContentRecord
@@ -24,6 +25,7 @@ from refdesk.documents.quotas import UploadLimits, UploadQuotas
 from refdesk.documents.routes import endpoints
 from refdesk.documents.service import DocumentService
 from refdesk.documents.store import MIGRATIONS, DocumentStore
+from refdesk.documents.syncs import Syncs
 from refdesk.documents.waiting import SILENCE_S_MAX
 from refdesk.outside.blobs import Blobs
 from refdesk.outside.postgres.database import migrate, open_pool
@@ -118,7 +120,7 @@ async def open_desk(
         check = ContentCheck(contents, blobs, retell=service.retell)
         feed = DocumentFeed(store, database_url=database_url)
         listed = endpoints(service, feed=feed, check=check, quotas=UploadQuotas(uploads or UNLIMITED))
-        app = create_app(listed, authenticate=authenticate)
+        app = create_app([*sync_routes.endpoints(Syncs(pool)), *listed], authenticate=authenticate)
         async with running(feed.run), serving(app) as url:
             yield Desk(url, service, store, Outbox(pool), pool, database_url, directory, session, check)
 

@@ -8,6 +8,7 @@ from refdesk.access.keys import ApiKeys
 from refdesk.app.services import parts
 from refdesk.app.services.common import Service, open_broker, open_database, open_keys, required, serve_door
 from refdesk.app.settings import Settings
+from refdesk.documents import sync_routes
 from refdesk.documents.changes import Limits
 from refdesk.documents.content_check import ContentCheck
 from refdesk.documents.contents import ContentRecord
@@ -19,6 +20,7 @@ from refdesk.documents.routes import endpoints
 from refdesk.documents.service import DocumentService
 from refdesk.documents.states import StateConsumer
 from refdesk.documents.store import MIGRATIONS, DocumentStore
+from refdesk.documents.syncs import SyncLimits, Syncs
 from refdesk.outside.blobs import Blobs
 from refdesk.outside.nats.monitoring import FsyncWatch
 from refdesk.outside.nats.purging import Purging
@@ -67,7 +69,10 @@ async def open_service(settings: Settings, keys: ApiKeys) -> AsyncIterator[Servi
             "documents database", url, read=parts.DOCUMENTS_READ, writes=True, pools=[reads, writes, background]
         )
         yield Service(
-            endpoints=endpoints(service, feed=feed, check=check, quotas=UploadQuotas(_upload_limits(settings))),
+            endpoints=[
+                *sync_routes.endpoints(Syncs(background, limits=_sync_limits(settings))),
+                *endpoints(service, feed=feed, check=check, quotas=UploadQuotas(_upload_limits(settings))),
+            ],
             leave=feed.leave,
             background=[
                 feed.run,
@@ -111,6 +116,14 @@ def _upload_limits(settings: Settings) -> UploadLimits:
         at_once=settings.concurrent_uploads_max,
         per_minute=settings.uploads_per_minute_max,
         bytes_per_day=settings.upload_bytes_per_day_max,
+    )
+
+
+def _sync_limits(settings: Settings) -> SyncLimits:
+    return SyncLimits(
+        receipts_kept=settings.sync_receipts_kept,
+        sources_max=settings.sync_sources_max,
+        entries_max=settings.sync_receipt_entries_max,
     )
 
 

@@ -1,0 +1,143 @@
+"""Receipts of syncs: what a sync tells of itself, kept so that whoever was not there can see what it did.
+
+The service believes what it is told of files, and adds what it knows itself: which of the source's documents are searchable now.
+"""
+
+import sys
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+from psycopg.types.json import Jsonb
+from psycopg_pool import AsyncConnectionPool
+
+from refdesk.contracts.access import Principal
+from refdesk.contracts.errors import Forbidden, NotFound
+from refdesk.contracts.syncs import (
+    SyncBegun,
+    SyncCounts,
+    SyncEntry,
+    SyncIndexing,
+    SyncReceipt,
+    SyncReport,
+    SyncState,
+    weightiest,
+)
+from refdesk.documents.changes import is_id, new_id
+from refdesk.documents.store import Row, fetch
+from refdesk.outside.postgres.database import load_queries, one_statement, transaction
+
+SILENCE_S_MAX = 60.0
+"""A sync tells of itself every ten seconds."""
+
+
+class SyncLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """How many receipts are kept of one source, of how many sources of one owner, and how many entries each names."""
+
+    receipts_kept: int = 20
+    sources_max: int = 200
+    entries_max: int = 1000
+
+
+class Syncs:
+    """The table ``syncs``. Every method raises Unavailable when the database is away."""
+
+    def __init__(self, pool: AsyncConnectionPool, *, limits: SyncLimits | None = None) -> None:
+        self._pool = pool
+        self._limits = limits or SyncLimits()
+        self._sql = load_queries(files("refdesk.documents") / "syncs.sql")
+
+    async def begin(self, principal: Principal, *, source: str, owner: str) -> SyncBegun:
+        """Also forgets what is beyond the limits. Raises Forbidden."""
+        _require_own(principal, owner)
+        place = {"id": new_id(), "owner": owner, "source": source}
+        async with transaction(self._pool) as connection:
+            await connection.execute(self._sql.begin_sync, {**place, "started_by": principal.id})
+            await connection.execute(self._sql.forget_older, {**place, "kept": self._limits.receipts_kept})
+            await connection.execute(self._sql.forget_sources, {**place, "sources_max": self._limits.sources_max})
+            rows = await fetch(connection, self._sql.count_running, {**place, "silence_s_max": SILENCE_S_MAX})
+        return SyncBegun(id=place["id"], also_running=rows[0]["running"])
+
+    async def tell(self, principal: Principal, sync_id: str, report: SyncReport) -> None:
+        """How far it has come. Raises NotFound, also for somebody else's and for one that is forgotten."""
+        await self._require(principal, sync_id)
+        kept = weightiest(report.entries, count=self._limits.entries_max)
+        named = report.counts.found + report.counts.gone - report.counts.unchanged
+        async with one_statement(self._pool) as connection:
+            parameters = {
+                "id": sync_id,
+                "finished": report.finished,
+                "problem": report.problem,
+                "counts": Jsonb(msgspec.to_builtins(report.counts)),
+                "entries": Jsonb(msgspec.to_builtins(kept)),
+                "entries_left_off": max(0, named - len(kept)) if report.finished else 0,
+            }
+            await fetch(connection, self._sql.tell_sync, parameters)
+
+    async def page(
+        self, principal: Principal, *, owner: str | None, source: str | None, limit: int
+    ) -> list[SyncReceipt]:
+        """Newest first, without entries: of a source all, else the newest of each. Administrators see everybody's."""
+        if not principal.administrator:
+            _require_own(principal, owner or principal.id)
+            owner = principal.id
+        parameters = {"owner": owner, "source": source, "count": limit, "silence_s_max": SILENCE_S_MAX}
+        return [_receipt(row) for row in await self._fetch("list_syncs", parameters)]
+
+    async def read(self, principal: Principal, sync_id: str) -> SyncReceipt:
+        """With its entries, and what the index has made of the source's documents by now. Raises NotFound."""
+        await self._require(principal, sync_id)
+        rows = await self._fetch("read_sync", {"id": sync_id, "silence_s_max": SILENCE_S_MAX})
+        if not rows:
+            raise NotFound
+        return msgspec.structs.replace(_receipt(rows[0]), indexing=await self._indexing(rows[0]))
+
+    async def _indexing(self, row: Row) -> SyncIndexing:
+        source: str = row["source"]
+        below = {"after": source, "below": source + chr(sys.maxunicode), "owner": row["owner"]}
+        states = {one["state"]: one["documents"] for one in await self._fetch("count_states", below)}
+        failures = await self._fetch("list_failures", {**below, "count": self._limits.entries_max})
+        return SyncIndexing(
+            indexed=states.get("indexed", 0),
+            pending=states.get("pending", 0),
+            failed=states.get("failed", 0),
+            failures=[
+                SyncEntry(one["external_id"].removeprefix(source), "failed", one["failure"] or "") for one in failures
+            ],
+        )
+
+    async def _require(self, principal: Principal, sync_id: str) -> None:
+        rows = await self._fetch("owner_of_sync", {"id": sync_id}) if is_id(sync_id) else []
+        if not rows or not (principal.administrator or rows[0]["owner"] == principal.id):
+            raise NotFound
+
+    async def _fetch(self, name: str, parameters: dict[str, Any]) -> list[Row]:
+        async with one_statement(self._pool) as connection:
+            return await fetch(connection, self._sql[name], parameters)
+
+
+def _require_own(principal: Principal, owner: str) -> None:
+    if not principal.administrator and principal.id != owner:
+        raise Forbidden("Syncs belong to their owner. Only administrators act for others.", field="owner")
+
+
+def _receipt(row: Row) -> SyncReceipt:
+    return SyncReceipt(
+        id=row["id"],
+        source=row["source"],
+        owner=row["owner"],
+        started_by=row["started_by"],
+        started_at=row["started_at"],
+        heard_at=row["heard_at"],
+        state=_state(row),
+        problem=row["problem"],
+        counts=msgspec.convert(row["counts"], SyncCounts),
+        entries=msgspec.convert(row.get("entries", []), list[SyncEntry]),
+        entries_left_off=row.get("entries_left_off", 0),
+    )
+
+
+def _state(row: Row) -> SyncState:
+    if row["finished"]:
+        return "refused" if row["problem"] else "finished"
+    return "stopped" if row["silent"] else "running"
