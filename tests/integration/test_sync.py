@@ -26,7 +26,8 @@ from tests.integration.documents_desk import (
 from tests.support.running import REFDESK, Said, command, environment
 
 from refdesk.app.commands.client import Client
-from refdesk.app.mirror import AT_ONCE, Mirror, Report, Source
+from refdesk.app.mirror import AT_ONCE, Mirror, Options, Source
+from refdesk.app.sources.reports import Report
 from refdesk.contracts.access import OPERATOR, Principal
 from refdesk.contracts.errors import InvalidRequest
 
@@ -111,7 +112,7 @@ async def mirror(desk: Desk, source: Source, *, interrupted_after: int | None = 
             raise KeyboardInterruptStandIn
 
     async with client(desk) as caller:
-        return await Mirror(caller, source, fields={}).run(on_listed=lambda _: None, on_done=on_done)
+        return await Mirror(caller, source, Options()).run(on_listed=lambda _: None, on_done=on_done)
 
 
 class KeyboardInterruptStandIn(Exception):
@@ -192,7 +193,7 @@ async def test_what_another_pass_stored_meanwhile_is_not_called_an_update(desk: 
 
 
 async def test_what_is_refused_is_reported_and_stops_nothing(desk: Desk, folder: Path) -> None:
-    """Exit code 1; a file that cannot be read counts as there."""
+    """Exit code 1, and 0 again when all that is left is skipped; a link that leads nowhere keeps its document."""
     await counts(desk, folder)
     (folder / "image.bin").write_bytes(bytes(range(256)) * 8)
     (folder / "empty.md").touch()
@@ -200,9 +201,18 @@ async def test_what_is_refused_is_reported_and_stops_nothing(desk: Desk, folder:
     (folder / "leave.md").symlink_to(folder / "nowhere")
     said = await sync(desk, folder)
     assert said.code == 1
-    assert {failure["path"] for failure in said.last["failed"]} == {"image.bin", "empty.md", "leave.md"}
+    assert {failure["path"] for failure in said.last["failed"]} == {"image.bin"}
+    assert {one["path"]: one["reason"] for one in said.last["skipped"]} == {
+        ".git": "ignored by the default list: .*",
+        "empty.md": "it is empty",
+        "leave.md": "a link that leads nowhere",
+    }
+    assert [kept["path"] for kept in said.last["kept"]] == ["leave.md"]
     assert said.last["unchanged"] == 3
-    assert "failed empty.md: " in said.out
+    assert "failed image.bin: " in said.out and "skipped 1: it is empty" in said.out
+    (folder / "image.bin").unlink()
+    assert (await sync(desk, folder)).code == 0
+    assert len(await documents(desk)) == 4
 
 
 async def test_an_empty_or_missing_source_deletes_nothing_by_mistake(desk: Desk, folder: Path) -> None:

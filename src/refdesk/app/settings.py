@@ -139,6 +139,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The running Refdesk that `refdesk add`, `ask` and the others talk to."""
     api_key: str | None = None
     """The key they send. Unset: the operator's, when this account started that Refdesk."""
+    sync_deleted_share_max: Annotated[float, Meta(ge=0, le=1)] = 0.5
+    """The share of a source's documents that one `refdesk sync` may delete; beyond it, it changes nothing."""
 
     silence_seconds_max: Seconds = 8.0
     """How long a service that `refdesk up` has started may give no sign of life before it is started again. What it waits for a
@@ -153,6 +155,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Clients that may watch documents change, per process."""
     feed_watchers_per_principal_max: Count = 50
     """Of these, clients of one principal."""
+    sync_receipts_kept: Count = 20
+    """Receipts that are kept of each source that is synced; older ones go."""
+    sync_sources_max: Count = 200
+    """Sources of one owner that receipts are kept of; those that were not synced for the longest time go."""
+    sync_receipt_entries_max: Count = 1000
+    """Files that a receipt names, those that failed first; the others are counted."""
     upload_bytes_max: Count = 50 * 1024 * 1024
     """The largest file that is taken."""
     concurrent_uploads_max: Count = 32

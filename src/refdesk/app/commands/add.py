@@ -1,7 +1,7 @@
 """``refdesk add PATH…``: upload files and wait until they are searchable."""
 
 import asyncio
-import socket
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing, suppress
 from pathlib import Path
@@ -28,6 +28,11 @@ from refdesk.app.commands.client import (
     url_option,
 )
 from refdesk.app.commands.waiting import why
+from refdesk.app.mirror import address_of
+from refdesk.app.sources.names import exact_key_of, key_of, prefix_of, shown_name
+from refdesk.app.sources.planning import EMPTY
+from refdesk.app.sources.trees import LocalTree
+from refdesk.app.sources.walking import Passed, walk
 from refdesk.contracts.errors import InvalidRequest
 from refdesk.contracts.hidden_characters import clean
 
@@ -64,6 +69,7 @@ class Report(msgspec.Struct, frozen=True):
     unchanged: int
     indexed: int
     pending: int
+    skipped: list[dict[str, str]]
     failed: list[dict[str, str]]
     notes: list[dict[str, str]]
 
@@ -78,10 +84,13 @@ class Report(msgspec.Struct, frozen=True):
 def command(
     paths: tuple[Path, ...], readers: str | None, tags: str | None, no_wait: bool, url: str | None, as_json: bool
 ) -> None:
-    """Add files, or folders of files. A file added before is replaced."""
-    files = collect(paths)
+    """Add files, or folders of files. A file added before is replaced.
+
+    Of a folder, what a sync would take is added; a file that is named is added whatever its name.
+    """
+    collected = collect(paths)
     fields = {name: value for name, value in (("readers", readers), ("tags", tags)) if value}
-    report = run(_add(files, fields=fields, wait=not no_wait, url=url))
+    report = run(_add(collected, fields=fields, wait=not no_wait, url=url))
     for failure in report.failed:
         said = escape(f"{failure['path']}: {failure['reason']}")
         console.print(f"[red]failed[/red] {said}", markup=True, soft_wrap=True)
@@ -90,7 +99,7 @@ def command(
         console.print(f"[yellow]note[/yellow] {said}", markup=True, soft_wrap=True)
     console.print(
         f"{report.added} added, {report.updated} updated, {report.unchanged} unchanged; "
-        f"{report.indexed} searchable, {report.pending} pending, {len(report.failed)} failed."
+        f"{report.indexed} searchable, {report.pending} pending, {len(report.skipped)} skipped, {len(report.failed)} failed."
     )
     if as_json:
         print_json(report)
@@ -98,27 +107,45 @@ def command(
         raise click.exceptions.Exit(1)
 
 
-def collect(paths: Iterable[Path]) -> list[Path]:
-    """The files named, and those below the folders named, hidden ones left out; raises InvalidRequest for a wrong path."""
-    files: list[Path] = []
+class Collected(msgspec.Struct):
+    """The files to upload, and what is below the folders named that is not taken or cannot be listed."""
+
+    files: list[Path] = msgspec.field(default_factory=list)
+    skipped: list[dict[str, str]] = msgspec.field(default_factory=list)
+    failed: list[dict[str, str]] = msgspec.field(default_factory=list)
+
+
+def collect(paths: Iterable[Path]) -> Collected:
+    """The files named, and those that a sync would take of the folders named. Raises InvalidRequest for a wrong path."""
+    collected = Collected()
     for path in paths:
         if path.is_dir():
-            below = (found for found in sorted(path.rglob("*")) if found.is_file())
-            files += [found for found in below if not _hidden(found.relative_to(path))]
+            _collect_below(path, collected)
         elif path.is_file():
-            files.append(path)
+            collected.files.append(path)
+        elif path.exists():
+            raise InvalidRequest(f"{path} is neither a file nor a folder. Name one that is.")
         else:
             raise InvalidRequest(f"There is no file or folder {path}.")
-    if not files:
+    if not collected.files:
         raise InvalidRequest("There are no files in these folders.")
-    return files
+    return collected
 
 
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+def _collect_below(folder: Path, collected: Collected) -> None:
+    listing = walk(LocalTree(str(folder)))
+    collected.files += [folder / path for path, size_bytes in sorted(listing.files.items()) if size_bytes != 0]
+    empty = [Passed(path, EMPTY) for path, size_bytes in listing.files.items() if size_bytes == 0]
+    collected.skipped += _named(folder, [*listing.skipped.values(), *empty])
+    collected.failed += _named(folder, listing.failed.values())
 
 
-async def _add(files: Sequence[Path], *, fields: dict[str, str], wait: bool, url: str | None) -> Report:
+def _named(folder: Path, passed: Iterable[Passed]) -> list[dict[str, str]]:
+    return [{"path": key_of(str(folder / one.path)), "reason": one.reason} for one in passed]
+
+
+async def _add(collected: Collected, *, fields: dict[str, str], wait: bool, url: str | None) -> Report:
+    files = collected.files
     async with connect(url=url) as client:
         with Progress(
             TextColumn("{task.description}"),
@@ -126,6 +153,7 @@ async def _add(files: Sequence[Path], *, fields: dict[str, str], wait: bool, url
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             console=progress_console,
+            disable=not progress_console.is_terminal,
         ) as progress:
             uploading = progress.add_task("uploaded", total=len(files))
             slots = asyncio.Semaphore(UPLOADS_AT_ONCE)
@@ -145,7 +173,7 @@ async def _add(files: Sequence[Path], *, fields: dict[str, str], wait: bool, url
                     progress.update(searchable, completed=count, description=description)
 
                 await wait_until_settled(client, uploads, show)
-    return _report(uploads)
+    return _report(uploads, collected)
 
 
 async def _upload(client: Client, path: Path, fields: dict[str, str]) -> Upload:
@@ -157,16 +185,23 @@ async def _upload(client: Client, path: Path, fields: dict[str, str]) -> Upload:
 
 
 async def _put(client: Client, path: Path, fields: dict[str, str]) -> Upload:
-    external_id = f"file://{socket.gethostname()}{path.absolute()}"
-    address = "/api/documents/by-external-id/" + quote(external_id, safe="")
+    address = "/api/documents/by-external-id/" + quote(external_id_of(path), safe="")
     with path.open("rb") as file:
-        form = aiohttp.FormData(fields)
-        form.add_field("file", file, filename=path.name)
+        form = aiohttp.FormData(fields, quote_fields=False)
+        form.add_field("file", file, filename=shown_name(path.name))
         async with client.open("PUT", address, data=form) as response:
             document = msgspec.json.decode(await response.read())
             created = response.status == 201
     status = "added" if created else "updated" if document["state"] == "pending" else "unchanged"
     return stored(path, document, status=status)
+
+
+def external_id_of(path: Path) -> str:
+    """As a sync of the file's folder names it; a name whose composed form is another file here has the exact key."""
+    folder, _, name = address_of(path).rpartition("/")
+    composed = path.with_name(unicodedata.normalize("NFC", path.name))
+    twin = composed.name != path.name and composed.exists() and not composed.samefile(path)
+    return prefix_of(folder) + (exact_key_of(name) if twin else key_of(name))
 
 
 def stored(path: Path, document: Any, *, status: str) -> Upload:
@@ -235,7 +270,7 @@ async def _look(client: Client, pending: Sequence[Upload]) -> None:
     await asyncio.gather(*(one(upload) for upload in pending))
 
 
-def _report(uploads: Sequence[Upload]) -> Report:
+def _report(uploads: Sequence[Upload], collected: Collected) -> Report:
     stored = [upload for upload in uploads if upload.document_id]
     return Report(
         added=sum(upload.status == "added" for upload in stored),
@@ -243,8 +278,10 @@ def _report(uploads: Sequence[Upload]) -> Report:
         unchanged=sum(upload.status == "unchanged" for upload in stored),
         indexed=sum(upload.state == "indexed" for upload in stored),
         pending=sum(upload.state == "pending" for upload in stored),
-        failed=[
-            {"path": str(upload.path), "reason": upload.reason or "no reason given"}
+        skipped=collected.skipped,
+        failed=collected.failed
+        + [
+            {"path": key_of(str(upload.path)), "reason": upload.reason or "no reason given"}
             for upload in uploads
             if upload.state in ("refused", "failed")
         ],

@@ -1,7 +1,7 @@
 """The command line's side of the HTTP API."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -78,9 +78,11 @@ class Client:
         self._session = session
         self.url = url.rstrip("/")
 
-    async def call(self, method: str, path: str, *, json: Any = None, data: Any = None, params: Any = None) -> Any:
+    async def call(
+        self, method: str, path: str, *, json: Any = None, params: Any = None, headers: Mapping[str, str] | None = None
+    ) -> Any:
         """The decoded JSON reply, None for an empty one."""
-        async with self.open(method, path, json=json, data=data, params=params) as response:
+        async with self.open(method, path, json=json, params=params, headers=headers) as response:
             body = await response.read()
         try:
             return msgspec.json.decode(body) if body else None
@@ -89,14 +91,21 @@ class Client:
 
     @asynccontextmanager
     async def open(
-        self, method: str, path: str, *, json: Any = None, data: Any = None, params: Any = None, accept: str = "*/*"
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Any = None,
+        data: Any = None,
+        params: Any = None,
+        headers: Mapping[str, str] | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        headers = {"Accept": accept}
+        sent = {"Accept": "*/*", **(headers or {})}
         if json is not None:
-            data, headers["Content-Type"] = msgspec.json.encode(json), "application/json"
+            data, sent["Content-Type"] = msgspec.json.encode(json), "application/json"
         try:
             async with self._session.request(
-                method, self.url + path, data=data, params=params, headers=headers
+                method, self.url + path, data=data, params=params, headers=sent
             ) as response:
                 if response.status >= 400:
                     raise await _refusal(response)
@@ -110,7 +119,7 @@ class Client:
 
     async def events(self, method: str, path: str, *, json: Any = None) -> AsyncGenerator[ServerSentEvent, None]:
         """Server-sent events as they arrive."""
-        async with self.open(method, path, json=json, accept="text/event-stream") as response:
+        async with self.open(method, path, json=json, headers={"Accept": "text/event-stream"}) as response:
             fields: dict[bytes, bytes] = {}
             async for line in response.content:
                 name, _, value = line.rstrip(b"\r\n").partition(b":")

@@ -1,12 +1,13 @@
 """``refdesk sync SOURCE``: keep a folder, here or behind a URL, mirrored into Refdesk."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from typing import Any
 
 import click
-from rich.markup import escape
+import msgspec
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from refdesk.app import settings
 from refdesk.app.commands.client import (
     CallFailed,
     connect,
@@ -18,86 +19,128 @@ from refdesk.app.commands.client import (
     say,
     url_option,
 )
-from refdesk.app.mirror import Mirror, Report, Source
+from refdesk.app.commands.sync_shown import show_outcomes, show_receipt
+from refdesk.app.mirror import Mirror, Options, Source
+from refdesk.app.sources.planning import DeletionLimits
+from refdesk.app.sources.reports import Report
 from refdesk.contracts.errors import InvalidRequest
+from refdesk.contracts.syncs import SyncReceipt
 
 
 @click.command()
-@click.argument("source")
+@click.argument("source", required=False)
 @click.option("--name", help="What its documents' external ids begin with (default: the source's address).")
 @click.option("--readers", help="Comma-separated groups that may read them (default: everyone).")
 @click.option("--tags", help="Comma-separated tags.")
 @click.option("--owner", metavar="ID", help="Whose documents they are (default: yours). For administrators.")
-@click.option("--dry-run", is_flag=True, help="Only say what would change.")
-@click.option("--allow-empty", is_flag=True, help="Delete everything when the source is empty.")
+@click.option("--dry-run", is_flag=True, help="Only say what would change, by name.")
+@click.option("--last", is_flag=True, help="Show the receipt of the last sync, of SOURCE or of any, and sync nothing.")
+@click.option("--allow-empty", is_flag=True, help="Delete what folders held that are empty now, the source itself too.")
+@click.option(
+    "--allow-deletions", is_flag=True, help="Delete more than REFDESK_SYNC_DELETED_SHARE_MAX of the documents."
+)
 @click.option("--watch", is_flag=True, help="Go on, one pass after another, until interrupted.")
 @click.option(
     "--interval-s", default=60.0, show_default=True, type=click.FloatRange(0.1), help="Between passes with --watch."
 )
 @url_option
 @json_option
-def command(
-    source: str,
-    name: str | None,
-    readers: str | None,
-    tags: str | None,
-    owner: str | None,
-    dry_run: bool,
-    allow_empty: bool,
-    watch: bool,
-    interval_s: float,
-    url: str | None,
-    as_json: bool,
-) -> None:
+def command(source: str | None, name: str | None, url: str | None, **options: Any) -> None:
     """Mirror a folder, or any URL that fsspec reads (s3://, gcs://, sftp://, github:// ...).
 
     Adds new files, replaces changed ones, deletes the documents of files that are gone. Only your documents that came from this
     source are touched. Interrupted, it goes on where it was. Returns once everything is stored; the index follows.
+
+    \b
+    Exit codes:
+      0    nothing failed; what was skipped or kept is said
+      1    something failed, or the sync was refused: the message says what to do
+      2    the command was not understood
+      130  interrupted
     """
-    fields = {field: value for field, value in (("readers", readers), ("tags", tags)) if value}
-    opened = Source(source, name=name)
-
-    async def once() -> Report:
-        async with connect(url=url) as client:
-            mirror = Mirror(client, opened, fields=fields, owner=owner, dry_run=dry_run, allow_empty=allow_empty)
-            return await _pass(mirror)
-
-    if watch:
-        run(_watch(once, interval_s=interval_s, dry_run=dry_run, as_json=as_json))
+    asked = msgspec.convert({**options, "source": source, "name": name, "url": url}, Asked)
+    if asked.last:
+        run(_last(asked))
         return
-    report = run(once())
-    _tell(report, dry_run=dry_run, as_json=as_json)
+    if source is None:
+        raise click.UsageError("Name the SOURCE to sync, or say --last.")
+    opened = Source(source, name=name)
+    if asked.watch:
+        run(_watch(asked, opened))
+        return
+    report = run(_pass(asked, opened))
+    _tell(asked, report)
     if report.failed:
         raise click.exceptions.Exit(1)
 
 
-async def _watch(once: Callable[[], Awaitable[Report]], *, interval_s: float, dry_run: bool, as_json: bool) -> None:
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """The command's arguments and options."""
+
+    source: str | None
+    name: str | None
+    url: str | None
+    readers: str | None
+    tags: str | None
+    owner: str | None
+    dry_run: bool
+    last: bool
+    allow_empty: bool
+    allow_deletions: bool
+    watch: bool
+    interval_s: float
+    as_json: bool
+
+    @property
+    def mirroring(self) -> Options:
+        fields = {field: value for field, value in (("readers", self.readers), ("tags", self.tags)) if value}
+        share_max = 1.0 if self.allow_deletions else settings.load().settings.sync_deleted_share_max
+        deletions = DeletionLimits(share_max=share_max, empty=self.allow_empty)
+        return Options(fields=fields, owner=self.owner, dry_run=self.dry_run, deletions=deletions)
+
+
+async def _watch(asked: Asked, source: Source) -> None:
     """Until interrupted; what cannot be reached now is tried again with the next pass."""
     while True:
         try:
-            _tell(await once(), dry_run=dry_run, as_json=as_json)
+            _tell(asked, await _pass(asked, source))
         except (CallFailed, InvalidRequest) as error:
             say(f"refdesk: {error}", err=True)
-        await asyncio.sleep(interval_s)
+        await asyncio.sleep(asked.interval_s)
 
 
-async def _pass(mirror: Mirror) -> Report:
+async def _pass(asked: Asked, source: Source) -> Report:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=progress_console, disable=not progress_console.is_terminal) as progress:
         compared = progress.add_task("compared", total=None)
-        return await mirror.run(
-            on_listed=lambda count: progress.update(compared, total=count),
-            on_done=lambda: progress.advance(compared),
-        )
+        async with connect(url=asked.url) as client:
+            return await Mirror(client, source, asked.mirroring).run(
+                on_listed=lambda count: progress.update(compared, total=count),
+                on_done=lambda: progress.advance(compared),
+            )
 
 
-def _tell(report: Report, *, dry_run: bool, as_json: bool) -> None:
-    for failure in report.failed:
-        said = escape(f"{failure.path}: {failure.reason}")
-        console.print(f"[red]failed[/red] {said}", markup=True, soft_wrap=True)
-    console.print(
-        f"{'Would be: ' if dry_run else ''}{report.added} added, {report.updated} updated, {report.deleted} deleted, "
-        f"{report.unchanged} unchanged, {len(report.failed)} failed."
-    )
-    if as_json:
+def _tell(asked: Asked, report: Report) -> None:
+    show_outcomes(report.counts, report.entries, planned=asked.dry_run)
+    if report.also_running:
+        console.print(f"Others of this source under way: {report.also_running}. They do no harm to each other.")
+    if asked.as_json:
         print_json(report)
+
+
+async def _last(asked: Asked) -> None:
+    """The newest receipt of the source, or of any."""
+    wanted = {
+        "limit": "1",
+        "owner": asked.owner,
+        "source": asked.source and Source(asked.source, name=asked.name).prefix,
+    }
+    async with connect(url=asked.url) as client:
+        parameters = {name: value for name, value in wanted.items() if value}
+        listed = (await client.call("GET", "/api/documents/syncs", params=parameters))["syncs"]
+        if not listed:
+            raise InvalidRequest(f"There is no receipt of {asked.source or 'any sync of yours'}. Sync it first.")
+        found = await client.call("GET", f"/api/documents/syncs/{listed[0]['id']}")
+    show_receipt(msgspec.convert(found, SyncReceipt))
+    if asked.as_json:
+        print_json(found)

@@ -1,0 +1,1 @@
+"""Where documents come from: names, ignore rules, folders here and behind URLs, and the walk through them."""
