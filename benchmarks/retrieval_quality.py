@@ -29,7 +29,7 @@ from refdesk.app.embedded.stack import StackOptions, running_stack
 from refdesk.contracts.access import EVERYONE, Scope
 from refdesk.index import pgvector
 from refdesk.index.chunks import Chunk, IndexedDocument, embedded_text
-from refdesk.index.generations import MIGRATIONS, open_generation
+from refdesk.index.ledger.generations import MIGRATIONS, open_generation
 from refdesk.index.pgvector import PgvectorIndex
 from refdesk.index.ranking import FIELD, Candidate
 from refdesk.outside.embedding.packaged import Embedder, Vectors, open_packaged_embedder
@@ -105,7 +105,7 @@ async def _ask(index: PgvectorIndex, question: Question) -> Found:
 
 async def _arms(index: PgvectorIndex, question: Question) -> tuple[list[str], list[str]]:
     """Each arm alone, below the public interface."""
-    async with index._snapshot() as connection:
+    async with index._holdings.snapshot(pgvector._queries.begin_search) as connection:
         access = pgvector._access(SCOPE, None)
         near, worded = await index._arms(connection, question.text, question.vector, access, depth=FIELD)
 

@@ -48,7 +48,7 @@ async def embed(texts: list[str]) -> Vectors:
 
 async def states_of(document_ids: Sequence[str], index: PgvectorIndex, *, schema: str) -> dict[str, tuple[Any, ...]]:
     """By document: version, whether it is removed, readers, how many chunks, their hashes, the hashes of vectors, has words."""
-    async with transaction(index._pool) as connection:
+    async with transaction(index._holdings._pool) as connection:
         await connection.execute(f"SET LOCAL search_path TO {schema}, public".encode())
         rows = await (await connection.execute(STATE, (list(document_ids),))).fetchall()
     return {document_id: tuple(state) for document_id, *state in rows}

@@ -23,7 +23,7 @@ from tests.support.embedding_server import DIMENSIONS
 
 from refdesk.contracts.events import DocumentChanged, DocumentDeleted
 from refdesk.index.chunks import content_hash
-from refdesk.index.generations import MIGRATIONS, Generation, open_generation
+from refdesk.index.ledger.generations import MIGRATIONS, Generation, open_generation
 from refdesk.index.pgvector import PgvectorIndex
 from refdesk.indexing.batching import EmbeddingBatcher
 from refdesk.indexing.pipeline import Indexing

@@ -17,7 +17,7 @@ from refdesk.app.services.generations import CHUNKING_VERSION
 from refdesk.contracts.access import Scope
 from refdesk.contracts.answers import Filters
 from refdesk.index.chunks import Passage
-from refdesk.index.generations import open_generation
+from refdesk.index.ledger.generations import open_generation
 from refdesk.index.pgvector import PgvectorIndex
 from refdesk.outside.postgres.database import open_pool
 

@@ -5,11 +5,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 from psycopg_pool import AsyncConnectionPool
-from tests.contract.test_index import DIMENSIONS, document, put, texts_of
+from tests.contract.given import DIMENSIONS, document, put, texts_of
 
 from refdesk.contracts.errors import Conflict, NotFound, Unavailable
-from refdesk.index.generations import MIGRATIONS, Gap, Generation, GenerationMoved, Generations, open_generation
-from refdesk.index.manifest import IndexManifest
+from refdesk.index.ledger.generations import MIGRATIONS, Gap, Generation, GenerationMoved, Generations, open_generation
 from refdesk.index.pgvector import PgvectorIndex
 from refdesk.outside.postgres.database import migrate, open_pool
 
@@ -61,7 +60,9 @@ class TestStanding:
         await record.add_gap(second.id, Gap("d", 2, "no text"))
         behind = await record.behind(second.id, count=10)
         assert [(each.document_id, each.version, each.removed) for each in behind] == [("a", 2, False), ("c", 3, True)]
-        assert [each.document_id for each in await record.behind(second.id, after=behind[0].key, count=10)] == ["c"]
+        assert [each.document_id for each in await record.behind(second.id, after=behind[0].document_id, count=10)] == [
+            "c"
+        ]
         assert await record.count_behind(second.id) == 2
         await put(active, document("d", version=3), "leave")
         assert await record.count_behind(second.id) == 3
@@ -95,8 +96,7 @@ class TestActivation:
         active, beside = await _both(pool)
         await put(active, document(version=1), "leave")
         await put(beside, document(version=1), "leave")
-        holdings = IndexManifest(pool, first, role="active")
-        (holding,) = (await holdings.of(["leave"])).values()
+        (holding,) = (await active.holdings(["leave"])).values()
         await record.activate(second.id)
         for work in (
             texts_of(active),
@@ -105,8 +105,8 @@ class TestActivation:
             active.remove("leave", 2),
             put(active, document(version=2), "leave"),
             put(beside, document(version=2), "leave"),
-            holdings.of(["leave"]),
-            holdings.reopen(holding, version=0, readers=()),
+            active.holdings(["leave"]),
+            active.reopen(holding, version=0, readers=()),
         ):
             with pytest.raises(GenerationMoved):
                 await work
@@ -117,7 +117,7 @@ class TestActivation:
     ) -> None:
         """A change that has begun is committed first, and then counts as behind: it cannot be lost to the old one."""
         active, _ = await _both(pool)
-        async with active._change() as connection:
+        async with active._holdings.change() as connection:
             swapping = asyncio.create_task(record.activate(second.id))
             await _until_somebody_waits(pool)
             await connection.execute("INSERT INTO documents (document_id, version) VALUES ('late', 1)")
@@ -131,7 +131,7 @@ class TestActivation:
     ) -> None:
         """Rather than have everybody wait behind it."""
         active, _ = await _both(pool)
-        async with active._change():
+        async with active._holdings.change():
             with pytest.raises(Unavailable, match="being changed"):
                 await record.activate(second.id)
 

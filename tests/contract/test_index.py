@@ -1,94 +1,44 @@
-"""The index keeps its promises on the real PostgreSQL: versions, tombstones, scopes, snapshots, and full results."""
+"""The promises of `refdesk.index.port.ChunkIndex`, on each engine: versions, tombstones, scopes, snapshots, full results."""
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 
+import msgspec
 import numpy as np
 import pytest
 from psycopg_pool import AsyncConnectionPool
+from tests.contract.given import ANYONE, DIMENSIONS, EVERYTHING, chunks, document, put, question, texts_of, vectors
 
 from refdesk.contracts.access import Scope
 from refdesk.contracts.answers import Filters
-from refdesk.contracts.errors import ConfigurationError, Unavailable
-from refdesk.index import halfvec, pgvector
-from refdesk.index.chunks import Chunk, IndexedDocument, content_hash
-from refdesk.index.generations import MIGRATIONS, open_generation
-from refdesk.index.pgvector import CHANNEL, PgvectorIndex, Vectors
-from refdesk.index.ranking import Corpus, Term
-from refdesk.outside.postgres.database import listen, migrate, open_pool, transaction
+from refdesk.contracts.errors import ConfigurationError, DocumentRejected
+from refdesk.index import pgvector
+from refdesk.index.chunks import Chunk, content_hash
+from refdesk.index.engines import Engines
+from refdesk.index.ledger.generations import Engine, Generation, open_generation
+from refdesk.index.ledger.news import CHANNEL
+from refdesk.index.port import CHUNKS_PER_DOCUMENT_MAX, ChunkIndex
+from refdesk.index.qdrant import searching
+from refdesk.outside.postgres.database import listen
 
-DIMENSIONS = 16
-EVERYTHING = Scope(readers=(), everything=True)
-ANYONE = Scope(readers=("everyone",))
-
-
-@pytest.fixture
-async def pool(fresh_database: str) -> AsyncIterator[AsyncConnectionPool]:
-    async with open_pool(fresh_database, name="test index", size_max=8) as pool:
-        await migrate(pool, MIGRATIONS)
-        yield pool
-
-
-@pytest.fixture
-async def index(pool: AsyncConnectionPool) -> PgvectorIndex:
-    generation = await open_generation(pool, model="test", dimensions=DIMENSIONS, chunking="1")
-    return PgvectorIndex(pool, generation)
-
-
-@pytest.fixture
-def pruned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No scope is small: the arms for large scopes are under test."""
-    monkeypatch.setattr(pgvector, "EXACT_DOCUMENTS_MAX", -1)
-
-
-def document(
-    document_id: str = "leave",
-    version: int = 1,
-    *,
-    readers: Sequence[str] = ("everyone",),
-    tags: Sequence[str] = (),
-    content_sha256: str = "0" * 64,
-) -> IndexedDocument:
-    return IndexedDocument(
-        document_id=document_id,
-        version=version,
-        title=f"Title of {document_id}",
-        readers=tuple(readers),
-        tags=tuple(tags),
-        media_type="text/plain",
-        content_sha256=content_sha256,
-    )
-
-
-def chunks(*texts: str) -> list[Chunk]:
-    return [Chunk(ordinal=n, text=text, start=100 * n, end=100 * n + len(text)) for n, text in enumerate(texts)]
-
-
-def vectors(count: int, *, seed: int = 0, near: Vectors | None = None) -> Vectors:
-    """Random unit vectors; close to ``near`` if given."""
-    rows = np.random.default_rng(seed).standard_normal((count, DIMENSIONS)).astype(np.float32)
-    rows = rows if near is None else near + 0.1 * rows
-    unit: Vectors = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-    return unit
-
-
-def question() -> Vectors:
-    vector: Vectors = vectors(1, seed=999)[0]
-    return vector
-
-
-async def put(index: PgvectorIndex, given: IndexedDocument, *texts: str, seed: int = 0) -> bool:
-    return await index.replace(given, chunks(*texts), vectors(len(texts), seed=seed))
-
-
-async def texts_of(index: PgvectorIndex, query: str = "leave", *, scope: Scope = ANYONE, limit: int = 10) -> list[str]:
-    return [passage.text for passage in await index.search(query, question(), scope=scope, limit=limit)]
+HOSTILE_TEXTS = [
+    "'; DROP TABLE documents; --",
+    '{"must": [{"key": "readers"}]}',
+    "a\0b",
+    "naïve Ünïcödé ﬁ",
+    "職工養老保険 人工知能",
+    "مرحبا بالعالم",
+    "👩‍👩‍👧‍👦 🏳️‍🌈",
+    "\u202e\u200b\ufeff\x1b[31m",
+    "%s %(name)s \\ \\x00 $1",
+    "x" * 5_000,
+]
 
 
 class TestVersions:
-    async def test_only_a_newer_version_is_applied(self, index: PgvectorIndex) -> None:
+    async def test_only_a_newer_version_is_applied(self, index: ChunkIndex) -> None:
         """An older version or the same one again changes nothing and says so."""
         assert await put(index, document(version=2), "two weeks of leave")
         assert not await put(index, document(version=2), "again")
@@ -97,7 +47,7 @@ class TestVersions:
         assert await put(index, document(version=5), "five weeks of leave")
         assert await texts_of(index) == ["five weeks of leave"]
 
-    async def test_documents_that_were_restored_count_to_a_version_anew(self, index: PgvectorIndex) -> None:
+    async def test_documents_that_were_restored_count_to_a_version_anew(self, index: ChunkIndex) -> None:
         """The same version with other content takes the place of the one that was lost; it is told by its content."""
         await put(index, document(version=4, content_sha256="lost"), "forty days of leave")
         assert await index.held("leave") == (4, "lost")
@@ -106,7 +56,7 @@ class TestVersions:
         assert await index.held("leave") == (4, "kept")
         assert await index.held("unknown") is None
 
-    async def test_removed_stays_removed(self, index: PgvectorIndex) -> None:
+    async def test_removed_stays_removed(self, index: ChunkIndex) -> None:
         """A tombstone outlives whatever comes late, and gives way to a newer version."""
         await put(index, document(version=1), "leave")
         assert await index.remove("leave", 3)
@@ -118,14 +68,14 @@ class TestVersions:
         assert await put(index, document(version=4), "back again")
         assert await texts_of(index) == ["back again"]
 
-    async def test_a_tombstone_may_come_before_its_document(self, index: PgvectorIndex) -> None:
+    async def test_a_tombstone_may_come_before_its_document(self, index: ChunkIndex) -> None:
         """Deletion overtakes creation: nothing ever shows."""
         assert await index.remove("leave", 2)
         assert not await put(index, document(version=1), "late")
         assert await texts_of(index, scope=EVERYTHING) == []
-        assert (await index.statistics()).documents == 0
+        assert (await index.sizes()).documents == 0
 
-    async def test_any_order_ends_in_the_newest_state(self, index: PgvectorIndex) -> None:
+    async def test_any_order_ends_in_the_newest_state(self, index: ChunkIndex) -> None:
         """Shuffled and repeated changes of several documents converge on each one's last version; tallies are exact."""
         changes = [(f"doc{n}", version) for n in range(6) for version in range(1, 7)] * 2
         random.Random(7).shuffle(changes)
@@ -144,19 +94,19 @@ class TestVersions:
         expected = {f"leave doc{n} v6 part 0" for n in range(2, 6)}
         assert set(await texts_of(index, limit=50)) == expected
         assert await index.versions([f"doc{n}" for n in range(6)]) == {f"doc{n}": 6 for n in range(6)}
-        statistics = await index.statistics()
+        statistics = await index.sizes()
         assert (statistics.documents, statistics.chunks) == (4, 4)
         assert statistics.terms == 4 * len("titl doc leav doc2 v6 part 0 doc".split())  # the last one of `doc2`
 
-    async def test_one_of_many_processes_wins(self, index: PgvectorIndex) -> None:
+    async def test_one_of_many_processes_wins(self, index: ChunkIndex) -> None:
         """The same version by ten writers at once is applied once."""
         results = await asyncio.gather(*(put(index, document(), "leave", "more leave") for _ in range(10)))
         assert results.count(True) == 1
-        assert (await index.statistics()).chunks == 2
+        assert (await index.sizes()).chunks == 2
 
     @pytest.mark.parametrize("few", [True, False], ids=["exact", "graph"])
     async def test_what_is_staged_is_shown_by_no_search(
-        self, index: PgvectorIndex, few: bool, request: pytest.FixtureRequest
+        self, index: ChunkIndex, few: bool, request: pytest.FixtureRequest
     ) -> None:
         """Vectors of a coming version take nobody's place, and are used by it; the index does not know it yet."""
         if not few:
@@ -175,7 +125,7 @@ class TestVersions:
         assert await index.replace(document("new", 2), chunks(*texts), np.stack(list(staged.values())))
         assert len(await texts_of(index, limit=50)) == 50
 
-    async def test_what_was_staged_in_vain_is_deleted(self, index: PgvectorIndex) -> None:
+    async def test_what_was_staged_in_vain_is_deleted(self, index: ChunkIndex) -> None:
         """By the next version and by removal; a version that is not newer stages nothing."""
         digest = content_hash("another title", chunks("another text")[0])
         assert await index.stage("leave", 1, [digest, digest], vectors(2))
@@ -187,16 +137,16 @@ class TestVersions:
         assert await index.known_vectors("leave") == {}
         assert not await index.stage("leave", 4, [digest], vectors(1))
 
-    async def test_a_document_of_many_chunks_is_written_whole(self, index: PgvectorIndex) -> None:
+    async def test_a_document_of_many_chunks_is_written_whole(self, index: ChunkIndex) -> None:
         """Over several statements: all chunks, all words, in one change."""
-        count = pgvector.STATEMENT_CHUNKS_MAX + 200
+        count = 1_224
         assert await put(index, document(), *[f"leave word{n}" for n in range(count)])
-        statistics = await index.statistics()
+        statistics = await index.sizes()
         terms = count * len("titl leav leav word0 word".split()) + (count - 10)  # 0 to 9 are no words of their own
         assert (statistics.chunks, statistics.terms) == (count, terms)
         assert f"leave word{count - 1}" in await texts_of(index, f"word{count - 1}", limit=50)
 
-    async def test_a_search_never_sees_half_a_version(self, index: PgvectorIndex) -> None:
+    async def test_a_search_never_sees_half_a_version(self, index: ChunkIndex) -> None:
         """While versions flip, each search shows all chunks of exactly one version."""
         await put(index, document(version=1), *[f"leave v1 part {part}" for part in range(5)])
         done = asyncio.Event()
@@ -222,65 +172,76 @@ class TestVersions:
             readers = [group.create_task(read()) for _ in range(3)]
         assert min(reader.result() for reader in readers) > 3
 
-    async def test_a_failed_write_leaves_the_old_version(self, index: PgvectorIndex) -> None:
+    async def test_a_failed_write_leaves_the_old_version(self, index: ChunkIndex) -> None:
         """A wrong input is refused before anything is written, a failing one rolls back."""
         await put(index, document(version=1), "leave")
         with pytest.raises(ValueError, match="shape"):
             await index.replace(document(version=2), chunks("a", "b"), vectors(1))
-        with pytest.raises(Exception, match="duplicate"):
+        with pytest.raises(ValueError, match="ordinal"):
             await index.replace(document(version=2), chunks("a")[:1] * 2, vectors(2))
         assert await texts_of(index) == ["leave"]
         assert await index.versions(["leave"]) == {"leave": 1}
 
+    async def test_a_document_of_too_many_chunks_is_refused_with_the_limit(self, index: ChunkIndex) -> None:
+        """Before anything is written."""
+        count = CHUNKS_PER_DOCUMENT_MAX + 1
+        one = chunks("leave")[0]
+        with pytest.raises(DocumentRejected, match="100001 passages; the limit is 100000"):
+            await index.replace(document(), [one] * count, np.zeros((count, DIMENSIONS), dtype=np.float32))
+        assert await index.versions(["leave"]) == {}
+
+    @pytest.mark.parametrize("text", HOSTILE_TEXTS, ids=range(len(HOSTILE_TEXTS)))
+    async def test_any_text_comes_back_as_it_was_given(self, index: ChunkIndex, text: str) -> None:
+        """Quotes, other scripts, emoji, control characters; of NUL alone another character is made."""
+        given = [Chunk(ordinal=0, text=text, heading=text, start=0, end=len(text))]
+        kept = text.replace("\0", "\ufffd")
+        assert await index.replace(document(kept, tags=[kept]), given, vectors(1))
+        found = await index.search(text, question(), scope=ANYONE, filters=Filters((kept,), (kept,)), limit=5)
+        assert [(passage.text, passage.heading) for passage in found] == [(kept, kept)]
+        read = await index.passages(kept, scope=ANYONE)
+        assert read is not None
+        assert [chunk.text for chunk in read[1]] == [kept]
+
 
 class TestAccess:
-    async def test_foreign_passages_never_appear(self, index: PgvectorIndex) -> None:
+    async def test_foreign_passages_never_appear(self, index: ChunkIndex) -> None:
         """Each of 20 readers finds their own canary and nobody else's, near in meaning and equal in words."""
-        await _put_canaries(index)
-        await _assert_no_foreign_canary(index)
+        await put_canaries(index)
+        await assert_no_foreign_canary(index)
 
-    async def test_nor_in_the_arms_for_large_scopes(self, index: PgvectorIndex, pruned: None) -> None:
+    async def test_nor_in_the_arms_for_large_scopes(self, index: ChunkIndex, pruned: None) -> None:
         """The same through the graph and the pruned postings."""
-        await _put_canaries(index)
-        await _assert_no_foreign_canary(index)
+        await put_canaries(index)
+        await assert_no_foreign_canary(index)
 
-    @pytest.mark.parametrize("exact", [True, False])
-    async def test_the_canaries_would_sing(
-        self, index: PgvectorIndex, pool: AsyncConnectionPool, exact: bool, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """With the access filter taken out of the database, the test above fails: it does look."""
-        if not exact:
-            monkeypatch.setattr(pgvector, "EXACT_DOCUMENTS_MAX", -1)
-        await _put_canaries(index)
-        async with transaction(pool) as connection:
-            await connection.execute("SET LOCAL search_path = generation_1, public")
-            await connection.execute(
-                "CREATE OR REPLACE FUNCTION readable(everything boolean, scope text[], only_ids text[], only_tags text[])"
-                " RETURNS SETOF documents LANGUAGE sql STABLE AS 'SELECT d.* FROM documents d'"
-            )
-        with pytest.raises(AssertionError):
-            await _assert_no_foreign_canary(index)
-
-    async def test_no_readers_means_administrators_only(self, index: PgvectorIndex) -> None:
+    async def test_no_readers_means_administrators_only(self, index: ChunkIndex) -> None:
         """Unknown access is no access."""
         await put(index, document(readers=()), "leave")
         assert await texts_of(index) == []
         assert await index.passages("leave", scope=ANYONE) is None
         assert await texts_of(index, scope=EVERYTHING) == ["leave"]
 
-    async def test_other_readers_need_no_other_vectors(self, index: PgvectorIndex, pool: AsyncConnectionPool) -> None:
-        """A change of readers alone shows at once, and leaves chunks, vectors and postings untouched."""
-        await put(index, document(version=1, readers=["hr"]), "leave", "more leave")
-        before = await _row_versions(pool)
+    async def test_the_same_chunks_for_other_readers(self, index: ChunkIndex) -> None:
+        """A change of readers alone shows at once: whoever gains it finds it, whoever loses it does not; vectors stay."""
+        await put(index, document(version=1, readers=["hr"], tags=["old"]), "leave", "more leave")
         known = await index.known_vectors("leave")
         given = chunks("leave", "more leave")
         reused = np.stack([known[content_hash("Title of leave", chunk)] for chunk in given])
         assert np.allclose(reused, vectors(2), atol=1e-3)
-        assert await index.replace(document(version=2, readers=["everyone"]), given, reused)
-        assert await _row_versions(pool) == before
+        assert await index.replace(document(version=2, readers=["everyone"], tags=["new"]), given, reused)
         assert len(await texts_of(index)) == 2
+        assert await texts_of(index, scope=Scope(readers=("hr",))) == []
+        tagged = [
+            len(await index.search("leave", question(), scope=ANYONE, filters=Filters(tags=(tag,)), limit=5))
+            for tag in ("old", "new")
+        ]
+        assert tagged == [0, 2]
+        assert await index.passages("leave", scope=ANYONE) == (
+            document(version=2, readers=["everyone"], tags=["new"]),
+            given,
+        )
 
-    async def test_filters_narrow_a_search(self, index: PgvectorIndex) -> None:
+    async def test_filters_narrow_a_search(self, index: ChunkIndex) -> None:
         """Documents by id, tags all of them, both together, within the scope."""
         await put(index, document("a", tags=["north", "2024"]), "leave a")
         await put(index, document("b", tags=["north"]), "leave b")
@@ -300,11 +261,12 @@ class TestSearch:
     @pytest.mark.parametrize("readers_share", [0.5, 0.1, 0.01, 0.001])
     @pytest.mark.parametrize("exact_max", [pgvector.EXACT_CHUNKS_MAX, 3])
     async def test_restricted_readers_get_full_results(
-        self, index: PgvectorIndex, readers_share: float, exact_max: int, monkeypatch: pytest.MonkeyPatch
+        self, index: ChunkIndex, readers_share: float, exact_max: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """As many passages as asked for, and nearly those of an exact search, at every selectivity, also when what one
         may read lies far from the question and the graph gives up."""
-        monkeypatch.setattr(pgvector, "EXACT_CHUNKS_MAX", exact_max)
+        for module in (pgvector, searching):
+            monkeypatch.setattr(module, "EXACT_CHUNKS_MAX", exact_max)
         monkeypatch.setattr(pgvector, "SCAN_TUPLES_MAX", 200)
         total, per_document = 2_000, 10
         readable = max(1, int(total * readers_share) // per_document)
@@ -324,11 +286,11 @@ class TestSearch:
 
     @pytest.mark.parametrize("exact", [True, False])
     async def test_a_rare_word_finds_its_passage(
-        self, index: PgvectorIndex, exact: bool, monkeypatch: pytest.MonkeyPatch
+        self, index: ChunkIndex, exact: bool, request: pytest.FixtureRequest
     ) -> None:
         """The keyword arm finds a stemmed word that the vectors know nothing of, and reports the similarity."""
         if not exact:
-            monkeypatch.setattr(pgvector, "EXACT_DOCUMENTS_MAX", -1)
+            request.getfixturevalue("pruned")
         nearness = np.where(np.arange(200) == 77, 0.3, 0.4)[:, np.newaxis]
         across = vectors(200, seed=5) - (vectors(200, seed=5) @ question())[:, np.newaxis] * question()
         across /= np.linalg.norm(across, axis=1, keepdims=True)
@@ -342,50 +304,20 @@ class TestSearch:
         wordless = await index.search("", question(), scope=ANYONE, limit=5)
         assert "doc77" not in {passage.document_id for passage in wordless}
 
-    async def test_the_keyword_arms_compute_bm25(self, index: PgvectorIndex, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Exact, pruned and by hand: the same scores, also across blocks of 64 chunks."""
-        words = ["flange", "pump", "valve", "seal", "motor"]
-        random_words = random.Random(11)
-        texts = [" ".join(random_words.choices(words, weights=[1, 2, 4, 8, 16], k=12)) for _ in range(150)]
-        await put(index, document("manual"), *texts[:140])
-        await put(index, document("other"), *texts[140:], seed=1)
-        expected = _bm25(
-            ["flang", "seal", "motor"],
-            [f"titl manual {t}" for t in texts[:140]] + [f"titl {t}" for t in texts[140:]],  # "other" is a stop word
-        )
-        values = pgvector._access(ANYONE, None) | {"vector": halfvec.to_text(question())}
-        values |= {"depth": 150, "candidates_max": 400}
-        for exact, rare_max in ((True, 20_000), (False, 20_000), (False, 1)):
-            async with index._snapshot() as connection:
-                access = pgvector._access(ANYONE, None)
-                asked = await index._question_terms.look(connection, "flange seals motors", access, documents_max=2000)
-                monkeypatch.setattr(pgvector, "RARE_CHUNKS_MAX", rare_max)
-                weights = pgvector._weights(asked.terms, asked.corpus)
-                assert bool(weights["common_terms"]) == (rare_max == 1)
-                _, found = await pgvector._find(connection, values | weights, exact=exact)
-                by_place = {(c.document_key, c.ordinal): c.words for c in found}
-            first = min(key for key, _ in by_place)
-            scores = [by_place.get((first + n // 140, n % 140), 0.0) for n in range(150)]
-            if rare_max == 1:
-                assert all(a == pytest.approx(b) for a, b in zip(scores, expected, strict=True) if a)
-                assert max(scores) == pytest.approx(max(expected))
-            else:
-                assert scores == pytest.approx(expected)
-
-    async def test_a_question_without_words_is_answered_by_meaning(self, index: PgvectorIndex) -> None:
+    async def test_a_question_without_words_is_answered_by_meaning(self, index: ChunkIndex) -> None:
         """Stop words, emoji or nothing: the vector arm stands alone; nor do NUL characters hurt."""
         await put(index, document(), "leave\0 days")
         for query in ("", "what is it", "🙂", "\0"):
             assert await texts_of(index, query) == ["leave\ufffd days"]
 
-    async def test_an_empty_index_finds_nothing(self, index: PgvectorIndex) -> None:
+    async def test_an_empty_index_finds_nothing(self, index: ChunkIndex) -> None:
         """And a document without chunks is searchable by nobody, but known."""
         assert await texts_of(index) == []
         assert await index.replace(document(), [], vectors(0))
         assert await texts_of(index) == []
         assert await index.passages("leave", scope=ANYONE) == (document(), [])
 
-    async def test_a_document_is_read_in_order(self, index: PgvectorIndex) -> None:
+    async def test_a_document_is_read_in_order(self, index: ChunkIndex) -> None:
         """The reader view gets what was given, whole."""
         given = [
             Chunk(ordinal=n, text=f"part {n}", heading="A › B" if n % 2 else None, page=n or None, start=n, end=n + 1)
@@ -395,21 +327,61 @@ class TestSearch:
         assert await index.passages("leave", scope=ANYONE) == (document(tags=["x"]), given)
         assert await index.passages("unknown", scope=ANYONE) is None
 
-    async def test_unchanged_text_keeps_its_vector(self, index: PgvectorIndex, pool: AsyncConnectionPool) -> None:
-        """A paragraph put on top moves the others, but not their places in the graph; repeated text shares one."""
-        await put(index, document(version=1), "one", "two", "two")
-        before = await _vector_rows(pool)
-        assert len(before) == 2
-        known = list((await index.known_vectors("leave")).values())
-        assert await index.replace(
-            document(version=2), chunks("zero", "one", "two"), np.stack([question(), known[0], known[1]])
-        )
-        assert before < await _vector_rows(pool)
-        assert len(await _vector_rows(pool)) == 3
+
+class TestAudit:
+    async def test_every_document_is_held_once_in_the_order_of_ids(self, index: ChunkIndex) -> None:
+        """Page by page; tombstones too, and not what is only staged."""
+        for name in ("c", "a", "b"):
+            await put(index, document(name, readers=["hr"], tags=[name]), f"leave {name}", "more")
+        await index.remove("b", 2)
+        await index.stage("staged", 1, [content_hash("t", chunks("x")[0])], vectors(1))
+        first = await index.audit(count=2)
+        rest = await index.audit(after=first[-1].document_id, count=2)
+        assert [(held.document_id, held.version, held.removed, held.whole) for held in first + rest] == [
+            ("a", 1, False, True),
+            ("b", 2, True, True),
+            ("c", 1, False, True),
+        ]
+        assert (first[0].readers, first[0].tags, first[0].content_sha256) == (["hr"], ["a"], "0" * 64)
+        assert await index.holdings(["c", "staged", "unknown"]) == {"c": rest[0]}
+
+    async def test_what_is_reopened_may_be_applied_again(self, index: ChunkIndex) -> None:
+        """It stays searchable for those whom the change of readers leaves in; only as it was seen."""
+        await put(index, document(version=3, readers=["hr", "everyone"]), "leave")
+        (seen,) = await index.audit(count=5)
+        assert await index.reopen(seen, version=2, readers=["hr"])
+        assert not await index.reopen(seen, version=1, readers=["hr"])
+        assert await texts_of(index) == []
+        assert await texts_of(index, scope=Scope(readers=("hr",))) == ["leave"]
+        assert await put(index, document(version=3), "leave")
+        assert await texts_of(index) == ["leave"]
+
+    async def test_what_is_not_whole_leaves_the_search_until_it_is_applied_again(self, index: ChunkIndex) -> None:
+        """Nothing is lost of the sizes either."""
+        await put(index, document(version=3), "leave", "more leave")
+        (seen,) = await index.audit(count=5)
+        assert await index.reopen(msgspec.structs.replace(seen, whole=False), version=2, readers=["everyone"])
+        assert await texts_of(index) == []
+        (held,) = await index.audit(count=5)
+        assert not held.whole
+        assert await put(index, document(version=3), "leave", "more leave")
+        (held,) = await index.audit(count=5)
+        assert held.whole
+        assert len(await texts_of(index)) == 2
+        assert (await index.sizes()).chunks == 2
+
+    async def test_samples_are_of_different_documents(self, index: ChunkIndex) -> None:
+        """Each with a text of its own."""
+        for name in ("a", "b", "c"):
+            await put(index, document(name), f"{name} one", f"{name} two")
+        await index.remove("c", 2)
+        drawn = dict(await index.sample(5))
+        assert set(drawn) == {"a", "b"}
+        assert all(text.startswith(name) for name, text in drawn.items())
 
 
 class TestOperations:
-    async def test_a_commit_is_announced(self, index: PgvectorIndex, fresh_database: str) -> None:
+    async def test_a_commit_is_announced(self, index: ChunkIndex, fresh_database: str) -> None:
         """Whoever waits for a version hears of it, after the commit."""
         async with aclosing(listen(fresh_database, CHANNEL)) as announcements:
             assert await anext(announcements) == ""
@@ -418,56 +390,29 @@ class TestOperations:
             await index.remove("leave", 8)
             assert await anext(announcements) == "leave@8"
 
-    async def test_a_generation_is_created_once(self, pool: AsyncConnectionPool) -> None:
+    async def test_a_generation_is_created_once(
+        self, pool: AsyncConnectionPool, engine: Engine, engines: Engines, index: ChunkIndex, generation: Generation
+    ) -> None:
         """Many processes open it at once; another model is another generation, with documents of its own."""
-        opened = await asyncio.gather(
-            *(open_generation(pool, model="test", dimensions=DIMENSIONS, chunking="1") for _ in range(5))
-        )
-        assert len(set(opened)) == 1
-        other = await open_generation(pool, model="test", dimensions=8, chunking="1")
-        await put(PgvectorIndex(pool, opened[0]), document(), "leave")
-        assert await PgvectorIndex(pool, other).versions(["leave"]) == {}
+
+        async def open_it(dimensions: int) -> Generation:
+            opened = await open_generation(pool, engine=engine, model="test", dimensions=dimensions, chunking="1")
+            await engines.prepare(opened)
+            return opened
+
+        assert set(await asyncio.gather(*(open_it(DIMENSIONS) for _ in range(5)))) == {generation}
+        other = engines.index(await open_it(8))
+        await put(index, document(), "leave")
+        assert await other.versions(["leave"]) == {}
+        assert await other.search("leave", question()[:8], scope=ANYONE, limit=5) == []
 
     async def test_an_unknown_language_is_refused(self, pool: AsyncConnectionPool) -> None:
         """A text search configuration that PostgreSQL lacks is a mistake in the settings."""
         with pytest.raises(ConfigurationError, match="klingon"):
             await open_generation(pool, model="test", dimensions=8, chunking="1", text_search="klingon")
 
-    async def test_iterative_scans_are_on(self, index: PgvectorIndex) -> None:
-        """A misspelt setting would only warn: ask the server itself."""
-        async with index._snapshot() as connection:
-            await connection.execute("SELECT '[1]'::halfvec")
-            await pgvector._prefer_graph(connection)
-            cursor = await connection.execute("SELECT current_setting('hnsw.iterative_scan')")
-            assert await cursor.fetchone() == ("relaxed_order",)
-            cursor = await connection.execute("SELECT current_setting('transaction_isolation')")
-            assert await cursor.fetchone() == ("repeatable read",)
 
-    async def test_large_scopes_use_the_graph(self, index: PgvectorIndex) -> None:
-        """Left to itself, the planner would rather compare and sort everything; and small ones never do, as it may."""
-        await put(index, document(), *(f"leave {number}" for number in range(200)))
-        weights = pgvector._weights(
-            [Term(text="leave", occurrences=1, chunks=200)], Corpus(documents=1, chunks=200, terms=400)
-        )
-        values = pgvector._access(ANYONE, None) | weights | {"vector": halfvec.to_text(question()), "depth": 50}
-        async with index._snapshot() as connection:
-            await pgvector._prefer_graph(connection)
-            graph = await pgvector._rows(connection, b"EXPLAIN " + pgvector._queries.near, values)
-            exact = await pgvector._rows(connection, b"EXPLAIN " + pgvector._queries.near_exact, values)
-        assert "vectors_embedding" in str(graph)
-        assert "vectors_embedding" not in str(exact)
-
-    async def test_a_database_that_is_away_is_unavailable(
-        self, index: PgvectorIndex, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """The driver's errors do not leave the adapter."""
-        async with open_pool("postgresql://127.0.0.1:9/none", name="away", size_min=0) as away:
-            monkeypatch.setattr(away, "timeout", 0.2)
-            with pytest.raises(Unavailable):
-                await PgvectorIndex(away, index._generation).versions(["leave"])
-
-
-async def _put_canaries(index: PgvectorIndex) -> None:
+async def put_canaries(index: ChunkIndex) -> None:
     for number in range(20):
         for place in range(3):
             given = document(f"doc{number}-{place}", readers=[f"principal:{number}"])
@@ -475,7 +420,7 @@ async def _put_canaries(index: PgvectorIndex) -> None:
             await index.replace(given, chunks(*texts), vectors(2, seed=number, near=question()))
 
 
-async def _assert_no_foreign_canary(index: PgvectorIndex) -> None:
+async def assert_no_foreign_canary(index: ChunkIndex) -> None:
     for number in range(20):
         scope = Scope(readers=("everyone", f"principal:{number}"))
         for query in ("leave rules", f"canary{(number + 1) % 20}"):
@@ -486,34 +431,3 @@ async def _assert_no_foreign_canary(index: PgvectorIndex) -> None:
         assert await index.passages(foreign, scope=scope) is None
         narrowed = await index.search("leave", question(), scope=scope, filters=Filters((foreign,)), limit=10)
         assert narrowed == []
-
-
-async def _row_versions(pool: AsyncConnectionPool) -> list[tuple[str, ...]]:
-    """Where every row of the content lives: it moves when written."""
-    async with transaction(pool) as connection:
-        cursor = await connection.execute(
-            "SELECT 'c', ctid::text, xmin::text FROM generation_1.chunks"
-            " UNION ALL SELECT 'v', ctid::text, xmin::text FROM generation_1.vectors"
-            " UNION ALL SELECT 'p', ctid::text, xmin::text FROM generation_1.postings ORDER BY 1, 2"
-        )
-        return list(await cursor.fetchall())
-
-
-async def _vector_rows(pool: AsyncConnectionPool) -> set[str]:
-    async with transaction(pool) as connection:
-        cursor = await connection.execute("SELECT ctid::text || xmin::text FROM generation_1.vectors")
-        return {row[0] for row in await cursor.fetchall()}
-
-
-def _bm25(terms: Sequence[str], texts: Sequence[str]) -> list[float]:
-    """Lucene's BM25 of every text, by the book, without its constant factor k1 + 1."""
-    words = [[{"flange": "flang", "valve": "valv"}.get(word, word) for word in text.split()] for text in texts]
-    mean = sum(map(len, words)) / len(words)
-    scores = [0.0] * len(words)
-    for term in terms:
-        frequency = sum(term in text for text in words)
-        idf = np.log(1 + (len(words) - frequency + 0.5) / (frequency + 0.5))
-        for place, text in enumerate(words):
-            norm = 1.2 * (1 - 0.75 + 0.75 * len(text) / mean)
-            scores[place] += idf * text.count(term) / (text.count(term) + norm)
-    return scores

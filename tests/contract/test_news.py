@@ -7,12 +7,10 @@ from contextlib import asynccontextmanager
 import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
-from tests.contract.test_index import document, index, pool, put
+from tests.contract.given import document, put
 
-from refdesk.index.news import IndexNews
-from refdesk.index.pgvector import CHANNEL, PgvectorIndex
-
-__all__ = ["index", "pool"]  # fixtures
+from refdesk.index.ledger.news import CHANNEL, IndexNews
+from refdesk.index.port import ChunkIndex
 
 WITHIN_S = 20.0
 
@@ -36,7 +34,7 @@ async def heard(woken: asyncio.Event) -> None:
         await woken.wait()
 
 
-async def test_a_commit_wakes_those_who_wait_for_its_document(fresh_database: str, index: PgvectorIndex) -> None:
+async def test_a_commit_wakes_those_who_wait_for_its_document(fresh_database: str, index: ChunkIndex) -> None:
     """A change and a removal do, all who wait, and nobody else."""
     async with listening(fresh_database) as news:
         with news.of(["leave", "pay"]) as first, news.of(["leave"]) as second, news.of(["other"]) as third:
@@ -51,13 +49,13 @@ async def test_a_commit_wakes_those_who_wait_for_its_document(fresh_database: st
 
 
 async def test_who_looked_before_they_listened_hears_of_what_came_between(
-    fresh_database: str, index: PgvectorIndex, monkeypatch: pytest.MonkeyPatch
+    fresh_database: str, index: ChunkIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For a while, and of those documents alone."""
     async with listening(fresh_database) as news:
-        monkeypatch.setattr("refdesk.index.news.RECENT_S", 0.0)
+        monkeypatch.setattr("refdesk.index.ledger.news.RECENT_S", 0.0)
         assert not news.recently(["leave", "pay"])  # what came with the connection is old now
-        monkeypatch.setattr("refdesk.index.news.RECENT_S", 60.0)
+        monkeypatch.setattr("refdesk.index.ledger.news.RECENT_S", 60.0)
         with news.of(["leave"]) as woken:
             await put(index, document("leave"), "two weeks of leave")
             await heard(woken)
@@ -65,7 +63,7 @@ async def test_who_looked_before_they_listened_hears_of_what_came_between(
 
 
 async def test_a_lost_connection_wakes_everybody(
-    fresh_database: str, index: PgvectorIndex, pool: AsyncConnectionPool
+    fresh_database: str, index: ChunkIndex, pool: AsyncConnectionPool
 ) -> None:
     """Something may have been missed; afterwards news come as before."""
     async with listening(fresh_database) as news:

@@ -17,9 +17,9 @@ import aiohttp
 from aiohttp import web
 
 from refdesk.contracts.events import DocumentChanged, DocumentDeleted, encode
-from refdesk.index import generations
 from refdesk.index.chunks import Chunk
-from refdesk.index.generations import open_generation
+from refdesk.index.ledger import generations
+from refdesk.index.ledger.generations import open_generation
 from refdesk.index.pgvector import PgvectorIndex
 from refdesk.indexing.batching import EmbeddingBatcher
 from refdesk.indexing.chunking import chunk

@@ -13,9 +13,8 @@ from psycopg_pool import AsyncConnectionPool
 from refdesk.contracts.access import Principal
 from refdesk.documents.relay import Relay
 from refdesk.documents.states import StateConsumer
-from refdesk.index import generations
-from refdesk.index.generations import Generation, open_generation
-from refdesk.index.manifest import IndexManifest
+from refdesk.index.ledger import generations
+from refdesk.index.ledger.generations import Generation, open_generation
 from refdesk.index.pgvector import PgvectorIndex
 from refdesk.indexing.batching import EmbeddingBatcher
 from refdesk.indexing.chunking import chunk
@@ -119,9 +118,7 @@ async def open_pipeline(
         worker = Worker(broker=broker, indexing=indexing, embeddings=batcher, dead_letters=letters, settings=QUICK)
         await worker.consumer.ensure()
         manifests = Manifests(session, documents_url=documents.url, operator_key=OPERATOR_KEY)
-        reconciler = Reconciler(
-            index=index, holdings=IndexManifest(pool, generation), manifests=manifests, patience=Patience(settle_s=0.0)
-        )
+        reconciler = Reconciler(index=index, manifests=manifests, patience=Patience(settle_s=0.0))
 
         async def reconcilers() -> list[Reconciler]:
             return [reconciler]

@@ -5,7 +5,7 @@ import pytest
 from refdesk.app.services.generations import _server, choose_model, without_secrets
 from refdesk.app.settings import Settings
 from refdesk.contracts.errors import ConfigurationError, InvalidRequest
-from refdesk.index.generations import Generation
+from refdesk.index.ledger.generations import Generation
 
 SETTINGS = Settings(
     embedding_url="https://user:word@new.example/v1/?token=x",

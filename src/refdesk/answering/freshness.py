@@ -15,7 +15,7 @@ from refdesk.answering.truth import Shown
 from refdesk.contracts.access import Principal, Scope
 from refdesk.contracts.documents import FreshnessToken
 from refdesk.contracts.errors import NotYetSearchable, TooManyRequests
-from refdesk.index.news import IndexNews
+from refdesk.index.ledger.news import IndexNews
 from refdesk.index.open_generations import OpenGenerations
 
 WAIT_LOOK_S = 0.5

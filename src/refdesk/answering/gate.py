@@ -15,9 +15,9 @@ import msgspec
 from refdesk.answering.truth import Shown, SourceOfTruth
 from refdesk.contracts.access import Scope
 from refdesk.contracts.errors import Unavailable
+from refdesk.index.ledger.standings import Standings
 from refdesk.index.open_generations import OpenGenerations
 from refdesk.index.recording import Recorder
-from refdesk.index.standings import Standings
 from refdesk.outside import telemetry
 
 RETRY_AFTER_S = 2

@@ -15,7 +15,7 @@ from refdesk.answering.log import AnswerLog
 from refdesk.answering.truth import Shown
 from refdesk.contracts.access import Scope
 from refdesk.contracts.errors import AnswerWithdrawn, Unavailable
-from refdesk.index.news import IndexNews
+from refdesk.index.ledger.news import IndexNews
 from refdesk.outside import telemetry
 
 SOURCES_LOOK_S = 0.1

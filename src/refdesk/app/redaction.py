@@ -12,6 +12,7 @@ SECRETS = frozenset(
         "embedding_api_key",
         "embedding_previous_api_key",
         "rerank_api_key",
+        "qdrant_api_key",
     }
 )
 """Shown as dots by `refdesk doctor`; so are passwords inside URLs."""

@@ -276,6 +276,28 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     embedding_previous_api_key: str | None = None
     """The key that server asks for, if it does."""
 
+    # the vector database (unset: the index is in PostgreSQL). The index stays where it is until `refdesk reindex`
+    qdrant_url: str | None = None
+    """A Qdrant for vectors and text of the index, such as http://qdrant:6333; its ledger stays in PostgreSQL
+    ([Qdrant](../howto/qdrant.md))."""
+    qdrant_api_key: str | None = None
+    """The key it asks for, if it does. It must be one that may write."""
+    qdrant_grpc_port: Port | None = None
+    """Its gRPC port, such as 6334: faster. Unset: everything goes over HTTP."""
+    qdrant_timeout_s: Annotated[float, Meta(ge=1)] = 10.0
+    """How long one call to it may take."""
+    qdrant_prefix: Annotated[str, Meta(pattern=r"^\w+$")] = "refdesk"
+    """How the names of its collections begin. Desks that share a Qdrant need one each."""
+    qdrant_shards: Count | None = None
+    """Shards of a new collection. Unset: as many as Qdrant has nodes."""
+    qdrant_replicas: Count = 1
+    """Nodes that keep each shard of a new collection: 2 outlive the loss of one of them."""
+    qdrant_on_disk: bool = False
+    """Whether a new collection keeps its vectors on disk rather than in memory."""
+    qdrant_quantization: Literal["scalar", "binary"] | None = None
+    """How a new collection compresses vectors in memory: `scalar` to a quarter, `binary` (for models of 1,024 dimensions and
+    more) to a thirty-second. Unset: not at all."""
+
     # the reranker (unset: passages keep the order of the search)
     rerank_url: str | None = None
     """A server that reranks (Cohere, Jina, TEI, vLLM): the address of its `/rerank`, or what stands before that."""

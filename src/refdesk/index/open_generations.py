@@ -18,8 +18,9 @@ from typing import TypeVar
 from psycopg_pool import AsyncConnectionPool
 
 from refdesk.contracts.errors import ConfigurationError, RefdeskError
-from refdesk.index.generations import Generation, GenerationMoved, Generations, Live
-from refdesk.index.pgvector import PgvectorIndex
+from refdesk.index.engines import Engines
+from refdesk.index.ledger.generations import Generation, GenerationMoved, Generations, Live
+from refdesk.index.port import ChunkIndex
 from refdesk.outside.embedding.packaged import Embedder, Vectors
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,8 @@ GONE_S = 60.0
 MOVES_MAX = 5
 """So many swaps during one piece of work are too many."""
 DRAIN_LOOK_S = 0.1
+TIDY_S = 5.0
+"""How often what no search can see any more is deleted."""
 
 T = TypeVar("T")
 
@@ -43,25 +46,26 @@ class Opened:
 
     generation: Generation
     embedder: Embedder
-    index: PgvectorIndex
-    beside: PgvectorIndex
+    index: ChunkIndex
+    beside: ChunkIndex
 
 
 class OpenGenerations:
     """Open one per process, and have ``run`` running. ``open_embedder`` gives a generation's own model.
 
-    Every method raises Unavailable when PostgreSQL does not answer, and ConfigurationError when a setting is missing that
-    the generation's model needs.
+    Every method raises Unavailable when a server of the index does not answer, and ConfigurationError when a setting is missing
+    that the generation's model or engine needs.
     """
 
-    def __init__(self, pool: AsyncConnectionPool, *, open_embedder: OpenEmbedder) -> None:
+    def __init__(self, pool: AsyncConnectionPool, *, engines: Engines, open_embedder: OpenEmbedder) -> None:
         self.record = Generations(pool)
-        self._pool = pool
+        self._engines = engines
         self._open_embedder = open_embedder
         self._active: Opened | None = None
         self._opened: dict[int, tuple[Opened, AsyncExitStack]] = {}
         self._gone_since: dict[int, float] = {}
         self._opening = asyncio.Lock()
+        self._tidied_at = -TIDY_S
 
     async def __aenter__(self) -> "OpenGenerations":
         return self
@@ -89,6 +93,28 @@ class OpenGenerations:
                 self._opened[generation.id] = await self._open(generation)
         return self._opened[generation.id][0]
 
+    async def look(self) -> None:
+        """Raises Unavailable when an engine that the settings name does not answer."""
+        await self._engines.look()
+
+    async def within_reach(self) -> list[Live]:
+        """The generations that settings say the way to, the active one first."""
+        return [live for live in await self.record.live() if self._engines.has(live)]
+
+    def index_of(self, generation: Generation) -> ChunkIndex:
+        """Its index, whatever its role, without its model."""
+        return self._engines.index(generation)
+
+    async def drop(self, generation: Generation) -> None:
+        """Discard it with all it has. Raises NotFound, and Conflict for the active one."""
+        await self.record.drop(generation.id)
+        if self._engines.has(generation):
+            await self._engines.discard(generation)
+        else:
+            logger.warning(
+                "what generation %d had outside of PostgreSQL stays there: no setting names it", generation.id
+            )
+
     async def on_active(self, work: Callable[[Opened], Awaitable[T]], *, changing: bool = False) -> T:
         """Do a piece of work on the active generation; all of it once more when a swap comes in between.
 
@@ -113,6 +139,7 @@ class OpenGenerations:
         while True:
             try:
                 await self._follow(await self.record.live())
+                await self._tidy()
             except RefdeskError as error:
                 logger.warning("cannot look after the generations of the index: %s", error)
             await asyncio.sleep(LOOK_S)
@@ -120,7 +147,7 @@ class OpenGenerations:
     async def _follow(self, live: list[Live]) -> None:
         if live:
             self._active = await self.open(live[0])
-        for generation in live[1:]:
+        for generation in filter(self._engines.has, live[1:]):
             await self.open(generation)
         now = time.monotonic()
         gone = self._opened.keys() - {generation.id for generation in live}
@@ -129,11 +156,21 @@ class OpenGenerations:
             if now - since > GONE_S:
                 await self._close(generation_id)
 
+    async def _tidy(self) -> None:
+        """Now and then. A generation that is swapped or dropped meanwhile is no error."""
+        if time.monotonic() - self._tidied_at < TIDY_S:
+            return
+        self._tidied_at = time.monotonic()
+        for opened, _ in list(self._opened.values()):
+            with contextlib.suppress(GenerationMoved):
+                await self._engines.index(opened.generation).tidy()
+
     async def _open(self, generation: Generation) -> tuple[Opened, AsyncExitStack]:
         async with AsyncExitStack() as stack:
             embedder = await stack.enter_async_context(self._open_embedder(generation))
-            index = PgvectorIndex(self._pool, generation, role="active")
-            beside = PgvectorIndex(self._pool, generation, role="beside")
+            await self._engines.prepare(generation)
+            index = self._engines.index(generation, role="active")
+            beside = self._engines.index(generation, role="beside")
             logger.info("opened generation %d of the index: %s", generation.id, generation.model)
             return Opened(generation, embedder, index, beside), stack.pop_all()
 

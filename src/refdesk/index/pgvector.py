@@ -14,34 +14,29 @@ What it does not do: choose among generations (`generations`), purge tombstones 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 from psycopg import AsyncConnection, AsyncCursor
+from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from refdesk.contracts.access import Scope
 from refdesk.contracts.answers import Filters
-from refdesk.contracts.errors import DocumentRejected
 from refdesk.index import halfvec
 from refdesk.index.chunks import Chunk, IndexedDocument, Passage, content_hash
-from refdesk.index.generations import Generation, Role, check_role, enter, enter_to_change, within
+from refdesk.index.ledger.generations import Generation, Role
+from refdesk.index.ledger.holdings import Access, Holdings, Sizes, access, announce, facts, storable, tombstone
+from refdesk.index.ledger.statements import one as _one
+from refdesk.index.ledger.statements import row as _row
+from refdesk.index.ledger.statements import rows as _rows
+from refdesk.index.port import CHUNKS_PER_DOCUMENT_MAX, ChunkIndex, Held, Holding, Vectors, check_chunks
 from refdesk.index.question_terms import QuestionTerms
 from refdesk.index.ranking import FIELD, Candidate, Corpus, Term, distinct, fuse, second_hop, split_by_rarity, weight
 from refdesk.index.spellings import spellings
-from refdesk.index.statements import one as _one
-from refdesk.index.statements import row as _row
-from refdesk.index.statements import rows as _rows
-from refdesk.outside.postgres.database import load_queries, one_statement, pipelined, transaction
-
-CHANNEL = "refdesk_index"
-"""Where a commit is announced, as ``<document_id>@<version>``."""
-
+from refdesk.outside.postgres.database import load_queries
 
 EXACT_DOCUMENTS_MAX = 2_000
 EXACT_CHUNKS_MAX = 5_000
@@ -57,45 +52,24 @@ RARE_CHUNKS_MAX = 10_000
 """Postings from which the keyword arm takes its candidates (docs/adr/0003)."""
 
 CANDIDATES_MAX = 300
-CHUNKS_PER_DOCUMENT_MAX = 100_000
 
 STATEMENT_CHUNKS_MAX = 1_024
 """What one statement writes of a document, in whole blocks of 64: each stays far below the pool's statement timeout."""
 
 _queries = load_queries(files("refdesk.index") / "pgvector.sql")
-
-Access = dict[str, Any]
-Vectors = NDArray[np.float32]
+_term_queries = load_queries(files("refdesk.index") / "question_terms.sql")
 
 
-class Held(NamedTuple):
-    """A version of a document and its content; a tombstone has none."""
-
-    version: int
-    content_sha256: str
-
-
-class PgvectorIndex:
-    """The index of one generation. Safe to use from many tasks and processes.
-
-    With ``role``, every method first makes sure, in its own transaction, that the generation still has it, and raises
-    `GenerationMoved` when it does not; the active one's changes also wait for a swap. Every method raises `Unavailable`
-    when PostgreSQL does not answer; nothing is half done then.
-    """
+class PgvectorIndex(ChunkIndex):
+    """See `port.ChunkIndex`. The ledger and the chunks are changed in one transaction."""
 
     def __init__(self, pool: AsyncConnectionPool, generation: Generation, *, role: Role | None = None) -> None:
-        self._pool = pool
         self._generation = generation
-        self._role = role
-        self._question_terms = QuestionTerms(generation.text_search)
+        self._holdings = Holdings(pool, generation, role=role)
+        self._question_terms = QuestionTerms(generation.text_search, queries=_term_queries)
 
     async def stage(self, document_id: str, version: int, hashes: Sequence[bytes], vectors: Vectors) -> bool:
-        """Write vectors of a coming version ahead of ``replace``, which is then quick; False when it would not be newer.
-
-        vectors: (len(hashes), dimensions) float32, L2-normalised, same order. No search shows them before ``replace``, and
-        `known_vectors` has them already. What ``replace`` does not use, it or ``remove`` deletes.
-        """
-        async with self._change() as connection:
+        async with self._holdings.change() as connection:
             values = {"document_id": document_id, "version": version}
             await connection.execute(_queries.add_unborn, values)
             row = await _row(connection, _queries.lock_older, values)
@@ -105,18 +79,12 @@ class PgvectorIndex:
         return True
 
     async def replace(self, document: IndexedDocument, chunks: Sequence[Chunk], vectors: Vectors) -> bool:
-        """Make this version of the document the searchable one. Atomic; False when it is not newer than the index.
-
-        vectors: (len(chunks), dimensions) float32, L2-normalised, same order as the chunks. Idempotent: the same version
-        again, an older one, or one not above a tombstone changes nothing; the same version with other content does (of
-        documents that were restored). Vectors of unchanged text keep their place in the graph; when no chunk differs, only
-        the document's own row is written.
-        """
-        self._check(document, chunks, vectors)
+        """Vectors of unchanged text keep their place in the graph; when no chunk differs, only the document's row is written."""
+        check_chunks(document.document_id, chunks, vectors, dimensions=self._generation.dimensions)
         hashes = await asyncio.to_thread(lambda: [content_hash(document.title, chunk) for chunk in chunks])
         columns = await asyncio.to_thread(_columns, document.title, chunks, hashes)
-        async with self._change() as connection:
-            claimed = await _row(connection, _queries.claim_version, _facts(document))
+        async with self._holdings.change() as connection:
+            claimed = await _row(connection, _queries.claim_version, facts(document))
             if claimed is None:
                 return False
             key, before = claimed[0], Sizes(*claimed[1:])
@@ -129,117 +97,90 @@ class PgvectorIndex:
         return True
 
     async def remove(self, document_id: str, version: int) -> bool:
-        """Remove the document and keep a tombstone of this version; False when the index knows this one or a later one.
-
-        Also for a document that was never here: what comes late stays out.
-        """
-        tombstone = IndexedDocument(
-            document_id=document_id, version=version, title="", readers=(), media_type="", content_sha256=""
-        )
-        async with self._change() as connection:
-            claimed = await _row(connection, _queries.claim_version, _facts(tombstone))
+        gone = tombstone(document_id, version)
+        async with self._holdings.change() as connection:
+            claimed = await _row(connection, _queries.claim_version, facts(gone))
             if claimed is None:
                 return False
             async with connection.pipeline():
                 for query in (_queries.delete_chunks, _queries.delete_postings, _queries.delete_vectors):
                     await connection.execute(query, {"key": claimed[0]})
             after = Sizes(removed=True, chunks=0, terms=0)
-            await _settle(connection, claimed[0], tombstone, before=Sizes(*claimed[1:]), after=after)
+            await _settle(connection, claimed[0], gone, before=Sizes(*claimed[1:]), after=after)
         return True
 
     async def search(
         self, text: str, vector: Vectors, *, scope: Scope, filters: Filters | None = None, limit: int
     ) -> list[Passage]:
-        """The best passages for a question within a scope, best first: ``limit`` of them whenever there are as many.
-
-        vector: (dimensions,) float32, L2-normalised. The scope and the filters are part of every statement: a passage
-        outside of them is neither ranked nor returned. ``filters.tags`` must all be on a document.
-        """
-        access = _access(scope, filters)
-        async with self._snapshot() as connection:
+        values = access(scope, filters)
+        async with self._holdings.snapshot(_queries.begin_search) as connection:
             depth = max(FIELD, 2 * limit)
-            ranked = fuse(await self._arms(connection, text, vector, access, depth=depth))[: max(limit, FIELD)]
-            found = await _fetch(connection, ranked, access)
+            ranked = fuse(await self._arms(connection, text, vector, values, depth=depth))[: max(limit, FIELD)]
+            found = await _fetch(connection, ranked, values)
         passages = [_passage(row[1:], *ranked[row[0] - 1]) for row in sorted(await found.fetchall())]
         return distinct(second_hop(passages), count=limit)
 
     async def passages(self, document_id: str, *, scope: Scope) -> tuple[IndexedDocument, list[Chunk]] | None:
-        """A document as it is searchable now, with its chunks in order; None when it is not here or not in the scope."""
-        access = _access(scope, Filters(document_ids=(document_id,)))
-        async with self._read() as connection:
-            rows = await _rows(connection, _queries.passages, access | {"chunks_max": CHUNKS_PER_DOCUMENT_MAX})
+        values = access(scope, Filters(document_ids=(document_id,))) | {"chunks_max": CHUNKS_PER_DOCUMENT_MAX}
+        async with self._holdings.read() as connection:
+            rows = await _rows(connection, _queries.passages, values)
         if not rows:
             return None
         return _document(rows[0]), [_chunk(row[8:]) for row in rows if row[8] is not None]
 
     async def known_vectors(self, document_id: str) -> dict[bytes, Vectors]:
-        """The vectors of a document's current chunks by content hash, each (dimensions,) float32, to be given again."""
         values = {"document_id": document_id, "chunks_max": CHUNKS_PER_DOCUMENT_MAX}
-        async with self._read() as connection:
+        async with self._holdings.read() as connection:
             cursor = await connection.execute(_queries.known_vectors, values, binary=True)
             rows = await cursor.fetchall()
         return await asyncio.to_thread(lambda: {row[0]: halfvec.from_binary(row[1]) for row in rows})
 
     async def versions(self, document_ids: Iterable[str]) -> dict[str, int]:
-        """The indexed version of each document the index has heard of; a tombstone's version counts."""
-        async with self._read() as connection:
-            rows = await _rows(connection, _queries.versions, {"document_ids": list(document_ids)})
-        return {str(document_id): int(version) for document_id, version in rows}
+        return await self._holdings.versions(document_ids)
 
     async def held(self, document_id: str) -> Held | None:
-        """The version that the index has of a document, a tombstone's too; None when it has never heard of it."""
-        async with self._read() as connection:
-            found = await _row(connection, _queries.held, {"document_id": document_id})
-        return None if found is None else Held(*found)
+        return await self._holdings.held(document_id)
 
     async def epoch(self) -> str:
-        """A name of the database's transaction snapshot: equal epochs, equal index."""
-        async with one_statement(self._pool) as connection:
-            epoch, active = await _one(connection, _queries.epoch, {"id": self._generation.id})
-        check_role(self._generation, self._role, active=active)
-        return str(epoch)
+        return await self._holdings.epoch()
 
-    async def statistics(self) -> Corpus:
-        """How much is searchable now."""
-        async with self._read() as connection:
-            return await _corpus(connection)
+    async def sizes(self) -> Corpus:
+        return await self._holdings.sizes()
 
-    def _check(self, document: IndexedDocument, chunks: Sequence[Chunk], vectors: Vectors) -> None:
-        if vectors.shape != (len(chunks), self._generation.dimensions):
-            raise ValueError(
-                f"{document.document_id}: vectors of shape {vectors.shape} for {len(chunks)} chunks of "
-                f"{self._generation.dimensions} dimensions"
-            )
-        if len(chunks) > CHUNKS_PER_DOCUMENT_MAX:
-            raise DocumentRejected(
-                f"The document has {len(chunks)} passages; the limit is {CHUNKS_PER_DOCUMENT_MAX}. Split it.",
-                limit=CHUNKS_PER_DOCUMENT_MAX,
-                actual=len(chunks),
-            )
+    async def sample(self, count: int) -> list[tuple[str, str]]:
+        async with self._holdings.read() as connection:
+            drawn = await _rows(connection, _queries.sample, {"count": count})
+        return [(document_id, text) for document_id, text in drawn]
 
-    @asynccontextmanager
-    async def _read(self) -> AsyncIterator[AsyncConnection]:
-        async with transaction(self._pool) as connection:
-            await enter(connection, self._generation, role=self._role)
-            yield connection
+    async def audit(self, *, after: str = "", count: int) -> list[Holding]:
+        return await self._held(_queries.page, {"after": after, "count": count})
 
-    @asynccontextmanager
-    async def _change(self) -> AsyncIterator[AsyncConnection]:
-        async with transaction(self._pool) as connection:
-            await enter_to_change(connection, self._generation, role=self._role)
-            yield connection
+    async def holdings(self, document_ids: Iterable[str]) -> dict[str, Holding]:
+        held = await self._held(_queries.of, {"document_ids": list(document_ids)})
+        return {holding.document_id: holding for holding in held}
 
-    @asynccontextmanager
-    async def _snapshot(self) -> AsyncIterator[AsyncConnection]:
-        async with (
-            pipelined(self._pool, _queries.begin_search) as connection,
-            within(connection, self._generation, role=self._role),
-        ):
-            yield connection
+    async def reopen(self, seen: Holding, *, version: int, readers: Iterable[str]) -> bool:
+        values = {"document_id": seen.document_id, "seen_version": seen.version}
+        async with self._holdings.change() as connection:
+            opened = await _row(connection, _queries.reopen, values | {"version": version, "readers": list(readers)})
+            if opened is None:
+                return False
+            if not seen.whole:
+                await connection.execute(_queries.delete_chunks, {"key": opened[0]})
+                await connection.execute(_queries.delete_postings, {"key": opened[0]})
+        return True
+
+    async def tidy(self) -> None:
+        """Nothing is left to do: each change deletes what it replaces."""
+
+    async def _held(self, query: bytes, values: dict[str, Any]) -> list[Holding]:
+        async with self._holdings.read() as connection, connection.cursor(row_factory=dict_row) as cursor:
+            await cursor.execute(query, values)
+            return [msgspec.convert(found, Holding) for found in await cursor.fetchall()]
 
     async def _write_chunks(self, connection: AsyncConnection, key: int, title: str, columns: Mapping[str, Any]) -> int:
         """Write chunks and postings anew; return the sum of the chunks' lengths in terms."""
-        values = {"key": key, "title": _storable(title), "text_search": self._generation.text_search}
+        values = {"key": key, "title": storable(title), "text_search": self._generation.text_search}
         async with connection.pipeline():
             await connection.execute(_queries.delete_chunks, {"key": key})
             await connection.execute(_queries.delete_postings, {"key": key})
@@ -253,25 +194,17 @@ class PgvectorIndex:
         return terms
 
     async def _arms(
-        self, connection: AsyncConnection, text: str, vector: Vectors, access: Access, *, depth: int
+        self, connection: AsyncConnection, text: str, vector: Vectors, values: Access, *, depth: int
     ) -> tuple[list[Candidate], list[Candidate]]:
         """What each arm finds."""
-        asked = await self._question_terms.look(connection, _storable(text), access, documents_max=EXACT_DOCUMENTS_MAX)
+        asked = await self._question_terms.look(connection, storable(text), values, documents_max=EXACT_DOCUMENTS_MAX)
         exact = asked.documents <= EXACT_DOCUMENTS_MAX and asked.chunks <= EXACT_CHUNKS_MAX
         weights = _weights(asked.terms, asked.corpus)
         candidates_max = CANDIDATES_MAX if weights["common_terms"] else depth  # without these, the order stands
         values = (
-            access | weights | {"vector": halfvec.to_text(vector), "depth": depth, "candidates_max": candidates_max}
+            values | weights | {"vector": halfvec.to_text(vector), "depth": depth, "candidates_max": candidates_max}
         )
         return await _find(connection, values, exact=exact)
-
-
-class Sizes(NamedTuple):
-    """What the tallies hold for one document."""
-
-    removed: bool
-    chunks: int
-    terms: int
 
 
 async def _differs(connection: AsyncConnection, key: int, chunks: Sequence[Chunk], hashes: Sequence[bytes]) -> bool:
@@ -304,15 +237,9 @@ async def _add_vectors(connection: AsyncConnection, key: int, hashes: Sequence[b
 async def _settle(
     connection: AsyncConnection, key: int, document: IndexedDocument, *, before: Sizes, after: Sizes
 ) -> None:
-    changes = {
-        "documents": before.removed - after.removed,
-        "chunks": after.chunks - before.chunks,
-        "terms": after.terms - before.terms,
-    }
     async with connection.pipeline():
         await connection.execute(_queries.settle, {"key": key, **after._asdict()})
-        await connection.execute(_queries.announce, {"document_id": document.document_id, "version": document.version})
-        await connection.execute(_queries.tally, changes)
+        await announce(connection, document, before=before, after=after)
 
 
 async def _find(
@@ -350,11 +277,11 @@ async def _prefer_graph(connection: AsyncConnection) -> None:
 
 
 async def _fetch(
-    connection: AsyncConnection, ranked: Sequence[tuple[Candidate, float]], access: Access
+    connection: AsyncConnection, ranked: Sequence[tuple[Candidate, float]], values: Access
 ) -> AsyncCursor[tuple[Any, ...]]:
     """Each row begins with its place in ``ranked``, from 1."""
     return await connection.execute(
-        _queries.fetch_passages, {**access, **_places([candidate for candidate, _ in ranked])}
+        _queries.fetch_passages, {**values, **_places([candidate for candidate, _ in ranked])}
     )
 
 
@@ -362,22 +289,6 @@ def _places(chunks: Sequence[Sequence[Any]], *, prefix: str = "") -> dict[str, s
     """Where chunks are, as literals of arrays: the driver takes longer to write lists down than the server to read them."""
     keys, ordinals = (",".join(str(chunk[column]) for chunk in chunks) for column in (0, 1))
     return {f"{prefix}keys": f"{{{keys}}}", f"{prefix}ordinals": f"{{{ordinals}}}"}
-
-
-async def _corpus(connection: AsyncConnection) -> Corpus:
-    documents, chunks, terms = await _one(connection, _queries.sizes, {})
-    return Corpus(documents=documents, chunks=chunks, terms=terms)
-
-
-def _access(scope: Scope, filters: Filters | None) -> Access:
-    """The parameters of `readable`: what every arm is given."""
-    filters = filters or Filters()
-    return {
-        "everything": scope.everything,
-        "readers": list(scope.readers),
-        "document_ids": list(filters.document_ids) or None,
-        "tags": list(filters.tags) or None,
-    }
 
 
 def _weights(terms: Sequence[Term], corpus: Corpus) -> dict[str, Any]:
@@ -392,30 +303,17 @@ def _weights(terms: Sequence[Term], corpus: Corpus) -> dict[str, Any]:
     }
 
 
-def _facts(document: IndexedDocument) -> dict[str, Any]:
-    return msgspec.structs.asdict(document) | {
-        "title": _storable(document.title),
-        "readers": list(document.readers),
-        "tags": list(document.tags),
-    }
-
-
 def _columns(title: str, chunks: Sequence[Chunk], hashes: Sequence[bytes]) -> dict[str, Any]:
     return {
         "ordinals": [chunk.ordinal for chunk in chunks],
         "hashes": list(hashes),
-        "texts": [_storable(chunk.text) for chunk in chunks],
-        "headings": [chunk.heading and _storable(chunk.heading) for chunk in chunks],
+        "texts": [storable(chunk.text) for chunk in chunks],
+        "headings": [chunk.heading and storable(chunk.heading) for chunk in chunks],
         "pages": [chunk.page for chunk in chunks],
         "starts": [chunk.start for chunk in chunks],
         "ends": [chunk.end for chunk in chunks],
         "spellings": [spellings("\n".join((title, chunk.heading or "", chunk.text))) for chunk in chunks],
     }
-
-
-def _storable(text: str) -> str:
-    """PostgreSQL's text holds any character but NUL."""
-    return text.replace("\0", "\ufffd")
 
 
 def _document(row: Sequence[Any]) -> IndexedDocument:

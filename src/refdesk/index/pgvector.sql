@@ -86,28 +86,6 @@ WITH terms AS MATERIALIZED (
 )
 SELECT coalesce(sum(frequency), 0)::bigint FROM terms
 
--- name: tally
--- The last statement that locks anything: the slot is held for a moment only.
-UPDATE tallies
-SET documents = documents + %(documents)s, chunks = chunks + %(chunks)s, terms = terms + %(terms)s
-WHERE slot = pg_backend_pid() %% 64
-
--- name: announce
-SELECT pg_notify('refdesk_index', %(document_id)s || '@' || %(version)s::text)
-
--- name: sizes
--- At most 64 rows.
-SELECT sum(documents)::bigint, sum(chunks)::bigint, sum(terms)::bigint FROM tallies
-
--- name: versions
--- Index: documents_document_id_key.
-SELECT document_id, version FROM documents
-WHERE document_id = ANY (%(document_ids)s) AND version >= 0 LIMIT cardinality(%(document_ids)s::text[])
-
--- name: held
--- Index: documents_document_id_key.
-SELECT version, content_sha256 FROM documents WHERE document_id = %(document_id)s AND version >= 0
-
 -- name: known_vectors
 -- Index: vectors_pkey.
 SELECT v.hash, v.embedding FROM documents d JOIN vectors v ON v.document_key = d.key
@@ -238,6 +216,47 @@ JOIN readable(%(everything)s, %(readers)s, %(document_ids)s, %(tags)s) d ON d.ke
 JOIN chunks c ON c.document_key = f.document_key AND c.ordinal = f.ordinal
 LIMIT cardinality(%(keys)s::bigint[])
 
--- name: epoch
--- And whether the generation is active (null: it is gone).
-SELECT pg_current_snapshot()::text, (SELECT g.active FROM generations g WHERE g.id = %(id)s)
+-- name: page
+-- In the order of ids; not what is only staged. `whole` is whether all is there that a search needs: as many chunks as were written, a vector for
+-- each, and postings. Index: documents_document_id_key; per document chunks_pkey, vectors_pkey, postings_document.
+SELECT d.document_id, d.version, d.removed, d.readers, d.tags, d.content_sha256,
+       d.removed OR (
+           (SELECT count(*) FROM chunks c WHERE c.document_key = d.key) = d.chunks
+           AND NOT EXISTS (
+               SELECT FROM chunks c WHERE c.document_key = d.key AND NOT EXISTS (
+                   SELECT FROM vectors v WHERE v.document_key = c.document_key AND v.hash = c.hash))
+           AND (d.terms = 0 OR EXISTS (SELECT FROM postings p WHERE p.document_key = d.key))
+       ) AS whole
+FROM documents d
+WHERE d.document_id > %(after)s AND d.version >= 0
+ORDER BY d.document_id
+LIMIT %(count)s
+
+-- name: of
+-- The same of documents that are named. Index: documents_document_id_key, and those of `page`.
+SELECT d.document_id, d.version, d.removed, d.readers, d.tags, d.content_sha256,
+       d.removed OR (
+           (SELECT count(*) FROM chunks c WHERE c.document_key = d.key) = d.chunks
+           AND NOT EXISTS (
+               SELECT FROM chunks c WHERE c.document_key = d.key AND NOT EXISTS (
+                   SELECT FROM vectors v WHERE v.document_key = c.document_key AND v.hash = c.hash))
+           AND (d.terms = 0 OR EXISTS (SELECT FROM postings p WHERE p.document_key = d.key))
+       ) AS whole
+FROM documents d
+WHERE d.document_id = ANY (%(document_ids)s) AND d.version >= 0
+LIMIT cardinality(%(document_ids)s::text[])
+
+-- name: reopen
+-- Only as it was seen: a version that was applied meanwhile stays. Index: documents_document_id_key.
+UPDATE documents SET version = %(version)s, readers = %(readers)s
+WHERE document_id = %(document_id)s AND version = %(seen_version)s
+RETURNING key
+
+-- name: sample
+-- Passages of documents drawn at random, one of each. Index: chunks_pkey.
+SELECT d.document_id, c.text
+FROM (SELECT key, document_id, chunks FROM documents
+      WHERE NOT removed AND chunks > 0 ORDER BY random() LIMIT %(count)s) d
+JOIN LATERAL (SELECT text FROM chunks c WHERE c.document_key = d.key AND c.ordinal >= floor(random() * d.chunks)
+              ORDER BY c.ordinal LIMIT 1) c ON true
+LIMIT %(count)s

@@ -4,12 +4,12 @@ A term that no chunk has may be a spelling mistake: what it was meant to be is l
 """
 
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from typing import Any
 
 import msgspec
 from psycopg import AsyncConnection
 
+from refdesk.index.ledger.statements import rows
 from refdesk.index.mistakes import (
     BEGINNING,
     MISTAKES_MAX,
@@ -21,15 +21,12 @@ from refdesk.index.mistakes import (
 )
 from refdesk.index.ranking import CommonTerms, Corpus, Term
 from refdesk.index.spellings import spellings
-from refdesk.index.statements import rows
-from refdesk.outside.postgres.database import load_queries
+from refdesk.outside.postgres.database import Queries
 
 COMMON_ROWS = 1_000
 """Up to so many index rows a term's chunks are counted for every question; beyond, the count is remembered."""
 
 QUESTION_TERMS_MAX = 64
-
-_queries = load_queries(files("refdesk.index") / "question_terms.sql")
 
 
 class Outlook(msgspec.Struct, frozen=True):
@@ -42,10 +39,14 @@ class Outlook(msgspec.Struct, frozen=True):
 
 
 class QuestionTerms:
-    """Reads questions for one generation; ``text_search`` is its text search configuration."""
+    """Reads questions for one generation; ``text_search`` is its text search configuration.
 
-    def __init__(self, text_search: str) -> None:
+    ``queries`` are `look`, `term_chunks`, `known_terms` and `vocabulary`, as the generation's engine keeps terms.
+    """
+
+    def __init__(self, text_search: str, *, queries: Queries) -> None:
         self._text_search = text_search
+        self._queries = queries
         self._common = CommonTerms()
 
     async def look(
@@ -60,7 +61,7 @@ class QuestionTerms:
             "rows_max": COMMON_ROWS,
             "terms_max": QUESTION_TERMS_MAX,
         }
-        found = await rows(connection, _queries.look, values)
+        found = await rows(connection, self._queries.look, values)
         documents, chunks, *sizes = found[0][:5]
         terms = await self._terms(connection, [row[5:] for row in found if row[8]])
         unknown = [(row[5], row[6]) for row in found if row[5] and not row[8] and may_be_wrong(row[5])]
@@ -72,7 +73,7 @@ class QuestionTerms:
         common = {str(name) for name, _, counted, _ in found if counted >= COMMON_ROWS}
         unknown = self._common.missing(sorted(common))
         if unknown:
-            self._common.remember(await rows(connection, _queries.term_chunks, {"terms": unknown}))
+            self._common.remember(await rows(connection, self._queries.term_chunks, {"terms": unknown}))
         return [
             Term(
                 text=name,
@@ -86,16 +87,17 @@ class QuestionTerms:
         """What terms that no chunk has were meant to be, as far as the index has something like them."""
         mended = []
         for name, occurrences in unknown:
-            found = await _known(connection, one_edit_away(name))
+            found = await self._known(connection, one_edit_away(name))
             if not found and len(name) >= TWO_EDITS_LETTERS_MIN:
                 beginning = {"first": name[:BEGINNING], "terms_max": VOCABULARY_MAX}
-                vocabulary = [str(row[0]) for row in await rows(connection, _queries.vocabulary, beginning)]
-                found = await _known(connection, two_edits_away(name, vocabulary))
+                vocabulary = [str(row[0]) for row in await rows(connection, self._queries.vocabulary, beginning)]
+                found = await self._known(connection, two_edits_away(name, vocabulary))
             mended += [Term(text=term, occurrences=occurrences, chunks=chunks) for term, chunks in found]
         return mended
 
-
-async def _known(connection: AsyncConnection, terms: Sequence[str]) -> list[tuple[str, int]]:
-    """The one of these that most chunks have, and how many."""
-    found = await rows(connection, _queries.known_terms, {"terms": list(terms), "terms_max": 1}) if terms else []
-    return [(str(term), int(chunks)) for term, chunks in found]
+    async def _known(self, connection: AsyncConnection, terms: Sequence[str]) -> list[tuple[str, int]]:
+        """The one of these that most chunks have, and how many."""
+        if not terms:
+            return []
+        found = await rows(connection, self._queries.known_terms, {"terms": list(terms), "terms_max": 1})
+        return [(str(term), int(chunks)) for term, chunks in found]

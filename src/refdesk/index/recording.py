@@ -12,8 +12,8 @@ import msgspec
 
 from refdesk.contracts.errors import RefdeskError, Unavailable
 from refdesk.contracts.events import DOCUMENTS_STREAM, RECORDER, DocumentChanged, DocumentDeleted, decode
+from refdesk.index.ledger.standings import Standings
 from refdesk.index.open_generations import OpenGenerations
-from refdesk.index.standings import Standings
 from refdesk.outside.nats.broker import Broker, ConsumerSettings, Message
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from functools import partial
 import msgspec
 
 from refdesk.contracts.events import DocumentChanged, DocumentDeleted
-from refdesk.index.generations import Role
+from refdesk.index.ledger.generations import Role
 from refdesk.index.open_generations import Opened, OpenGenerations
 from refdesk.indexing.batching import EmbeddingBatcher
 from refdesk.indexing.chunking import chunk
@@ -61,7 +61,7 @@ class LiveIndexing:
         if place not in self._indexings:
             self._indexings[place] = Indexing(
                 index=opened.index if role == "active" else opened.beside,
-                generation=opened.generation.schema,
+                generation=opened.generation.name,
                 contents=self._sources.contents,
                 parsers=self._sources.parsers,
                 chunker=partial(chunk, token_spans=opened.embedder.token_spans, chunks_max=self._sources.chunks_max),

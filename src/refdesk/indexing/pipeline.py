@@ -24,7 +24,7 @@ from refdesk.contracts.documents import ReadingNote, title_of
 from refdesk.contracts.errors import DocumentRejected
 from refdesk.contracts.events import DocumentChanged, DocumentDeleted, IndexApplied
 from refdesk.index.chunks import Chunk, IndexedDocument, content_hash, embedded_text
-from refdesk.index.pgvector import PgvectorIndex
+from refdesk.index.port import ChunkIndex
 from refdesk.indexing.batching import EmbeddingBatcher
 from refdesk.indexing.content import Contents, Superseded
 from refdesk.indexing.lanes import Lanes
@@ -67,7 +67,7 @@ class Indexing:
     def __init__(
         self,
         *,
-        index: PgvectorIndex,
+        index: ChunkIndex,
         generation: str,
         contents: Contents,
         parsers: ParserPool,

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from refdesk.contracts.documents import ManifestEntry
 from refdesk.contracts.errors import Overloaded, RefdeskError, Unavailable
 from refdesk.contracts.events import DocumentChanged, DocumentDeleted
-from refdesk.index.generations import Behind, Gap, GenerationMoved, Live
+from refdesk.index.ledger.generations import Behind, Gap, GenerationMoved, Live
 from refdesk.index.open_generations import Opened, OpenGenerations
 from refdesk.indexing.active_generation import LiveIndexing
 from refdesk.indexing.manifests import Manifests
@@ -54,7 +54,7 @@ class Reembedding:
         self._manifests = manifests
         self._concurrency = concurrency
         self._attempts: Counter[tuple[int, str, int]] = Counter()
-        self._after = 0
+        self._after = ""
         self._measured_at = -MEASURE_S
 
     async def run(self) -> None:
@@ -94,15 +94,15 @@ class Reembedding:
         window = await self._generations.record.behind(live.id, after=self._after, count=WINDOW)
         looked_s = time.monotonic() - started
         if not window:
-            from_the_start, self._after = self._after == 0, 0
+            from_the_start, self._after = not self._after, ""
             return max(LOOK_S, 10 * looked_s) if from_the_start else 0.0
         opened = await self._generations.open(live)
         batch = random.sample(window, min(BATCH, len(window)))
         done = await self._build(opened, batch)
         if done:
             await self._say(live, None)
-        taken_whole = len(window) <= BATCH or not done
-        self._after = window[-1].key if taken_whole else window[0].key - 1
+        if len(window) <= BATCH or not done:
+            self._after = window[-1].document_id
         return 0.0 if done else LOOK_S
 
     async def _build(self, opened: Opened, batch: Sequence[Behind]) -> int:

@@ -8,14 +8,13 @@ one has the middle of the other in it.
 import re
 
 import msgspec
-from psycopg_pool import AsyncConnectionPool
 
 from refdesk.contracts.access import Scope
 from refdesk.contracts.texts import Text
 from refdesk.index.chunks import Passage
-from refdesk.index.generations import sample
 from refdesk.index.open_generations import Opened
-from refdesk.index.pgvector import PgvectorIndex
+from refdesk.index.port import ChunkIndex
+from refdesk.outside.embedding.packaged import Embedder
 
 EVERYTHING = Scope(readers=(), everything=True)
 QUESTION_CHARS_MAX = 200
@@ -42,19 +41,20 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     found_beside: int
 
 
-async def draw(pool: AsyncConnectionPool, opened: Opened, *, count: int) -> list[Expectation]:
+async def draw(opened: Opened, *, count: int) -> list[Expectation]:
     """Questions out of the index itself: a sentence each, which its own document should be found with."""
-    drawn = await sample(pool, opened.generation, count=count)
+    drawn = await opened.index.sample(count)
     return [Expectation(question=_first_sentence(text), document=document_id) for document_id, text in drawn]
 
 
-async def compare(
-    pool: AsyncConnectionPool, active: Opened, beside: Opened, questions: list[Expectation], *, k: int
-) -> Comparison:
+async def compare(active: Opened, beside: Opened, questions: list[Expectation], *, k: int) -> Comparison:
     """Both search for everybody's documents: for administrators."""
     overlap, expected, found = 0.0, 0, [0, 0]
     for question in questions:
-        lists = [await _search(pool, opened, question.question, k=k) for opened in (active, beside)]
+        lists = [
+            await _search(active.index, active.embedder, question.question, k=k),
+            await _search(beside.beside, beside.embedder, question.question, k=k),
+        ]
         overlap += _overlap(*lists)
         if question.text is not None or question.document is not None:
             expected += 1
@@ -69,9 +69,9 @@ async def compare(
     )
 
 
-async def _search(pool: AsyncConnectionPool, opened: Opened, question: str, *, k: int) -> list[Passage]:
-    vector = (await opened.embedder.embed_questions([question]))[0]
-    return await PgvectorIndex(pool, opened.generation).search(question, vector, scope=EVERYTHING, limit=k)
+async def _search(index: ChunkIndex, embedder: Embedder, question: str, *, k: int) -> list[Passage]:
+    vector = (await embedder.embed_questions([question]))[0]
+    return await index.search(question, vector, scope=EVERYTHING, limit=k)
 
 
 def _overlap(one: list[Passage], other: list[Passage]) -> float:

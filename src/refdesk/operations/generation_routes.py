@@ -8,7 +8,6 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from msgspec import Meta
-from psycopg_pool import AsyncConnectionPool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
@@ -16,9 +15,8 @@ from starlette.types import ASGIApp
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import Conflict, NotFound
 from refdesk.contracts.texts import Text
-from refdesk.index.generations import BEHIND_MAX, DRAIN_S, Gap, Generations, Live
+from refdesk.index.ledger.generations import BEHIND_MAX, DRAIN_S, Engine, Gap, Generations, Live
 from refdesk.index.open_generations import OpenGenerations
-from refdesk.index.pgvector import PgvectorIndex
 from refdesk.operations.comparison import Comparison, Expectation, compare, draw
 from refdesk.web.http import Endpoint, Json, Parameter, read_json, whole
 
@@ -48,6 +46,7 @@ class GenerationView(msgspec.Struct, frozen=True, kw_only=True):
     """A generation as it stands: ``documents_behind`` is what it lacks of the active one, ``gaps`` what it cannot hold."""
 
     id: int
+    engine: Engine
     model: str
     embedding_url: str | None
     dimensions: int
@@ -62,17 +61,19 @@ class GenerationView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GenerationList(msgspec.Struct, frozen=True):
-    """The active one first; ``configured_model`` is the one that the settings name."""
+    """The active one first; ``configured_model`` and ``configured_engine`` are those that the settings name."""
 
     generations: list[GenerationView]
     configured_model: str
+    configured_engine: Engine
 
 
 class NewGeneration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``model``: a packaged one's name, one at REFDESK_EMBEDDING_URL, the whole path of a folder with one, or fastembed:NAME;
-    absent: what the settings say."""
+    """``model``: a packaged one's name, one at REFDESK_EMBEDDING_URL, the whole path of a folder with one, or fastembed:NAME.
+    ``engine``: where vectors and text are kept. Absent: what the settings say."""
 
     model: Text | None = None
+    engine: Engine | None = None
 
 
 class Activation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -89,20 +90,20 @@ class ComparisonRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
 
 class GenerationRoutes:
-    """Needs the index database, and indexers that do the work. ``configured_model`` is what the settings name."""
+    """Needs the index database, and indexers that do the work. ``configured_…`` is what the settings name."""
 
     def __init__(
         self,
         generations: OpenGenerations,
         *,
-        pool: AsyncConnectionPool,
         choose_model: ChooseModel,
         configured_model: str,
+        configured_engine: Engine,
     ) -> None:
         self._generations = generations
-        self._pool = pool
         self._choose_model = choose_model
         self._configured_model = configured_model
+        self._configured_engine = configured_engine
 
     def endpoints(self) -> list[Endpoint]:
         one = _ROOT + "/{id}"
@@ -133,13 +134,17 @@ class GenerationRoutes:
 
     async def listing(self, _: Request, __: Principal) -> ASGIApp:
         views = [await self._view(live) for live in await self._record.live()]
-        return Json(GenerationList(views, self._configured_model))
+        return Json(GenerationList(views, self._configured_model, self._configured_engine))
 
     async def begin(self, request: Request, _: Principal) -> ASGIApp:
         wanted = await read_json(request, NewGeneration)
         model = await self._choose_model(wanted.model)
         begun = await self._record.begin(
-            model=model.name, dimensions=model.dimensions, chunking=model.chunking, served=model.served
+            engine=wanted.engine or self._configured_engine,
+            model=model.name,
+            dimensions=model.dimensions,
+            chunking=model.chunking,
+            served=model.served,
         )
         await self._record.forget_gaps(begun.id)
         return Json(await self._view(await self._find(begun.id)), status_code=202)
@@ -150,8 +155,8 @@ class GenerationRoutes:
         if other.active:
             raise Conflict(f"Generation {other.id} is the active one: there is nothing to compare it with.")
         active, beside = await self._generations.refresh(), await self._generations.open(other)
-        questions = wanted.questions or await draw(self._pool, active, count=QUESTIONS_DEFAULT)
-        return Json(await compare(self._pool, active, beside, questions, k=wanted.k))
+        questions = wanted.questions or await draw(active, count=QUESTIONS_DEFAULT)
+        return Json(await compare(active, beside, questions, k=wanted.k))
 
     async def activate(self, request: Request, _: Principal) -> ASGIApp:
         """Returns once it is active. Changes to documents may wait meanwhile, searches do not."""
@@ -185,7 +190,7 @@ class GenerationRoutes:
         return behind
 
     async def drop(self, request: Request, _: Principal) -> ASGIApp:
-        await self._record.drop(ID.of(request))
+        await self._generations.drop(await self._find(ID.of(request)))
         return Response(status_code=204)
 
     @property
@@ -199,10 +204,11 @@ class GenerationRoutes:
         raise NotFound(f"There is no generation {generation_id}.")
 
     async def _view(self, live: Live) -> GenerationView:
-        sizes = await PgvectorIndex(self._pool, live).statistics()
+        sizes = await self._generations.index_of(live).sizes()
         gaps_count, gaps = (0, []) if live.active else await self._record.gaps(live.id)
         return GenerationView(
             id=live.id,
+            engine=live.engine,
             model=live.model,
             embedding_url=live.url,
             dimensions=live.dimensions,

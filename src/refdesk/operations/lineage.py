@@ -19,7 +19,7 @@ from collections import deque
 from refdesk.contracts.documents import ManifestEntry
 from refdesk.contracts.errors import RefdeskError
 from refdesk.contracts.events import DOCUMENTS_STREAM, RECORDER
-from refdesk.index.lineage import Change, Doubt, LineageMemory, Memory
+from refdesk.index.ledger.lineage import Change, Doubt, LineageMemory, Memory
 from refdesk.index.open_generations import OpenGenerations
 from refdesk.indexing.manifests import Manifests
 from refdesk.operations.reconcile import Reconcilers

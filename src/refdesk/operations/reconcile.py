@@ -25,13 +25,12 @@ from typing import Literal, get_args
 import msgspec
 from psycopg_pool import AsyncConnectionPool
 
-from refdesk.contracts.documents import FreshnessToken, ManifestEntry
+from refdesk.contracts.documents import ID_CHARACTERS_MAX, FreshnessToken, ManifestEntry
 from refdesk.contracts.errors import InvalidRequest, Unavailable
-from refdesk.index.generations import Live, Role
-from refdesk.index.lineage import ForeignDocuments, LineageMemory
-from refdesk.index.manifest import Holding, IndexManifest
+from refdesk.index.ledger.generations import Live
+from refdesk.index.ledger.lineage import ForeignDocuments, LineageMemory
 from refdesk.index.open_generations import OpenGenerations
-from refdesk.index.pgvector import PgvectorIndex
+from refdesk.index.port import ChunkIndex, Holding
 from refdesk.indexing.manifests import ENTRIES_MAX, Manifests
 from refdesk.outside import telemetry
 from refdesk.outside.postgres.database import load_queries, transaction
@@ -117,14 +116,12 @@ class Reconciler:
     def __init__(
         self,
         *,
-        index: PgvectorIndex,
-        holdings: IndexManifest,
+        index: ChunkIndex,
         manifests: Manifests,
         patience: Patience = PATIENT,
         beside: bool = False,
     ) -> None:
         self._index = index
-        self._holdings = holdings
         self._manifests = manifests
         self._patience = patience
         self._beside = beside
@@ -148,25 +145,25 @@ class Reconciler:
 
     async def step(self, cursor: str | None, *, dry_run: bool) -> Step:
         """One page from where ``cursor`` says (None: the beginning). Raises InvalidRequest for a cursor that is none."""
-        place, _, after = (cursor or "index:0").partition(":")
-        if place == "index" and after.isascii() and after.isdigit() and len(after) < 19:
-            return await self._index_step(int(after), dry_run=dry_run)
+        place, colon, after = (cursor or "index:").partition(":")
+        if place == "index" and colon and "\0" not in after and len(after) <= ID_CHARACTERS_MAX:
+            return await self._index_step(after, dry_run=dry_run)
         if place == "documents":
             return await self._documents_step(after, dry_run=dry_run)
         raise InvalidRequest("The cursor is not valid. Pass next_cursor exactly as it came.", field="cursor")
 
-    async def _index_step(self, after: int, *, dry_run: bool) -> Step:
-        page = await self._holdings.page(after=after, count=ENTRIES_MAX)
+    async def _index_step(self, after: str, *, dry_run: bool) -> Step:
+        page = await self._index.audit(after=after, count=ENTRIES_MAX)
         entries = await self._manifests.of(holding.document_id for holding in page) if page else {}
         differences = self._differences((entries.get(holding.document_id), holding) for holding in page)
         step = await self._finish(differences, checked=len(page), dry_run=dry_run)
-        following = f"index:{page[-1].key}" if len(page) == ENTRIES_MAX else "documents:"
+        following = f"index:{page[-1].document_id}" if len(page) == ENTRIES_MAX else "documents:"
         return msgspec.structs.replace(step, next_cursor=following)
 
     async def _documents_step(self, after: str, *, dry_run: bool) -> Step:
         """Those that the index has were compared by the pass before."""
         manifest = await self._manifests.page(after=after)
-        held = await self._holdings.of(entry.document_id for entry in manifest.entries)
+        held = await self._index.holdings(entry.document_id for entry in manifest.entries)
         absent = [entry for entry in manifest.entries if entry.document_id not in held]
         differences = self._differences((entry, None) for entry in absent)
         step = await self._finish(differences, checked=len(absent), dry_run=dry_run)
@@ -202,7 +199,7 @@ class Reconciler:
         """Keep what still is so at another look; mend it unless this is a dry run."""
         if self._beside:
             differences = [difference for difference in differences if difference.claimed]
-        now = await self._holdings.of(difference.document_id for difference in differences) if differences else {}
+        now = await self._index.holdings(difference.document_id for difference in differences) if differences else {}
         real = [difference for difference in differences if now.get(difference.document_id) == difference.holding]
         repaired = 0 if dry_run or not real else await self._repair(real)
         drift = [Drift(difference.document_id, difference.kind) for difference in real]
@@ -244,7 +241,7 @@ class Reconciler:
         if entry is None or holding is None or difference.kind == "unconfirmed":
             return True
         claimed = min(holding.version, entry.version - 1)
-        return await self._holdings.reopen(holding, version=claimed, readers=entry.readers)
+        return await self._index.reopen(holding, version=claimed, readers=entry.readers)
 
 
 def _fault(entry: ManifestEntry, holding: Holding | None) -> Kind | None:
@@ -273,20 +270,16 @@ Reconcilers = Callable[[], Awaitable[list[Reconciler]]]
 """One per generation of the index, the active one's first."""
 
 
-def reconcilers(
-    pool: AsyncConnectionPool, generations: OpenGenerations, manifests: Manifests, *, patience: Patience = PATIENT
-) -> Reconcilers:
-    """Of the generations that there are when it is called."""
+def reconcilers(generations: OpenGenerations, manifests: Manifests, *, patience: Patience = PATIENT) -> Reconcilers:
+    """Of the generations within reach when it is called."""
 
     async def of_each() -> list[Reconciler]:
-        return [await of(live) for live in await generations.record.live()]
+        return [await of(live) for live in await generations.within_reach()]
 
     async def of(live: Live) -> Reconciler:
         opened = await generations.open(live)
-        role: Role = "active" if live.active else "beside"
         return Reconciler(
             index=opened.index if live.active else opened.beside,
-            holdings=IndexManifest(pool, opened.generation, role=role),
             manifests=manifests,
             beside=not live.active,
             patience=patience,

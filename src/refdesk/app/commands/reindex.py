@@ -1,9 +1,9 @@
-"""``refdesk reindex``: give the index another embedding model, without a gap for those who ask."""
+"""``refdesk reindex``: give the index another embedding model or engine, without a gap for those who ask."""
 
 import asyncio
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import msgspec
@@ -21,6 +21,7 @@ from refdesk.app.commands.client import (
     url_option,
 )
 from refdesk.contracts.errors import ConfigurationError
+from refdesk.index.ledger.generations import Engine
 
 LOOK_S = 1.0
 TELL_S = 10.0
@@ -38,6 +39,11 @@ Generation = dict[str, Any]
     "--model",
     help="A packaged model, one at REFDESK_EMBEDDING_URL, a folder with one in ONNX, or fastembed:NAME (default: as the "
     "settings say).",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(get_args(Engine)),
+    help="Where vectors and text are kept (default: as the settings say).",
 )
 @click.option(
     "--questions",
@@ -61,6 +67,7 @@ Generation = dict[str, Any]
 @json_option
 def command(
     model: str | None,
+    engine: Engine | None,
     questions: Path | None,
     yes: bool,
     overlap_min: float,
@@ -69,7 +76,7 @@ def command(
     url: str | None,
     as_json: bool,
 ) -> None:
-    """Give the index another embedding model, without a gap for those who ask.
+    """Give the index another embedding model or engine, without a gap for those who ask.
 
     Builds a second index beside the one that is searched, from the documents, and compares the two. --swap then makes it the
     one that is searched; the old one is kept up to date, for --rollback, until --drop. Interrupted, the building goes on;
@@ -77,7 +84,8 @@ def command(
     """
     if action is None:
         swap_from = overlap_min if yes else None
-        report = run(_build(model=model, questions=questions, swap_from=swap_from, force=force, url=url))
+        wanted = {"model": _named(model), "engine": engine}
+        report = run(_build(wanted, questions=questions, swap_from=swap_from, force=force, url=url))
     else:
         report = run(_act(action, force=force, url=url))
     if as_json:
@@ -85,13 +93,15 @@ def command(
 
 
 async def _build(
-    *, model: str | None, questions: Path | None, swap_from: float | None, force: bool, url: str | None
+    wanted: dict[str, str | None], *, questions: Path | None, swap_from: float | None, force: bool, url: str | None
 ) -> dict[str, Any]:
-    """``swap_from``: the overlap from which on to swap; None: do not."""
+    """``wanted``: model and engine. ``swap_from``: the overlap from which on to swap; None: do not."""
     asked = None if questions is None else _read(questions)
     async with connect(url=url) as client:
-        begun = await client.call("POST", _ROOT, json={"model": _named(model)})
-        console.print(f"Building generation {begun['id']} with {begun['model']}; searches go on with the old one.")
+        begun = await client.call("POST", _ROOT, json=wanted)
+        console.print(
+            f"Building generation {begun['id']} with {begun['model']} in {begun['engine']}; searches go on with the old one."
+        )
         built = await _watch(client, begun["id"])
         comparison = await _compare(client, built["id"], asked)
         swapped = False

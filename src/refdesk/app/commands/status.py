@@ -47,7 +47,8 @@ async def _status(*, url: str | None, as_json: bool) -> None:
 
 
 def _described(generation: dict[str, Any]) -> str:
-    said = f"index generation {generation['id']} ({generation['model']}): {generation['chunks']:,} chunks, "
+    what = f"{generation['model']} in {generation['engine']}"
+    said = f"index generation {generation['id']} ({what}): {generation['chunks']:,} chunks, "
     if generation["active"]:
         return f"{said}searched."
     if generation["problem"] is not None:

@@ -12,7 +12,8 @@ from refdesk.answering.reranking import Reranking
 from refdesk.app.health import Look, Part
 from refdesk.app.settings import Settings
 from refdesk.contracts.errors import ModelFailed, ReadOnly, RefdeskError, Unavailable
-from refdesk.index.lineage import LineageMemory
+from refdesk.index.ledger.lineage import LineageMemory
+from refdesk.index.open_generations import OpenGenerations
 from refdesk.outside.embedding.server import request_embeddings
 from refdesk.outside.llm.server import ModelServer
 from refdesk.outside.valkey import errors as valkey_errors
@@ -38,6 +39,11 @@ def lineage(memory: LineageMemory) -> Part:
         await memory.require_kin()
 
     return Part("documents of this index", look)
+
+
+def qdrant(generations: OpenGenerations, settings: Settings) -> list[Part]:
+    """Where the settings name one: without it, nothing is found and nothing is indexed."""
+    return [] if settings.qdrant_url is None else [Part("Qdrant", generations.look)]
 
 
 class _ValkeyLook:

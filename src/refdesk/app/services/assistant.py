@@ -5,7 +5,6 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from functools import partial
 
 import aiohttp
-from psycopg_pool import AsyncConnectionPool
 
 from refdesk.answering.admission import Admission, AdmissionLimits
 from refdesk.answering.answer import Assistant
@@ -28,15 +27,20 @@ from refdesk.app.connection_budget import BESIDE_SEARCHES
 from refdesk.app.health import Part
 from refdesk.app.services import ai_parts, parts
 from refdesk.app.services.common import Service, open_broker, open_database, open_keys, required, serve_door
-from refdesk.app.services.generations import choose_model, configured_model, open_generations
+from refdesk.app.services.generations import (
+    choose_model,
+    configured_engine,
+    configured_model,
+    open_generations,
+)
 from refdesk.app.services.models import open_writing_models
 from refdesk.app.services.rerankers import open_reranking
 from refdesk.app.settings import Settings
-from refdesk.index.lineage import LineageMemory
-from refdesk.index.news import IndexNews
+from refdesk.index.ledger.lineage import LineageMemory
+from refdesk.index.ledger.news import IndexNews
+from refdesk.index.ledger.standings import Standings
 from refdesk.index.open_generations import OpenGenerations
 from refdesk.index.recording import Recorder
-from refdesk.index.standings import Standings
 from refdesk.indexing.dead_letters import MIGRATIONS as DEAD_LETTER_MIGRATIONS
 from refdesk.indexing.dead_letters import DeadLetters
 from refdesk.indexing.manifests import Manifests
@@ -98,12 +102,12 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             idle_s_max=settings.socket_idle_seconds_max,
         )
         letters = DeadLetters(pool)
-        operations = _operations(letters, pool=pool, generations=generations, manifests=_manifests(settings, session))
+        operations = _operations(letters, generations=generations, manifests=_manifests(settings, session))
         yield Service(
             endpoints=[
                 *routes.endpoints(),
                 *operations.endpoints(),
-                *_generation_routes(settings, pool, generations).endpoints(),
+                *_generation_routes(settings, generations).endpoints(),
                 *http.page_endpoints(lambda: samples.examples(settings.data_dir)),
             ],
             sockets=[routes.socket()],
@@ -119,6 +123,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                 ),
                 *models.parts,
                 *ai_parts.reranker(reranking),
+                *ai_parts.qdrant(generations, settings),
             ],
             facts=dict(models.facts),
             measures=[letters.measure],
@@ -207,22 +212,20 @@ def _manifests(settings: Settings, session: aiohttp.ClientSession) -> Manifests:
     )
 
 
-def _operations(
-    letters: DeadLetters, *, pool: Pool, generations: OpenGenerations, manifests: Manifests
-) -> OperationRoutes:
+def _operations(letters: DeadLetters, *, generations: OpenGenerations, manifests: Manifests) -> OperationRoutes:
     return OperationRoutes(
         letters=letters,
         replays=Replays(letters, manifests=manifests),
-        reconcilers=reconcilers(pool, generations, manifests),
+        reconcilers=reconcilers(generations, manifests),
     )
 
 
-def _generation_routes(settings: Settings, pool: AsyncConnectionPool, generations: OpenGenerations) -> GenerationRoutes:
+def _generation_routes(settings: Settings, generations: OpenGenerations) -> GenerationRoutes:
     return GenerationRoutes(
         generations,
-        pool=pool,
         choose_model=partial(choose_model, settings),
         configured_model=configured_model(settings),
+        configured_engine=configured_engine(settings),
     )
 
 

@@ -12,12 +12,15 @@ from urllib.parse import unquote, urlsplit
 
 from psycopg_pool import AsyncConnectionPool
 
+from refdesk.app.qdrant import qdrant_settings
 from refdesk.app.services.common import required
 from refdesk.app.settings import PREFIX, Settings
 from refdesk.contracts.errors import ConfigurationError, InvalidRequest
+from refdesk.index.engines import Engines
 from refdesk.index.extension import require_vector
-from refdesk.index.generations import MIGRATIONS, Generation, open_generation
+from refdesk.index.ledger.generations import MIGRATIONS, Engine, Generation, open_generation
 from refdesk.index.open_generations import OpenGenerations
+from refdesk.index.qdrant.server import open_qdrant
 from refdesk.operations.generation_routes import Model
 from refdesk.outside.embedding.fastembed import PREFIX as FASTEMBED
 from refdesk.outside.embedding.fastembed import open_fastembed_embedder
@@ -34,12 +37,29 @@ CHUNKING_VERSION = "3"
 
 
 @asynccontextmanager
+async def _open_engines(pool: AsyncConnectionPool, settings: Settings) -> AsyncIterator[Engines]:
+    """What the generations are kept in. Raises ConfigurationError when a Qdrant that the settings name cannot be used."""
+    if settings.qdrant_url is None:
+        yield Engines(pool)
+        return
+    async with open_qdrant(qdrant_settings(settings, url=settings.qdrant_url)) as qdrant:
+        await qdrant.require(wait_s=settings.database_wait_s)
+        yield Engines(pool, qdrant=qdrant)
+
+
+def configured_engine(settings: Settings) -> Engine:
+    """Where the settings say that a new generation is kept."""
+    return "pgvector" if settings.qdrant_url is None else "qdrant"
+
+
+@asynccontextmanager
 async def open_generations(
     pool: AsyncConnectionPool, settings: Settings, *, turns: Turns
 ) -> AsyncIterator[OpenGenerations]:
     """The generations as this process uses them, the active one's model ready; the first one is made when there is none.
 
-    Raises ConfigurationError when the settings cannot open the active one's model, or the database has no usable pgvector.
+    Raises ConfigurationError when the settings cannot open the active one's model or engine, or the database has no usable
+    pgvector.
     """
     await require_vector(pool)
     await migrate(pool, MIGRATIONS)
@@ -47,16 +67,31 @@ async def open_generations(
     def open_embedder(generation: Generation) -> AbstractAsyncContextManager[Embedder]:
         return _open_embedder(settings, generation, turns=turns)
 
-    async with OpenGenerations(pool, open_embedder=open_embedder) as generations:
+    async with (
+        _open_engines(pool, settings) as engines,
+        OpenGenerations(pool, engines=engines, open_embedder=open_embedder) as generations,
+    ):
         if not await generations.record.live():
             first = await choose_model(settings, None)
             await open_generation(
-                pool, model=first.name, dimensions=first.dimensions, chunking=first.chunking, served=first.served
+                pool,
+                engine=configured_engine(settings),
+                model=first.name,
+                dimensions=first.dimensions,
+                chunking=first.chunking,
+                served=first.served,
             )
+        await _come_back(generations, engines)
         active = (await generations.refresh()).generation
         if active.chunking != CHUNKING_VERSION:
             logger.warning(
                 "An earlier release made the index: `refdesk reindex` makes it as this one does. Until then it stays."
+            )
+        elif active.engine != configured_engine(settings):
+            logger.warning(
+                "The index is in %s, the settings say %s: `refdesk reindex` moves it there. Until then it stays.",
+                active.engine,
+                configured_engine(settings),
             )
         elif not _is_configured(settings, active):
             logger.warning(
@@ -65,6 +100,28 @@ async def open_generations(
                 configured_model(settings),
             )
         yield generations
+
+
+async def _come_back(generations: OpenGenerations, engines: Engines) -> None:
+    """Search the index that was kept, where the active one is in an engine that no setting names any more.
+
+    Raises ConfigurationError when there is none, or it lacks something: nothing is to be lost.
+    """
+    active, *others = await generations.record.live()
+    if engines.has(active):
+        return
+    kept = next((other for other in others if engines.has(other)), None)
+    if kept is None:
+        raise ConfigurationError(
+            f"The index is in {active.engine}, and no setting says where that is: set REFDESK_QDRANT_URL. To leave it, run "
+            "`refdesk reindex --engine pgvector --yes` first."
+        )
+    if behind := await generations.record.activate(kept.id, with_gaps=True):
+        raise ConfigurationError(
+            f"The index is in {active.engine}, and no setting says where that is. The one that was kept in {kept.engine} still "
+            f"lacks {behind} documents: set REFDESK_QDRANT_URL again until `refdesk reindex` shows that it has them."
+        )
+    logger.warning("Searching generation %d in %s again: no setting names %s.", kept.id, kept.engine, active.engine)
 
 
 def _is_configured(settings: Settings, active: Generation) -> bool:

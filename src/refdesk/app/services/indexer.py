@@ -13,9 +13,9 @@ from refdesk.app.services import ai_parts, parts
 from refdesk.app.services.common import connection_limits, open_broker, open_database, required
 from refdesk.app.services.generations import open_generations
 from refdesk.app.settings import Settings
-from refdesk.index.lineage import LineageMemory
+from refdesk.index.ledger.lineage import LineageMemory
+from refdesk.index.ledger.standings import Standings
 from refdesk.index.recording import Recorder
-from refdesk.index.standings import Standings
 from refdesk.indexing.active_generation import LiveIndexing, Sources
 from refdesk.indexing.content import Contents
 from refdesk.indexing.dead_letters import MIGRATIONS as DEAD_LETTER_MIGRATIONS
@@ -67,16 +67,16 @@ async def serve(settings: Settings) -> None:
             broker=broker,
             generations=generations,
             manifests=manifests,
-            reconcilers=reconcilers(pool, generations, manifests, patience=AT_ONCE),
+            reconcilers=reconcilers(generations, manifests, patience=AT_ONCE),
         )
         schedule = Schedule(
             pool,
-            reconcilers(pool, generations, manifests),
+            reconcilers(generations, manifests),
             memory=memory,
             interval_s=settings.reconcile_interval_s,
         )
         database = await enter(_index_database(settings, pool))
-        lasting = [parts.nats(broker, needed=True), ai_parts.lineage(memory)]
+        lasting = [parts.nats(broker, needed=True), ai_parts.lineage(memory), *ai_parts.qdrant(generations, settings)]
         health = Health([database, *lasting, *_servers(settings, session)])
         await server.serve(
             _app(settings, health, measures=[letters.measure]),

@@ -16,8 +16,8 @@ from psycopg_pool import AsyncConnectionPool
 
 from refdesk.contracts.access import EVERYONE, Scope
 from refdesk.contracts.events import DocumentChanged, DocumentDeleted
-from refdesk.index.generations import Generation, enter
-from refdesk.index.statements import rows
+from refdesk.index.ledger.generations import Generation, enter
+from refdesk.index.ledger.statements import rows
 from refdesk.outside.postgres.database import load_queries, one_statement, transaction
 
 
@@ -41,7 +41,7 @@ class Standings:
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self._pool = pool
-        self._queries = load_queries(files("refdesk.index") / "standings.sql")
+        self._queries = load_queries(files("refdesk.index.ledger") / "standings.sql")
 
     async def note(self, event: DocumentChanged | DocumentDeleted, *, sequence: int) -> None:
         """Keep what the event says, if it is newer than what is known; wakes those who wait for news of the document.

@@ -29,10 +29,10 @@ from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from refdesk.contracts.errors import ConfigurationError, Conflict, NotFound, Unavailable
-from refdesk.index.statements import one, row, rows
+from refdesk.index.ledger.statements import one, row, rows
 from refdesk.outside.postgres.database import load_queries, one_statement, transaction
 
-MIGRATIONS = files("refdesk.index") / "migrations"
+MIGRATIONS = files("refdesk.index.ledger") / "migrations"
 
 PGVECTOR_VERSION_MIN = (0, 8, 0)
 """The first with iterative index scans, without which a filtered search comes back short."""
@@ -45,8 +45,10 @@ LOCK_TIMEOUT_MS = 3_000
 GAPS_SHOWN_MAX = 20
 
 Role = Literal["active", "beside"]
+Engine = Literal["pgvector", "qdrant"]
+"""What keeps a generation's vectors and text; the ledger of each is in PostgreSQL."""
 
-_queries = load_queries(files("refdesk.index") / "generations.sql")
+_queries = load_queries(files("refdesk.index.ledger") / "generations.sql")
 
 
 class GenerationMoved(Unavailable):
@@ -54,13 +56,16 @@ class GenerationMoved(Unavailable):
 
 
 class Generation(msgspec.Struct, frozen=True, kw_only=True):
-    """What makes vectors and postings comparable, and the schema they live in.
+    """What makes vectors and words comparable, where they are, and the schema of its ledger.
 
     ``text_search`` is a PostgreSQL text search configuration: stemming and stop words. ``url`` is where the model is served,
-    without any secret, and ``tokens_max`` what it reads of a text; both None for a packaged model.
+    without any secret, and ``tokens_max`` what it reads of a text; both None for a packaged model. ``token`` is no secret: it
+    tells what belongs to this generation from what others have given the same name.
     """
 
     id: int
+    engine: Engine = "pgvector"
+    token: str = ""
     model: str
     dimensions: int
     chunking: str
@@ -69,7 +74,13 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True):
     tokens_max: int | None = None
 
     @property
+    def name(self) -> str:
+        """What facts about its documents call it."""
+        return f"generation_{self.id}"
+
+    @property
     def schema(self) -> str:
+        """Where its ledger's tables are."""
         return f"generation_{self.id}"
 
 
@@ -82,9 +93,8 @@ class Live(Generation, frozen=True, kw_only=True):
 
 
 class Behind(msgspec.Struct, frozen=True):
-    """A document that the active generation has at this version, and another one does not. ``key``: the active one's."""
+    """A document that the active generation has at this version, and another one does not."""
 
-    key: int
     document_id: str
     version: int
     removed: bool
@@ -135,6 +145,7 @@ async def open_generation(
     dimensions: int,
     chunking: str,
     text_search: str = "english",
+    engine: Engine = "pgvector",
     served: tuple[str, int] | None = None,
 ) -> Generation:
     """Find the generation of these settings, or create it. Needs the migrations. Safe from many processes at once.
@@ -143,6 +154,7 @@ async def open_generation(
     Raises `ConfigurationError` when pgvector is too old or the text search configuration does not exist.
     """
     settings: dict[str, Any] = {
+        "engine": engine,
         "model": model,
         "dimensions": dimensions,
         "chunking": chunking,
@@ -155,11 +167,11 @@ async def open_generation(
         found = await row(connection, _queries.find_generation, settings)
         if found is None:
             added = settings | {"url": url, "tokens_max": tokens_max}
-            (generation,) = await one(connection, _queries.add_generation, added)
-            await connection.execute(_queries.create_generation, {"generation": generation, "dimensions": dimensions})
-        else:
-            generation, url, tokens_max = found
-    return Generation(id=generation, url=url, tokens_max=tokens_max, **settings)
+            found = (*await one(connection, _queries.add_generation, added), url, tokens_max)
+            create = _queries.create_generation if engine == "pgvector" else _queries.create_ledger
+            await connection.execute(create, {"generation": found[0], "dimensions": dimensions})
+    generation, token, url, tokens_max = found
+    return Generation(id=generation, token=token, url=url, tokens_max=tokens_max, **settings)
 
 
 class Generations:
@@ -178,23 +190,33 @@ class Generations:
         return next((generation for generation in await self.live() if not generation.active), None)
 
     async def begin(
-        self, *, model: str, dimensions: int, chunking: str, served: tuple[str, int] | None = None
+        self,
+        *,
+        engine: Engine = "pgvector",
+        model: str,
+        dimensions: int,
+        chunking: str,
+        served: tuple[str, int] | None = None,
     ) -> Generation:
         """The generation beside the active one, created unless it is there. Raises Conflict when another one is."""
-        generations = await self.live()
-        for generation in generations:
-            same = (generation.model, generation.dimensions, generation.chunking) == (model, dimensions, chunking)
+        wanted = (engine, model, dimensions, chunking)
+        for generation in await self.live():
+            same = (generation.engine, generation.model, generation.dimensions, generation.chunking) == wanted
             if same and generation.active:
-                raise Conflict(f"The active index (generation {generation.id}) has the model {model} already.")
+                raise Conflict(
+                    f"The active index (generation {generation.id}) has the model {model} in {engine} already."
+                )
             if not same and not generation.active:
                 raise Conflict(
                     f"Generation {generation.id} ({generation.model}) stands beside the active one. Discard it first: "
                     "`refdesk reindex --drop`."
                 )
-        return await open_generation(self._pool, model=model, dimensions=dimensions, chunking=chunking, served=served)
+        return await open_generation(
+            self._pool, engine=engine, model=model, dimensions=dimensions, chunking=chunking, served=served
+        )
 
-    async def behind(self, generation_id: int, *, after: int = 0, count: int) -> list[Behind]:
-        """What the active generation has and this one lacks, in the order of the active one's keys above ``after``."""
+    async def behind(self, generation_id: int, *, after: str = "", count: int) -> list[Behind]:
+        """What the active generation has and this one lacks, in the order of document ids above ``after``."""
         async with transaction(self._pool) as connection:
             values = {"id": generation_id, "after": after, "count": count}
             return [Behind(*found) for found in await rows(connection, _queries.behind, values)]
@@ -266,13 +288,6 @@ class Generations:
     async def _execute(self, query: bytes, values: Mapping[str, Any]) -> None:
         async with transaction(self._pool) as connection:
             await connection.execute(query, values)
-
-
-async def sample(pool: AsyncConnectionPool, generation: Generation, *, count: int) -> list[tuple[str, str]]:
-    """Document ids and texts of passages drawn at random, from as many documents."""
-    async with transaction(pool) as connection:
-        await enter(connection, generation)
-        return [(document_id, text) for document_id, text in await rows(connection, _queries.sample, {"count": count})]
 
 
 def _place(generation: Generation) -> dict[str, Any]:

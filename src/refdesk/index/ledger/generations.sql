@@ -39,34 +39,38 @@ SELECT EXISTS (SELECT FROM pg_ts_config WHERE cfgname = %(text_search)s AND pg_t
 
 -- name: find_generation
 -- Index: the table's unique key.
-SELECT id, embedding_url, tokens_max FROM generations
-WHERE (model, dimensions, chunking, text_search) = (%(model)s, %(dimensions)s, %(chunking)s, %(text_search)s)
+SELECT id, token::text, embedding_url, tokens_max FROM generations
+WHERE (engine, model, dimensions, chunking, text_search)
+      = (%(engine)s, %(model)s, %(dimensions)s, %(chunking)s, %(text_search)s)
 
 -- name: add_generation
 -- The first one is active.
-INSERT INTO generations (model, dimensions, chunking, text_search, embedding_url, tokens_max, active)
-VALUES (%(model)s, %(dimensions)s, %(chunking)s, %(text_search)s, %(url)s, %(tokens_max)s,
+INSERT INTO generations (engine, model, dimensions, chunking, text_search, embedding_url, tokens_max, active)
+VALUES (%(engine)s, %(model)s, %(dimensions)s, %(chunking)s, %(text_search)s, %(url)s, %(tokens_max)s,
         NOT EXISTS (SELECT FROM generations))
-RETURNING id
+RETURNING id, token::text
 
 -- name: create_generation
 SELECT create_generation(%(generation)s::integer, %(dimensions)s::integer)
 
+-- name: create_ledger
+-- For an engine elsewhere.
+SELECT create_ledger(%(generation)s::integer)
+
 -- name: live
 -- Two rows, hardly ever more: the active one first.
-SELECT id, model, dimensions, chunking, text_search, embedding_url AS url, tokens_max, active, created_at, problem
+SELECT id, engine, token::text, model, dimensions, chunking, text_search, embedding_url AS url, tokens_max, active, created_at, problem
 FROM generations ORDER BY active DESC, id LIMIT 10
 
 -- name: behind
--- A page of what the active generation has and this one lacks. Index: its documents_pkey; this one's
--- documents_document_id_key.
-SELECT b.key, b.document_id, b.version, b.removed
-FROM documents_behind(%(id)s::integer, (SELECT id FROM generations WHERE active), %(after)s::bigint, %(count)s::integer) b
+-- A page of what the active generation has and this one lacks. Index: the documents_document_id_key of both.
+SELECT b.document_id, b.version, b.removed
+FROM documents_lacking(%(id)s::integer, (SELECT id FROM generations WHERE active), %(after)s, %(count)s::integer) b
 
 -- name: count_behind
 -- Counts at most `count`.
 SELECT count(*)
-FROM documents_behind(%(id)s::integer, (SELECT id FROM generations WHERE active), 0::bigint, %(count)s::integer)
+FROM documents_lacking(%(id)s::integer, (SELECT id FROM generations WHERE active), '', %(count)s::integer)
 
 -- name: gaps
 -- Index: generation_gaps_pkey.
@@ -107,12 +111,3 @@ UPDATE generations SET active = true, draining_until = '-infinity', problem = NU
 
 -- name: drop_generation
 SELECT drop_generation(%(id)s::integer)
-
--- name: sample
--- Passages of documents drawn at random, one of each. Index: chunks_pkey.
-SELECT d.document_id, c.text
-FROM (SELECT key, document_id, chunks FROM documents
-      WHERE NOT removed AND chunks > 0 ORDER BY random() LIMIT %(count)s) d
-JOIN LATERAL (SELECT text FROM chunks c WHERE c.document_key = d.key AND c.ordinal >= floor(random() * d.chunks)
-              ORDER BY c.ordinal LIMIT 1) c ON true
-LIMIT %(count)s

@@ -9,8 +9,8 @@ from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from refdesk.contracts.errors import Conflict
-from refdesk.index.generations import Generation, enter
-from refdesk.index.statements import rows
+from refdesk.index.ledger.generations import Generation, enter
+from refdesk.index.ledger.statements import rows
 from refdesk.outside.postgres.database import load_queries, one_statement, transaction
 
 Doubt = Literal["restored", "rewound", "foreign"]
@@ -56,7 +56,7 @@ class LineageMemory:
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self._pool = pool
-        self._queries = load_queries(files("refdesk.index") / "lineage.sql")
+        self._queries = load_queries(files("refdesk.index.ledger") / "lineage.sql")
 
     async def recall(self) -> Memory:
         async with one_statement(self._pool) as connection, connection.cursor(row_factory=dict_row) as cursor:

@@ -12,8 +12,10 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from itertools import takewhile
 
-from refdesk.index.pgvector import CHANNEL
 from refdesk.outside.postgres.database import listen
+
+CHANNEL = "refdesk_index"
+"""Where a commit is announced, as ``<document_id>@<version>``."""
 
 RECENT_S = 10.0
 """Longer than from the look at a question's sources to the reading of its answer."""

@@ -1,0 +1,48 @@
+"""Qdrant, when one is given: whether it answers, takes the key, is new enough, and has nothing of others under our names."""
+
+import psycopg
+
+from refdesk.app.commands.checks.findings import CONNECT_TIMEOUT_S, Finding, Findings
+from refdesk.app.qdrant import qdrant_settings
+from refdesk.app.settings import Loaded, Settings
+from refdesk.contracts.errors import ConfigurationError, Unavailable
+from refdesk.index.qdrant.server import Refused, foreign_collections, open_qdrant
+from refdesk.outside.postgres.probe import STATEMENT_S
+
+_TOKENS = b"SELECT id, token::text FROM generations WHERE engine = 'qdrant' ORDER BY id LIMIT 100"
+
+
+async def check_qdrant(loaded: Loaded) -> Findings:
+    settings = loaded.settings
+    if settings.qdrant_url is None:
+        return
+    try:
+        async with open_qdrant(qdrant_settings(settings, url=settings.qdrant_url)) as qdrant:
+            version = await qdrant.look()
+            foreign = await foreign_collections(qdrant, await _tokens(settings))
+    except Refused as error:
+        yield Finding("FAIL", "Qdrant", "answers, and refuses the key", error.message)
+    except ConfigurationError as error:
+        yield Finding("FAIL", "Qdrant", "cannot be used", error.message)
+    except Unavailable as error:
+        yield Finding("FAIL", "Qdrant", error.message, "Start that server, or mend REFDESK_QDRANT_URL.")
+    else:
+        yield Finding("ok", "Qdrant", f"answers, Qdrant {version}")
+        for name in foreign:
+            mend = "Set REFDESK_QDRANT_PREFIX to a name that no other desk uses, or delete that collection."
+            yield Finding("FAIL", "Qdrant collection", f"{name} is not of this desk", mend)
+
+
+async def _tokens(settings: Settings) -> dict[int, str] | None:
+    """Of the generations that the index database knows; None where it cannot be asked."""
+    if settings.index_database_url is None:
+        return None
+    try:
+        async with await psycopg.AsyncConnection.connect(
+            settings.index_database_url,
+            connect_timeout=CONNECT_TIMEOUT_S,
+            options=f"-c statement_timeout={int(STATEMENT_S * 1000)}",
+        ) as connection:
+            return dict(await (await connection.execute(_TOKENS)).fetchall())
+    except psycopg.Error:  # its own check says what is wrong with it
+        return None

@@ -1,0 +1,132 @@
+"""What the ledger holds of the documents of one generation, and the transactions in which an engine reads and changes it.
+
+Both engines stand on it: what they say of versions and sizes is what is said here.
+"""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+import msgspec
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool
+
+from refdesk.contracts.access import Scope
+from refdesk.contracts.answers import Filters
+from refdesk.index.chunks import IndexedDocument
+from refdesk.index.ledger.generations import Generation, Role, check_role, enter, enter_to_change, within
+from refdesk.index.ledger.statements import one, row, rows
+from refdesk.index.port import Held
+from refdesk.index.ranking import Corpus
+from refdesk.outside.postgres.database import load_queries, one_statement, pipelined, transaction
+
+Access = dict[str, Any]
+
+_queries = load_queries(files("refdesk.index.ledger") / "holdings.sql")
+
+
+class Sizes(NamedTuple):
+    """What the tallies hold for one document."""
+
+    removed: bool
+    chunks: int
+    terms: int
+
+
+class Holdings:
+    """Of one generation. Every method makes sure of the role as `port.ChunkIndex` says."""
+
+    def __init__(self, pool: AsyncConnectionPool, generation: Generation, *, role: Role | None = None) -> None:
+        self._pool = pool
+        self._generation = generation
+        self._role = role
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        async with transaction(self._pool) as connection:
+            await enter(connection, self._generation, role=self._role)
+            yield connection
+
+    @asynccontextmanager
+    async def change(self) -> AsyncIterator[AsyncConnection]:
+        """No swap happens until it ends."""
+        async with transaction(self._pool) as connection:
+            await enter_to_change(connection, self._generation, role=self._role)
+            yield connection
+
+    @asynccontextmanager
+    async def snapshot(self, begin: bytes) -> AsyncIterator[AsyncConnection]:
+        """A transaction, begun by this statement, in a pipeline."""
+        async with (
+            pipelined(self._pool, begin) as connection,
+            within(connection, self._generation, role=self._role),
+        ):
+            yield connection
+
+    async def versions(self, document_ids: Iterable[str]) -> dict[str, int]:
+        async with self.read() as connection:
+            found = await rows(connection, _queries.versions, {"document_ids": list(document_ids)})
+        return {str(document_id): int(version) for document_id, version in found}
+
+    async def held(self, document_id: str) -> Held | None:
+        async with self.read() as connection:
+            found = await row(connection, _queries.held, {"document_id": document_id})
+        return None if found is None else Held(*found)
+
+    async def epoch(self) -> str:
+        """A name of the database's transaction snapshot: whatever changes the index changes its ledger."""
+        async with one_statement(self._pool) as connection:
+            epoch, active = await one(connection, _queries.epoch, {"id": self._generation.id})
+        check_role(self._generation, self._role, active=active)
+        return str(epoch)
+
+    async def sizes(self) -> Corpus:
+        async with self.read() as connection:
+            documents, chunks, terms = await one(connection, _queries.sizes, {})
+        return Corpus(documents=documents, chunks=chunks, terms=terms)
+
+
+async def announce(connection: AsyncConnection, document: IndexedDocument, *, before: Sizes, after: Sizes) -> None:
+    """The end of a change: who waits for news hears of it with the commit, and the sizes of the index are brought up to date.
+
+    In a pipeline of the caller's.
+    """
+    changes = {
+        "documents": before.removed - after.removed,
+        "chunks": after.chunks - before.chunks,
+        "terms": after.terms - before.terms,
+    }
+    await connection.execute(_queries.announce, {"document_id": document.document_id, "version": document.version})
+    await connection.execute(_queries.tally, changes)
+
+
+def access(scope: Scope, filters: Filters | None) -> Access:
+    """The parameters of `readable`: what every query is given."""
+    filters = filters or Filters()
+    return {
+        "everything": scope.everything,
+        "readers": list(scope.readers),
+        "document_ids": list(filters.document_ids) or None,
+        "tags": list(filters.tags) or None,
+    }
+
+
+def facts(document: IndexedDocument) -> dict[str, Any]:
+    """A document's columns."""
+    return msgspec.structs.asdict(document) | {
+        "title": storable(document.title),
+        "readers": list(document.readers),
+        "tags": list(document.tags),
+    }
+
+
+def tombstone(document_id: str, version: int) -> IndexedDocument:
+    return IndexedDocument(
+        document_id=document_id, version=version, title="", readers=(), media_type="", content_sha256=""
+    )
+
+
+def storable(text: str) -> str:
+    """PostgreSQL's text holds any character but NUL."""
+    return text.replace("\0", "\ufffd")

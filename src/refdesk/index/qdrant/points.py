@@ -1,0 +1,102 @@
+"""A chunk as a point of Qdrant: its id, its two vectors, and what it carries.
+
+The id is the revision and the place of the chunk in it, so that ids are known without asking, and no two writers share one.
+The sparse vector has a number for each term of the chunk: BM25's share of it that does not depend on the question,
+
+    tf / (tf + k1 * (1 - b + b * length / MEAN_TERMS))
+
+With the question's vector of weights (`ranking.weight`), the dot product is BM25. A stored number cannot follow the mean length
+of the chunks as it moves: ``MEAN_TERMS`` stands for it. A term is numbered by a hash of 32 bits: of a million terms, a hundred
+share a number with another one.
+"""
+
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from refdesk.index.chunks import Chunk, IndexedDocument
+from refdesk.index.ledger.holdings import storable
+from refdesk.index.port import Vectors
+from refdesk.index.ranking import K1, B
+
+MEAN_TERMS = 100
+"""Terms of a chunk, about: chunks are cut to the window of an embedding model. Ranking hardly depends on it: BM25 with half of it
+or twice as much is BM25 with another k1 (benchmarks/retrieval_quality.py)."""
+
+_PLACE_BITS = 64
+_PLACE_MASK = (1 << _PLACE_BITS) - 1
+
+
+class Sparse(NamedTuple):
+    """A sparse vector: numbers of terms, each once, and what each counts."""
+
+    indices: list[int]
+    values: list[float]
+
+
+class Point(NamedTuple):
+    id: str
+    vector: Vectors
+    sparse: Sparse
+    payload: dict[str, Any]
+
+
+class Terms(NamedTuple):
+    """The terms of one chunk with how often it has each; ``length`` is their sum."""
+
+    terms: Sequence[str]
+    frequencies: Sequence[int]
+    length: int
+
+
+NO_TERMS = Terms((), (), 0)
+
+
+def point_id(revision: int, place: int) -> str:
+    return str(UUID(int=revision << _PLACE_BITS | place))
+
+
+def revision_and_place(identifier: str) -> tuple[int, int]:
+    number = UUID(identifier).int
+    return number >> _PLACE_BITS, number & _PLACE_MASK
+
+
+def of_chunk(terms: Terms) -> Sparse:
+    length = K1 * (1 - B) + K1 * B * min(terms.length, 65_535) / MEAN_TERMS
+    return _sparse((term, tf / (tf + length)) for term, tf in zip(terms.terms, terms.frequencies, strict=True))
+
+
+def of_question(weights: Mapping[str, float]) -> Sparse:
+    return _sparse(weights.items())
+
+
+def _sparse(values: Iterable[tuple[str, float]]) -> Sparse:
+    by_number: dict[int, float] = {}
+    for term, value in values:
+        number = zlib.crc32(term.encode())
+        by_number[number] = by_number.get(number, 0.0) + value
+    return Sparse(list(by_number), list(by_number.values()))
+
+
+def payload(document: IndexedDocument, chunk: Chunk, *, revision: int, digest: bytes) -> dict[str, Any]:
+    """What a point carries. Title, address and version are the ledger's."""
+    return {
+        "document_id": document.document_id,
+        "revision": revision,
+        "readers": list(document.readers),
+        "tags": list(document.tags),
+        "ordinal": chunk.ordinal,
+        "text": storable(chunk.text),
+        "heading": chunk.heading and storable(chunk.heading),
+        "page": chunk.page,
+        "start": chunk.start,
+        "end": chunk.end,
+        "hash": digest.hex(),
+    }
+
+
+def carried_chunk(payload: Mapping[str, Any]) -> Chunk:
+    return msgspec.convert(payload, Chunk)

@@ -1,0 +1,173 @@
+"""A search in Qdrant and its ledger, as of one moment of the ledger.
+
+    terms and their weights ◀─ ledger      both arms ◀─ Qdrant      which of them count ◀─ ledger, the same snapshot
+    the score that an arm did not tell, and what the points carry ◀─ Qdrant      ──▶ fusion, as `ranking` says
+
+Qdrant also finds points that do not count: of a version that has been, or is not yet. They are dropped, and where they took the
+places of others, more are asked for.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+from psycopg import AsyncConnection
+
+from refdesk.contracts.access import Scope
+from refdesk.contracts.answers import Filters
+from refdesk.contracts.errors import Unavailable
+from refdesk.index.chunks import Passage
+from refdesk.index.ledger.holdings import Access, Holdings, access, storable
+from refdesk.index.ledger.statements import rows
+from refdesk.index.port import Vectors
+from refdesk.index.qdrant.collection import Collection, Found, Sought
+from refdesk.index.qdrant.points import of_question, point_id, revision_and_place
+from refdesk.index.question_terms import QuestionTerms
+from refdesk.index.ranking import FIELD, Candidate, distinct, fuse, second_hop, weight
+from refdesk.outside.postgres.database import load_queries
+
+EXACT_DOCUMENTS_MAX = 2_000
+EXACT_CHUNKS_MAX = 5_000
+"""Up to this many readable chunks, all are compared: about as fast as the graph, and nothing is missed."""
+SPARE = 20
+"""So many points more than are needed are asked for at first, in place of those that do not count."""
+WIDER = 4
+"""So many times as many are asked for when these were not enough."""
+FOUND_MAX = 20_000
+SEARCH_S_MAX = 10.0
+"""Old points stay longer than that (``index.GRACE_S``)."""
+
+_queries = load_queries(files("refdesk.index.qdrant") / "ledger.sql")
+
+
+class Counted(NamedTuple):
+    """A document that counts: in this revision, within the scope."""
+
+    revision: int
+    key: int
+    document_id: str
+    version: int
+    content_sha256: str
+    title: str
+    url: str | None
+
+
+class Arms(NamedTuple):
+    """What each arm has found and counts, the best first, and the documents by their revision."""
+
+    near: Found
+    worded: Found
+    counted: dict[int, Counted]
+
+
+class Searching:
+    """Searches of one generation."""
+
+    def __init__(self, holdings: Holdings, collection: Collection, *, text_search: str) -> None:
+        self._holdings = holdings
+        self._collection = collection
+        self._question_terms = QuestionTerms(
+            text_search, queries=load_queries(files("refdesk.index.qdrant") / "question_terms.sql")
+        )
+
+    async def search(self, text: str, vector: Vectors, *, scope: Scope, filters: Filters, limit: int) -> list[Passage]:
+        if not scope.everything and not scope.readers:
+            return []
+        values = access(scope, filters)
+        async with _in_time(), self._holdings.snapshot(_queries.begin_search) as connection:
+            sought = await self._sought(connection, text, vector, values, scope=scope, filters=filters)
+            arms = await self._arms(connection, sought, values, depth=max(FIELD, 2 * limit))
+            ranked = fuse(await self._candidates(sought, arms))[: max(limit, FIELD)]
+            revisions = {counted.key: counted.revision for counted in arms.counted.values()}
+            ids = [point_id(revisions[candidate.document_key], candidate.ordinal) for candidate, _ in ranked]
+            payloads = await self._collection.payloads(ids)
+        passages = [
+            _passage(arms.counted[revisions[candidate.document_key]], payloads[identifier], candidate, score)
+            for identifier, (candidate, score) in zip(ids, ranked, strict=True)
+            if identifier in payloads
+        ]
+        return distinct(second_hop(passages), count=limit)
+
+    async def _sought(
+        self,
+        connection: AsyncConnection,
+        text: str,
+        vector: Vectors,
+        values: Access,
+        *,
+        scope: Scope,
+        filters: Filters,
+    ) -> Sought:
+        asked = await self._question_terms.look(connection, storable(text), values, documents_max=EXACT_DOCUMENTS_MAX)
+        weights = {term.text: weight(term, chunks=asked.corpus.chunks) for term in asked.terms if term.chunks}
+        exact = asked.documents <= EXACT_DOCUMENTS_MAX and asked.chunks <= EXACT_CHUNKS_MAX
+        return Sought(vector, of_question(weights), scope, filters, exact)
+
+    async def _arms(self, connection: AsyncConnection, sought: Sought, values: Access, *, depth: int) -> Arms:
+        """The best ``depth`` of each that count, or as many as there are."""
+        count = depth + SPARE
+        while True:
+            found = await self._collection.nearest(sought, count=count)
+            arms = await _counted(connection, found, values)
+            short = any(
+                len(kept) < depth and len(all_found) == count
+                for kept, all_found in zip((arms.near, arms.worded), found, strict=True)
+            )
+            if not short or count >= FOUND_MAX:
+                return Arms(arms.near[:depth], arms.worded[:depth], arms.counted)
+            count = min(WIDER * count, FOUND_MAX)
+
+    async def _candidates(self, sought: Sought, arms: Arms) -> tuple[list[Candidate], list[Candidate]]:
+        """Each with both of its scores: what the other arm has not told is asked for."""
+        near, worded = dict(arms.near), dict(arms.worded)
+        more = await self._collection.scores(
+            sought,
+            near=[found for found in worded if found not in near],
+            worded=[found for found in near if found not in worded],
+        )
+        near |= dict(more[0])
+        worded |= dict(more[1])
+
+        def candidate(identifier: str) -> Candidate:
+            revision, place = revision_and_place(identifier)
+            return Candidate(arms.counted[revision].key, place, near.get(identifier, 0.0), worded.get(identifier, 0.0))
+
+        return (
+            sorted((candidate(found) for found, _ in arms.near), key=lambda found: (-found.similarity, *found[:2])),
+            sorted((candidate(found) for found, _ in arms.worded), key=lambda found: (-found.words, *found[:2])),
+        )
+
+
+@asynccontextmanager
+async def _in_time() -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(SEARCH_S_MAX):
+            yield
+    except TimeoutError as error:
+        raise Unavailable(f"A search of the index took more than {SEARCH_S_MAX:g} s. Try again.") from error
+
+
+async def _counted(connection: AsyncConnection, found: Sequence[Found], values: Access) -> Arms:
+    revisions = {revision_and_place(identifier)[0] for arm in found for identifier, _ in arm}
+    admitted = await rows(connection, _queries.admit, values | {"revisions": list(revisions)})
+    counted = {document[0]: Counted(*document) for document in admitted}
+    near, worded = ([each for each in arm if revision_and_place(each[0])[0] in counted] for arm in found)
+    return Arms(near, worded, counted)
+
+
+def _passage(counted: Counted, carried: dict[str, Any], candidate: Candidate, score: float) -> Passage:
+    return Passage(
+        document_id=counted.document_id,
+        version=counted.version,
+        content_sha256=counted.content_sha256,
+        title=counted.title,
+        url=counted.url,
+        ordinal=carried["ordinal"],
+        text=carried["text"],
+        heading=carried.get("heading"),
+        page=carried.get("page"),
+        score=score,
+        similarity=candidate.similarity,
+    )
