@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refdesk.app.settings import proxy_for
+from refdesk.app.proxies import proxy_for
 from refdesk.contracts.errors import ConfigurationError
 from refdesk.outside.http_proxy import Proxy
 from refdesk.outside.llm.addresses import model_address

@@ -5,7 +5,8 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from refdesk.app.settings import Settings, proxy_for
+from refdesk.app.proxies import proxy_for
+from refdesk.app.settings import Settings
 from refdesk.contracts.errors import ConfigurationError
 from refdesk.outside.http_client import open_http_client
 from refdesk.outside.http_proxy import Proxy

@@ -8,11 +8,8 @@ working directory, or the file named by ``REFDESK_CONFIG``), the default. Presen
 import os
 import tomllib
 from collections.abc import Mapping
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
-from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
 import msgspec
 from msgspec import Meta
@@ -481,23 +478,6 @@ def _environment_layer(environ: Mapping[str, str], names: set[str]) -> dict[str,
         if key.startswith(PREFIX) and value != "" and name in names:
             layer[name] = value
     return layer
-
-
-def proxy_for(url: str) -> str | None:
-    """The proxy that HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY name for an address; none for this machine."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    proxies = getproxies_environment()
-    if host == "localhost" or _is_loopback(host) or proxy_bypass_environment(parts.netloc.rpartition("@")[2], proxies):
-        return None
-    return proxies.get(parts.scheme) or proxies.get("all")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def to_environment(settings: Settings) -> dict[str, str]:
