@@ -8,7 +8,7 @@ import numpy as np
 from tests.support.embedding_server import by_hash
 
 from refdesk.index.chunks import Chunk
-from refdesk.index.pgvector import PgvectorIndex, Vectors
+from refdesk.index.pgvector.index import PgvectorIndex, Vectors
 from refdesk.indexing.chunking import chunk
 from refdesk.indexing.parsed import Block, ParsedDocument
 from refdesk.outside.postgres.database import transaction

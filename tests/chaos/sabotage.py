@@ -52,9 +52,9 @@ FAIL_POINTS = [
     # the worker
     *_around("indexer", "indexing.worker:Worker.handle", "indexing.content:Contents.fetch"),
     *_around("indexer", "indexing.parsing:ParserPool.parse", "indexing.batching:EmbeddingBatcher.embed"),
-    *_around("indexer", "index.pgvector:PgvectorIndex.replace", "index.pgvector:PgvectorIndex.remove"),
+    *_around("indexer", "index.pgvector.index:PgvectorIndex.replace", "index.pgvector.index:PgvectorIndex.remove"),
     # inside the transaction that flips a version
-    *_around("indexer", "index.pgvector:_write_vectors", "index.pgvector:_settle"),
+    *_around("indexer", "index.pgvector.index:_write_vectors", "index.pgvector.index:_settle"),
     # what is told of it
     *_around("indexer", "outside.nats.broker:Broker.publish", "indexing.dead_letters:DeadLetters.forget"),
     *_around("indexer", "outside.nats.consumer:Message.ack"),
@@ -169,15 +169,15 @@ def _mark_before_publish() -> None:
 
 def _no_version_fence() -> None:
     """The index takes whatever comes, older or newer."""
-    from refdesk.index import pgvector
+    from refdesk.index.pgvector import index
     from refdesk.outside.postgres.database import Queries
 
     fence = "WHERE documents.version < excluded.version"
-    texts = {name: query.decode() for name, query in pgvector._queries.items()}
+    texts = {name: query.decode() for name, query in index._queries.items()}
     assert fence in texts["claim_version"]
     before, _, behind = texts["claim_version"].partition(fence)
     texts["claim_version"] = before + behind[behind.index("RETURNING") :]
-    pgvector._queries = Queries(texts)
+    index._queries = Queries(texts)
 
 
 MUTANTS: dict[str, Callable[[], None]] = {

@@ -24,7 +24,7 @@ from tests.support.embedding_server import DIMENSIONS
 from refdesk.contracts.events import DocumentChanged, DocumentDeleted
 from refdesk.index.chunks import content_hash
 from refdesk.index.ledger.generations import MIGRATIONS, Generation, open_generation
-from refdesk.index.pgvector import PgvectorIndex
+from refdesk.index.pgvector.index import PgvectorIndex
 from refdesk.indexing.batching import EmbeddingBatcher
 from refdesk.indexing.pipeline import Indexing
 from refdesk.outside.postgres.database import migrate, open_pool

@@ -16,7 +16,7 @@ from tests.support.running import POLL_S, until
 
 SETTLE_S_MAX = 40.0
 SEED = "fail-points"
-REPLACE = "index.pgvector:PgvectorIndex.replace"
+REPLACE = "index.pgvector.index:PgvectorIndex.replace"
 
 
 PATIENCE_S = 0.5

@@ -40,7 +40,7 @@ from refdesk.documents.changes import Change, Content
 from refdesk.documents.outbox import OutboxEvent
 from refdesk.index.chunks import content_hash
 from refdesk.index.ledger.generations import MIGRATIONS, open_generation
-from refdesk.index.pgvector import PgvectorIndex, Vectors
+from refdesk.index.pgvector.index import PgvectorIndex, Vectors
 from refdesk.indexing.batching import EmbeddingBatcher
 from refdesk.indexing.content import Contents
 from refdesk.indexing.parsed import ParsedDocument

@@ -18,7 +18,7 @@ from refdesk.contracts.access import Scope
 from refdesk.contracts.answers import Filters
 from refdesk.index.chunks import Passage
 from refdesk.index.ledger.generations import open_generation
-from refdesk.index.pgvector import PgvectorIndex
+from refdesk.index.pgvector.index import PgvectorIndex
 from refdesk.outside.postgres.database import open_pool
 
 EVERYTHING = Scope(readers=(), everything=True)

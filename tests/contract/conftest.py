@@ -9,11 +9,11 @@ import pytest
 from psycopg_pool import AsyncConnectionPool
 from tests.contract.given import DIMENSIONS
 
-from refdesk.index import pgvector
 from refdesk.index.engines import Engines
 from refdesk.index.ledger.generations import MIGRATIONS, Engine, Generation, open_generation
+from refdesk.index.pgvector import searching as pgvector_searching
 from refdesk.index.port import ChunkIndex
-from refdesk.index.qdrant import searching
+from refdesk.index.qdrant import searching as qdrant_searching
 from refdesk.index.qdrant.server import Qdrant, QdrantSettings, open_qdrant
 from refdesk.outside.postgres.database import migrate, open_pool
 
@@ -78,5 +78,5 @@ def index(engines: Engines, generation: Generation) -> ChunkIndex:
 @pytest.fixture
 def pruned(monkeypatch: pytest.MonkeyPatch) -> None:
     """No scope is small: the arms for large scopes are under test."""
-    for module in (pgvector, searching):
+    for module in (pgvector_searching, qdrant_searching):
         monkeypatch.setattr(module, "EXACT_DOCUMENTS_MAX", -1)

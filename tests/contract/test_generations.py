@@ -9,7 +9,7 @@ from tests.contract.given import DIMENSIONS, document, put, texts_of
 
 from refdesk.contracts.errors import Conflict, NotFound, Unavailable
 from refdesk.index.ledger.generations import MIGRATIONS, Gap, Generation, GenerationMoved, Generations, open_generation
-from refdesk.index.pgvector import PgvectorIndex
+from refdesk.index.pgvector.index import PgvectorIndex
 from refdesk.outside.postgres.database import migrate, open_pool
 
 

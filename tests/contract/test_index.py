@@ -14,13 +14,13 @@ from tests.contract.given import ANYONE, DIMENSIONS, EVERYTHING, chunks, documen
 from refdesk.contracts.access import Scope
 from refdesk.contracts.answers import Filters
 from refdesk.contracts.errors import ConfigurationError, DocumentRejected
-from refdesk.index import pgvector
 from refdesk.index.chunks import Chunk, content_hash
 from refdesk.index.engines import Engines
 from refdesk.index.ledger.generations import Engine, Generation, open_generation
 from refdesk.index.ledger.news import CHANNEL
+from refdesk.index.pgvector import searching as pgvector_searching
 from refdesk.index.port import CHUNKS_PER_DOCUMENT_MAX, ChunkIndex
-from refdesk.index.qdrant import searching
+from refdesk.index.qdrant import searching as qdrant_searching
 from refdesk.outside.postgres.database import listen
 
 HOSTILE_TEXTS = [
@@ -259,15 +259,15 @@ class TestAccess:
 
 class TestSearch:
     @pytest.mark.parametrize("readers_share", [0.5, 0.1, 0.01, 0.001])
-    @pytest.mark.parametrize("exact_max", [pgvector.EXACT_CHUNKS_MAX, 3])
+    @pytest.mark.parametrize("exact_max", [pgvector_searching.EXACT_CHUNKS_MAX, 3])
     async def test_restricted_readers_get_full_results(
         self, index: ChunkIndex, readers_share: float, exact_max: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """As many passages as asked for, and nearly those of an exact search, at every selectivity, also when what one
         may read lies far from the question and the graph gives up."""
-        for module in (pgvector, searching):
+        for module in (pgvector_searching, qdrant_searching):
             monkeypatch.setattr(module, "EXACT_CHUNKS_MAX", exact_max)
-        monkeypatch.setattr(pgvector, "SCAN_TUPLES_MAX", 200)
+        monkeypatch.setattr(pgvector_searching, "SCAN_TUPLES_MAX", 200)
         total, per_document = 2_000, 10
         readable = max(1, int(total * readers_share) // per_document)
         given = vectors(total, seed=3)

@@ -10,11 +10,11 @@ from tests.contract.given import ANYONE, DIMENSIONS, chunks, document, put, ques
 from tests.contract.test_index import assert_no_foreign_canary, put_canaries
 
 from refdesk.contracts.errors import Unavailable
-from refdesk.index import halfvec, pgvector
 from refdesk.index.chunks import content_hash
 from refdesk.index.ledger.generations import Engine, open_generation
 from refdesk.index.ledger.holdings import access
-from refdesk.index.pgvector import PgvectorIndex
+from refdesk.index.pgvector import halfvec, searching
+from refdesk.index.pgvector.index import PgvectorIndex
 from refdesk.index.ranking import Corpus, Term
 from refdesk.outside.postgres.database import open_pool, transaction
 
@@ -36,7 +36,7 @@ async def test_the_canaries_would_sing(
 ) -> None:
     """With the access filter taken out of the database, the test above fails: it does look."""
     if not exact:
-        monkeypatch.setattr(pgvector, "EXACT_DOCUMENTS_MAX", -1)
+        monkeypatch.setattr(searching, "EXACT_DOCUMENTS_MAX", -1)
     await put_canaries(index)
     async with transaction(pool) as connection:
         await connection.execute("SET LOCAL search_path = generation_1, public")
@@ -75,13 +75,15 @@ async def test_the_keyword_arms_compute_bm25(index: PgvectorIndex, monkeypatch: 
     values = access(ANYONE, None) | {"vector": halfvec.to_text(question())}
     values |= {"depth": 150, "candidates_max": 400}
     for exact, rare_max in ((True, 20_000), (False, 20_000), (False, 1)):
-        async with index._holdings.snapshot(pgvector._queries.begin_search) as connection:
+        async with index._holdings.snapshot(searching._queries.begin_search) as connection:
             readable = access(ANYONE, None)
-            asked = await index._question_terms.look(connection, "flange seals motors", readable, documents_max=2000)
-            monkeypatch.setattr(pgvector, "RARE_CHUNKS_MAX", rare_max)
-            weights = pgvector._weights(asked.terms, asked.corpus)
+            asked = await index._searching._question_terms.look(
+                connection, "flange seals motors", readable, documents_max=2000
+            )
+            monkeypatch.setattr(searching, "RARE_CHUNKS_MAX", rare_max)
+            weights = searching._weights(asked.terms, asked.corpus)
             assert bool(weights["common_terms"]) == (rare_max == 1)
-            _, found = await pgvector._find(connection, values | weights, exact=exact)
+            _, found = await searching._find(connection, values | weights, exact=exact)
             by_place = {(c.document_key, c.ordinal): c.words for c in found}
         first = min(key for key, _ in by_place)
         scores = [by_place.get((first + n // 140, n % 140), 0.0) for n in range(150)]
@@ -107,9 +109,9 @@ async def test_unchanged_text_keeps_its_vector(index: PgvectorIndex, pool: Async
 
 async def test_iterative_scans_are_on(index: PgvectorIndex) -> None:
     """A misspelt setting would only warn: ask the server itself."""
-    async with index._holdings.snapshot(pgvector._queries.begin_search) as connection:
+    async with index._holdings.snapshot(searching._queries.begin_search) as connection:
         await connection.execute("SELECT '[1]'::halfvec")
-        await pgvector._prefer_graph(connection)
+        await searching._prefer_graph(connection)
         cursor = await connection.execute("SELECT current_setting('hnsw.iterative_scan')")
         assert await cursor.fetchone() == ("relaxed_order",)
         cursor = await connection.execute("SELECT current_setting('transaction_isolation')")
@@ -119,14 +121,14 @@ async def test_iterative_scans_are_on(index: PgvectorIndex) -> None:
 async def test_large_scopes_use_the_graph(index: PgvectorIndex) -> None:
     """Left to itself, the planner would rather compare and sort everything; and small ones never do, as it may."""
     await put(index, document(), *(f"leave {number}" for number in range(200)))
-    weights = pgvector._weights(
+    weights = searching._weights(
         [Term(text="leave", occurrences=1, chunks=200)], Corpus(documents=1, chunks=200, terms=400)
     )
     values = access(ANYONE, None) | weights | {"vector": halfvec.to_text(question()), "depth": 50}
-    async with index._holdings.snapshot(pgvector._queries.begin_search) as connection:
-        await pgvector._prefer_graph(connection)
-        graph = await pgvector._rows(connection, b"EXPLAIN " + pgvector._queries.near, values)
-        exact = await pgvector._rows(connection, b"EXPLAIN " + pgvector._queries.near_exact, values)
+    async with index._holdings.snapshot(searching._queries.begin_search) as connection:
+        await searching._prefer_graph(connection)
+        graph = await searching._rows(connection, b"EXPLAIN " + searching._queries.near, values)
+        exact = await searching._rows(connection, b"EXPLAIN " + searching._queries.near_exact, values)
     assert "vectors_embedding" in str(graph)
     assert "vectors_embedding" not in str(exact)
 

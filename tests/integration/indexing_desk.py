@@ -20,7 +20,7 @@ from refdesk.contracts.events import DocumentChanged, DocumentDeleted, encode
 from refdesk.index.chunks import Chunk
 from refdesk.index.ledger import generations
 from refdesk.index.ledger.generations import open_generation
-from refdesk.index.pgvector import PgvectorIndex
+from refdesk.index.pgvector.index import PgvectorIndex
 from refdesk.indexing.batching import EmbeddingBatcher
 from refdesk.indexing.chunking import chunk
 from refdesk.indexing.content import Contents

@@ -12,8 +12,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from refdesk.app.commands.checks.databases import check_databases
 from refdesk.app.settings import load
 from refdesk.contracts.errors import ConfigurationError
-from refdesk.index.extension import CREATE, UPDATE, require_vector
 from refdesk.index.ledger.generations import MIGRATIONS
+from refdesk.index.pgvector.extension import CREATE, UPDATE, require_vector
 from refdesk.outside.postgres.database import migrate, open_pool
 
 OLD = "default_version = '0.7.4'\nrelocatable = true\n"

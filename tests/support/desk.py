@@ -33,7 +33,7 @@ from refdesk.app.services.generations import open_generations
 from refdesk.app.settings import Settings, to_environment
 from refdesk.contracts.access import Principal
 from refdesk.index.chunks import Chunk, IndexedDocument, embedded_text
-from refdesk.index.pgvector import PgvectorIndex
+from refdesk.index.pgvector.index import PgvectorIndex
 from refdesk.outside.embedding.packaged import Embedder, Turns
 from refdesk.outside.postgres.database import open_pool
 from refdesk.web.http import create_app

@@ -15,7 +15,7 @@ from refdesk.documents.relay import Relay
 from refdesk.documents.states import StateConsumer
 from refdesk.index.ledger import generations
 from refdesk.index.ledger.generations import Generation, open_generation
-from refdesk.index.pgvector import PgvectorIndex
+from refdesk.index.pgvector.index import PgvectorIndex
 from refdesk.indexing.batching import EmbeddingBatcher
 from refdesk.indexing.chunking import chunk
 from refdesk.indexing.content import Contents

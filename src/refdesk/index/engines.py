@@ -4,7 +4,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from refdesk.contracts.errors import ConfigurationError
 from refdesk.index.ledger.generations import Generation, Role
-from refdesk.index.pgvector import PgvectorIndex
+from refdesk.index.pgvector.index import PgvectorIndex
 from refdesk.index.port import ChunkIndex
 from refdesk.index.qdrant.collection import Collection
 from refdesk.index.qdrant.index import QdrantIndex

@@ -4,6 +4,7 @@ A term that no chunk has may be a spelling mistake: what it was meant to be is l
 """
 
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from typing import Any
 
 import msgspec
@@ -21,7 +22,7 @@ from refdesk.index.mistakes import (
 )
 from refdesk.index.ranking import CommonTerms, Corpus, Term
 from refdesk.index.spellings import spellings
-from refdesk.outside.postgres.database import Queries
+from refdesk.outside.postgres.database import load_queries
 
 COMMON_ROWS = 1_000
 """Up to so many index rows a term's chunks are counted for every question; beyond, the count is remembered."""
@@ -39,14 +40,11 @@ class Outlook(msgspec.Struct, frozen=True):
 
 
 class QuestionTerms:
-    """Reads questions for one generation; ``text_search`` is its text search configuration.
+    """Reads questions for one generation; ``text_search`` is its text search configuration."""
 
-    ``queries`` are `look`, `term_chunks`, `known_terms` and `vocabulary`, as the generation's engine keeps terms.
-    """
-
-    def __init__(self, text_search: str, *, queries: Queries) -> None:
+    def __init__(self, text_search: str) -> None:
         self._text_search = text_search
-        self._queries = queries
+        self._queries = load_queries(files("refdesk.index") / "question_terms.sql")
         self._common = CommonTerms()
 
     async def look(

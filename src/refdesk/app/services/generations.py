@@ -17,9 +17,9 @@ from refdesk.app.services.common import required
 from refdesk.app.settings import PREFIX, Settings
 from refdesk.contracts.errors import ConfigurationError, InvalidRequest
 from refdesk.index.engines import Engines
-from refdesk.index.extension import require_vector
 from refdesk.index.ledger.generations import MIGRATIONS, Engine, Generation, open_generation
 from refdesk.index.open_generations import OpenGenerations
+from refdesk.index.pgvector.extension import require_vector
 from refdesk.index.qdrant.server import open_qdrant
 from refdesk.operations.generation_routes import Model
 from refdesk.outside.embedding.fastembed import PREFIX as FASTEMBED

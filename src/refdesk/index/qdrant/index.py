@@ -39,7 +39,8 @@ from refdesk.index.ledger.statements import row, rows
 from refdesk.index.port import CHUNKS_PER_DOCUMENT_MAX, ChunkIndex, Held, Holding, Vectors, check_chunks
 from refdesk.index.qdrant.collection import BATCH_POINTS, Collection
 from refdesk.index.qdrant.points import NO_TERMS, Point, Terms, carried_chunk, of_chunk, payload, point_id
-from refdesk.index.qdrant.searching import Searching
+from refdesk.index.qdrant.searching import Searching, in_time
+from refdesk.index.qdrant.server import CollectionMissing
 from refdesk.index.ranking import Corpus
 from refdesk.index.spellings import spellings
 from refdesk.outside.postgres.database import load_queries
@@ -151,7 +152,7 @@ class QdrantIndex(ChunkIndex):
 
     async def passages(self, document_id: str, *, scope: Scope) -> tuple[IndexedDocument, list[Chunk]] | None:
         values = access(scope, Filters(document_ids=(document_id,)))
-        async with self._holdings.snapshot(_queries.begin_search) as connection:
+        async with in_time(), self._holdings.snapshot(_queries.begin_search) as connection:
             found = await row(connection, _queries.searchable, values)
             if found is None:
                 return None
@@ -235,7 +236,7 @@ class QdrantIndex(ChunkIndex):
             terms = await self._terms(connection, given.document.title, given.chunks[part])
             chunks_of_term.update(term for chunk in terms for term in chunk.terms)
             length += sum(chunk.length for chunk in terms)
-            await self._collection.write(_points(given, terms, first=first, revision=revision))
+            await self._write_points(_points(given, terms, first=first, revision=revision))
         if await row(connection, _queries.arrive, {"revision": revision}) is None:
             raise Unavailable("Writing the document to Qdrant took too long, and was given up. It is tried again.")
         async with connection.pipeline():
@@ -244,6 +245,22 @@ class QdrantIndex(ChunkIndex):
             await connection.execute(_queries.insert_terms, {"key": before.key} | columns)
             after = Sizes(removed=False, chunks=len(given.chunks), terms=length)
             await _flip(connection, given.document, before, after, revision=revision, outline=given.outline)
+
+    async def _write_points(self, points: list[Point]) -> None:
+        """Raises CollectionMissing after the collection was made again: the next attempt finds it."""
+        try:
+            await self._collection.write(points)
+        except CollectionMissing:
+            await self._collection.ensure()
+            raise
+
+    async def _counts(self, document_ids: list[str]) -> dict[int, int]:
+        """How many points there are of each revision; of a collection that was lost, none, and it is made again."""
+        try:
+            return await self._collection.counts(document_ids)
+        except CollectionMissing:
+            await self._collection.ensure()
+            return {}
 
     async def _terms(self, connection: AsyncConnection, title: str, chunks: Sequence[Chunk]) -> list[Terms]:
         """By PostgreSQL's text search, which the other engine's words come from, too."""
@@ -281,7 +298,7 @@ class QdrantIndex(ChunkIndex):
         async with self._holdings.read() as connection:
             found = await rows(connection, query, values)
         there = [document_id for document_id, _, removed, *_ in found if not removed]
-        counts = await self._collection.counts(there)
+        counts = await self._counts(there)
         if adopting:
             await self._adopt(counts)
         return {

@@ -68,15 +68,13 @@ class Searching:
     def __init__(self, holdings: Holdings, collection: Collection, *, text_search: str) -> None:
         self._holdings = holdings
         self._collection = collection
-        self._question_terms = QuestionTerms(
-            text_search, queries=load_queries(files("refdesk.index.qdrant") / "question_terms.sql")
-        )
+        self._question_terms = QuestionTerms(text_search)
 
     async def search(self, text: str, vector: Vectors, *, scope: Scope, filters: Filters, limit: int) -> list[Passage]:
         if not scope.everything and not scope.readers:
             return []
         values = access(scope, filters)
-        async with _in_time(), self._holdings.snapshot(_queries.begin_search) as connection:
+        async with in_time(), self._holdings.snapshot(_queries.begin_search) as connection:
             sought = await self._sought(connection, text, vector, values, scope=scope, filters=filters)
             arms = await self._arms(connection, sought, values, depth=max(FIELD, 2 * limit))
             ranked = fuse(await self._candidates(sought, arms))[: max(limit, FIELD)]
@@ -141,7 +139,8 @@ class Searching:
 
 
 @asynccontextmanager
-async def _in_time() -> AsyncIterator[None]:
+async def in_time() -> AsyncIterator[None]:
+    """Raises Unavailable when the points of its snapshot may be deleted before it ends."""
     try:
         async with asyncio.timeout(SEARCH_S_MAX):
             yield

@@ -10,7 +10,7 @@ from refdesk.app.commands.checks.findings import CONNECT_TIMEOUT_S, Finding, Fin
 from refdesk.app.connection_budget import needed
 from refdesk.app.settings import PREFIX, Loaded, Settings
 from refdesk.contracts.errors import Unavailable
-from refdesk.index.extension import Vector, look_at_vector
+from refdesk.index.pgvector.extension import Vector, look_at_vector
 from refdesk.outside.postgres.database import connection_string
 from refdesk.outside.postgres.probe import STATEMENT_S, DatabaseProbe
 

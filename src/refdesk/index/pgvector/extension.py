@@ -105,7 +105,7 @@ async def require_vector(pool: AsyncConnectionPool) -> None:
 
 
 def _queries() -> Queries:
-    return load_queries(resources.files("refdesk.index") / "extension.sql")
+    return load_queries(resources.files("refdesk.index.pgvector") / "extension.sql")
 
 
 def _version(text: str | None) -> tuple[int, ...]:
