@@ -1,10 +1,11 @@
 """How good retrieval is: nDCG@10 and recall@10 of each arm and of their fusion, with the latency of a search.
 
-    python benchmarks/retrieval_quality.py --data ../shared/data [--cache DIR] [--database-url URL]
+    python benchmarks/retrieval_quality.py --data ../shared/data [--cache DIR] [--database-url URL] [--qdrant-url URL]
 
 Every row of a corpus becomes a document of one chunk, through the packaged embedder and the real index. Without a
 database URL the embedded servers are started in a temporary directory. ``--cache`` keeps models and vectors between
-runs. Exits with 1 when the fusion falls below the better arm on any set, or SciFact below its floor.
+runs. With a Qdrant, the fusion there is measured beside it. Exits with 1 when the fusion falls below the better arm on any set,
+SciFact below its floor, or Qdrant's fusion by more than 0.01 below PostgreSQL's.
 """
 
 import argparse
@@ -20,23 +21,28 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from psycopg_pool import AsyncConnectionPool
 
 from refdesk.app.embedded.stack import StackOptions, running_stack
 from refdesk.contracts.access import EVERYONE, Scope
-from refdesk.index import pgvector
-from refdesk.index.chunks import Chunk, IndexedDocument, embedded_text
-from refdesk.index.ledger.generations import MIGRATIONS, open_generation
-from refdesk.index.pgvector import PgvectorIndex
+from refdesk.index.chunks import Chunk, IndexedDocument, Passage, embedded_text
+from refdesk.index.engines import Engines
+from refdesk.index.ledger.generations import MIGRATIONS, Engine, open_generation
+from refdesk.index.ledger.holdings import access
+from refdesk.index.pgvector import searching
+from refdesk.index.pgvector.index import PgvectorIndex
+from refdesk.index.port import ChunkIndex
+from refdesk.index.qdrant.server import QdrantSettings, open_qdrant
 from refdesk.index.ranking import FIELD, Candidate
 from refdesk.outside.embedding.packaged import Embedder, Vectors, open_packaged_embedder
 from refdesk.outside.postgres.database import migrate, open_pool
 
 SETS = {"scifact": "retrieval/scifact", "hotpotqa100": "retrieval/hotpotqa100", "clapnq_dev": "qa/clapnq_dev"}
 SCIFACT_FLOOR = 0.70
+QDRANT_LOSS_MAX = 0.01
 SCOPE = Scope(readers=(EVERYONE,))
 TOP = 10
 
@@ -57,6 +63,7 @@ class Found:
     near: list[str]
     worded: list[str]
     fused: list[str]
+    qdrant: list[str] | None
     relevant: Relevant
     seconds: float
 
@@ -69,48 +76,82 @@ async def main() -> int:
         _database(arguments.database_url) as url,
         open_pool(url, name="retrieval quality") as pool,
         open_packaged_embedder(cache) as embedder,
+        _engines(pool, arguments) as engines,
     ):
         await migrate(pool, MIGRATIONS)
         for name, place in SETS.items():
             if not (arguments.data / place).is_dir():
                 print(f"SKIPPED {name}: there is no {arguments.data / place}")
                 continue
-            found = await _measure(pool, embedder, name, arguments.data / place, cache)
+            found = await _measure(pool, engines, embedder, arguments.data / place, cache)
             results.append(_report(name, found))
     return 0 if results and all(results) else 1
 
 
+@asynccontextmanager
+async def _engines(pool: AsyncConnectionPool, arguments: argparse.Namespace) -> AsyncIterator[Engines]:
+    if arguments.qdrant_url is None:
+        yield Engines(pool)
+        return
+    settings = QdrantSettings(
+        url=arguments.qdrant_url, grpc_port=arguments.qdrant_grpc_port, prefix=f"benchmark_{time.time_ns()}"
+    )
+    async with open_qdrant(settings) as qdrant:
+        yield Engines(pool, qdrant=qdrant)
+
+
+async def _open_indexes(
+    pool: AsyncConnectionPool, engines: Engines, embedder: Embedder
+) -> tuple[PgvectorIndex, ChunkIndex | None]:
+    made = []
+    for engine in get_args(Engine):
+        chunking = f"benchmark {time.time_ns()}"
+        generation = await open_generation(
+            pool, engine=engine, model=embedder.name, dimensions=embedder.dimensions, chunking=chunking
+        )
+        if engines.has(generation):
+            await engines.prepare(generation)
+            made.append(engines.index(generation))
+    first, *others = made
+    assert isinstance(first, PgvectorIndex)
+    return first, others[0] if others else None
+
+
 async def _measure(
-    pool: AsyncConnectionPool, embedder: Embedder, name: str, directory: Path, cache: Path
+    pool: AsyncConnectionPool, engines: Engines, embedder: Embedder, directory: Path, cache: Path
 ) -> list[Found]:
-    chunking = f"benchmark {name} {time.time_ns()}"
-    generation = await open_generation(pool, model=embedder.name, dimensions=embedder.dimensions, chunking=chunking)
-    index = PgvectorIndex(pool, generation)
+    index, other = await _open_indexes(pool, engines, embedder)
     rows = _read(directory / "corpus.jsonl")
     chunks = [Chunk(ordinal=0, text=row["text"], start=0, end=len(row["text"])) for row in rows]
     texts = [embedded_text(row.get("title", ""), chunk) for row, chunk in zip(rows, chunks, strict=True)]
     vectors = await _embed(embedder, texts, cache)
     for row, chunk, vector in zip(rows, chunks, vectors, strict=True):
-        await index.replace(_document(row), [chunk], vector[np.newaxis])
-    return [await _ask(index, question) for question in await _questions(embedder, directory, cache)]
+        for each in filter(None, (index, other)):
+            await each.replace(_document(row), [chunk], vector[np.newaxis])
+    return [await _ask(index, other, question) for question in await _questions(embedder, directory, cache)]
 
 
-async def _ask(index: PgvectorIndex, question: Question) -> Found:
+async def _ask(index: PgvectorIndex, other: ChunkIndex | None, question: Question) -> Found:
     started = time.perf_counter()
     passages = await index.search(question.text, question.vector, scope=SCOPE, limit=TOP)
     seconds = time.perf_counter() - started
     near, worded = await _arms(index, question)
-    return Found(near, worded, [passage.document_id for passage in passages], question.relevant, seconds)
+    there = other and await other.search(question.text, question.vector, scope=SCOPE, limit=TOP)
+    return Found(near, worded, _ids(passages), there and _ids(there), question.relevant, seconds)
+
+
+def _ids(passages: Sequence[Passage]) -> list[str]:
+    return [passage.document_id for passage in passages]
 
 
 async def _arms(index: PgvectorIndex, question: Question) -> tuple[list[str], list[str]]:
     """Each arm alone, below the public interface."""
-    async with index._holdings.snapshot(pgvector._queries.begin_search) as connection:
-        access = pgvector._access(SCOPE, None)
-        near, worded = await index._arms(connection, question.text, question.vector, access, depth=FIELD)
+    async with index._holdings.snapshot(searching._queries.begin_search) as connection:
+        values = access(SCOPE, None)
+        near, worded = await index._searching.arms(connection, question.text, question.vector, values, depth=FIELD)
 
         async def names(arm: Sequence[Candidate]) -> list[str]:
-            found = await pgvector._fetch(connection, [(candidate, 0.0) for candidate in arm[:TOP]], access)
+            found = await searching._fetch(connection, [(candidate, 0.0) for candidate in arm[:TOP]], values)
             return [document_id for _, document_id, *_ in sorted(await found.fetchall())]
 
         return await names(near), await names(worded)
@@ -122,17 +163,21 @@ def _report(name: str, found: Sequence[Found]) -> bool:
     print(f"{name}: {len(found)} questions, search p50 {latency[0]:.1f} ms, p95 {latency[1]:.1f} ms")
     scores = {}
     for arm, ranked in _RANKINGS.items():
+        if arm == "qdrant" and found[0].qdrant is None:
+            continue
         scores[arm] = float(np.mean([_ndcg(ranked(one), one.relevant) for one in found]))
         recall = float(np.mean([_recall(ranked(one), one.relevant) for one in found]))
         print(f"  {arm:7} nDCG@10 {scores[arm]:.4f}  recall@10 {recall:.4f}")
     floor = SCIFACT_FLOOR if name == "scifact" else 0.0
-    return scores["fused"] >= max(scores["vector"], scores["keyword"], floor)
+    best = max(scores["vector"], scores["keyword"], floor)
+    return scores["fused"] >= best and scores.get("qdrant", scores["fused"]) >= scores["fused"] - QDRANT_LOSS_MAX
 
 
 _RANKINGS: dict[str, Callable[[Found], list[str]]] = {
     "vector": lambda found: found.near,
     "keyword": lambda found: found.worded,
     "fused": lambda found: found.fused,
+    "qdrant": lambda found: found.qdrant or [],
 }
 
 
@@ -196,6 +241,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--database-url")
+    parser.add_argument("--qdrant-url")
+    parser.add_argument("--qdrant-grpc-port", type=int)
     arguments = parser.parse_args()
     if arguments.cache:
         arguments.cache.mkdir(parents=True, exist_ok=True)
