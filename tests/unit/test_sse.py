@@ -8,8 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from refdesk.answering.log import FIRST_LOG_ID, Progress
-from refdesk.contracts.errors import Unauthenticated
+from refdesk.contracts.errors import Unauthenticated, problem
 from refdesk.web.sse import EventStream, Offer, body_of, message, settled
 
 
@@ -130,7 +129,7 @@ async def test_a_broken_body_is_not_a_finished_one() -> None:
 async def test_a_stream_that_is_broken_off_says_why_in_its_own_words() -> None:
     """An answer's stream adds whether something was shown already."""
     line = Line()
-    stream = EventStream(Body(b"a"), last_words=Progress(after=FIRST_LOG_ID).cut_off)
+    stream = EventStream(Body(b"a"), last_words=lambda error: problem(error) | {"partial": True})
     serving = asyncio.create_task(stream({}, line.receive, line.send))
     await until(lambda: line.body == b"a")
     serving.cancel()

@@ -93,7 +93,7 @@ class Assistant:
     # asking
 
     async def ask(self, question: Question, principal: Principal) -> AnswerRecord:
-        """Begins an answer; follow it with ``reading.read``. Raises the refusal when there will be none."""
+        """Begins an answer; follow it with ``reading.of``. Raises the refusal when there will be none."""
         asked = await self._admit(question, principal)
         with tracing.current(asked.workflow.span):
             try:
@@ -170,7 +170,7 @@ class Assistant:
             lead=lambda: self._lead(asked, evidence, keys),
             follow=lambda leader: self._follow(asked, evidence, leader),
         )
-        with self.reading.expected(record.log_id):
+        with self._journal.expected(record.log_id):
             await self._keep(asked, evidence, keys, record)
         return record
 
@@ -232,7 +232,7 @@ class Assistant:
         if log is None or (log.finished and not log.reusable):
             return None
         outcome: CacheOutcome = "semantic" if layer == "semantic" else "hit" if log.finished else "coalesced"
-        with self.reading.expected(log.id):
+        with self._journal.expected(log.id):
             await self._journal.joining(log)
             return await self._share(asked, log, outcome, layer=layer)
 

@@ -25,7 +25,8 @@ import logging
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import msgspec
 
@@ -186,6 +187,16 @@ class Journal:
         log.expect()
         if log.id in self._followed:
             await self.tell_presence(log, coming=True)
+
+    @contextmanager
+    def expected(self, log_id: str) -> Iterator[None]:
+        """An asker who leaves inside, before they read, is not waited for."""
+        try:
+            yield
+        except BaseException:
+            if (log := self.known(log_id)) is not None:
+                log.touch()
+            raise
 
     async def tell_presence(self, log: AnswerLog, *, coming: bool = False) -> None:
         """Tells the producer of a followed log whether anybody here reads it, or is about to."""

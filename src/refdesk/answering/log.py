@@ -19,13 +19,12 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable
 from operator import attrgetter
-from typing import Any
 
 import msgspec
 
 from refdesk.answering.truth import Shown
 from refdesk.contracts.answers import Accepted, AnswerEvent, Delta, Done, Failed, Sources
-from refdesk.contracts.errors import AnswerRewritten, RefdeskError, problem
+from refdesk.contracts.errors import AnswerRewritten
 from refdesk.web import sse
 from refdesk.web.sse import Wait
 
@@ -61,19 +60,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
         return sse.message(self.name, self.data, event_id=self.id)
 
 
-class Progress:
-    """How far one reader has come with an answer: what is said to them where the reading ends and the answer does not."""
-
-    def __init__(self, *, after: int) -> None:
-        self.seen = after
-        """The number of the last entry that they have."""
-
-    def cut_off(self, error: RefdeskError) -> dict[str, Any]:
-        """The data of an ``error`` event that is not of the log."""
-        return problem(error) | {"partial": self.seen >= FIRST_LOG_ID}
-
-
-Take = Callable[[list[Entry]], Wait | None]
+OnEntries = Callable[[list[Entry]], Wait | None]
 """Is given a batch, at least one entry. What it returns, if anything, is called and awaited before it is given the next."""
 
 
@@ -180,14 +167,14 @@ class AnswerLog:
         """An asker is about to come: a busy process may need longer for that than a reader is missed who has left."""
         self.idle_since = self._loop.time() + ARRIVAL_S
 
-    async def read(self, answer_id: str, take: Take, *, after: int = 0, wait: bool = True) -> None:
-        """Gives ``take`` every entry numbered above ``after``, in order, as batches of what is there, until the log has ended.
+    async def read(self, answer_id: str, on_entries: OnEntries, *, after: int = 0, wait: bool = True) -> None:
+        """Gives ``on_entries`` every entry numbered above ``after``, in order, in batches, until the log has ended.
 
         Whoever keeps up is given what is appended within ``append``: no task wakes for a word (docs/adr/0018). With ``wait``
         False it ends with what is there now. Raises AnswerRewritten when the log goes on without the entry ``after`` (as long as
-        it may still come, it is waited for), and what ``take`` raises.
+        it may still come, it is waited for), and what ``on_entries`` raises.
         """
-        reading = _Reading(self, take, after=after)
+        reading = _Reading(self, on_entries, after=after)
         self.readers[answer_id] += 1
         try:
             while True:
@@ -228,9 +215,9 @@ class AnswerLog:
 class _Reading:
     """One reader's place in a log."""
 
-    def __init__(self, log: AnswerLog, take: Take, *, after: int) -> None:
+    def __init__(self, log: AnswerLog, on_entries: OnEntries, *, after: int) -> None:
         self._log = log
-        self._take = take
+        self._on_entries = on_entries
         self._after = after
         self._position: int | None = None
         self._behind: asyncio.Future[Wait | None] | None = None
@@ -243,7 +230,7 @@ class _Reading:
         while self._position is not None and self._position < len(log.entries):
             batch = log.batch(self._position)
             self._position += len(batch)
-            if (pending := self._take(batch)) is not None:
+            if (pending := self._on_entries(batch)) is not None:
                 return pending
         return None
 

@@ -1,15 +1,29 @@
-"""Reading answers: one's own records, and the logs they point at, live or again."""
+"""Reading answers: one's own records, and the logs they point at, live or again.
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, nullcontext
+``Reading`` finds the answers that somebody may read. ``AnswerReader`` reads one of them in the way that every door needs it: as
+events, cut as finely as was asked for, or whole. A door adds nothing but its encoding.
+"""
+
+from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
+from typing import Any
 
 from refdesk.answering.degradation import seen_by
+from refdesk.answering.finished import FinishedAnswer
 from refdesk.answering.gate import AccessUnknown
 from refdesk.answering.journal import Journal
-from refdesk.answering.log import AnswerLog, AnswerRecord, Entry, Take, has_expired
+from refdesk.answering.log import FIRST_LOG_ID, AnswerLog, AnswerRecord, Entry, OnEntries, has_expired
 from refdesk.answering.withdrawal import Withdrawals
 from refdesk.contracts.access import Principal
-from refdesk.contracts.errors import AnswerWithdrawn, Expired, NotFound, Unavailable
+from refdesk.contracts.answers import Delta, Granularity
+from refdesk.contracts.errors import (
+    AnswerWithdrawn,
+    Expired,
+    NotFound,
+    RefdeskError,
+    Unavailable,
+    problem,
+)
 from refdesk.outside import telemetry
 from refdesk.outside.valkey.client import ValkeyError
 from refdesk.web.sse import Wait
@@ -62,21 +76,23 @@ class Reading:
         await self._withdrawals.check(None if log is None else log.stands_on(), scope=principal.scope)
         return record
 
-    async def read(
-        self, record: AnswerRecord, take: Take, *, principal: Principal, after: int = 0, wait: bool = True
+    def of(
+        self, record: AnswerRecord, principal: Principal, *, after: int = 0, granularity: Granularity = "token"
+    ) -> "AnswerReader":
+        """Reads the answer to its asker, from the event behind ``after``."""
+        return AnswerReader(self, record, principal, after=after, granularity=granularity)
+
+    async def follow(
+        self, record: AnswerRecord, on_entries: OnEntries, *, principal: Principal, after: int, wait: bool
     ) -> None:
-        """Gives ``take`` the answer's entries numbered above ``after`` as they come: the asker's own first event, then the log's.
+        """Gives ``on_entries`` the answer's entries numbered above ``after`` as they come: the asker's own first event, then the
+        log's.
 
         With ``wait`` False it ends with what is there now. Raises Expired, AnswerRewritten when event ``after`` was lost, and
         what ``recall`` raises when it comes to be so meanwhile: then the model stops, too, unless somebody else reads on.
         """
-        is_administrator = principal.administrator
-
-        def show(batch: list[Entry]) -> Wait | None:
-            return take(seen_by(batch, administrator=is_administrator))
-
-        with self.expected(record.log_id):
-            if after < 1 and (pending := take([record.entry()])) is not None:
+        with self._journal.expected(record.log_id):
+            if after < 1 and (pending := on_entries([record.entry()])) is not None:
                 await pending()
             log = await self._open(record.log_id)
             if log is None:
@@ -84,24 +100,14 @@ class Reading:
         follows = record.accepted.cache == "coalesced"
         with telemetry.singleflight_waiters.track_inprogress() if follows else nullcontext():
             if log.finished or not wait:
-                await log.read(record.answer_id, show, after=after, wait=wait)
+                await log.read(record.answer_id, on_entries, after=after, wait=wait)
                 return
             try:
                 async with self._withdrawals.watched(log, scope=principal.scope):
-                    await log.read(record.answer_id, show, after=after)
+                    await log.read(record.answer_id, on_entries, after=after)
             except (AnswerWithdrawn, AccessUnknown):
                 await self._stop(record)
                 raise
-
-    @contextmanager
-    def expected(self, log_id: str) -> Iterator[None]:
-        """An asker who leaves before they read is not waited for."""
-        try:
-            yield
-        except BaseException:
-            if (log := self._journal.known(log_id)) is not None:
-                log.touch()
-            raise
 
     async def _open(self, log_id: str) -> AnswerLog | None:
         try:
@@ -110,3 +116,39 @@ class Reading:
             raise Unavailable(
                 "This answer cannot be read right now. Try again in a moment.", retry_after_s=2
             ) from error
+
+
+class AnswerReader:
+    """One asker's reading of one answer."""
+
+    def __init__(
+        self, reading: Reading, record: AnswerRecord, principal: Principal, *, after: int, granularity: Granularity
+    ) -> None:
+        self.record = record
+        self._reading = reading
+        self._principal = principal
+        self._is_administrator = principal.administrator
+        self._after = after
+        self._granularity = granularity
+        self._seen = after
+        """The number of the last entry that they have."""
+
+    async def events(self, on_entries: OnEntries, *, wait: bool = True) -> None:
+        """Gives ``on_entries`` the answer as this asker sees it, in batches of at least one entry, as `Reading.follow`."""
+
+        def show(batch: list[Entry]) -> Wait | None:
+            self._seen = batch[-1].id
+            wanted = batch if self._granularity == "token" else [one for one in batch if one.name != Delta.name]
+            return on_entries(seen_by(wanted, administrator=self._is_administrator)) if wanted else None
+
+        await self._reading.follow(self.record, show, principal=self._principal, after=self._after, wait=wait)
+
+    async def finished(self, *, wait: bool = True) -> FinishedAnswer:
+        """The answer as one object, once it has ended; with ``wait`` False, as far as it is now. Raises as `events` does."""
+        answer = FinishedAnswer.begun(self.record)
+        await self.events(answer.add, wait=wait)
+        return answer
+
+    def cut_off(self, error: RefdeskError) -> dict[str, Any]:
+        """What is said where the reading ends and the answer does not: the data of an ``error`` event that is not of the log."""
+        return problem(error) | {"partial": self._seen >= FIRST_LOG_ID}

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
@@ -15,25 +15,14 @@ from starlette.websockets import WebSocket
 
 from refdesk.answering.answer import Assistant
 from refdesk.answering.feedback import Feedback, FeedbackStore, RatedQuestions
+from refdesk.answering.finished import FinishedAnswer
 from refdesk.answering.gate import Gate
-from refdesk.answering.log import AnswerRecord, Entry, Progress
+from refdesk.answering.log import Entry
+from refdesk.answering.reading import AnswerReader
 from refdesk.answering.truth import Shown
 from refdesk.answering.websocket import AnswerSocket
 from refdesk.contracts.access import Principal
-from refdesk.contracts.answers import (
-    Delta,
-    Done,
-    Failed,
-    Filters,
-    FinishReason,
-    Granularity,
-    Hit,
-    Question,
-    Sentence,
-    Sources,
-    Timings,
-    Usage,
-)
+from refdesk.contracts.answers import Failed, Filters, Granularity, Hit, Question
 from refdesk.contracts.errors import InvalidRequest, NotFound, RefdeskError
 from refdesk.contracts.hidden_characters import clean
 from refdesk.contracts.texts import Number, Text
@@ -93,37 +82,6 @@ class DocumentView(msgspec.Struct, frozen=True):
     media_type: str
     url: str | None
     passages: list[PassageView]
-
-
-class FinishedAnswer(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """An answer as one object: what the stream's events add up to."""
-
-    answer_id: str
-    question: str
-    model: str
-    cache: str
-    status: Literal["running", "done", "failed"]
-    text: str
-    sentences: list[msgspec.Raw]
-    sources: msgspec.Raw
-    conversation_id: str | None = None
-    finish_reason: FinishReason | None = None
-    usage: Usage | None = None
-    cost: float | None = None
-    timings: Timings | None = None
-    as_of: datetime | None = None
-    index_lag_seconds: float | None = None
-    degraded: bool | None = None
-    degraded_reason: str | msgspec.UnsetType = msgspec.UNSET
-    access_as_of: datetime | msgspec.UnsetType = msgspec.UNSET
-    error: msgspec.Raw | None = None
-
-
-class _Named(msgspec.Struct, frozen=True):
-    """Of a source, its number and its document."""
-
-    n: int
-    document_id: str
 
 
 class AnswerRoutes:
@@ -256,18 +214,21 @@ class AnswerRoutes:
     async def ask(self, request: Request, principal: Principal) -> ASGIApp:
         question = await read_json(request, Question)
         record = await self._assistant.ask(question, principal)
+        reader = self._assistant.reading.of(record, principal, granularity=question.granularity)
         if sse.EVENT_STREAM in request.headers.get("accept", ""):
-            return self._stream(record, principal, granularity=question.granularity)
-        return Json(await while_connected(request.receive, self._finished(record, principal)))
+            return self._stream(reader)
+        return Json(await while_connected(request.receive, reader.finished()))
 
     async def show(self, request: Request, principal: Principal) -> ASGIApp:
         record = await self._assistant.reading.recall(ANSWER_ID.of(request), principal)
-        return Json(await self._finished(record, principal, wait=False))
+        return Json(await self._assistant.reading.of(record, principal).finished(wait=False))
 
     async def resume(self, request: Request, principal: Principal) -> ASGIApp:
         after = LAST_EVENT_ID.of(request)
         record = await self._assistant.reading.recall(ANSWER_ID.of(request), principal, after=after)
-        return self._stream(record, principal, after=after, granularity=GRANULARITY.of(request))
+        return self._stream(
+            self._assistant.reading.of(record, principal, after=after, granularity=GRANULARITY.of(request))
+        )
 
     async def stop(self, request: Request, principal: Principal) -> ASGIApp:
         await self._assistant.stop(await self._assistant.reading.find(ANSWER_ID.of(request), principal))
@@ -276,13 +237,13 @@ class AnswerRoutes:
     async def rate(self, request: Request, principal: Principal) -> ASGIApp:
         feedback = await read_json(request, Feedback)
         record = await self._assistant.reading.find(ANSWER_ID.of(request), principal)
-        answer = await self._finished(record, principal, wait=False)
+        answer = await self._assistant.reading.of(record, principal).finished(wait=False)
         await self._feedback.save(
             record.answer_id,
             feedback,
             principal=principal,
             question=record.question,
-            documents=_cited(answer),
+            documents=answer.cited_documents(),
             finish_reason=answer.finish_reason,
         )
         return Response(status_code=204)
@@ -334,26 +295,20 @@ class AnswerRoutes:
             )
         )
 
-    def _stream(
-        self, record: AnswerRecord, principal: Principal, *, after: int = 0, granularity: Granularity = "token"
-    ) -> EventStream:
+    def _stream(self, reader: AnswerReader) -> EventStream:
         """What ends the reading though not the answer comes as an ``error`` without a number: it is not of the log."""
 
-        progress = Progress(after=after)
-
         async def body(offer: Offer) -> None:
-            def take(batch: list[Entry]) -> Wait | None:
-                progress.seen = batch[-1].id
-                frames = [entry.frame() for entry in batch if granularity == "token" or entry.name != Delta.name]
-                return offer(b"".join(frames)) if frames else None
+            def on_entries(batch: list[Entry]) -> Wait | None:
+                return offer(b"".join([entry.frame() for entry in batch]))
 
             try:
-                async with self._until_we_leave(record.log_id):
-                    await self._assistant.reading.read(record, take, principal=principal, after=after)
+                async with self._until_we_leave(reader.record.log_id):
+                    await reader.events(on_entries)
             except RefdeskError as error:
-                await settled(offer(sse.message(Failed.name, msgspec.json.encode(progress.cut_off(error)))))
+                await settled(offer(sse.message(Failed.name, msgspec.json.encode(reader.cut_off(error)))))
 
-        return EventStream(body, last_words=progress.cut_off, send_timeout_s=self._send_timeout_s)
+        return EventStream(body, last_words=reader.cut_off, send_timeout_s=self._send_timeout_s)
 
     @asynccontextmanager
     async def _until_we_leave(self, log_id: str) -> AsyncIterator[None]:
@@ -370,26 +325,6 @@ class AnswerRoutes:
         finally:
             self._following.discard(reading)
 
-    async def _finished(self, record: AnswerRecord, principal: Principal, *, wait: bool = True) -> FinishedAnswer:
-        answer = FinishedAnswer(
-            answer_id=record.answer_id,
-            question=record.question,
-            model=record.accepted.model,
-            cache=record.accepted.cache,
-            conversation_id=record.conversation_id,
-            status="running",
-            text="",
-            sentences=[],
-            sources=msgspec.Raw(b"[]"),
-        )
-
-        def take(batch: list[Entry]) -> None:
-            for entry in batch:
-                _add(answer, entry.name, entry.data)
-
-        await self._assistant.reading.read(record, take, principal=principal, wait=wait)
-        return answer
-
 
 def _shown(chunks: list[Chunk]) -> list[PassageView]:
     """All passages of a document: many, so off the event loop."""
@@ -397,28 +332,3 @@ def _shown(chunks: list[Chunk]) -> list[PassageView]:
         PassageView(chunk.ordinal, clean(chunk.text), chunk.heading and clean(chunk.heading), chunk.page)
         for chunk in chunks
     ]
-
-
-def _cited(answer: FinishedAnswer) -> list[str]:
-    """Ids of the documents that the answer's sentences cite, in that order."""
-    by_number = {one.n: one.document_id for one in msgspec.json.decode(answer.sources, type=list[_Named])}
-    sentences = [msgspec.json.decode(sentence, type=Sentence) for sentence in answer.sentences]
-    return list(dict.fromkeys(by_number[n] for sentence in sentences for n in sentence.citations if n in by_number))
-
-
-def _add(answer: FinishedAnswer, name: str, data: msgspec.Raw) -> None:
-    match name:
-        case Sources.name:
-            answer.sources = data
-        case Delta.name:
-            answer.text += msgspec.json.decode(data, type=Delta).text
-        case Sentence.name:
-            answer.sentences.append(data)
-        case Done.name:
-            answer.status = "done"
-            for field, value in msgspec.structs.asdict(msgspec.json.decode(data, type=Done)).items():
-                setattr(answer, field, value)
-        case Failed.name:
-            answer.status, answer.error = "failed", data
-        case _:
-            pass

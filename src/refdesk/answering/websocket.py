@@ -15,9 +15,10 @@ from msgspec import Meta
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from refdesk.answering.answer import Assistant
-from refdesk.answering.log import AnswerRecord, Entry, Progress
+from refdesk.answering.log import AnswerRecord, Entry
+from refdesk.answering.reading import AnswerReader
 from refdesk.contracts.access import Principal
-from refdesk.contracts.answers import Delta, Granularity, Question
+from refdesk.contracts.answers import Granularity, Question
 from refdesk.contracts.errors import InvalidRequest, RefdeskError, TooManyRequests, problem
 from refdesk.contracts.texts import Number, Text
 from refdesk.outside import telemetry
@@ -129,7 +130,7 @@ class AnswerSocket:
             case "resume":
                 resume = decode_json(text, _Resume)
                 record = await self._assistant.reading.recall(resume.answer_id, self._principal, after=resume.after)
-                self._start(self._follow(record, after=resume.after, granularity=resume.granularity))
+                self._start(self._follow(self._reader(record, after=resume.after, granularity=resume.granularity)))
             case "stop":
                 stop = decode_json(text, _Stop)
                 await self._assistant.stop(await self._assistant.reading.find(stop.answer_id, self._principal))
@@ -145,31 +146,29 @@ class AnswerSocket:
         except RefdeskError as error:
             await self._send({"event": "error", "request_id": request_id, "data": problem(error)})
             return
-        await self._follow(record, granularity=question.granularity, request_id=request_id)
+        await self._follow(self._reader(record, granularity=question.granularity), request_id=request_id)
 
-    async def _follow(
-        self, record: AnswerRecord, *, after: int = 0, granularity: Granularity, request_id: str | None = None
-    ) -> None:
+    def _reader(self, record: AnswerRecord, *, after: int = 0, granularity: Granularity) -> AnswerReader:
+        return self._assistant.reading.of(record, self._principal, after=after, granularity=granularity)
+
+    async def _follow(self, reader: AnswerReader, *, request_id: str | None = None) -> None:
+        answer_id = reader.record.answer_id
         first: dict[str, Any] = {} if request_id is None else {"request_id": request_id}
 
         async def deliver(batch: list[Entry]) -> None:
             for entry in batch:
                 await self._send(
-                    {"answer_id": record.answer_id, "id": entry.id, "event": entry.name, "data": entry.data, **first}
+                    {"answer_id": answer_id, "id": entry.id, "event": entry.name, "data": entry.data, **first}
                 )
                 first.clear()
 
-        progress = Progress(after=after)
-
-        def take(batch: list[Entry]) -> Wait:
-            progress.seen = batch[-1].id
-            wanted = [entry for entry in batch if granularity == "token" or entry.name != Delta.name]
-            return partial(deliver, wanted)
+        def on_entries(batch: list[Entry]) -> Wait:
+            return partial(deliver, batch)
 
         try:
-            await self._assistant.reading.read(record, take, principal=self._principal, after=after)
+            await reader.events(on_entries)
         except RefdeskError as error:
-            await self._send({"answer_id": record.answer_id, "event": "error", "data": progress.cut_off(error)})
+            await self._send({"answer_id": answer_id, "event": "error", "data": reader.cut_off(error)})
 
     async def _send(self, message: dict[str, Any]) -> None:
         """One message at a time; TimeoutError for a reader that does not take it in time. No farewell would reach them."""
