@@ -7,7 +7,7 @@ import pytest
 
 from refdesk.answering.degradation import DETAILS, TELL, degraded, failed, seen_by
 from refdesk.answering.log import AnswerLog, encode_entry
-from refdesk.answering.writing import Diverged
+from refdesk.answering.production import Diverged
 from refdesk.contracts.answers import Delta, Done, Timings, Usage
 from refdesk.contracts.errors import Expired, ModelFailed
 from refdesk.outside.llm.errors import LlmFiltered, LlmKeyRefused, LlmTimeout

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
-from refdesk.answering.answer import Assistant
+from refdesk.answering.assistant import Assistant
 from refdesk.answering.feedback import Feedback, FeedbackStore, RatedQuestions
 from refdesk.answering.finished import FinishedAnswer
 from refdesk.answering.gate import Gate

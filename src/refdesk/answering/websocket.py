@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from refdesk.answering.answer import Assistant
+from refdesk.answering.assistant import Assistant
 from refdesk.answering.log import AnswerRecord, Entry
 from refdesk.answering.reading import AnswerReader
 from refdesk.contracts.access import Principal

@@ -7,7 +7,7 @@ from functools import partial
 import aiohttp
 
 from refdesk.answering.admission import Admission, AdmissionLimits
-from refdesk.answering.answer import Assistant
+from refdesk.answering.assistant import Assistant
 from refdesk.answering.budget import Budget, BudgetLimits
 from refdesk.answering.extractive import Extractor
 from refdesk.answering.feedback import MIGRATIONS as FEEDBACK_MIGRATIONS

@@ -33,7 +33,7 @@ from refdesk.answering.similar import SimilarQuestions
 from refdesk.answering.stops import Stop, Stops
 from refdesk.answering.withdrawal import Withdrawals
 from refdesk.answering.writers import Assignment, Writer
-from refdesk.answering.writing import Check, Job, ShuttingDown, Writing
+from refdesk.answering.production import Check, Job, ShuttingDown, Writing
 from refdesk.contracts.access import Principal
 from refdesk.contracts.answers import Accepted, CacheOutcome, Question
 from refdesk.contracts.documents import FreshnessToken

@@ -15,7 +15,7 @@ from refdesk.answering.journal import Journal
 from refdesk.answering.log import AnswerLog, Entry
 from refdesk.answering.quoting import Quoting
 from refdesk.answering.writers import Assignment, Page, Verdict, Writer
-from refdesk.answering.writing import Job, ShuttingDown, Writing
+from refdesk.answering.production import Job, Production, ShuttingDown
 from refdesk.contracts.answers import Delta, Done, Failed, Sentence, Sources
 from refdesk.contracts.errors import RefdeskError
 from refdesk.outside.embedding.packaged import Vectors
@@ -42,13 +42,13 @@ async def never(texts: Sequence[str]) -> Vectors:
 
 
 class Settled:
-    """What is done when a writing has ended."""
+    """What is done when a production has ended."""
 
     def __init__(self) -> None:
-        self.writings: list[Writing] = []
+        self.productions: list[Production] = []
 
-    async def __call__(self, writing: Writing) -> None:
-        self.writings.append(writing)
+    async def __call__(self, production: Production) -> None:
+        self.productions.append(production)
 
 
 class Waiting:
@@ -71,14 +71,14 @@ async def nowhere() -> AbstractConnection:
     raise AssertionError
 
 
-def begun(writer: Writer, *, door: Admission | None = None) -> tuple[Writing, Settled]:
-    """A writing of this writer's, and what will have been done at its end."""
+def begun(writer: Writer, *, door: Admission | None = None) -> tuple[Production, Settled]:
+    """A production of this writer's, and what will have been done at its end."""
     server = OneServer(nowhere, client=Redis(), name="test", timeout_s=1)
     journal = Journal(Valkey(server), retention_s=60, take_over=lambda *_: None)  # which copies nothing here
     door = door or Admission(LIMITS)
     settled = Settled()
     ticket = door.enter("ann")
-    return Writing(
+    return Production(
         AnswerLog("log"), JOB, journal=journal, writer=writer, fallback=writer, ticket=ticket, on_end=settled
     ), settled
 
@@ -93,11 +93,11 @@ async def test_what_is_stopped_before_it_has_begun_ends_with_a_word(
 ) -> None:
     """A task that is cancelled before its first step would end without one, and keep its place for ever."""
     door = Admission(LIMITS)
-    writing, settled = begun(Quoting(Extractor(never), certainty_min=0.0), door=door)
-    writing.stop(as_error=as_error)
-    await writing.task
-    assert [entry.name for entry in writing.log.entries] == names
-    assert settled.writings == [writing]
+    production, settled = begun(Quoting(Extractor(never), certainty_min=0.0), door=door)
+    production.stop(as_error=as_error)
+    await production.task
+    assert [entry.name for entry in production.log.entries] == names
+    assert settled.productions == [production]
     assert door.enter("ben").admitted
 
 
@@ -110,12 +110,12 @@ async def test_a_sentence_leaves_with_the_words_that_end_it() -> None:
     def take(batch: list[Entry]) -> None:
         batches.append([entry.name for entry in batch])
 
-    reading = asyncio.create_task(writing.log.read("a", take))
+    reading = asyncio.create_task(production.log.read("a", take))
     await asyncio.wait([reading], timeout=0.001)
     assert writer.page is not None
     writer.page.say("Thirty days. They")
     assert batches == [[Sources.name], [Delta.name, Sentence.name]]
-    writing.stop()
+    production.stop()
     await asyncio.wait_for(reading, 5)
     assert batches[2:] == [[Sentence.name, Done.name]]
 
@@ -124,13 +124,13 @@ async def test_what_comes_after_a_stop_is_not_said() -> None:
     """Bytes may come in between the stop and the end of the task."""
     writer = Waiting()
     writing, _ = begun(writer)
-    await asyncio.wait([writing.task], timeout=0.001)
+    await asyncio.wait([production.task], timeout=0.001)
     assert writer.page is not None
     writer.page.say("Thirty days.")
-    writing.stop()
+    production.stop()
     writer.page.say(" They expire.")
-    await writing.task
-    assert writing.log.text() == "Thirty days."
+    await production.task
+    assert production.log.text() == "Thirty days."
 
 
 @pytest.mark.parametrize("known", [{"prepared_s"}, set()], ids=["earlier", "whole"])

@@ -67,7 +67,7 @@ class ShuttingDown(Unavailable):
     """The service is restarting. Ask again in a moment."""
 
 
-class Writing:
+class Production:
     """One log being written, by a task of its own, once ``check`` has passed, if there is one.
 
     ``on_end`` is awaited after the ending is appended, whatever it is.
@@ -84,7 +84,7 @@ class Writing:
         writer: Writer,
         fallback: Writer,
         ticket: Ticket,
-        on_end: Callable[["Writing"], Awaitable[None]],
+        on_end: Callable[["Production"], Awaitable[None]],
         check: Check | None = None,
     ) -> None:
         self.log = log
