@@ -13,9 +13,9 @@ from refdesk.answering.admission import Admission, AdmissionLimits
 from refdesk.answering.extractive import Extractor
 from refdesk.answering.journal import Journal
 from refdesk.answering.log import AnswerLog, Entry
+from refdesk.answering.production import Job, Production, ShuttingDown, Writers
 from refdesk.answering.quoting import Quoting
 from refdesk.answering.writers import Assignment, Page, Verdict, Writer
-from refdesk.answering.production import Job, Production, ShuttingDown
 from refdesk.contracts.answers import Delta, Done, Failed, Sentence, Sources
 from refdesk.contracts.errors import RefdeskError
 from refdesk.outside.embedding.packaged import Vectors
@@ -74,12 +74,12 @@ async def nowhere() -> AbstractConnection:
 def begun(writer: Writer, *, door: Admission | None = None) -> tuple[Production, Settled]:
     """A production of this writer's, and what will have been done at its end."""
     server = OneServer(nowhere, client=Redis(), name="test", timeout_s=1)
-    journal = Journal(Valkey(server), retention_s=60, take_over=lambda *_: None)  # which copies nothing here
+    journal = Journal(Valkey(server), retention_s=60)  # which copies nothing here
     door = door or Admission(LIMITS)
     settled = Settled()
     ticket = door.enter("ann")
     return Production(
-        AnswerLog("log"), JOB, journal=journal, writer=writer, fallback=writer, ticket=ticket, on_end=settled
+        AnswerLog("log"), JOB, journal=journal, writers=Writers(writer, writer), ticket=ticket, on_end=settled
     ), settled
 
 
@@ -104,7 +104,7 @@ async def test_what_is_stopped_before_it_has_begun_ends_with_a_word(
 async def test_a_sentence_leaves_with_the_words_that_end_it() -> None:
     """One write to each reader for what came in one read."""
     writer = Waiting()
-    writing, _ = begun(writer)
+    production, _ = begun(writer)
     batches: list[list[str]] = []
 
     def take(batch: list[Entry]) -> None:
@@ -123,7 +123,7 @@ async def test_a_sentence_leaves_with_the_words_that_end_it() -> None:
 async def test_what_comes_after_a_stop_is_not_said() -> None:
     """Bytes may come in between the stop and the end of the task."""
     writer = Waiting()
-    writing, _ = begun(writer)
+    production, _ = begun(writer)
     await asyncio.wait([production.task], timeout=0.001)
     assert writer.page is not None
     writer.page.say("Thirty days.")

@@ -1,4 +1,4 @@
-"""A question on its way to an answer."""
+"""A question that was accepted: inside its limits, counted, and with the conversation it belongs to."""
 
 import time
 
@@ -10,17 +10,15 @@ from refdesk.answering.follow_ups import FollowUp
 from refdesk.answering.retrieval import Evidence, Sought
 from refdesk.contracts.access import Principal
 from refdesk.contracts.answers import Question
-from refdesk.outside import telemetry
 
 
-class Asked(msgspec.Struct, frozen=True):
+class AcceptedQuestion(msgspec.Struct, frozen=True):
     """A question inside its limits, with the conversation it belongs to."""
 
     question: Question
     principal: Principal
     output_tokens_max: int
     turns: tuple[Turn, ...]
-    workflow: telemetry.Workflow
     started: float
     """When it was asked (``time.monotonic``)."""
     is_counted: bool
@@ -47,10 +45,10 @@ class Asked(msgspec.Struct, frozen=True):
     def sought(self, *, limit: int) -> Sought:
         return Sought(text=self.standalone, scope=self.principal.scope, filters=self.question.filters, limit=limit)
 
-    def exact_key(self, *, model: str) -> str:
+    def exact_key(self, *, shape: str) -> str:
         return exact_key(
-            self.question, scope=self.principal.scope, model=model, output_tokens_max=self.output_tokens_max
+            self.question, scope=self.principal.scope, shape=shape, output_tokens_max=self.output_tokens_max
         )
 
-    def flight(self, evidence: Evidence, *, model: str) -> Flight:
-        return flight(self.question, evidence, turns=self.turns, model=model, output_tokens_max=self.output_tokens_max)
+    def flight(self, evidence: Evidence, *, shape: str) -> Flight:
+        return flight(self.question, evidence, turns=self.turns, shape=shape, output_tokens_max=self.output_tokens_max)

@@ -1,11 +1,14 @@
 """One question, one call: finished logs are replayed, running ones are joined, under two keys in Valkey.
 
-*Exact*: the same question (white space and letter case aside), scope and parameters, while neither the documents nor the index
-has changed at all. Change is told by the databases' own transaction snapshots (``epoch``): equal snapshots see equal data.
+*Exact*: the same question (white space and letter case aside), scope, parameters and shape of the desk, while neither the
+documents nor the index has changed at all. Change is told by the databases' own transaction snapshots (``epoch``): equal
+snapshots see equal data.
 
-*Fingerprint*: the same question, history, model and parameters, standing on the same passages in the same versions. Such a
+*Fingerprint*: the same question, history, shape and parameters, standing on the same passages in the same versions. Such a
 log is, by construction, what would be generated now. It is safe across people: whoever reaches a fingerprint has just been
 shown by their own filtered search that they may read every passage in it.
+
+The *shape* is a name for the configuration that shapes an answer: the model, what it reads, how it is found and ranked.
 
 Only complete answers stay: one that fails, is stopped or was degraded gives its key back. Valkey down: each process
 generates for itself.
@@ -99,8 +102,8 @@ class Cache:
             logger.debug("a failed answer may be joined until it expires: %s", error)
 
 
-def exact_key(question: Question, *, scope: Scope, model: str, output_tokens_max: int) -> str:
-    parts = (normalised(question.question), scope.digest(), model, output_tokens_max, question.filters, PROMPT_VERSION)
+def exact_key(question: Question, *, scope: Scope, shape: str, output_tokens_max: int) -> str:
+    parts = (normalised(question.question), scope.digest(), shape, output_tokens_max, question.filters, PROMPT_VERSION)
     return "refdesk:exact:" + _digest(parts)
 
 
@@ -112,13 +115,13 @@ class Flight(msgspec.Struct, frozen=True):
 
 
 def flight(
-    question: Question, evidence: Evidence, *, turns: Sequence[Turn], model: str, output_tokens_max: int
+    question: Question, evidence: Evidence, *, turns: Sequence[Turn], shape: str, output_tokens_max: int
 ) -> Flight:
     passages = [
         (p.document_id, p.version, p.content_sha256, p.ordinal, p.document_id in evidence.stale)
         for p in evidence.passages
     ]
-    shared = _digest((passages, turns, model, output_tokens_max, PROMPT_VERSION))
+    shared = _digest((passages, turns, shape, output_tokens_max, PROMPT_VERSION))
     own = _digest((normalised(question.question), shared))
     similar = f"refdesk:similar:{evidence.generation}:{shared}"  # vectors of one model only
     return Flight(own=f"refdesk:flight:{own}", shared=similar)

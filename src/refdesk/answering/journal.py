@@ -89,10 +89,9 @@ class Lease(msgspec.Struct, frozen=True):
 class Journal:
     """Every log this process produces or follows, and the finished ones it remembers."""
 
-    def __init__(self, valkey: Valkey, *, retention_s: int, take_over: TakeOver) -> None:
+    def __init__(self, valkey: Valkey, *, retention_s: int) -> None:
         self._valkey = valkey
         self._retention_s = retention_s
-        self._take_over = take_over
         self._write = Script(valkey, _WRITE)
         self._process = secrets.token_hex(8)
         self._produced: dict[str, _Produced] = {}
@@ -168,12 +167,12 @@ class Journal:
             await self.tell_presence(log, coming=True)
         return log
 
-    async def run(self) -> None:
-        """Copies and follows, renews leases and tells who reads, for as long as the process lives."""
+    async def run(self, take_over: TakeOver) -> None:
+        """Copies and follows, renews leases, tells who reads and takes over, for as long as the process lives."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._copy())
             tasks.create_task(self._follow())
-            tasks.create_task(self._tick())
+            tasks.create_task(self._tick(take_over))
 
     async def followed_elsewhere(self, log_id: str) -> bool:
         """Whether another process reads this log; False when Valkey cannot tell."""
@@ -288,14 +287,14 @@ class Journal:
         for log_id in finished[:-UNCOPIED_LOGS_MAX]:
             self._remember(self._produced.pop(log_id).log)
 
-    async def _tick(self) -> None:
+    async def _tick(self, take_over: TakeOver) -> None:
         """Leases of what we produce, presence on what we follow; also the second chance of a failed copy."""
         while True:
             await asyncio.sleep(TICK_S)
             await self.flush(renew=True)
             for log in list(self._followed.values()):
                 await self.tell_presence(log)
-            await self._adopt_orphans()
+            await self._adopt_orphans(take_over)
 
     # following
 
@@ -326,18 +325,18 @@ class Journal:
         if not self._followed:
             self._following.clear()
 
-    async def _adopt_orphans(self) -> None:
+    async def _adopt_orphans(self, take_over: TakeOver) -> None:
         """Goes on with the followed logs whose producer has died, those that no other process goes on with."""
         logs = list(self._followed.values())
         try:
             leased = await self._valkey.commands([("EXISTS", self.lease(log.id).key) for log in logs])
             for log, has_producer in zip(logs, leased, strict=True):
                 if not has_producer:
-                    await self._adopt(log)
+                    await self._adopt(log, take_over)
         except ValkeyError as error:
             logger.debug("logs without a producer may be left so: %s", error)
 
-    async def _adopt(self, log: AnswerLog) -> None:
+    async def _adopt(self, log: AnswerLog, take_over: TakeOver) -> None:
         lease = self.lease(log.id)
         if not await self._valkey.command("SET", lease.key, lease.owner, "PX", lease.ms, "NX"):
             return
@@ -355,7 +354,7 @@ class Journal:
         try:
             if job is None:
                 raise Abandoned
-            self._take_over(log, job)
+            take_over(log, job)
         except (Abandoned, msgspec.MsgspecError) as error:  # the job of another release, perhaps
             logger.warning("log %s cannot be gone on with: %r", log.id, error)
             self.append(log, Failed(problem(Abandoned()) | {"partial": log.count(Delta.name) > 0}))

@@ -50,6 +50,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         return frozenset(Shown(source.document_id, source.version) for source in self.assignment.sources)
 
 
+class Writers(msgspec.Struct, frozen=True):
+    """``first`` writes; ``fallback`` does when that fails before its first word."""
+
+    first: Writer
+    fallback: Writer
+
+
 Check = Callable[[], Awaitable[None]]
 """Raises the reason why an answer is not to be written after all."""
 
@@ -81,8 +88,7 @@ class Production:
         job: Job,
         *,
         journal: Journal,
-        writer: Writer,
-        fallback: Writer,
+        writers: Writers,
         ticket: Ticket,
         on_end: Callable[["Production"], Awaitable[None]],
         check: Check | None = None,
@@ -93,8 +99,8 @@ class Production:
         self.failure: RefdeskError | None = None
         """Why the log ended with an error, if it did."""
         self._append = partial(journal.append, log)
-        self._writer = writer
-        self._fallback = fallback
+        self._writer = writers.first
+        self._fallback = writers.fallback
         self._ticket = ticket
         self._on_end = on_end
         self._check = check

@@ -6,11 +6,13 @@ from collections.abc import Callable
 
 import msgspec
 
-from refdesk.answering.accepted_question import Asked
+from refdesk.answering.accepted_question import AcceptedQuestion
 from refdesk.answering.budget import Budget
 from refdesk.answering.follow_ups import FollowUp, leaning, leans
-from refdesk.answering.retrieval import Evidence, Retrieval
+from refdesk.answering.retrieval import Evidence, Retrieval, Sought
 from refdesk.answering.rewriting import Rewriter, tokens_at_most
+from refdesk.contracts.access import Principal
+from refdesk.contracts.answers import Question
 from refdesk.contracts.errors import TooManyRequests
 
 logger = logging.getLogger(__name__)
@@ -25,7 +27,9 @@ class Questions:
         self._passages = passages
         self._rewriter = rewriter
 
-    async def read(self, asked: Asked, *, admit: Callable[[], None] | None) -> tuple[Asked, Evidence]:
+    async def read(
+        self, asked: AcceptedQuestion, *, admit: Callable[[], None] | None
+    ) -> tuple[AcceptedQuestion, Evidence]:
         """The question as it is to be read, and what was found. That costs another search, or a model's call, where it
         may lean back.
 
@@ -43,7 +47,16 @@ class Questions:
                 return asked, await self._gather(asked, admit=admit)
         return await self._compared(asked, follow_up, admit=admit)
 
-    async def _rewritten(self, asked: Asked, rewriter: Rewriter) -> tuple[Asked, str | None]:
+    async def search(self, question: Question, principal: Principal, *, limit: int) -> Evidence:
+        """The passages that match, for somebody who searches and does not ask."""
+        sought = Sought(text=question.question, scope=principal.scope, filters=question.filters, limit=limit)
+        return await self._retrieval.gather(sought, principal_id=principal.id)
+
+    async def epoch(self) -> str | None:
+        """As `Retrieval.epoch`."""
+        return await self._retrieval.epoch()
+
+    async def _rewritten(self, asked: AcceptedQuestion, rewriter: Rewriter) -> tuple[AcceptedQuestion, str | None]:
         """The question in full, if the budget has room for it and the model says it in time. What it uses is booked."""
         begun, question = time.monotonic(), asked.question.question
         used = tokens_at_most(question, asked.turns)
@@ -60,8 +73,8 @@ class Questions:
         return msgspec.structs.replace(asked, rewrite_s=time.monotonic() - begun), written.question
 
     async def _compared(
-        self, asked: Asked, follow_up: FollowUp, *, admit: Callable[[], None] | None
-    ) -> tuple[Asked, Evidence]:
+        self, asked: AcceptedQuestion, follow_up: FollowUp, *, admit: Callable[[], None] | None
+    ) -> tuple[AcceptedQuestion, Evidence]:
         alone = await self._gather(asked, admit=admit)
         leaned = msgspec.structs.replace(asked, follow_up=follow_up)
         together = await self._gather(leaned, admit=None)
@@ -73,7 +86,7 @@ class Questions:
         )
         return leaned if does_lean else asked, evidence
 
-    async def _gather(self, asked: Asked, *, admit: Callable[[], None] | None) -> Evidence:
+    async def _gather(self, asked: AcceptedQuestion, *, admit: Callable[[], None] | None) -> Evidence:
         return await self._retrieval.gather(
             asked.sought(limit=self._passages), principal_id=asked.principal.id, shared=asked.is_kept, admit=admit
         )

@@ -5,11 +5,13 @@ Valkey down: only the process that was asked stops.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
 import msgspec
 
+from refdesk.answering.journal import Journal
+from refdesk.answering.log import AnswerRecord
+from refdesk.answering.productions import Productions
 from refdesk.outside.valkey.client import Valkey, ValkeyError
 
 logger = logging.getLogger(__name__)
@@ -26,20 +28,34 @@ class Stop(msgspec.Struct, frozen=True):
 
 
 class Stops:
-    """``hear`` is awaited for each that any process has told, this one included. Have ``run`` running."""
+    """Have ``run`` running."""
 
-    def __init__(self, valkey: Valkey, *, hear: Callable[[Stop], Awaitable[None]]) -> None:
+    def __init__(self, valkey: Valkey, *, journal: Journal, productions: Productions) -> None:
         self._valkey = valkey
-        self._hear = hear
+        self._journal = journal
+        self._productions = productions
 
-    async def tell(self, stop: Stop) -> None:
+    async def stop(self, record: AnswerRecord) -> None:
+        """This asker wants no more: their readings end, and the model stops at once unless somebody else reads on."""
+        stop = Stop(record.log_id, record.answer_id)
+        await self._hear(stop)
         try:
             await self._valkey.command("PUBLISH", CHANNEL, msgspec.json.encode(stop))
         except ValkeyError as error:
             logger.debug("other replicas are not told to stop: %s", error)
 
+    async def _hear(self, stop: Stop) -> None:
+        log = self._journal.known(stop.log_id)
+        if log is None:
+            return
+        log.stop(stop.answer_id)
+        if self._productions.writes(log.id):
+            await self._productions.stop_if_unread(log)
+        else:
+            await self._journal.tell_presence(log)
+
     async def run(self) -> None:
-        """Until cancelled. What cannot be read, as another release may write it, is passed over."""
+        """Hears every stop, this process's own included, until cancelled. What cannot be read is passed over."""
         while True:
             try:
                 async with aclosing(self._valkey.messages(CHANNEL)) as messages:

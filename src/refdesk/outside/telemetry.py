@@ -193,7 +193,23 @@ class Workflow:
             },
         )
         self._started = time.monotonic()
-        self._ended = False
+        self._ended = self._handed_over = False
+
+    @contextmanager
+    def underway(self) -> Iterator["Workflow"]:
+        """Its span is the current one inside; it ends with the block, unless it was handed over to whoever ends it."""
+        with tracing.current(self.span):
+            try:
+                yield self
+            except BaseException as error:
+                self.end(error=error)
+                raise
+        if not self._handed_over:
+            self.end()
+
+    def hand_over(self) -> None:
+        """Somebody else ends it, after the block."""
+        self._handed_over = True
 
     def end(self, *, error: BaseException | None = None) -> None:
         """Ending twice is harmless."""

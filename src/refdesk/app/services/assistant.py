@@ -1,13 +1,16 @@
 """The AI Service's api role: retrieval, the language model, answers."""
 
+import hashlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 
 import aiohttp
+import msgspec
 
+from refdesk import __version__
 from refdesk.answering.admission import Admission, AdmissionLimits
-from refdesk.answering.assistant import Assistant
+from refdesk.answering.assistant import Assistant, AssistantParts
 from refdesk.answering.budget import Budget, BudgetLimits
 from refdesk.answering.extractive import Extractor
 from refdesk.answering.feedback import MIGRATIONS as FEEDBACK_MIGRATIONS
@@ -15,6 +18,7 @@ from refdesk.answering.feedback import FeedbackStore
 from refdesk.answering.freshness import Freshness
 from refdesk.answering.gate import Gate
 from refdesk.answering.limits import AnswerLimits
+from refdesk.answering.production import Writers
 from refdesk.answering.quoting import Quoting
 from refdesk.answering.retrieval import Retrieval
 from refdesk.answering.routes import AnswerRoutes
@@ -79,19 +83,23 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         reranking = await enter(open_reranking(settings))
         limits = _retrieval_limits(settings)
         assistant = Assistant(
-            retrieval=Retrieval(generations=generations, truth=truth, gate=gate, limits=limits, reranking=reranking),
-            freshness=_freshness(settings, generations=generations, news=news, gate=gate),
-            withdrawals=Withdrawals(gate, news=news),
-            writer=models.writer or quoting,
-            fallback=quoting,
-            valkey=valkey,
-            budget=Budget(valkey, _budget_limits(settings)),
-            admission=Admission(_admission_limits(settings)),
-            limits=_answer_limits(settings, vocabularies),
-            similar=_similar_questions(settings, valkey),
-            rewriter=models.rewriter,
-            retention_s=settings.answer_retention_s,
-            grace_s=settings.disconnect_grace_s,
+            AssistantParts(
+                retrieval=Retrieval(
+                    generations=generations, truth=truth, gate=gate, limits=limits, reranking=reranking
+                ),
+                freshness=_freshness(settings, generations=generations, news=news, gate=gate),
+                withdrawals=Withdrawals(gate, news=news),
+                writers=Writers(models.writer or quoting, quoting),
+                rewriter=models.rewriter,
+                similar=_similar_questions(settings, valkey),
+                valkey=valkey,
+                budget=Budget(valkey, _budget_limits(settings)),
+                admission=Admission(_admission_limits(settings)),
+                limits=_answer_limits(settings, vocabularies),
+                shape=shape_of(settings),
+                retention_s=settings.answer_retention_s,
+                grace_s=settings.disconnect_grace_s,
+            )
         )
         routes = AnswerRoutes(
             assistant=assistant,
@@ -256,6 +264,32 @@ def _retrieval_limits(settings: Settings) -> SharedLimits:
         waiting_principals_max=settings.waiting_principals_max,
         wait_s_max=settings.retrieval_wait_s_max,
     )
+
+
+SHAPING = (
+    "certainty_min",
+    "follow_up_rewrite_s",
+    "passages_max",
+    "llm_url",
+    "llm_model",
+    "llm_context_tokens_max",
+    "llm_tokenizer",
+    "llm_temperature",
+    "llm_thinking_tokens_max",
+    "rerank_url",
+    "rerank_model",
+    "rerank_passages_max",
+)
+"""The settings that shape answers: what is read, in which order, and who writes. The embedding model is the index's own."""
+
+
+def shape_of(settings: Settings) -> str:
+    """A name for all that shapes an answer beside its question: other settings, or another release, answer anew.
+
+    A digest, for addresses may hold passwords.
+    """
+    values = [(name, getattr(settings, name)) for name in SHAPING]
+    return hashlib.sha256(msgspec.json.encode([__version__, *values])).hexdigest()
 
 
 def _answer_limits(settings: Settings, vocabularies: Sequence[CountTokens]) -> AnswerLimits:

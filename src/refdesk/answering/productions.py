@@ -1,0 +1,181 @@
+"""The answers that this process writes: begun, taken over from a process that died, stopped, ended.
+
+    slot ─ claim? ─ begin ─▶ Production, a task ─▶ ended ─▶ place, budget and key are given back
+      └──── left without an answer ───────────────────────▶ the same
+
+An answer is stopped when nobody reads it any more, here or elsewhere, for ``grace_s``: in case its reader comes back.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+
+from refdesk.answering.cache import Cache
+from refdesk.answering.capacity import Capacity, Share
+from refdesk.answering.journal import Journal
+from refdesk.answering.log import AnswerLog, new_id
+from refdesk.answering.production import Check, Job, Production, ShuttingDown, Writers
+from refdesk.answering.withdrawal import Withdrawals
+from refdesk.contracts.errors import RefdeskError
+from refdesk.outside import telemetry, tracing
+
+WATCH_INTERVAL_S = 0.1
+
+
+class Slot:
+    """Room for one answer: its log, its share of the desk, and the key under which others find it, once it is claimed."""
+
+    def __init__(self, log: AnswerLog, share: Share, *, productions: "Productions", key: str | None = None) -> None:
+        self.log = log
+        self.share = share
+        self.key = key
+        self.has_begun = False
+        self._productions = productions
+
+    async def claim(self, key: str) -> bool:
+        """Whether the key is now this log's; False when another was faster."""
+        self.key = key
+        if await self._productions.claim(key, self.log):
+            return True
+        self.key = None
+        return False
+
+    def begin(self, job: Job, *, workflow: telemetry.Workflow) -> None:
+        """Writes the answer, from now on by a task of its own, which also ends the workflow."""
+        self.has_begun = True
+        workflow.hand_over()
+        self._productions.start(self, job, workflow=workflow)
+
+
+class Productions:
+    """Have ``run`` running."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        cache: Cache,
+        *,
+        writers: Writers,
+        capacity: Capacity,
+        withdrawals: Withdrawals,
+        grace_s: float,
+    ) -> None:
+        self._journal = journal
+        self._cache = cache
+        self._writers = writers
+        self._capacity = capacity
+        self._withdrawals = withdrawals
+        self._grace_s = grace_s
+        self._running: dict[str, Production] = {}
+
+    # beginning
+
+    def check_room(self, principal_id: str) -> None:
+        """Raises Overloaded or TooManyRequests when there is no room for an answer of this principal's now."""
+        self._capacity.check(principal_id)
+
+    @asynccontextmanager
+    async def slot(self, principal_id: str, *, tokens: int, is_counted: bool) -> AsyncIterator[Slot]:
+        """Room for an answer of at most so many tokens. Left without one that has begun, all of it is given back.
+
+        Raises Overloaded or TooManyRequests when there is no room.
+        """
+        share = await self._capacity.take(principal_id, tokens=tokens, is_counted=is_counted)
+        log_id = new_id()
+        log = self._journal.start(log_id, on_superseded=lambda: self.stop(log_id, as_error=ShuttingDown))
+        slot = Slot(log, share, productions=self)
+        try:
+            yield slot
+        finally:
+            if not slot.has_begun:
+                self._journal.forget(log_id)
+                await self._give_back(slot)
+
+    async def claim(self, key: str, log: AnswerLog) -> bool:
+        """Whether this log now has the key; False when another has it."""
+        return await self._cache.claim(key, log.id, lease=self._journal.lease(log.id)) == log.id
+
+    def start(self, slot: Slot, job: Job, *, workflow: telemetry.Workflow, check: Check | None = None) -> None:
+        """Has the answer written in the slot, which is given back at its end."""
+        slot.log.expect()
+
+        async def on_end(production: Production) -> None:
+            self._running.pop(slot.log.id, None)  # so that nobody stops what follows
+            workflow.end(error=production.failure)
+            await self._give_back(slot, used_tokens=production.usage.input_tokens + production.usage.output_tokens)
+
+        self._running[slot.log.id] = Production(
+            slot.log,
+            job,
+            journal=self._journal,
+            writers=self._writers,
+            ticket=slot.share.ticket,
+            on_end=on_end,
+            check=check,
+        )
+
+    def take_over(self, log: AnswerLog, payload: bytes) -> None:
+        """Goes on with the log of a process that died.
+
+        Who asked may have lost a right since: what they may not read now is not given to the model. Raises msgspec.MsgspecError
+        for a job that this release cannot read.
+        """
+        job = msgspec.json.decode(payload, type=Job)
+        self._journal.superseded_by(log, lambda: self.stop(log.id, as_error=ShuttingDown))
+        slot = Slot(log, self._capacity.take_late(job.principal_id), productions=self, key=job.fingerprint)
+        workflow = telemetry.Workflow()
+        with tracing.current(workflow.span):
+            self.start(
+                slot,
+                job,
+                workflow=workflow,
+                check=lambda: self._withdrawals.check(job.stands_on(), scope=job.scope),
+            )
+
+    async def _give_back(self, slot: Slot, *, used_tokens: int = 0) -> None:
+        await slot.share.give_back(used_tokens=used_tokens)
+        if slot.key is not None and not slot.log.reusable:
+            await self._cache.release(slot.key, slot.log.id)
+
+    # while they are written
+
+    def writes(self, log_id: str) -> bool:
+        """Whether this process writes that answer now."""
+        return log_id in self._running
+
+    def joined(self, log_id: str, principal_id: str) -> None:
+        """Somebody else waits for this answer, too: if it is written here, it begins in the first turn that comes."""
+        if (production := self._running.get(log_id)) is not None:
+            production.wanted_by_also(principal_id)
+
+    # ending
+
+    def stop(self, log_id: str, *, as_error: type[RefdeskError] | None = None) -> None:
+        """Ends the answer at once, with this error or as ``cancelled``, if it is written here."""
+        if (production := self._running.get(log_id)) is not None:
+            production.stop(as_error=as_error)
+
+    async def stop_if_unread(self, log: AnswerLog) -> None:
+        """Ends the answer unless somebody reads it, here or in another process."""
+        if not log.readers and not await self._journal.followed_elsewhere(log.id):
+            self.stop(log.id)
+
+    async def run(self) -> None:
+        """Stops the model for answers whose readers have all left and not come back within the grace. Until cancelled."""
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL_S)
+            now = asyncio.get_running_loop().time()
+            for production in list(self._running.values()):
+                log = production.log
+                if not log.readers and now - log.idle_since >= self._grace_s:
+                    await self.stop_if_unread(log)
+
+    async def close(self) -> None:
+        """Ends every answer that this process still writes, each with a terminal event that says to ask again."""
+        tasks = [production.task for production in self._running.values()]
+        for log_id in list(self._running):
+            self.stop(log_id, as_error=ShuttingDown)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._journal.flush()
