@@ -16,8 +16,8 @@ from tests.integration.documents_desk import serving
 
 from refdesk.access.authentication import Authentication, is_loopback
 from refdesk.access.keys import CACHE_SECONDS, CACHED_KEYS_MAX, MIGRATIONS, RESERVED_NAMES, ApiKeys
-from refdesk.access.routes import key_endpoints
 from refdesk.access.wrong_keys import WrongKeys
+from refdesk.app.key_routes import key_endpoints
 from refdesk.app.server import refuse_open_door
 from refdesk.contracts.access import LOCAL_ADMINISTRATOR, OPERATOR, Principal
 from refdesk.contracts.errors import ConfigurationError, Conflict, InvalidRequest, NotFound

@@ -5,7 +5,7 @@ import ipaddress
 import pytest
 from starlette.requests import Request
 
-from refdesk.web.clients import LOOPBACK, address_of, caller, origin
+from refdesk.access.clients import LOOPBACK, address_of, caller, origin
 
 PROXY = "10.0.0.5"
 TRUSTED = (*LOOPBACK, ipaddress.ip_network("10.0.0.0/24"))

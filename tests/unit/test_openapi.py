@@ -11,9 +11,9 @@ from starlette.types import ASGIApp
 
 from refdesk import __version__
 from refdesk.access.keys import ApiKeys
-from refdesk.access.routes import key_endpoints
 from refdesk.app.health import Health, health_endpoints
 from refdesk.app.http import metrics_endpoint, openapi_endpoint, page_endpoints
+from refdesk.app.key_routes import key_endpoints
 from refdesk.contracts.access import Principal
 from refdesk.web import openapi
 from refdesk.web.http import Endpoint, Parameter, whole

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
+from refdesk.access.permission import Permission
 from refdesk.contracts.errors import AccessChanged, Unauthenticated
-from refdesk.web.permission import Permission
 
 
 async def test_a_hold_lasts_as_long_as_its_work() -> None:

@@ -6,20 +6,23 @@ relayed by a proxy and not sent by a web page of another origin.
 
 import hmac
 import ipaddress
+from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
+from refdesk.access.clients import LOOPBACK, PROXY_HEADERS, Address, Network, caller, origin
 from refdesk.access.keys import ApiKeys
 from refdesk.access.wrong_keys import WrongKeys
 from refdesk.contracts.access import LOCAL_ADMINISTRATOR, OPERATOR, Principal
 from refdesk.contracts.errors import RefdeskError, TooManyRequests
-from refdesk.web.clients import LOOPBACK, PROXY_HEADERS, Address, Network, caller, origin
-from refdesk.web.http import Authenticate
+
+Authenticate = Callable[[HTTPConnection], Awaitable[Principal | None]]
+"""Who a caller is; None for whoever has no valid key."""
 
 
 class OperatorAlone:
-    """Callable as web.http's ``Authenticate``, where no keys are at hand: the operator, and nobody else."""
+    """Callable as `Authenticate`, where no keys are at hand: the operator, and nobody else."""
 
     def __init__(self, operator_key: str) -> None:
         self._operator_key = operator_key
@@ -29,7 +32,7 @@ class OperatorAlone:
 
 
 class Authentication:
-    """Callable as web.http's ``Authenticate``. Access control fails closed: keys that cannot be read let nobody in."""
+    """Callable as `Authenticate`. Access control fails closed: keys that cannot be read let nobody in."""
 
     def __init__(
         self,

@@ -18,10 +18,10 @@ from starlette.requests import HTTPConnection
 
 from refdesk.access.authentication import bearer
 from refdesk.access.keys import CHANNEL, ApiKeys, key_id_of
+from refdesk.access.permission import Permission
 from refdesk.contracts.access import LOCAL_ADMINISTRATOR, OPERATOR, Principal
 from refdesk.contracts.errors import AccessChanged, RefdeskError, Unauthenticated, Unavailable
 from refdesk.outside.postgres.database import listen
-from refdesk.web.permission import Permission
 
 logger = logging.getLogger(__name__)
 

@@ -1,1 +1,1 @@
-"""Our web kit: endpoints with their policy, event streams, limits on connections, the description of the API."""
+"""Our web kit: endpoints with their action, event streams, limits on connections, the description of the API."""

@@ -33,9 +33,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import SecurityError
 
+from refdesk.access.clients import LOOPBACK, Address, Network, address_of, is_among, origin
 from refdesk.contracts.errors import HeadersTooLarge, MalformedRequest, Overloaded, RefdeskError, RequestTooSlow
 from refdesk.outside import telemetry
-from refdesk.web.clients import LOOPBACK, Address, Network, address_of, is_among, origin
 from refdesk.web.http import problem_response
 
 LOOK_S_MAX = 1.0

@@ -21,6 +21,8 @@ from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from refdesk.access.authentication import Authenticate
+from refdesk.access.permission import Permission
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import (
     BodyTooLarge,
@@ -36,7 +38,6 @@ from refdesk.contracts.errors import (
 )
 from refdesk.contracts.texts import WITHOUT_NUL, Text
 from refdesk.outside import tracing
-from refdesk.web.permission import Permission
 from refdesk.web.sse import EventStream
 
 logger = logging.getLogger(__name__)
@@ -64,7 +65,6 @@ DATA_HEADERS = {
 """Of what is data and no page: it is one reader's, and means nothing to a browser."""
 
 Policy = Literal["public", "principal", "writer", "administrator"]
-Authenticate = Callable[[HTTPConnection], Awaitable[Principal | None]]
 Permit = Callable[[HTTPConnection, Principal], Permission]
 """How long somebody who was let in may stay."""
 Handler = Callable[[Request, Principal], Awaitable[ASGIApp]]

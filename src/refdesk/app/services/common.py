@@ -8,22 +8,22 @@ from importlib.resources.abc import Traversable
 import msgspec
 
 from refdesk.access.authentication import Authentication, Insight, is_local
+from refdesk.access.clients import LOOPBACK, Network
 from refdesk.access.first_key import adopt_key_file
 from refdesk.access.keys import ApiKeys, open_api_keys
 from refdesk.access.permissions import Permissions
-from refdesk.access.routes import key_endpoints
 from refdesk.access.wrong_keys import WrongKeys
 from refdesk.app import http, server
 from refdesk.app.health import Fact, Health, Part, health_endpoints
 from refdesk.app.hosts import named
 from refdesk.app.http import Measure
+from refdesk.app.key_routes import key_endpoints
 from refdesk.app.services import parts
 from refdesk.app.settings import PREFIX, Settings
 from refdesk.contracts.errors import ConfigurationError
 from refdesk.outside.nats.broker import Broker, StreamSettings
 from refdesk.outside.postgres.database import migrate, open_pool, require_database
 from refdesk.outside.postgres.pool import Pool
-from refdesk.web.clients import LOOPBACK, Network
 from refdesk.web.connections import ConnectionLimits
 from refdesk.web.http import BodyClock, Endpoint, SocketEndpoint, create_app
 
