@@ -13,8 +13,9 @@ from typing import get_args
 import pytest
 from tests.house.trees import tree_of
 
+from refdesk.access.policy import Action, audience_of
 from refdesk.web import openapi
-from refdesk.web.http import Endpoint, Policy, SocketEndpoint
+from refdesk.web.http import Endpoint, SocketEndpoint
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
@@ -143,8 +144,8 @@ def _distributions(requirement: str) -> set[str]:
 
 def test_every_address_says_who_may_call_it(endpoints: list[Endpoint | SocketEndpoint]) -> None:
     """And only health and the page's files are public; metrics and the description are, to callers on this machine."""
-    assert {endpoint.policy for endpoint in endpoints} <= set(get_args(Policy))
-    public = {endpoint.path for endpoint in endpoints if endpoint.policy == "public"}
+    assert {endpoint.action for endpoint in endpoints} <= set(get_args(Action))
+    public = {endpoint.path for endpoint in endpoints if audience_of(endpoint.action) == "public"}
     assert {path for path in public if not openapi.is_page(path)} == {"/health/live", "/health/ready"}
     opened = {endpoint.path for endpoint in endpoints if isinstance(endpoint, Endpoint) and endpoint.open_to}
     assert opened == {"/metrics", "/openapi.json"}

@@ -10,6 +10,7 @@ from typing import get_args
 import msgspec
 import pytest
 
+from refdesk.access.policy import audience_of
 from refdesk.contracts.answers import AnswerEvent, Failed, Source, Sources, Timings, Usage
 from refdesk.contracts.events import Event
 from refdesk.web import openapi
@@ -61,11 +62,11 @@ def test_an_event_and_its_fields_are_documented(name: str, fields: tuple[str, ..
 
 
 def test_every_address_is_documented_and_no_other(endpoints: list[Endpoint | SocketEndpoint]) -> None:
-    """http.md lists method, address and policy of what a desk serves."""
+    """http.md lists method, address and audience of what a desk serves."""
     page = (REFERENCE / "http.md").read_text(encoding="utf-8")
     documented = set(re.findall(r"^\| `(\S+ \S+)` \| (\w+) \|", page, re.MULTILINE))
     served = {
-        (f"{_method(endpoint)} {openapi.templated(endpoint.path)}", endpoint.policy)
+        (f"{_method(endpoint)} {openapi.templated(endpoint.path)}", audience_of(endpoint.action))
         for endpoint in endpoints
         if not endpoint.path.startswith("/web/")
     }

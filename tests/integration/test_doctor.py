@@ -115,7 +115,7 @@ async def chat(request: Request, _: Principal) -> ASGIApp:
 
 
 def endpoint(method: Any, path: str, handler: Any) -> Endpoint:
-    return Endpoint(method=method, path=path, policy="public", handler=handler, summary="")
+    return Endpoint(method=method, path=path, action="page.read", handler=handler, summary="")
 
 
 async def nobody(_: object) -> None:

@@ -249,7 +249,7 @@ async def door(keys: ApiKeys) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def open_door(keys: ApiKeys, *, wrong_keys: WrongKeys | None = None) -> AsyncIterator[str]:
-    asked = Endpoint(method="GET", path="/api/who", policy="principal", handler=who, summary="Who is calling")
+    asked = Endpoint(method="GET", path="/api/who", action="description.read", handler=who, summary="Who is calling")
     authenticate = Authentication(keys, operator_key=OPERATOR_KEY, wrong_keys=wrong_keys)
     app = create_app([asked, *key_endpoints(keys)], authenticate=authenticate)
     async with serving(app) as url:

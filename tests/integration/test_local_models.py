@@ -28,7 +28,7 @@ def list_endpoint(reply: Any, *, status: int = 200) -> Endpoint:
     async def handle(request: Request, _: Principal) -> ASGIApp:
         return Json(reply, status_code=status)
 
-    return Endpoint(method="GET", path="/v1/models", policy="public", handler=handle, summary="")
+    return Endpoint(method="GET", path="/v1/models", action="page.read", handler=handle, summary="")
 
 
 async def nobody(_: object) -> None:

@@ -54,15 +54,15 @@ class Door:
             return Principal(id="somebody")
 
         def get(path: str, handler: Callable[..., object]) -> Endpoint:
-            return Endpoint(method="GET", path=path, policy="public", handler=handler, summary="")  # type: ignore[arg-type]
+            return Endpoint(method="GET", path=path, action="page.read", handler=handler, summary="")  # type: ignore[arg-type]
 
         return create_app(
             [
                 get("/health/live", self.live),
                 get("/hold", self.hold),
                 get("/health/hold", self.hold),
-                Endpoint(method="POST", path="/echo", policy="public", handler=self.echo, summary=""),
-                SocketEndpoint(path="/socket", policy="public", handler=self.socket, summary=""),
+                Endpoint(method="POST", path="/echo", action="page.read", handler=self.echo, summary=""),
+                SocketEndpoint(path="/socket", action="page.read", handler=self.socket, summary=""),
             ],
             authenticate=anybody,
             body_clock=clock,

@@ -37,7 +37,14 @@ def anybody(_: HTTPConnection) -> bool:
 
 def endpoint(**fields: Any) -> Endpoint:
     return Endpoint(
-        **{"method": "GET", "path": "/api/x", "policy": "principal", "handler": nothing, "summary": "X", **fields}
+        **{
+            "method": "GET",
+            "path": "/api/x",
+            "action": "description.read",
+            "handler": nothing,
+            "summary": "X",
+            **fields,
+        }
     )
 
 
@@ -102,7 +109,7 @@ def test_methods_of_one_address_stand_together() -> None:
 
 def test_only_public_addresses_need_no_key() -> None:
     """Security is told per operation."""
-    described = openapi.describe([endpoint(), endpoint(path="/health/x", policy="public")])
+    described = openapi.describe([endpoint(), endpoint(path="/health/x", action="health.read")])
     assert described["paths"]["/api/x"]["get"]["security"] == [{"key": []}]
     assert described["paths"]["/health/x"]["get"]["security"] == []
     assert described["components"]["securitySchemes"]["key"] == {

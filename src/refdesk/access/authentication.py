@@ -13,6 +13,7 @@ from starlette.requests import HTTPConnection
 
 from refdesk.access.clients import LOOPBACK, PROXY_HEADERS, Address, Network, caller, origin
 from refdesk.access.keys import ApiKeys
+from refdesk.access.policy import may
 from refdesk.access.wrong_keys import WrongKeys
 from refdesk.contracts.access import LOCAL_ADMINISTRATOR, OPERATOR, Principal
 from refdesk.contracts.errors import RefdeskError, TooManyRequests
@@ -87,7 +88,7 @@ class Insight:
             principal = await self._authenticate(connection)
         except RefdeskError:  # fails closed: how the service does is seen by fewer, and is still told to all
             return False
-        return principal is not None and principal.administrator
+        return principal is not None and may(principal, "metrics.read")
 
     def without_key(self, connection: HTTPConnection) -> bool:
         return is_local(connection) or is_key(bearer(connection), self._metrics_token)

@@ -44,13 +44,13 @@ def _plain(error: ModelFailed) -> str:
     return f"{error.title}. {AGAIN if error.retryable else TELL}"
 
 
-def seen_by(batch: list[Entry], *, administrator: bool) -> list[Entry]:
+def seen_by(batch: list[Entry], *, with_details: bool) -> list[Entry]:
     """The entries as this reader sees them; an ending is the last of all."""
     last = batch[-1]
     if last.name not in ENDINGS or _MARK not in bytes(last.data):
         return batch
     fields: dict[str, Any] = msgspec.json.decode(last.data)
     details = fields.pop(DETAILS, None)
-    if details is not None and administrator:
+    if details is not None and with_details:
         fields[_SHOWN_AS[last.name]] = details
     return [*batch[:-1], Entry(last.id, last.name, msgspec.Raw(msgspec.json.encode(fields)))]

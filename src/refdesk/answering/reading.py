@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from typing import Any
 
+from refdesk.access.policy import Resource, may
 from refdesk.answering.degradation import seen_by
 from refdesk.answering.finished import FinishedAnswer
 from refdesk.answering.gate import AccessUnknown
@@ -60,7 +61,7 @@ class Reading:
             raise Expired
         if record is None:
             raise NotFound
-        if record.principal_id != principal.id:
+        if not may(principal, "answers.read", Resource(owner=record.principal_id)):
             telemetry.acl_denied.inc()
             raise NotFound
         log = await self._open(record.log_id)
@@ -127,7 +128,7 @@ class AnswerReader:
         self.record = record
         self._reading = reading
         self._principal = principal
-        self._is_administrator = principal.administrator
+        self._sees_details = may(principal, "answers.read_details")
         self._after = after
         self._granularity = granularity
         self._seen = after
@@ -139,7 +140,7 @@ class AnswerReader:
         def show(batch: list[Entry]) -> Wait | None:
             self._seen = batch[-1].id
             wanted = batch if self._granularity == "token" else [one for one in batch if one.name != Delta.name]
-            return on_entries(seen_by(wanted, administrator=self._is_administrator)) if wanted else None
+            return on_entries(seen_by(wanted, with_details=self._sees_details)) if wanted else None
 
         await self._reading.follow(self.record, show, principal=self._principal, after=self._after, wait=wait)
 

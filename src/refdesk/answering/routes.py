@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
+from refdesk.access.policy import may
 from refdesk.answering.assistant import Assistant
 from refdesk.answering.feedback import Feedback, FeedbackStore, RatedQuestions
 from refdesk.answering.finished import FinishedAnswer
@@ -112,7 +113,7 @@ class AnswerRoutes:
     def socket(self) -> SocketEndpoint:
         return SocketEndpoint(
             path="/api/answers/ws",
-            policy="principal",
+            action="answers.ask",
             handler=self.converse,
             summary="The same events over a WebSocket: ask, resume, stop",
         )
@@ -134,7 +135,7 @@ class AnswerRoutes:
             Endpoint(
                 method="POST",
                 path="/api/answers",
-                policy="principal",
+                action="answers.ask",
                 handler=self.ask,
                 summary="Ask a question: streamed with Accept: text/event-stream, else the finished answer",
                 request=Question,
@@ -144,7 +145,7 @@ class AnswerRoutes:
             Endpoint(
                 method="GET",
                 path=one,
-                policy="principal",
+                action="answers.read",
                 handler=self.show,
                 summary="An answer",
                 parameters=(ANSWER_ID,),
@@ -153,7 +154,7 @@ class AnswerRoutes:
             Endpoint(
                 method="GET",
                 path=f"{one}/events",
-                policy="principal",
+                action="answers.read",
                 handler=self.resume,
                 summary="Continue an answer's stream after Last-Event-ID",
                 parameters=(ANSWER_ID, LAST_EVENT_ID, GRANULARITY),
@@ -162,7 +163,7 @@ class AnswerRoutes:
             Endpoint(
                 method="DELETE",
                 path=one,
-                policy="principal",
+                action="answers.stop",
                 handler=self.stop,
                 summary="Stop an answer",
                 parameters=(ANSWER_ID,),
@@ -171,7 +172,7 @@ class AnswerRoutes:
             Endpoint(
                 method="POST",
                 path="/api/search",
-                policy="principal",
+                action="passages.search",
                 handler=self.search,
                 summary="The passages that match a query",
                 request=SearchRequest,
@@ -180,7 +181,7 @@ class AnswerRoutes:
             Endpoint(
                 method="GET",
                 path="/api/passages/{document_id}",
-                policy="principal",
+                action="passages.read",
                 handler=self.passages,
                 summary="A document as it was indexed",
                 parameters=(DOCUMENT_ID,),
@@ -193,7 +194,7 @@ class AnswerRoutes:
             Endpoint(
                 method="POST",
                 path=address,
-                policy="principal",
+                action="answers.rate",
                 handler=self.rate,
                 summary="Say whether an answer helped",
                 parameters=(ANSWER_ID,),
@@ -203,7 +204,7 @@ class AnswerRoutes:
             Endpoint(
                 method="GET",
                 path="/api/feedback",
-                policy="administrator",
+                action="feedback.read",
                 handler=self.rated,
                 summary="What askers have rated, oldest first",
                 parameters=(RATED_LIMIT, RATED_CURSOR),
@@ -263,7 +264,7 @@ class AnswerRoutes:
         evidence = await self._assistant.search(question, principal, limit=asked.limit)
         return Json(
             SearchReply(
-                hits=evidence.hits(with_scores=principal.administrator),
+                hits=evidence.hits(with_scores=may(principal, "passages.read_scores")),
                 as_of=evidence.as_of,
                 index_lag_seconds=evidence.index_lag_seconds,
                 access_as_of=evidence.checked_at or msgspec.UNSET,

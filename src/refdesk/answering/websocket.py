@@ -7,6 +7,7 @@ each event; what refuses a request comes as event ``error`` without an id, with 
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -14,6 +15,7 @@ import msgspec
 from msgspec import Meta
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from refdesk.access.policy import Action, require
 from refdesk.answering.assistant import Assistant
 from refdesk.answering.log import AnswerRecord, Entry
 from refdesk.answering.reading import AnswerReader
@@ -34,12 +36,16 @@ HEARTBEAT_S = 10.0
 IDLE_S_MAX = 600.0
 REQUEST_ID_CHARACTERS_MAX = 200
 
+Kind = Literal["ask", "resume", "stop"]
+ACTIONS: Mapping[Kind, Action] = {"ask": "answers.ask", "resume": "answers.read", "stop": "answers.stop"}
+"""What each kind of message does."""
+
 GOING_AWAY, NO_TEXT, TOO_BIG = 1001, 1003, 1009
 """RFC 6455, 7.4.1."""
 
 
 class _Head(msgspec.Struct, frozen=True):
-    type: Literal["ask", "resume", "stop"]
+    type: Kind
     request_id: Annotated[str, Meta(max_length=REQUEST_ID_CHARACTERS_MAX)] | None = None
 
 
@@ -123,6 +129,7 @@ class AnswerSocket:
             await self._send({"event": "error", "request_id": request_id, "data": problem(error)})
 
     async def _do(self, head: _Head, text: str) -> None:
+        require(self._principal, ACTIONS[head.type])
         match head.type:
             case "ask":
                 question = _question(text)

@@ -189,7 +189,7 @@ def health_endpoints(
         Endpoint(
             method="GET",
             path="/health/live",
-            policy="public",
+            action="health.read",
             handler=live,
             summary="Whether the process runs",
             response=HealthView,
@@ -197,7 +197,7 @@ def health_endpoints(
         Endpoint(
             method="GET",
             path="/health/ready",
-            policy="public",
+            action="health.read",
             handler=ready,
             summary="Whether it can serve",
             parameters=(VERBOSE,),

@@ -49,7 +49,7 @@ def metrics_endpoint(measures: Sequence[Measure] = (), *, open_to: Callable[[HTT
     return Endpoint(
         method="GET",
         path="/metrics",
-        policy="administrator",
+        action="metrics.read",
         open_to=open_to,
         handler=metrics,
         summary="Prometheus metrics",
@@ -73,7 +73,7 @@ def openapi_endpoint(endpoints: Iterable[Endpoint], *, open_to: Callable[[HTTPCo
     own = Endpoint(
         method="GET",
         path="/openapi.json",
-        policy="principal",
+        action="description.read",
         open_to=open_to,
         handler=show,
         summary="This description",
@@ -102,7 +102,7 @@ def _file_endpoint(path: str, file: Traversable) -> Endpoint:
             return Response(status_code=304, headers=headers)
         return Response(body, media_type=media_type, headers=headers)
 
-    return Endpoint(method="GET", path=path, policy="public", handler=serve, summary="The web page")
+    return Endpoint(method="GET", path=path, action="page.read", handler=serve, summary="The web page")
 
 
 def _examples_endpoint(examples: Callable[[], list[str]]) -> Endpoint:
@@ -112,7 +112,7 @@ def _examples_endpoint(examples: Callable[[], list[str]]) -> Endpoint:
     return Endpoint(
         method="GET",
         path="/api/examples",
-        policy="principal",
+        action="description.read",
         handler=show,
         summary="Questions to begin with",
         response=Examples,

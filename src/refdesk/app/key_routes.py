@@ -76,7 +76,7 @@ def _key_endpoint(
     return Endpoint(
         method=method,
         path=path,
-        policy="administrator",
+        action="keys.manage",
         handler=handler,
         summary=summary,
         parameters=(KEY_NAME,) if "{name}" in path else (),

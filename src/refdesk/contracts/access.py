@@ -8,6 +8,7 @@ Administrators read everything. A document without readers is read by administra
 
 import hashlib
 import re
+from collections.abc import Collection
 from typing import Literal
 
 import msgspec
@@ -51,6 +52,11 @@ NOBODY = Scope(readers=())
 """Reads nothing."""
 
 
+def readers_with_owner(readers: Collection[str], owner: str) -> tuple[str, ...]:
+    """Everybody who may read a document: its readers, and its owner."""
+    return tuple(readers) if EVERYONE in readers else tuple(sorted({*readers, PRINCIPAL_PREFIX + owner}))
+
+
 class Principal(msgspec.Struct, frozen=True):
     """Somebody who asks, reads or writes. ``name`` is for people; everything that is owned is owned by ``id``."""
 
@@ -68,22 +74,9 @@ class Principal(msgspec.Struct, frozen=True):
         return EDITORS in self.groups
 
     @property
-    def writer(self) -> bool:
-        """Whether it may write at all. Administrators always may."""
-        return self.administrator or self.role == "writer"
-
-    @property
     def scope(self) -> Scope:
         names = {EVERYONE, PRINCIPAL_PREFIX + self.id, *self.groups}
         return Scope(readers=tuple(sorted(names)), everything=self.administrator)
-
-    def may_change(self, owner: str) -> bool:
-        """Owners, editors and administrators change a document (editors only what they can also read); askers never do."""
-        return self.administrator or (self.writer and (self.editor or self.id == owner))
-
-    def may_name(self, reader: str) -> bool:
-        """Whether it may add this reader to a document: everyone, one of its own groups, or a single principal."""
-        return self.administrator or reader == EVERYONE or reader in self.groups or reader.startswith(PRINCIPAL_PREFIX)
 
 
 LOCAL_ADMINISTRATOR = Principal(id="local", groups=(ADMINISTRATORS,), name="local")

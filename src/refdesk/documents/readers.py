@@ -7,6 +7,7 @@ and keeps a group that they could not add.
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
 
+from refdesk.access.policy import Resource, may
 from refdesk.contracts.access import EVERYONE, PRINCIPAL_PREFIX, Principal
 from refdesk.contracts.errors import Forbidden
 
@@ -34,7 +35,8 @@ def granted(
 ) -> tuple[str, ...]:
     """The readers as they are kept. Raises Forbidden when a group is added that ``by`` is not in."""
     readers = {reader if reader in before else ids.get(reader, reader) for reader in asked}
-    foreign = sorted(reader for reader in readers.difference(before) if not by.may_name(reader))
+    added = readers.difference(before)
+    foreign = sorted(one for one in added if not may(by, "documents.let_read", Resource(reader=one)))
     if foreign:
         raise Forbidden(
             f"You are not in {', '.join(foreign)}, so you cannot let that group read. You may name: "

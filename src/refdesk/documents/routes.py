@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as ASGIScope
 
+from refdesk.access.policy import Action
 from refdesk.contracts.access import PRINCIPAL_PREFIX, Principal, Scope, is_reader
 from refdesk.contracts.documents import Document, DocumentVersion, FreshnessToken, Manifest, Page, State
 from refdesk.contracts.errors import InvalidRequest
@@ -112,10 +113,10 @@ def endpoints(
 
 def _many(routes: "_Routes") -> list[Endpoint]:
     by_external_id = _ROOT + "/by-external-id"
-    listing = {"response": Page}
-    writing = {"request": TextDocument, "form": UploadForm, "response": Document}
+    listing: dict[str, Any] = {"response": Page}
+    writing: dict[str, Any] = {"request": TextDocument, "form": UploadForm, "response": Document}
     return [
-        _endpoint("POST", _ROOT, routes.create, "Create a document", **writing, status=201),
+        _endpoint("POST", _ROOT, routes.create, "Create a document", action="documents.create", **writing, status=201),
         _endpoint(
             "GET", _ROOT, routes.page, "List documents, newest first", LIMIT, CURSOR, STATE, TITLE_PART, TAG, **listing
         ),
@@ -140,6 +141,7 @@ def _many(routes: "_Routes") -> list[Endpoint]:
             routes.put_external,
             "Create or replace a document",
             *(EXTERNAL_ID, OWNER, IF_MATCH),
+            action="documents.name",
             **writing,
             also=(201,),
         ),
@@ -147,8 +149,9 @@ def _many(routes: "_Routes") -> list[Endpoint]:
 
 
 def _one(routes: "_Routes") -> list[Endpoint]:
-    one, shown = _ROOT + "/{id}", {"response": Document}
-    writing = {"request": TextDocument, "form": UploadForm, **shown}
+    one = _ROOT + "/{id}"
+    shown: dict[str, Any] = {"response": Document}
+    writing: dict[str, Any] = {"request": TextDocument, "form": UploadForm, **shown}
     return [
         _endpoint("GET", one, routes.read, "A document's metadata and state", ID, **shown),
         _endpoint("PUT", one, routes.replace, "Replace content or metadata", ID, IF_MATCH, **writing),
@@ -196,7 +199,7 @@ def _operations(routes: "_Routes") -> list[Endpoint]:
         Endpoint(
             method=method,
             path=_ROOT + path,
-            policy="administrator",
+            action="documents.operate",
             handler=handler,
             summary=summary,
             parameters=parameters,
@@ -213,12 +216,14 @@ def _endpoint(
     handler: Handler,
     summary: str,
     *parameters: Parameter,
+    action: Action | None = None,
     **bodies: Any,
 ) -> Endpoint:
+    """Unless it says otherwise, it reads or changes a document."""
     return Endpoint(
         method=method,
         path=path,
-        policy="principal" if method == "GET" else "writer",
+        action=action or ("documents.read" if method == "GET" else "documents.change"),
         handler=handler if method == "GET" else _traced(handler),
         summary=summary,
         parameters=parameters,

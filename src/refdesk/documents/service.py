@@ -15,13 +15,13 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from refdesk.access.policy import Resource, require
 from refdesk.contracts.access import Principal, Scope
 from refdesk.contracts.documents import Document, DocumentVersion, FreshnessToken, Manifest, Page, State
 from refdesk.contracts.errors import (
     BodyTooLarge,
     Conflict,
     ContentMissing,
-    Forbidden,
     InvalidRequest,
     NotFound,
     Unavailable,
@@ -182,7 +182,7 @@ class DocumentService:
         Everybody has external ids of their own, and a write under one never touches what somebody else has there. An
         administrator may write for another owner by saying so. Raises Forbidden.
         """
-        _require_own(principal, name.owner)
+        require(principal, "documents.name", Resource(owner=name.owner), field="owner")
         wanted = await self._wanted(principal, msgspec.structs.replace(change, external_id=name.external_id))
         async with self._store.writing() as writing:
             document_id = await writing.find_external_id(wanted.change.external_id or "", owner=name.owner)
@@ -239,7 +239,7 @@ class DocumentService:
     async def check_may_change(self, principal: Principal, document_id: str) -> None:
         """Raise what a change would raise, before an upload is read. Raises NotFound, Forbidden."""
         document = await self.get(document_id, scope=principal.scope)
-        _require_may_change(principal, document.owner)
+        require(principal, "documents.change", Resource(owner=document.owner))
 
     # -- reading
 
@@ -277,7 +277,7 @@ class DocumentService:
 
         In the order of their external ids; the cursor is the last one. Raises InvalidRequest, Forbidden.
         """
-        _require_own(principal, name.owner)
+        require(principal, "documents.name", Resource(owner=name.owner), field="owner")
         prefix = external_id(name.external_id, self.limits)
         documents = await self._store.external(
             after=max(prefix, after or ""), below=prefix + chr(sys.maxunicode), owner=name.owner, count=limit + 1
@@ -390,7 +390,7 @@ class DocumentService:
     async def _replace(self, writing: Writing, wanted: Wanted, row: Row, *, traceparent: str | None) -> Document:
         columns = wanted.over(row["readers"]).over(row)
         if columns["external_id"] != row["external_id"]:
-            _require_own(wanted.by, row["owner"])
+            require(wanted.by, "documents.name", Resource(owner=row["owner"]), field="owner")
         if _differs(columns, row):
             row = await writing.replace(row["id"], columns)
             await writing.record(row, change="replaced", changed_by=wanted.by.id, traceparent=traceparent)
@@ -402,7 +402,7 @@ class DocumentService:
         row = await writing.lock(document_id, principal.scope) if is_id(document_id) else None
         if row is None:
             raise NotFound
-        _require_may_change(principal, row["owner"])
+        require(principal, "documents.change", Resource(owner=row["owner"]))
         if if_match is not None and row["version"] not in if_match:
             raise VersionMismatch(
                 f"The document is at version {row['version']}, not at the one in If-Match. Fetch it again and repeat "
@@ -418,16 +418,6 @@ def too_large(actual: int, limit: int) -> BodyTooLarge:
         limit=limit,
         actual=actual,
     )
-
-
-def _require_own(principal: Principal, owner: str) -> None:
-    if not principal.administrator and principal.id != owner:
-        raise Forbidden("External ids belong to their owner. Only administrators use those of others.", field="owner")
-
-
-def _require_may_change(principal: Principal, owner: str) -> None:
-    if not principal.may_change(owner):
-        raise Forbidden("You may read this document but not change it. Ask its owner or an editor.")
 
 
 def _differs(columns: dict[str, Any], row: Row) -> bool:

@@ -17,7 +17,7 @@ from psycopg.errors import UniqueViolation
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
-from refdesk.contracts.access import EVERYONE, PRINCIPAL_PREFIX, Scope
+from refdesk.contracts.access import Scope, readers_with_owner
 from refdesk.contracts.documents import Document, DocumentVersion, FreshnessToken, ManifestEntry
 from refdesk.contracts.errors import Conflict
 from refdesk.contracts.events import (
@@ -361,7 +361,7 @@ def event_of(row: Row) -> DocumentChanged | DocumentDeleted:
         content_sha256=row["content_sha256"],
         media_type=row["media_type"],
         title=row["title"],
-        readers=_readers_with_owner(row["readers"], row["owner"]),
+        readers=readers_with_owner(row["readers"], row["owner"]),
         tags=tuple(row["tags"]),
         filename=row["filename"],
         url=row["url"],
@@ -374,11 +374,7 @@ def document_of(row: Row) -> Document:
 
 
 def _manifest_entry(row: Row) -> ManifestEntry:
-    return msgspec.convert({**row, "readers": _readers_with_owner(row["readers"], row["owner"])}, ManifestEntry)
-
-
-def _readers_with_owner(readers: list[str], owner: str) -> tuple[str, ...]:
-    return tuple(readers) if EVERYONE in readers else tuple(sorted({*readers, PRINCIPAL_PREFIX + owner}))
+    return msgspec.convert({**row, "readers": readers_with_owner(row["readers"], row["owner"])}, ManifestEntry)
 
 
 def _within(scope: Scope) -> dict[str, Any]:

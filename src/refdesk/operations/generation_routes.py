@@ -224,4 +224,4 @@ class GenerationRoutes:
 
 
 def _endpoint(method: Any, path: str, handler: Any, summary: str, **told: Any) -> Endpoint:
-    return Endpoint(method=method, path=path, policy="administrator", handler=handler, summary=summary, **told)
+    return Endpoint(method=method, path=path, action="index.manage", handler=handler, summary=summary, **told)

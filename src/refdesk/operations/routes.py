@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from refdesk.access.policy import Action
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import InvalidRequest, NotFound
 from refdesk.contracts.texts import NUMBER_MAX, Number, Text
@@ -113,6 +114,7 @@ class OperationRoutes:
                 "/api/index/reconcile",
                 self.reconcile,
                 "Compare a page of the index with the documents, and mend it",
+                action="index.manage",
                 request=ReconcileRequest,
                 response=Step,
             ),
@@ -166,8 +168,10 @@ class OperationRoutes:
         return msgspec.structs.replace(step, next_cursor=following)
 
 
-def _endpoint(method: Any, path: str, handler: Any, summary: str, **told: Any) -> Endpoint:
-    return Endpoint(method=method, path=path, policy="administrator", handler=handler, summary=summary, **told)
+def _endpoint(
+    method: Any, path: str, handler: Any, summary: str, *, action: Action = "dead_letters.manage", **told: Any
+) -> Endpoint:
+    return Endpoint(method=method, path=path, action=action, handler=handler, summary=summary, **told)
 
 
 def _shown(letter: DeadLetter) -> Letter:

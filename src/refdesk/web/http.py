@@ -1,6 +1,6 @@
-"""HTTP as both services speak it: endpoints with a declared policy, JSON bodies, problem details.
+"""HTTP as both services speak it: endpoints with a declared action, JSON bodies, problem details.
 
-Every endpoint says who may call it (``policy``); the application authenticates, checks the policy, and only then runs
+Every endpoint says what its caller does (``action``); the application authenticates, asks the policy, and only then runs
 the handler. It runs, and its response is sent, while the caller's permission stands. What is open when that is withdrawn ends:
 a request with a problem, an event stream with an ``error`` event, a WebSocket with code 1008. An error of the one error tree
 becomes ``application/problem+json`` (RFC 9457); anything else is logged and becomes a plain 500. Pure ASGI throughout: nothing
@@ -23,10 +23,10 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from refdesk.access.authentication import Authenticate
 from refdesk.access.permission import Permission
+from refdesk.access.policy import ANONYMOUS, Action, may, require
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import (
     BodyTooLarge,
-    Forbidden,
     InvalidRequest,
     MalformedJson,
     MethodNotAllowed,
@@ -64,13 +64,10 @@ DATA_HEADERS = {
 }
 """Of what is data and no page: it is one reader's, and means nothing to a browser."""
 
-Policy = Literal["public", "principal", "writer", "administrator"]
 Permit = Callable[[HTTPConnection, Principal], Permission]
 """How long somebody who was let in may stay."""
 Handler = Callable[[Request, Principal], Awaitable[ASGIApp]]
 SocketHandler = Callable[[WebSocket, Principal], Awaitable[None]]
-
-ANONYMOUS = Principal(id="anonymous")
 
 T = TypeVar("T")
 
@@ -137,11 +134,11 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """One route: its address, who may call it, what it takes and gives (these feed ``/openapi.json``)."""
+    """One route: its address, what its caller does, what it takes and gives (these feed ``/openapi.json``)."""
 
     method: Literal["GET", "POST", "PUT", "DELETE"]
     path: str
-    policy: Policy
+    action: Action
     handler: Handler
     summary: str
     parameters: tuple[Parameter, ...] = ()
@@ -157,14 +154,14 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     also: tuple[int, ...] = ()
     """Statuses of other replies that are no problem."""
     open_to: Callable[[HTTPConnection], bool] | None = None
-    """Whom it lets in without a key, whatever its policy."""
+    """Whom it lets in without a key, whatever its action."""
 
 
 class SocketEndpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """One WebSocket route."""
+    """One WebSocket route. ``action`` is what opens it; each message has one of its own."""
 
     path: str
-    policy: Policy
+    action: Action
     handler: SocketHandler
     summary: str
 
@@ -260,22 +257,19 @@ class Door(msgspec.Struct, frozen=True):
     authenticate: Authenticate
     permit: Permit = for_ever
 
-    async def admit(self, connection: HTTPConnection, policy: Policy) -> tuple[Principal, Permission]:
+    async def admit(self, connection: HTTPConnection, action: Action) -> tuple[Principal, Permission]:
         """Raises Unauthenticated and Forbidden."""
-        if policy == "public":
+        if may(ANONYMOUS, action):
             return ANONYMOUS, Permission()
         principal = await self.authenticate(connection)
         if principal is None:
             raise Unauthenticated
-        if policy == "administrator" and not principal.administrator:
-            raise Forbidden("Only administrators may do this. Use a key of the group `administrators`.")
-        if policy == "writer" and not principal.writer:
-            raise Forbidden("Your key reads and asks; it may not write (its role is `asker`). Ask for one that may.")
+        require(principal, action)
         return principal, self.permit(connection, principal)
 
 
 class _Guarded:
-    """An endpoint as an ASGI app: authenticate, check the policy, handle, turn errors into problems."""
+    """An endpoint as an ASGI app: authenticate, ask the policy, handle, turn errors into problems."""
 
     def __init__(self, endpoint: Endpoint, door: Door, clock: BodyClock) -> None:
         self._endpoint = endpoint
@@ -306,8 +300,9 @@ class _Guarded:
 
     async def _admitted(self, request: Request) -> tuple[Principal, Permission]:
         open_to = self._endpoint.open_to
-        policy: Policy = "public" if open_to is not None and open_to(request) else self._endpoint.policy
-        return await self._door.admit(request, policy)
+        if open_to is not None and open_to(request):
+            return ANONYMOUS, Permission()
+        return await self._door.admit(request, self._endpoint.action)
 
 
 async def _send(response: ASGIApp, permission: Permission, scope: Scope, receive: Receive, send: Send) -> None:
@@ -344,7 +339,7 @@ class _Path:
 
 
 class _GuardedSocket:
-    """A WebSocket endpoint as an ASGI app: authenticate, check the policy, handle."""
+    """A WebSocket endpoint as an ASGI app: authenticate, ask the policy, handle."""
 
     def __init__(self, endpoint: SocketEndpoint, door: Door) -> None:
         self._endpoint = endpoint
@@ -353,7 +348,7 @@ class _GuardedSocket:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         websocket = WebSocket(scope, receive, send)
         try:
-            principal, permission = await self._door.admit(websocket, self._endpoint.policy)
+            principal, permission = await self._door.admit(websocket, self._endpoint.action)
         except RefdeskError as error:
             await websocket.send_denial_response(problem_response(error))
             return

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from refdesk import __version__
+from refdesk.access.policy import audience_of
 from refdesk.web.http import Endpoint, Parameter
 
 _CONVERTER = re.compile(r":\w+(?=})")
@@ -86,7 +87,7 @@ def _operation(endpoint: Endpoint, schemas: dict[int, Any]) -> dict[str, Any]:
             **{str(status): _reply(endpoint, status, schemas) for status in (endpoint.status, *endpoint.also)},
             "default": _PROBLEM,
         },
-        "security": [] if endpoint.policy == "public" else [{"key": []}],
+        "security": [] if audience_of(endpoint.action) == "public" else [{"key": []}],
     }
     bodies = {"application/json": endpoint.request, "multipart/form-data": endpoint.form}
     taken = {media_type: {"schema": schemas[id(kind)]} for media_type, kind in bodies.items() if kind is not None}
