@@ -49,6 +49,7 @@ from refdesk.indexing.dead_letters import MIGRATIONS as DEAD_LETTER_MIGRATIONS
 from refdesk.indexing.dead_letters import DeadLetters
 from refdesk.indexing.manifests import Manifests
 from refdesk.operations.generation_routes import GenerationRoutes
+from refdesk.operations.generations import GenerationOperations
 from refdesk.operations.reconcile import reconcilers
 from refdesk.operations.replays import Replays
 from refdesk.operations.routes import OperationRoutes
@@ -229,12 +230,13 @@ def _operations(letters: DeadLetters, *, generations: OpenGenerations, manifests
 
 
 def _generation_routes(settings: Settings, generations: OpenGenerations) -> GenerationRoutes:
-    return GenerationRoutes(
+    operations = GenerationOperations(
         generations,
         choose_model=partial(choose_model, settings),
         configured_model=configured_model(settings),
         configured_engine=configured_engine(settings),
     )
+    return GenerationRoutes(operations)
 
 
 def _budget_limits(settings: Settings) -> BudgetLimits:

@@ -21,7 +21,7 @@ from refdesk.index.ledger.generations import MIGRATIONS, Engine, Generation, ope
 from refdesk.index.open_generations import OpenGenerations
 from refdesk.index.pgvector.extension import require_vector
 from refdesk.index.qdrant.server import open_qdrant
-from refdesk.operations.generation_routes import Model
+from refdesk.operations.generations import Model
 from refdesk.outside.embedding.fastembed import PREFIX as FASTEMBED
 from refdesk.outside.embedding.fastembed import open_fastembed_embedder
 from refdesk.outside.embedding.folder import open_folder_embedder
