@@ -50,7 +50,7 @@ FAIL_POINTS = [
     *_around("documents", "documents.store:DocumentStore.apply_failed"),
     *_around("documents", "outside.nats.consumer:Message.ack"),
     # the worker
-    *_around("indexer", "indexing.worker:Worker.handle", "indexing.content:Contents.fetch"),
+    *_around("indexer", "indexing.worker:Worker.handle", "outside.document_service:DocumentServiceClient.fetch"),
     *_around("indexer", "indexing.parsing:ParserPool.parse", "indexing.batching:EmbeddingBatcher.embed"),
     *_around("indexer", "index.pgvector.index:PgvectorIndex.replace", "index.pgvector.index:PgvectorIndex.remove"),
     # inside the transaction that flips a version

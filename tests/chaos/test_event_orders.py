@@ -93,7 +93,7 @@ class Workers:
             Indexing,
             index=index,
             generation=generation.schema,
-            contents=EveryVersion(),
+            documents=EveryVersion(),
             parsers=Paragraphs(),
             chunker=chunks_of,
         )

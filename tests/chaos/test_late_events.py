@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -42,9 +41,9 @@ from refdesk.index.chunks import content_hash
 from refdesk.index.ledger.generations import MIGRATIONS, open_generation
 from refdesk.index.pgvector.index import PgvectorIndex, Vectors
 from refdesk.indexing.batching import EmbeddingBatcher
-from refdesk.indexing.content import Contents
 from refdesk.indexing.parsed import ParsedDocument
 from refdesk.indexing.pipeline import Indexing
+from refdesk.outside.document_service import DocumentServiceClient, open_document_service
 from refdesk.outside.media_types import MARKDOWN
 from refdesk.outside.postgres.database import migrate, open_pool
 
@@ -69,14 +68,14 @@ class Died(Exception):
 class Fragile:
     """What a worker calls while it works. After the step named it dies; or it pauses there until it is let go on."""
 
-    contents: Contents
+    documents: DocumentServiceClient
     dies_after: str | None = None
     pauses_after: str | None = None
     paused: asyncio.Event = field(default_factory=asyncio.Event)
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def fetch(self, event: DocumentChanged) -> bytes:
-        content = await self.contents.fetch(event)
+        content = await self.documents.fetch(event)
         await self._done("fetch")
         return content
 
@@ -119,16 +118,15 @@ async def inhabited(loop: asyncio.Runner, documents_url: str, index_url: str, fo
         await migrate(pool, MIGRATIONS)
         generation = await open_generation(pool, model="by-hash", dimensions=DIMENSIONS, chunking="1")
         index = PgvectorIndex(pool, generation)
-        session = await enter(aiohttp.ClientSession())
-        contents = Contents(session, documents_url=desk.url, operator_key=OPERATOR, bytes_max=1 << 20)
-        parts = [Fragile(contents) for _ in range(WORKERS)]
+        documents = await enter(open_document_service(desk.url, operator_key=OPERATOR, content_bytes_max=1 << 20))
+        parts = [Fragile(documents) for _ in range(WORKERS)]
         batchers = [EmbeddingBatcher(part.embed) for part in parts]
         await enter(running(*(batcher.run for batcher in batchers)))
         workers = [
             Indexing(
                 index=index,
                 generation=generation.schema,
-                contents=part,
+                documents=part,
                 parsers=part,
                 chunker=chunks_of,
                 embeddings=batcher,

@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-import aiohttp
 from aiohttp import web
 
 from refdesk.contracts.events import DocumentChanged, DocumentDeleted, encode
@@ -23,12 +22,12 @@ from refdesk.index.ledger.generations import open_generation
 from refdesk.index.pgvector.index import PgvectorIndex
 from refdesk.indexing.batching import EmbeddingBatcher
 from refdesk.indexing.chunking import chunk
-from refdesk.indexing.content import Contents
 from refdesk.indexing.dead_letters import MIGRATIONS, DeadLetters
 from refdesk.indexing.lanes import Lanes, LaneSettings
 from refdesk.indexing.parsing import ParserPool
 from refdesk.indexing.pipeline import Indexing
 from refdesk.indexing.worker import Worker, WorkerSettings
+from refdesk.outside.document_service import open_document_service
 from refdesk.outside.embedding.packaged import Embedder, Vectors, open_packaged_embedder
 from refdesk.outside.nats.broker import Broker, StreamSettings
 from refdesk.outside.postgres.database import migrate, open_pool
@@ -143,7 +142,7 @@ async def open_indexing_desk(
     async with (
         Broker.connect(nats_url, name="test indexer", streams=SMALL_STREAMS) as broker,
         open_pool(database_url, name="test indexer") as pool,
-        aiohttp.ClientSession() as session,
+        open_document_service(documents.url, operator_key=OPERATOR_KEY, content_bytes_max=1 << 20) as client,
         ParserPool() as parsers,
     ):
         await broker.ensure_streams()
@@ -156,12 +155,11 @@ async def open_indexing_desk(
         counting = CountingEmbedder(embedder)
         batcher = EmbeddingBatcher(counting.embed)
         chunker = partial(chunk, token_spans=embedder.token_spans)
-        contents = Contents(session, documents_url=documents.url, operator_key=OPERATOR_KEY, bytes_max=1 << 20)
         lanes = Lanes(LANES)
         indexing = Indexing(
             index=index,
             generation=GENERATION,
-            contents=contents,
+            documents=client,
             parsers=parsers,
             chunker=chunker,
             embeddings=batcher,

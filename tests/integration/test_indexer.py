@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
-import aiohttp
 import msgspec
 import nats as nats_client
 import numpy as np
@@ -31,9 +30,10 @@ from refdesk.contracts.events import (
 )
 from refdesk.index.chunks import content_hash
 from refdesk.indexing.batching import EmbeddingBatcher
-from refdesk.indexing.content import Contents, Superseded
 from refdesk.indexing.worker import UNREADABLE
+from refdesk.outside.document_service import DocumentServiceClient, Superseded, open_document_service
 from refdesk.outside.embedding.packaged import PackagedEmbedder, Vectors, open_packaged_embedder
+from refdesk.outside.http_client import open_http_client
 from refdesk.outside.nats.broker import ConsumerSettings, Message
 
 PROGRAM = Path(indexing_desk.__file__)
@@ -616,23 +616,25 @@ async def test_a_large_document_is_staged_and_taken_up_again(desk: IndexingDesk)
 async def test_content_is_checked_and_bounded(documents: ScriptedDocuments, desk: IndexingDesk) -> None:
     """Exactly the bytes of the event, not more than allowed, as the operator only."""
     event = desk.change("a", 1, POLICY)
-    async with aiohttp.ClientSession() as session:
+    async with open_http_client(documents.url) as http:
 
-        def contents(*, operator_key: str = indexing_desk.OPERATOR_KEY, bytes_max: int = 1 << 20) -> Contents:
-            return Contents(session, documents_url=documents.url, operator_key=operator_key, bytes_max=bytes_max)
+        def client(
+            *, operator_key: str = indexing_desk.OPERATOR_KEY, bytes_max: int = 1 << 20
+        ) -> DocumentServiceClient:
+            return DocumentServiceClient(http, operator_key=operator_key, content_bytes_max=bytes_max)
 
-        assert await contents().fetch(event) == POLICY.encode()
+        assert await client().fetch(event) == POLICY.encode()
         with pytest.raises(DocumentRejected, match="REFDESK_UPLOAD_BYTES_MAX"):
-            await contents(bytes_max=10).fetch(event)
+            await client(bytes_max=10).fetch(event)
         with pytest.raises(Unavailable, match="401"):
-            await contents(operator_key="wrong").fetch(event)
+            await client(operator_key="wrong").fetch(event)
         with pytest.raises(Superseded):
-            await contents().fetch(msgspec.structs.replace(event, document_id="none"))
-        await _assert_unavailable_when_gone(session, event)
+            await client().fetch(msgspec.structs.replace(event, document_id="none"))
 
 
-async def _assert_unavailable_when_gone(session: aiohttp.ClientSession, event: object) -> None:
-    assert isinstance(event, indexing_desk.DocumentChanged)
-    gone = Contents(session, documents_url="http://127.0.0.1:9", operator_key="", bytes_max=1)
-    with pytest.raises(Unavailable, match="does not answer"):
-        await gone.fetch(event)
+async def test_a_document_service_that_is_away_is_named(desk: IndexingDesk) -> None:
+    """As what does not answer, with its address."""
+    event = desk.change("a", 1, POLICY)
+    async with open_document_service("http://127.0.0.1:9", operator_key="", content_bytes_max=1) as gone:
+        with pytest.raises(Unavailable, match=r"http://127\.0\.0\.1:9 does not answer"):
+            await gone.fetch(event)

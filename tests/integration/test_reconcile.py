@@ -4,7 +4,6 @@ import random
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from prometheus_client import REGISTRY
 from tests.integration.documents_desk import ALICE, eventually
@@ -13,8 +12,8 @@ from tests.support.pipeline import OPERATOR_KEY, Pipeline
 from refdesk.contracts.access import Scope
 from refdesk.contracts.errors import InvalidRequest
 from refdesk.index.ledger.lineage import LineageMemory
-from refdesk.indexing.manifests import Manifests
 from refdesk.operations.reconcile import AT_ONCE, Kind, Patience, Reconciler, Report, Schedule
+from refdesk.outside.document_service import open_document_service
 
 COUNT = 300
 SHARE = 3
@@ -176,9 +175,10 @@ async def test_what_is_on_its_way_or_has_failed_is_no_drift(pipeline: Pipeline) 
     await eventually(given_up)
     await forget(pipeline, fresh)
     await pipeline.documents.add("Pending")
-    async with aiohttp.ClientSession() as session:
-        manifests = Manifests(session, documents_url=pipeline.documents.url, operator_key=OPERATOR_KEY)
-        careful = Reconciler(index=pipeline.index, manifests=manifests, patience=Patience(3600.0))
+    async with open_document_service(
+        pipeline.documents.url, operator_key=OPERATOR_KEY, content_bytes_max=1 << 20
+    ) as documents:
+        careful = Reconciler(index=pipeline.index, documents=documents, patience=Patience(3600.0))
         assert found(await careful.reconcile()) == {}
 
 
@@ -194,9 +194,10 @@ async def test_after_a_restore_a_document_that_failed_is_announced_again(pipelin
     await eventually(given_up)
     assert found(await pipeline.reconciler.reconcile()) == {}
     announced = await newest_event(pipeline, closed["id"])
-    async with aiohttp.ClientSession() as session:
-        manifests = Manifests(session, documents_url=pipeline.documents.url, operator_key=OPERATOR_KEY)
-        after_restore = Reconciler(index=pipeline.index, manifests=manifests, patience=AT_ONCE)
+    async with open_document_service(
+        pipeline.documents.url, operator_key=OPERATOR_KEY, content_bytes_max=1 << 20
+    ) as documents:
+        after_restore = Reconciler(index=pipeline.index, documents=documents, patience=AT_ONCE)
         report = await after_restore.reconcile()
     assert (found(report), report.repaired) == ({"wrong_version": 1}, 1)
     assert await newest_event(pipeline, closed["id"]) > announced

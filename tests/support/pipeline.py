@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 from psycopg_pool import AsyncConnectionPool
 
 from refdesk.contracts.access import Principal
@@ -18,15 +17,14 @@ from refdesk.index.ledger.generations import Generation, open_generation
 from refdesk.index.pgvector.index import PgvectorIndex
 from refdesk.indexing.batching import EmbeddingBatcher
 from refdesk.indexing.chunking import chunk
-from refdesk.indexing.content import Contents
 from refdesk.indexing.dead_letters import MIGRATIONS, DeadLetters
-from refdesk.indexing.manifests import Manifests
 from refdesk.indexing.parsing import ParserPool
 from refdesk.indexing.pipeline import Indexing
 from refdesk.indexing.worker import Worker, WorkerSettings
 from refdesk.operations.reconcile import Patience, Reconciler
 from refdesk.operations.replays import Replays
 from refdesk.operations.routes import OperationRoutes
+from refdesk.outside.document_service import open_document_service
 from refdesk.outside.embedding.packaged import Embedder
 from refdesk.outside.nats.broker import Broker, StreamSettings
 from refdesk.outside.postgres.database import migrate, open_pool
@@ -104,28 +102,25 @@ async def open_pipeline(
             pool, model=embedder.name, dimensions=embedder.dimensions, chunking="structure-200"
         )
         index = PgvectorIndex(pool, generation)
-        session = await enter(aiohttp.ClientSession())
+        client = await enter(open_document_service(documents.url, operator_key=OPERATOR_KEY, content_bytes_max=1 << 24))
         batcher = EmbeddingBatcher(embedder.embed)
         letters = DeadLetters(pool)
         indexing = Indexing(
             index=index,
             generation=generation.schema,
-            contents=Contents(session, documents_url=documents.url, operator_key=OPERATOR_KEY, bytes_max=1 << 24),
+            documents=client,
             parsers=await enter(ParserPool()),
             chunker=partial(chunk, token_spans=embedder.token_spans),
             embeddings=batcher,
         )
         worker = Worker(broker=broker, indexing=indexing, embeddings=batcher, dead_letters=letters, settings=QUICK)
         await worker.consumer.ensure()
-        manifests = Manifests(session, documents_url=documents.url, operator_key=OPERATOR_KEY)
-        reconciler = Reconciler(index=index, manifests=manifests, patience=Patience(settle_s=0.0))
+        reconciler = Reconciler(index=index, documents=client, patience=Patience(settle_s=0.0))
 
         async def reconcilers() -> list[Reconciler]:
             return [reconciler]
 
-        routes = OperationRoutes(
-            letters=letters, replays=Replays(letters, manifests=manifests), reconcilers=reconcilers
-        )
+        routes = OperationRoutes(letters=letters, replays=Replays(letters, documents=client), reconcilers=reconcilers)
         url = await enter(serving(create_app(routes.endpoints(), authenticate=authenticate)))
         relay = Relay(documents.outbox, broker=broker, database_url=documents.database_url)
         await enter(running(relay.run, StateConsumer(documents.store, broker=broker).run, worker.run))

@@ -8,7 +8,7 @@ import pytest
 
 from refdesk.answering.truth import LookRefused, Shown, SourceOfTruth
 from refdesk.contracts.access import EVERYONE, Scope
-from refdesk.outside.http_client import open_http_client
+from refdesk.outside.document_service import open_document_service
 
 SCOPE = Scope(readers=(EVERYONE,))
 WORD = (
@@ -36,8 +36,9 @@ async def source() -> AsyncIterator[tuple[SourceOfTruth, DocumentService]]:
     service = DocumentService()
     server = await asyncio.start_server(service.answer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    async with server, open_http_client(f"http://127.0.0.1:{port}") as client:
-        yield SourceOfTruth(client, operator_key="key", timeout_s=5.0), service
+    url = f"http://127.0.0.1:{port}"
+    async with server, open_document_service(url, operator_key="key", content_bytes_max=1) as documents:
+        yield SourceOfTruth(documents, timeout_s=5.0), service
 
 
 async def versions(truth: SourceOfTruth) -> dict[str, int] | None:

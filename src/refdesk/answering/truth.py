@@ -11,23 +11,21 @@ send what makes it refuse, and it would count as silent for everybody.
 import asyncio
 import logging
 from collections.abc import Collection
-from contextlib import closing, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import msgspec
 
 from refdesk.contracts.access import NOBODY, Scope
-from refdesk.contracts.errors import RefdeskError
+from refdesk.contracts.documents import Seen, StandingRequest
+from refdesk.contracts.errors import RefdeskError, Unavailable
 from refdesk.outside import telemetry
-from refdesk.outside.http_client import HttpClient
+from refdesk.outside.document_service import DocumentServiceClient, Refused
 
 logger = logging.getLogger(__name__)
 
-PATH = "/api/documents/standing"
 PROBE_S = 0.5
 """How often a silent Document Service is asked whether it is back."""
-REFUSAL_BYTES_SHOWN = 500
-"""Of a refused look's reply, in the log."""
 
 
 class LookRefused(RefdeskError):
@@ -55,25 +53,11 @@ class Shown(msgspec.Struct, frozen=True):
     content_sha256: str = ""
 
 
-class _Standing(msgspec.Struct, frozen=True):
-    document_id: str
-    version: int
-    known: bool = True
-
-
-class _StandingReply(msgspec.Struct, frozen=True):
-    as_of: datetime
-    index_lag_seconds: float
-    standings: list[_Standing]
-    epoch: str
-
-
 class SourceOfTruth:
     """Asks the Document Service, over HTTP, what a scope may still read. Have ``run`` running."""
 
-    def __init__(self, client: HttpClient, *, operator_key: str, timeout_s: float) -> None:
-        self._client = client
-        self._headers = {"Authorization": f"Bearer {operator_key}", "Content-Type": "application/json"}
+    def __init__(self, documents: DocumentServiceClient, *, timeout_s: float) -> None:
+        self._documents = documents
         self._timeout_s = timeout_s
         self._last_as_of = datetime.fromtimestamp(0, UTC)
         self._silent = asyncio.Event()
@@ -100,18 +84,21 @@ class SourceOfTruth:
         return self._last_as_of
 
     async def _ask(self, shown: Collection[Shown], *, scope: Scope) -> Truth | None:
-        body = msgspec.json.encode(
-            {
-                "document_ids": sorted({one.document_id for one in shown}),
-                "readers": scope.readers,
-                "everything": scope.everything,
-                "seen": [one for one in shown if one.content_sha256],
-            }
+        request = StandingRequest(
+            document_ids=sorted({one.document_id for one in shown}),
+            readers=list(scope.readers),
+            everything=scope.everything,
+            seen=[Seen(one.document_id, one.version, one.content_sha256) for one in shown if one.content_sha256],
         )
         try:
-            async with asyncio.timeout(self._timeout_s):
-                reply = await self._post(body)
-        except (OSError, msgspec.MsgspecError) as error:
+            reply = await self._documents.standing(request, timeout_s=self._timeout_s)
+        except Refused as error:
+            if 400 <= error.answered < 500:
+                logger.error("the Document Service refuses a look (%d): %s", error.answered, error.reply)
+                raise LookRefused from error
+            self._fall_silent(error)
+            return None
+        except Unavailable as error:
             self._fall_silent(error)
             return None
         self._silent.clear()
@@ -123,17 +110,6 @@ class SourceOfTruth:
             epoch=reply.epoch,
             versions={standing.document_id: standing.version for standing in reply.standings if standing.known},
         )
-
-    async def _post(self, body: bytes) -> _StandingReply:
-        response = await self._client.post(PATH, body, headers=self._headers, connect_s=self._timeout_s)
-        with closing(response):
-            payload = await response.read_all()
-        if 400 <= response.status < 500:
-            logger.error("the Document Service refuses a look (%d): %s", response.status, payload[:REFUSAL_BYTES_SHOWN])
-            raise LookRefused
-        if response.status != 200:
-            raise ConnectionError(f"status {response.status}")
-        return msgspec.json.decode(payload, type=_StandingReply)
 
     def _fall_silent(self, error: Exception) -> None:
         if not self._silent.is_set():

@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from refdesk.contracts.errors import InvalidRequest
-from refdesk.contracts.texts import whole_number
+from refdesk.contracts.texts import Number, Text, whole_number
 
 State = Literal["pending", "indexed", "failed"]
 WaitingReason = Literal["queued", "indexing", "retrying", "part_away", "broker_away", "indexer_away"]
@@ -176,11 +176,60 @@ class Manifest(msgspec.Struct, frozen=True):
     next_after: str | None = None
 
 
-class Standing(msgspec.Struct, frozen=True):
-    """What the source of truth says of one document to one scope: the ``readable`` call's unit.
+class Seen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A version of a document as somebody has it."""
 
-    ``version`` is the newest committed version. Deleted and foreign documents are simply absent from the reply.
+    document_id: Text
+    version: Number
+    content_sha256: Text
+
+
+class StandingRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which documents, and for whom: an asker's scope. ``seen``: versions that the caller has of some of them."""
+
+    document_ids: list[Text]
+    readers: list[Text] = []
+    everything: bool = False
+    seen: list[Seen] = []
+
+
+class DocumentStanding(msgspec.Struct, frozen=True):
+    """The newest committed version of a document; ``known`` is false when the version that was seen was never one of it.
+
+    Deleted and foreign documents are simply absent from the reply.
     """
 
     document_id: str
     version: int
+    title: str = ""
+    known: bool = True
+
+
+class Standings(msgspec.Struct, frozen=True):
+    """Every change committed before ``as_of`` is searchable; ``index_lag_seconds`` is its age, 0 when none waits.
+
+    ``epoch`` names the database's transaction snapshot: equal epochs, equal documents.
+    """
+
+    as_of: datetime
+    index_lag_seconds: float
+    standings: list[DocumentStanding]
+    epoch: str
+
+
+class ManifestRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which documents; the reply leaves out those that never were."""
+
+    document_ids: list[Text]
+
+
+class RetellRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which documents to tell again, as ``<id>@<version>``."""
+
+    documents: list[Text]
+
+
+class Retold(msgspec.Struct, frozen=True):
+    """Those told again; the others have a newer version, or never were."""
+
+    documents: list[str]

@@ -14,7 +14,19 @@ from starlette.types import Scope as ASGIScope
 
 from refdesk.access.policy import Action
 from refdesk.contracts.access import PRINCIPAL_PREFIX, Principal, Scope, is_reader
-from refdesk.contracts.documents import Document, DocumentVersion, FreshnessToken, Manifest, Page, State
+from refdesk.contracts.documents import (
+    Document,
+    DocumentVersion,
+    FreshnessToken,
+    Manifest,
+    ManifestRequest,
+    Page,
+    RetellRequest,
+    Retold,
+    StandingRequest,
+    Standings,
+    State,
+)
 from refdesk.contracts.errors import InvalidRequest
 from refdesk.contracts.texts import Text
 from refdesk.documents.changes import Change, external_id
@@ -22,7 +34,7 @@ from refdesk.documents.content_check import ContentCheck, ContentStep
 from refdesk.documents.feed import DocumentFeed, Gone
 from refdesk.documents.quotas import UploadQuotas
 from refdesk.documents.service import DocumentService, ExternalName
-from refdesk.documents.store import Backlog, Seen, Standings
+from refdesk.documents.store import Backlog
 from refdesk.documents.uploads import TextDocument, UploadForm, read_change
 from refdesk.outside import tracing
 from refdesk.outside.blobs import OpenBlob
@@ -69,38 +81,11 @@ class History(msgspec.Struct, frozen=True):
     versions: list[DocumentVersion]
 
 
-class StandingRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which documents, and for whom: an asker's scope. ``seen``: versions that the caller has of some of them."""
-
-    document_ids: list[Text]
-    readers: list[Text] = []
-    everything: bool = False
-    seen: list[Seen] = []
-
-
-class ManifestRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which documents; the reply leaves out those that never were."""
-
-    document_ids: list[Text]
-
-
-class RetellRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which documents to tell again, as ``<id>@<version>``."""
-
-    documents: list[Text]
-
-
 class ContentCheckRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One step of looking for missing contents; ``verify`` reads those that are there."""
 
     cursor: Text | None = None
     verify: bool = False
-
-
-class Retold(msgspec.Struct, frozen=True):
-    """Those told again; the others have a newer version, or never were."""
-
-    documents: list[str]
 
 
 def endpoints(

@@ -17,7 +17,16 @@ import msgspec
 
 from refdesk.access.policy import Resource, require
 from refdesk.contracts.access import Principal, Scope
-from refdesk.contracts.documents import Document, DocumentVersion, FreshnessToken, Manifest, Page, State
+from refdesk.contracts.documents import (
+    Document,
+    DocumentVersion,
+    FreshnessToken,
+    Manifest,
+    Page,
+    Seen,
+    Standings,
+    State,
+)
 from refdesk.contracts.errors import (
     BodyTooLarge,
     Conflict,
@@ -31,7 +40,7 @@ from refdesk.contracts.errors import (
 from refdesk.documents.changes import Change, Content, Limits, external_id, is_id, search_text
 from refdesk.documents.contents import ContentRecord, MissingContent
 from refdesk.documents.readers import PrincipalNamed, granted, ids_of, no_names
-from refdesk.documents.store import Backlog, DocumentStore, Row, Seen, Selection, Standings, Writing
+from refdesk.documents.store import Backlog, DocumentStore, Row, Selection, Writing
 from refdesk.outside import telemetry
 from refdesk.outside.blobs import BlobMissing, Blobs, OpenBlob
 from refdesk.outside.media_types import HEAD_BYTES, PICTURES, SUPPORTED, detect_media_type

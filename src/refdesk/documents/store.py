@@ -7,7 +7,6 @@ A `Writing` is one transaction: a change, its history and its outbox row are com
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
 from importlib.resources import files
 from typing import Any
 
@@ -18,7 +17,15 @@ from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from refdesk.contracts.access import Scope, readers_with_owner
-from refdesk.contracts.documents import Document, DocumentVersion, FreshnessToken, ManifestEntry
+from refdesk.contracts.documents import (
+    Document,
+    DocumentStanding,
+    DocumentVersion,
+    FreshnessToken,
+    ManifestEntry,
+    Seen,
+    Standings,
+)
 from refdesk.contracts.errors import Conflict
 from refdesk.contracts.events import (
     DocumentChanged,
@@ -28,7 +35,6 @@ from refdesk.contracts.events import (
     IndexStarted,
     encode,
 )
-from refdesk.contracts.texts import Number, Text
 from refdesk.documents.changes import new_id
 from refdesk.documents.waiting import PUBLISH_S_MAX, silence_s_max
 from refdesk.outside.postgres.database import Queries, load_queries, one_statement, transaction
@@ -60,35 +66,6 @@ class Measures(msgspec.Struct, frozen=True):
     outbox_oldest_age_seconds: float
     index_lag_seconds: float
     contents_missing: int
-
-
-class Seen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A version of a document as somebody has it."""
-
-    document_id: Text
-    version: Number
-    content_sha256: Text
-
-
-class DocumentStanding(msgspec.Struct, frozen=True):
-    """The newest committed version of a document; ``known`` is false when the version that was seen was never one of it."""
-
-    document_id: str
-    version: int
-    title: str
-    known: bool = True
-
-
-class Standings(msgspec.Struct, frozen=True):
-    """Every change committed before ``as_of`` is searchable; ``index_lag_seconds`` is its age, 0 when none waits.
-
-    ``epoch`` names the database's transaction snapshot: equal epochs, equal documents.
-    """
-
-    as_of: datetime
-    index_lag_seconds: float
-    standings: list[DocumentStanding]
-    epoch: str
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):

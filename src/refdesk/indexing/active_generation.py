@@ -11,16 +11,16 @@ from refdesk.index.ledger.generations import Role
 from refdesk.index.open_generations import Opened, OpenGenerations
 from refdesk.indexing.batching import EmbeddingBatcher
 from refdesk.indexing.chunking import chunk
-from refdesk.indexing.content import Contents
 from refdesk.indexing.lanes import Lanes, LaneSettings
 from refdesk.indexing.parsing import ParserPool
 from refdesk.indexing.pipeline import Indexing, Outcome, StepAside
+from refdesk.outside.document_service import DocumentServiceClient
 
 
 class Sources(msgspec.Struct, frozen=True):
     """Where the text of documents comes from, and how they pass each other. ``chunks_max`` is per document."""
 
-    contents: Contents
+    documents: DocumentServiceClient
     parsers: ParserPool
     chunks_max: int
     lanes: LaneSettings
@@ -62,7 +62,7 @@ class LiveIndexing:
             self._indexings[place] = Indexing(
                 index=opened.index if role == "active" else opened.beside,
                 generation=opened.generation.name,
-                contents=self._sources.contents,
+                documents=self._sources.documents,
                 parsers=self._sources.parsers,
                 chunker=partial(chunk, token_spans=opened.embedder.token_spans, chunks_max=self._sources.chunks_max),
                 embeddings=self._batcher(opened),

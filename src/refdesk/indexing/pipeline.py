@@ -26,11 +26,11 @@ from refdesk.contracts.events import DocumentChanged, DocumentDeleted, IndexAppl
 from refdesk.index.chunks import Chunk, IndexedDocument, content_hash, embedded_text
 from refdesk.index.port import ChunkIndex
 from refdesk.indexing.batching import EmbeddingBatcher
-from refdesk.indexing.content import Contents, Superseded
 from refdesk.indexing.lanes import Lanes
 from refdesk.indexing.parsed import ParsedDocument
 from refdesk.indexing.parsing import ParserPool
 from refdesk.outside import tracing
+from refdesk.outside.document_service import DocumentServiceClient, Superseded
 from refdesk.outside.embedding.packaged import Vectors
 
 Chunker = Callable[[ParsedDocument], Sequence[Chunk]]
@@ -69,7 +69,7 @@ class Indexing:
         *,
         index: ChunkIndex,
         generation: str,
-        contents: Contents,
+        documents: DocumentServiceClient,
         parsers: ParserPool,
         chunker: Chunker,
         embeddings: EmbeddingBatcher,
@@ -77,7 +77,7 @@ class Indexing:
     ) -> None:
         self._index = index
         self._generation = generation
-        self._contents = contents
+        self._documents = documents
         self._parsers = parsers
         self._chunker = chunker
         self._embeddings = embeddings
@@ -141,7 +141,7 @@ class Indexing:
 
     async def _fetch(self, event: DocumentChanged, clock: "_Clock") -> bytes:
         async with clock.step("fetch"):
-            return await self._contents.fetch(event)
+            return await self._documents.fetch(event)
 
     async def _parse(self, event: DocumentChanged, content: bytes, clock: "_Clock") -> Reading:
         async with clock.step("parse"):

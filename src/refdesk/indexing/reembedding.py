@@ -25,8 +25,8 @@ from refdesk.contracts.events import DocumentChanged, DocumentDeleted
 from refdesk.index.ledger.generations import Behind, Gap, GenerationMoved, Live
 from refdesk.index.open_generations import Opened, OpenGenerations
 from refdesk.indexing.active_generation import LiveIndexing
-from refdesk.indexing.manifests import Manifests
 from refdesk.outside import telemetry
+from refdesk.outside.document_service import DocumentServiceClient
 
 logger = logging.getLogger(__name__)
 
@@ -47,11 +47,16 @@ class Reembedding:
     """``concurrency`` documents at a time."""
 
     def __init__(
-        self, generations: OpenGenerations, *, indexing: LiveIndexing, manifests: Manifests, concurrency: int
+        self,
+        generations: OpenGenerations,
+        *,
+        indexing: LiveIndexing,
+        documents: DocumentServiceClient,
+        concurrency: int,
     ) -> None:
         self._generations = generations
         self._indexing = indexing
-        self._manifests = manifests
+        self._documents = documents
         self._concurrency = concurrency
         self._attempts: Counter[tuple[int, str, int]] = Counter()
         self._after = ""
@@ -107,7 +112,7 @@ class Reembedding:
 
     async def _build(self, opened: Opened, batch: Sequence[Behind]) -> int:
         """How many of them are not behind any more."""
-        entries = await self._manifests.of(behind.document_id for behind in batch)
+        entries = await self._documents.manifest_of(behind.document_id for behind in batch)
         waiting = iter(batch)
 
         async def work() -> int:

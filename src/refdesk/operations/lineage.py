@@ -21,9 +21,9 @@ from refdesk.contracts.errors import RefdeskError
 from refdesk.contracts.events import DOCUMENTS_STREAM, RECORDER
 from refdesk.index.ledger.lineage import Change, Doubt, LineageMemory, Memory
 from refdesk.index.open_generations import OpenGenerations
-from refdesk.indexing.manifests import Manifests
 from refdesk.operations.reconcile import Reconcilers
 from refdesk.outside import telemetry
+from refdesk.outside.document_service import DocumentServiceClient
 from refdesk.outside.nats.broker import Broker
 
 logger = logging.getLogger(__name__)
@@ -44,14 +44,14 @@ class Lineage:
         *,
         broker: Broker,
         generations: OpenGenerations,
-        manifests: Manifests,
+        documents: DocumentServiceClient,
         reconcilers: Reconcilers,
         look_s: float = LOOK_S,
     ) -> None:
         self._memory = memory
         self._broker = broker
         self._generations = generations
-        self._manifests = manifests
+        self._documents = documents
         self._reconcilers = reconcilers
         self._look_s = look_s
         self._heard = deque[Change](maxlen=HEARD)
@@ -95,7 +95,7 @@ class Lineage:
         if memory.newest is not None and memory.newest not in self._heard:
             self._heard.append(memory.newest)
         ids = {*eldest, *(change.document_id for change in self._heard)}
-        entries = await self._manifests.of(ids) if ids else {}
+        entries = await self._documents.manifest_of(ids) if ids else {}
         if eldest and entries.keys().isdisjoint(eldest):
             return "foreign"
         if any(_is_lost(change, entries.get(change.document_id)) for change in self._heard):

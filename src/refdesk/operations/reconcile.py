@@ -31,8 +31,8 @@ from refdesk.index.ledger.generations import Live
 from refdesk.index.ledger.lineage import ForeignDocuments, LineageMemory
 from refdesk.index.open_generations import OpenGenerations
 from refdesk.index.port import ChunkIndex, Holding
-from refdesk.indexing.manifests import ENTRIES_MAX, Manifests
 from refdesk.outside import telemetry
+from refdesk.outside.document_service import ENTRIES_MAX, DocumentServiceClient
 from refdesk.outside.postgres.database import load_queries, transaction
 
 logger = logging.getLogger(__name__)
@@ -117,12 +117,12 @@ class Reconciler:
         self,
         *,
         index: ChunkIndex,
-        manifests: Manifests,
+        documents: DocumentServiceClient,
         patience: Patience = PATIENT,
         beside: bool = False,
     ) -> None:
         self._index = index
-        self._manifests = manifests
+        self._documents = documents
         self._patience = patience
         self._beside = beside
 
@@ -154,7 +154,7 @@ class Reconciler:
 
     async def _index_step(self, after: str, *, dry_run: bool) -> Step:
         page = await self._index.audit(after=after, count=ENTRIES_MAX)
-        entries = await self._manifests.of(holding.document_id for holding in page) if page else {}
+        entries = await self._documents.manifest_of(holding.document_id for holding in page) if page else {}
         differences = self._differences((entries.get(holding.document_id), holding) for holding in page)
         step = await self._finish(differences, checked=len(page), dry_run=dry_run)
         following = f"index:{page[-1].document_id}" if len(page) == ENTRIES_MAX else "documents:"
@@ -162,7 +162,7 @@ class Reconciler:
 
     async def _documents_step(self, after: str, *, dry_run: bool) -> Step:
         """Those that the index has were compared by the pass before."""
-        manifest = await self._manifests.page(after=after)
+        manifest = await self._documents.manifest_page(after=after)
         held = await self._index.holdings(entry.document_id for entry in manifest.entries)
         absent = [entry for entry in manifest.entries if entry.document_id not in held]
         differences = self._differences((entry, None) for entry in absent)
@@ -219,11 +219,11 @@ class Reconciler:
 
     async def _tell(self, entries: list[ManifestEntry]) -> set[FreshnessToken]:
         """What has changed since the look has an event of its own, but it may have come while the index still claimed more."""
-        told = await self._manifests.retell(entry.token for entry in entries)
+        told = await self._documents.retell(entry.token for entry in entries)
         changed = [entry.document_id for entry in entries if entry.token not in told]
         if changed:
-            now = await self._manifests.of(changed)
-            told |= await self._manifests.retell(entry.token for entry in now.values())
+            now = await self._documents.manifest_of(changed)
+            told |= await self._documents.retell(entry.token for entry in now.values())
         return told
 
     async def _remove(self, orphan: _Difference) -> bool:
@@ -270,7 +270,9 @@ Reconcilers = Callable[[], Awaitable[list[Reconciler]]]
 """One per generation of the index, the active one's first."""
 
 
-def reconcilers(generations: OpenGenerations, manifests: Manifests, *, patience: Patience = PATIENT) -> Reconcilers:
+def reconcilers(
+    generations: OpenGenerations, documents: DocumentServiceClient, *, patience: Patience = PATIENT
+) -> Reconcilers:
     """Of the generations within reach when it is called."""
 
     async def of_each() -> list[Reconciler]:
@@ -280,7 +282,7 @@ def reconcilers(generations: OpenGenerations, manifests: Manifests, *, patience:
         opened = await generations.open(live)
         return Reconciler(
             index=opened.index if live.active else opened.beside,
-            manifests=manifests,
+            documents=documents,
             beside=not live.active,
             patience=patience,
         )

@@ -13,7 +13,7 @@ import msgspec
 from refdesk.contracts.documents import FreshnessToken
 from refdesk.contracts.errors import Conflict, NotFound
 from refdesk.indexing.dead_letters import DeadLetter, DeadLetters
-from refdesk.indexing.manifests import Manifests
+from refdesk.outside.document_service import DocumentServiceClient
 
 BATCH = 200
 """Dead letters read, and documents told again, at a time."""
@@ -36,9 +36,9 @@ class Replayed(msgspec.Struct, frozen=True):
 class Replays:
     """Raises Unavailable when the index database or the Document Service does not answer: then nothing is settled."""
 
-    def __init__(self, letters: DeadLetters, *, manifests: Manifests) -> None:
+    def __init__(self, letters: DeadLetters, *, documents: DocumentServiceClient) -> None:
         self._letters = letters
-        self._manifests = manifests
+        self._documents = documents
 
     async def one(self, letter_id: int) -> Outcome:
         """Raises NotFound, and Conflict for a letter that is settled already or names no document."""
@@ -64,7 +64,7 @@ class Replays:
         )
 
     async def _replay(self, letters: Sequence[DeadLetter]) -> list[Outcome]:
-        told = await self._manifests.retell(_tokens(letters))
+        told = await self._documents.retell(_tokens(letters))
         outcomes: list[Outcome] = []
         for letter in letters:
             token = _token(letter)

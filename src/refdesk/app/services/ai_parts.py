@@ -11,9 +11,11 @@ import aiohttp
 from refdesk.answering.reranking import Reranking
 from refdesk.app.health import Look, Part
 from refdesk.app.settings import Settings
+from refdesk.contracts.documents import StandingRequest
 from refdesk.contracts.errors import ModelFailed, ReadOnly, RefdeskError, Unavailable
 from refdesk.index.ledger.lineage import LineageMemory
 from refdesk.index.open_generations import OpenGenerations
+from refdesk.outside.document_service import DocumentServiceClient
 from refdesk.outside.embedding.server import request_embeddings
 from refdesk.outside.llm.server import ModelServer
 from refdesk.outside.valkey import errors as valkey_errors
@@ -97,18 +99,13 @@ def _number(info: bytes, name: bytes) -> int:
     return int(found[len(name) :])
 
 
-def document_service(session: aiohttp.ClientSession, *, url: str, operator_key: str, needed: bool) -> Part:
+def document_service(documents: DocumentServiceClient, *, needed: bool) -> Part:
     """Asked for the standing of no documents: its door, its keys and its database take part."""
-    address = f"{url.rstrip('/')}/api/documents/standing"
-    headers = {"Authorization": f"Bearer {operator_key}"}
 
-    async def look() -> str | None:
-        async with session.post(address, json={"document_ids": []}, headers=headers, timeout=_TIMEOUT) as reply:
-            if reply.status != 200:
-                raise Unavailable(f"The Document Service answers {reply.status}. {await _detail(reply)}".strip())
-        return None
+    async def look() -> None:
+        await documents.standing(StandingRequest(document_ids=[]), timeout_s=CALL_S)
 
-    return Part("Document Service", _over_http(look, name="Document Service"), needed)
+    return Part("Document Service", look, needed)
 
 
 def embedding_model(session: aiohttp.ClientSession, settings: Settings) -> list[Part]:
@@ -155,28 +152,6 @@ def language_model(server: ModelServer, trouble: Mapping[str, ModelFailed]) -> P
         return await paced_look()
 
     return Part("language model", with_trouble, needed=False)
-
-
-_TIMEOUT = aiohttp.ClientTimeout(total=CALL_S)
-
-
-async def _detail(reply: aiohttp.ClientResponse) -> str:
-    try:
-        return str((await reply.json(content_type=None))["detail"])
-    except (ValueError, KeyError, TypeError):
-        return ""
-
-
-def _over_http(look: Look, *, name: str) -> Look:
-    async def translated() -> str | None:
-        try:
-            return await look()
-        except TimeoutError as error:
-            raise Unavailable(f"The {name} has not answered within {CALL_S:g} s.") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise Unavailable(f"The {name} cannot be reached.") from error
-
-    return translated
 
 
 def paced(look: Look, *, every_s: float) -> Look:

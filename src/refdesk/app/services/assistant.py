@@ -30,7 +30,15 @@ from refdesk.app import http, samples
 from refdesk.app.connection_budget import BESIDE_SEARCHES
 from refdesk.app.health import Part
 from refdesk.app.services import ai_parts, parts
-from refdesk.app.services.common import Service, open_broker, open_database, open_keys, required, serve_door
+from refdesk.app.services.common import (
+    Service,
+    open_broker,
+    open_database,
+    open_documents,
+    open_keys,
+    required,
+    serve_door,
+)
 from refdesk.app.services.generations import (
     choose_model,
     configured_engine,
@@ -47,14 +55,13 @@ from refdesk.index.open_generations import OpenGenerations
 from refdesk.index.recording import Recorder
 from refdesk.indexing.dead_letters import MIGRATIONS as DEAD_LETTER_MIGRATIONS
 from refdesk.indexing.dead_letters import DeadLetters
-from refdesk.indexing.manifests import Manifests
 from refdesk.operations.generation_routes import GenerationRoutes
 from refdesk.operations.generations import GenerationOperations
 from refdesk.operations.reconcile import reconcilers
 from refdesk.operations.replays import Replays
 from refdesk.operations.routes import OperationRoutes
+from refdesk.outside.document_service import DocumentServiceClient
 from refdesk.outside.embedding.packaged import Turns
-from refdesk.outside.http_client import open_http_client
 from refdesk.outside.nats.broker import Broker
 from refdesk.outside.postgres.database import open_pool
 from refdesk.outside.postgres.pool import Pool
@@ -73,7 +80,8 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         generations = await enter(open_generations(searches, settings, turns=Turns()))
         valkey = await enter(_open_valkey(settings))
         session = await enter(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
-        truth = await enter(_open_truth(settings))
+        documents = await enter(open_documents(settings))
+        truth = SourceOfTruth(documents, timeout_s=settings.truth_timeout_s)
         broker = await enter(open_broker(settings, name="assistant")) if settings.nats_url else None
         standings = Standings(pool)
         recorder = Recorder(broker, standings=standings, generations=generations) if broker else None
@@ -111,7 +119,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             idle_s_max=settings.socket_idle_seconds_max,
         )
         letters = DeadLetters(pool)
-        operations = _operations(letters, generations=generations, manifests=_manifests(settings, session))
+        operations = _operations(letters, generations=generations, documents=documents)
         yield Service(
             endpoints=[
                 *routes.endpoints(),
@@ -128,7 +136,13 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             ],
             parts=[
                 *await _open_parts(
-                    stack, settings, pools=[searches, pool], broker=broker, valkey=valkey, session=session
+                    stack,
+                    settings,
+                    pools=[searches, pool],
+                    broker=broker,
+                    valkey=valkey,
+                    documents=documents,
+                    session=session,
                 ),
                 *models.parts,
                 *ai_parts.reranker(reranking),
@@ -169,12 +183,6 @@ def _open_valkey(settings: Settings) -> AbstractAsyncContextManager[Valkey]:
     return open_valkey(required(settings, "valkey_url"), name="assistant", timeout_s=settings.valkey_timeout_s)
 
 
-@asynccontextmanager
-async def _open_truth(settings: Settings) -> AsyncIterator[SourceOfTruth]:
-    async with open_http_client(required(settings, "documents_url")) as client:
-        yield SourceOfTruth(client, operator_key=required(settings, "operator_key"), timeout_s=settings.truth_timeout_s)
-
-
 async def serve(settings: Settings) -> None:
     """Runs until SIGINT or SIGTERM."""
     async with open_keys(settings) as keys, open_service(settings) as service:
@@ -188,17 +196,13 @@ async def _open_parts(
     pools: Sequence[Pool],
     broker: Broker | None,
     valkey: Valkey,
+    documents: DocumentServiceClient,
     session: aiohttp.ClientSession,
 ) -> list[Part]:
     """Without what is not needed answers go on: by the index and its record alone, without a memory, from quotes."""
     url = required(settings, "index_database_url")
     index = parts.database("index database", url, read=parts.INDEX_READ, writes=False, pools=pools)
-    truth = ai_parts.document_service(
-        session,
-        url=required(settings, "documents_url"),
-        operator_key=required(settings, "operator_key"),
-        needed=False,
-    )
+    truth = ai_parts.document_service(documents, needed=False)
     return [
         await stack.enter_async_context(index),
         ai_parts.valkey(valkey),
@@ -215,17 +219,13 @@ def _similar_questions(settings: Settings, valkey: Valkey) -> SimilarQuestions |
     return SimilarQuestions(valkey, similarity_min=settings.similarity_min, retention_s=settings.answer_retention_s)
 
 
-def _manifests(settings: Settings, session: aiohttp.ClientSession) -> Manifests:
-    return Manifests(
-        session, documents_url=required(settings, "documents_url"), operator_key=required(settings, "operator_key")
-    )
-
-
-def _operations(letters: DeadLetters, *, generations: OpenGenerations, manifests: Manifests) -> OperationRoutes:
+def _operations(
+    letters: DeadLetters, *, generations: OpenGenerations, documents: DocumentServiceClient
+) -> OperationRoutes:
     return OperationRoutes(
         letters=letters,
-        replays=Replays(letters, manifests=manifests),
-        reconcilers=reconcilers(generations, manifests),
+        replays=Replays(letters, documents=documents),
+        reconcilers=reconcilers(generations, documents),
     )
 
 

@@ -21,6 +21,7 @@ from refdesk.app.key_routes import key_endpoints
 from refdesk.app.services import parts
 from refdesk.app.settings import PREFIX, Settings
 from refdesk.contracts.errors import ConfigurationError
+from refdesk.outside.document_service import DocumentServiceClient, open_document_service
 from refdesk.outside.nats.broker import Broker, StreamSettings
 from refdesk.outside.postgres.database import migrate, open_pool, require_database
 from refdesk.outside.postgres.pool import Pool
@@ -97,6 +98,15 @@ def stream_settings(settings: Settings) -> StreamSettings:
 def open_broker(settings: Settings, *, name: str) -> AbstractAsyncContextManager[Broker]:
     """Connected to NATS for the length of the block."""
     return Broker.connect(required(settings, "nats_url"), name=name, streams=stream_settings(settings))
+
+
+def open_documents(settings: Settings) -> AbstractAsyncContextManager[DocumentServiceClient]:
+    """The Document Service, as the AI Service asks it."""
+    return open_document_service(
+        required(settings, "documents_url"),
+        operator_key=required(settings, "operator_key"),
+        content_bytes_max=settings.upload_bytes_max,
+    )
 
 
 def connection_limits(settings: Settings) -> ConnectionLimits:

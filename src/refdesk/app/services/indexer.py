@@ -10,18 +10,16 @@ from refdesk.app import http, server
 from refdesk.app.health import Health, Part, health_endpoints
 from refdesk.app.hosts import named
 from refdesk.app.services import ai_parts, parts
-from refdesk.app.services.common import connection_limits, open_broker, open_database, required
+from refdesk.app.services.common import connection_limits, open_broker, open_database, open_documents, required
 from refdesk.app.services.generations import open_generations
 from refdesk.app.settings import Settings
 from refdesk.index.ledger.lineage import LineageMemory
 from refdesk.index.ledger.standings import Standings
 from refdesk.index.recording import Recorder
 from refdesk.indexing.active_generation import LiveIndexing, Sources
-from refdesk.indexing.content import Contents
 from refdesk.indexing.dead_letters import MIGRATIONS as DEAD_LETTER_MIGRATIONS
 from refdesk.indexing.dead_letters import DeadLetters
 from refdesk.indexing.lanes import LaneSettings
-from refdesk.indexing.manifests import Manifests
 from refdesk.indexing.parsed import ParsingLimits
 from refdesk.indexing.parsing import ParserPool, PoolSizes
 from refdesk.indexing.priority import stand_back
@@ -45,9 +43,10 @@ async def serve(settings: Settings) -> None:
         generations = await enter(open_generations(pool, settings, turns=turns))
         broker = await enter(open_broker(settings, name="indexer"))
         recorder = Recorder(broker, standings=Standings(pool), generations=generations)
+        documents = await enter(open_documents(settings))
         session = await enter(aiohttp.ClientSession())
         parsers = await enter(ParserPool(limits=_parsing_limits(settings), sizes=_pool_sizes(settings)))
-        sources = Sources(_contents(settings, session), parsers, settings.chunks_max, _lane_settings(settings))
+        sources = Sources(documents, parsers, settings.chunks_max, _lane_settings(settings))
         indexing = LiveIndexing(generations, sources)
         letters = DeadLetters(pool, log_characters_max=settings.dead_letter_log_characters_max)
         worker = Worker(
@@ -57,27 +56,34 @@ async def serve(settings: Settings) -> None:
             dead_letters=letters,
             settings=_worker_settings(settings),
         )
-        manifests = _manifests(settings, session)
         reembedding = Reembedding(
-            generations, indexing=indexing, manifests=manifests, concurrency=settings.index_concurrency
+            generations, indexing=indexing, documents=documents, concurrency=settings.index_concurrency
         )
         memory = LineageMemory(pool)
         lineage = Lineage(
             memory,
             broker=broker,
             generations=generations,
-            manifests=manifests,
-            reconcilers=reconcilers(generations, manifests, patience=AT_ONCE),
+            documents=documents,
+            reconcilers=reconcilers(generations, documents, patience=AT_ONCE),
         )
         schedule = Schedule(
             pool,
-            reconcilers(generations, manifests),
+            reconcilers(generations, documents),
             memory=memory,
             interval_s=settings.reconcile_interval_s,
         )
         database = await enter(_index_database(settings, pool))
-        lasting = [parts.nats(broker, needed=True), ai_parts.lineage(memory), *ai_parts.qdrant(generations, settings)]
-        health = Health([database, *lasting, *_servers(settings, session)])
+        health = Health(
+            [
+                database,
+                parts.nats(broker, needed=True),
+                ai_parts.lineage(memory),
+                *ai_parts.qdrant(generations, settings),
+                ai_parts.document_service(documents, needed=True),
+                *ai_parts.embedding_model(session, settings),
+            ]
+        )
         await server.serve(
             _app(settings, health, measures=[letters.measure]),
             sockets=[server.bind(settings.host, settings.port, send_timeout_s=settings.send_timeout_s)],
@@ -105,35 +111,9 @@ def _open_index(settings: Settings) -> AbstractAsyncContextManager[Pool]:
     )
 
 
-def _manifests(settings: Settings, session: aiohttp.ClientSession) -> Manifests:
-    return Manifests(
-        session, documents_url=required(settings, "documents_url"), operator_key=required(settings, "operator_key")
-    )
-
-
-def _contents(settings: Settings, session: aiohttp.ClientSession) -> Contents:
-    return Contents(
-        session,
-        documents_url=required(settings, "documents_url"),
-        operator_key=required(settings, "operator_key"),
-        bytes_max=settings.upload_bytes_max,
-    )
-
-
 def _index_database(settings: Settings, pool: Pool) -> AbstractAsyncContextManager[Part]:
     url = required(settings, "index_database_url")
     return parts.database("index database", url, read=parts.INDEX_READ, writes=True, pools=[pool])
-
-
-def _servers(settings: Settings, session: aiohttp.ClientSession) -> list[Part]:
-    """What the indexer asks over HTTP."""
-    documents = ai_parts.document_service(
-        session,
-        url=required(settings, "documents_url"),
-        operator_key=required(settings, "operator_key"),
-        needed=True,
-    )
-    return [documents, *ai_parts.embedding_model(session, settings)]
 
 
 def _app(settings: Settings, health: Health, *, measures: list[http.Measure]) -> ASGIApp:
