@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from refdesk.answering.scripts import lua
 from refdesk.contracts.errors import TooManyRequests
 from refdesk.outside import telemetry
 from refdesk.outside.valkey.client import Script, Valkey, ValkeyError
@@ -28,51 +29,6 @@ LEASE_S = 120
 """How long a reservation lives without being settled or renewed."""
 RENEW_INTERVAL_S = 30
 
-_COUNT = """
-local requests = tonumber(redis.call('GET', KEYS[1]) or '0')
-if requests >= tonumber(ARGV[1]) then return requests end
-redis.call('INCR', KEYS[1])
-redis.call('EXPIRE', KEYS[1], 120)
-return -1
-"""
-"""Counts one of its kind unless the limit is reached; then says how many there were. KEYS: requests; ARGV: limit."""
-
-# KEYS: tokens/minute, tokens/day, reservations (zset by expiry), reserved amounts (hash)
-# ARGV: now, reservation id, tokens, limits (tokens/minute, tokens/day, concurrent), lease, left of minute, day
-_RESERVE = """
-local now = tonumber(ARGV[1])
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now)) do
-  redis.call('ZREM', KEYS[3], id)
-  redis.call('HDEL', KEYS[4], id)
-end
-local tokens = tonumber(ARGV[3])
-local held = 0
-for _, amount in ipairs(redis.call('HVALS', KEYS[4])) do held = held + tonumber(amount) end
-local open = redis.call('ZCARD', KEYS[3])
-if open >= tonumber(ARGV[6]) then return {'concurrent', open, 1} end
-local minute = tonumber(redis.call('GET', KEYS[1]) or '0') + held
-if minute + tokens > tonumber(ARGV[4]) then return {'tokens_per_minute', minute, ARGV[8]} end
-local day = tonumber(redis.call('GET', KEYS[2]) or '0') + held
-if day + tokens > tonumber(ARGV[5]) then return {'tokens_per_day', day, ARGV[9]} end
-redis.call('ZADD', KEYS[3], now + tonumber(ARGV[7]), ARGV[2])
-redis.call('HSET', KEYS[4], ARGV[2], tokens)
-redis.call('EXPIRE', KEYS[3], 172800)
-redis.call('EXPIRE', KEYS[4], 172800)
-return {'ok', 0, 0}
-"""
-
-# KEYS: tokens/minute, tokens/day, reservations, reserved amounts; ARGV: reservation id, tokens used
-_SETTLE = """
-if redis.call('ZREM', KEYS[3], ARGV[1]) == 0 then return 0 end
-redis.call('HDEL', KEYS[4], ARGV[1])
-if tonumber(ARGV[2]) > 0 then
-  redis.call('INCRBY', KEYS[1], ARGV[2])
-  redis.call('EXPIRE', KEYS[1], 120)
-  redis.call('INCRBY', KEYS[2], ARGV[2])
-  redis.call('EXPIRE', KEYS[2], 172800)
-end
-return 1
-"""
 
 _NAMES = {
     "concurrent": ("answers at a time", "REFDESK_CONCURRENT_PER_PRINCIPAL_MAX"),
@@ -107,9 +63,9 @@ class Budget:
         self._clock = clock
         self._valkey = valkey
         self._open: dict[str, Reservation] = {}
-        self._count = Script(valkey, _COUNT)
-        self._reserve = Script(valkey, _RESERVE)
-        self._settle = Script(valkey, _SETTLE)
+        self._count = Script(valkey, lua("count"))
+        self._reserve = Script(valkey, lua("reserve"))
+        self._settle = Script(valkey, lua("settle"))
 
     async def count_request(self, principal_id: str) -> bool:
         """Counts one question; raises TooManyRequests when there were enough of them this minute.

@@ -24,23 +24,13 @@ from refdesk.answering.conversations import Turn
 from refdesk.answering.journal import Lease
 from refdesk.answering.prompting import PROMPT_VERSION
 from refdesk.answering.retrieval import Evidence
+from refdesk.answering.scripts import lua
 from refdesk.answering.sharing import normalised
 from refdesk.contracts.access import Scope
 from refdesk.contracts.answers import Question
 from refdesk.outside.valkey.client import Script, Valkey, ValkeyError
 
 logger = logging.getLogger(__name__)
-
-_CLAIM = """
-local holder = redis.call('GET', KEYS[1])
-if holder then return holder end
-redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
-return ARGV[1]
-"""
-_RELEASE = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
-return 0
-"""
 
 
 class Exact(msgspec.Struct, frozen=True):
@@ -54,8 +44,8 @@ class Cache:
     def __init__(self, valkey: Valkey, *, retention_s: int) -> None:
         self._valkey = valkey
         self._retention_s = retention_s
-        self._claim = Script(valkey, _CLAIM)
-        self._release = Script(valkey, _RELEASE)
+        self._claim = Script(valkey, lua("claim"))
+        self._release = Script(valkey, lua("release"))
 
     async def exact(self, key: str) -> Exact | None:
         try:

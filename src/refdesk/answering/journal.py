@@ -31,6 +31,7 @@ from contextlib import contextmanager
 import msgspec
 
 from refdesk.answering.log import FIRST_LOG_ID, AnswerLog, AnswerRecord, Entry
+from refdesk.answering.scripts import lua
 from refdesk.contracts.answers import AnswerEvent, Delta, Failed
 from refdesk.contracts.errors import AnswerRewritten, Unavailable, problem
 from refdesk.outside.valkey.client import Command, Script, Valkey, ValkeyError, Word
@@ -49,24 +50,6 @@ FINISHED_LOGS_KEPT = 256
 UNCOPIED_LOGS_MAX = 1000
 FOLLOW_BLOCK_MS = 30
 """How long one read of the followed streams waits; a log that is followed anew joins the next one."""
-
-_WRITE = """
-local owner = redis.call('GET', KEYS[2])
-if owner and owner ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
-local last = tonumber(ARGV[6]) - 1
-local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
-if newest then last = tonumber(string.match(newest[1], '^%d+')) end
-if ARGV[4] ~= '' and tonumber(ARGV[3]) == last then
-  last = tonumber(ARGV[5])
-  redis.call('XADD', KEYS[1], last .. '-0', 'e', ARGV[4])
-  redis.call('EXPIRE', KEYS[1], ARGV[7])
-end
-return last
-"""
-"""Renews the lease if it is ours or nobody's, and appends the batch if it is the next. Returns the last event in the stream, or
-0 when the lease is somebody else's. KEYS: log, lease. ARGV: owner, lease ms, the event before the batch, batch, its last event,
-the first event of any log, retention."""
 
 
 class Abandoned(Unavailable):
@@ -92,7 +75,7 @@ class Journal:
     def __init__(self, valkey: Valkey, *, retention_s: int) -> None:
         self._valkey = valkey
         self._retention_s = retention_s
-        self._write = Script(valkey, _WRITE)
+        self._write = Script(valkey, lua("write"))
         self._process = secrets.token_hex(8)
         self._produced: dict[str, _Produced] = {}
         self._followed: dict[str, AnswerLog] = {}
@@ -251,7 +234,7 @@ class Journal:
             await asyncio.sleep(FLUSH_INTERVAL_S)
 
     def _batch(self, produced: "_Produced") -> tuple[list[str], list[Word]]:
-        """The keys and values of ``_WRITE``."""
+        """The keys and values of `scripts/write.lua`."""
         log_id, rest = produced.log.id, produced.rest
         last, payload = (rest[-1].id, msgspec.json.encode(rest)) if rest else (0, b"")
         lease = self.lease(log_id)
