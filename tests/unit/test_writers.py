@@ -13,7 +13,7 @@ from refdesk.answering.circuit import Circuit
 from refdesk.answering.generating import Generating
 from refdesk.answering.models import Models
 from refdesk.answering.production import Diverged
-from refdesk.answering.writers import Assignment, Generating, Meter, Models, Verdict, Writer
+from refdesk.answering.writers import Assignment, Meter, Verdict, Writer
 from refdesk.contracts.answers import Source, Usage
 from refdesk.contracts.errors import ModelFailed
 from refdesk.outside.llm.errors import LlmFiltered, LlmOnlyThought, LlmRefused, LlmTimeout, LlmUnknown

@@ -20,6 +20,7 @@ from refdesk.answering.gate import Gate
 from refdesk.answering.limits import AnswerLimits
 from refdesk.answering.production import Writers
 from refdesk.answering.quoting import Quoting
+from refdesk.answering.reranking import Reranking
 from refdesk.answering.retrieval import Retrieval
 from refdesk.answering.routes import AnswerRoutes
 from refdesk.answering.sharing import SharedLimits
@@ -29,6 +30,7 @@ from refdesk.answering.withdrawal import Withdrawals
 from refdesk.app import http, samples
 from refdesk.app.connection_budget import BESIDE_SEARCHES
 from refdesk.app.health import Part
+from refdesk.app.server import Background
 from refdesk.app.services import ai_parts, parts
 from refdesk.app.services.common import (
     Service,
@@ -39,13 +41,8 @@ from refdesk.app.services.common import (
     required,
     serve_door,
 )
-from refdesk.app.services.generations import (
-    choose_model,
-    configured_engine,
-    configured_model,
-    open_generations,
-)
-from refdesk.app.services.models import open_writing_models
+from refdesk.app.services.generations import choose_model, configured_engine, configured_model, open_generations
+from refdesk.app.services.models import WritingModels, open_writing_models
 from refdesk.app.services.rerankers import open_reranking
 from refdesk.app.settings import Settings
 from refdesk.index.ledger.lineage import LineageMemory
@@ -71,88 +68,138 @@ from refdesk.outside.valkey.client import Valkey, open_valkey
 from refdesk.outside.vocabularies import open_vocabularies
 
 
+class Outside(msgspec.Struct, frozen=True, kw_only=True):
+    """What an assistant stands on, opened. ``searches``: a connection for each search at a time; ``pool``: for the rest."""
+
+    pool: Pool
+    searches: Pool
+    generations: OpenGenerations
+    valkey: Valkey
+    documents: DocumentServiceClient
+    broker: Broker | None
+    session: aiohttp.ClientSession
+    models: WritingModels
+    reranking: Reranking | None
+
+
+class Watch(msgspec.Struct, frozen=True, kw_only=True):
+    """Who knows what may be shown, and hears of what has changed."""
+
+    truth: SourceOfTruth
+    recorder: Recorder | None
+    gate: Gate
+    news: IndexNews
+
+
 @asynccontextmanager
 async def open_service(settings: Settings) -> AsyncIterator[Service]:
     vocabularies = open_vocabularies(settings.llm_tokenizer)
     async with AsyncExitStack() as stack:
-        enter = stack.enter_async_context
-        pool, searches = await enter(_open_index(settings)), await enter(_open_searches(settings))
-        generations = await enter(open_generations(searches, settings, turns=Turns()))
-        valkey = await enter(_open_valkey(settings))
-        session = await enter(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
-        documents = await enter(open_documents(settings))
-        truth = SourceOfTruth(documents, timeout_s=settings.truth_timeout_s)
-        broker = await enter(open_broker(settings, name="assistant")) if settings.nats_url else None
-        standings = Standings(pool)
-        recorder = Recorder(broker, standings=standings, generations=generations) if broker else None
-        gate = Gate(truth=truth, standings=standings, recorder=recorder, generations=generations)
-        quoting = Quoting(Extractor(generations.embed), certainty_min=settings.certainty_min)
-        models = await enter(open_writing_models(settings, vocabularies))
-        news = IndexNews(required(settings, "index_database_url"))
-        reranking = await enter(open_reranking(settings))
-        limits = _retrieval_limits(settings)
-        assistant = Assistant(
-            AssistantParts(
-                retrieval=Retrieval(
-                    generations=generations, truth=truth, gate=gate, limits=limits, reranking=reranking
-                ),
-                freshness=_freshness(settings, generations=generations, news=news, gate=gate),
-                withdrawals=Withdrawals(gate, news=news),
-                writers=Writers(models.writer or quoting, quoting),
-                rewriter=models.rewriter,
-                similar=_similar_questions(settings, valkey),
-                valkey=valkey,
-                budget=Budget(valkey, _budget_limits(settings)),
-                admission=Admission(_admission_limits(settings)),
-                limits=_answer_limits(settings, vocabularies),
-                shape=shape_of(settings),
-                retention_s=settings.answer_retention_s,
-                grace_s=settings.disconnect_grace_s,
-            )
-        )
+        outside = await _open_outside(stack, settings, vocabularies)
+        watch = _watch(settings, outside)
+        assistant = Assistant(_assistant_parts(settings, outside, watch, vocabularies))
         routes = AnswerRoutes(
             assistant=assistant,
-            generations=generations,
-            gate=gate,
-            feedback=FeedbackStore(pool),
+            generations=outside.generations,
+            gate=watch.gate,
+            feedback=FeedbackStore(outside.pool),
             send_timeout_s=settings.send_timeout_s,
             idle_s_max=settings.socket_idle_seconds_max,
         )
-        letters = DeadLetters(pool)
-        operations = _operations(letters, generations=generations, documents=documents)
+        letters = DeadLetters(outside.pool)
         yield Service(
             endpoints=[
                 *routes.endpoints(),
-                *operations.endpoints(),
-                *_generation_routes(settings, generations).endpoints(),
+                *_operations(letters, outside).endpoints(),
+                *_generation_routes(settings, outside).endpoints(),
                 *http.page_endpoints(lambda: samples.examples(settings.data_dir)),
             ],
             sockets=[routes.socket()],
-            background=[
-                *(assistant.run, generations.run, news.run, truth.run),
-                *([recorder.run] if recorder else []),
-                *models.background,
-                partial(warn_of_shortcomings, valkey),
-            ],
-            parts=[
-                *await _open_parts(
-                    stack,
-                    settings,
-                    pools=[searches, pool],
-                    broker=broker,
-                    valkey=valkey,
-                    documents=documents,
-                    session=session,
-                ),
-                *models.parts,
-                *ai_parts.reranker(reranking),
-                *ai_parts.qdrant(generations, settings),
-            ],
-            facts=dict(models.facts),
+            background=[assistant.run, *_background(outside, watch)],
+            parts=await _open_parts(stack, settings, outside),
+            facts=dict(outside.models.facts),
             measures=[letters.measure],
             leave=routes.leave,
             close=assistant.close,
         )
+
+
+async def serve(settings: Settings) -> None:
+    """Runs until SIGINT or SIGTERM."""
+    async with open_keys(settings) as keys, open_service(settings) as service:
+        await serve_door(settings, keys, [service])
+
+
+async def _open_outside(stack: AsyncExitStack, settings: Settings, vocabularies: Sequence[CountTokens]) -> Outside:
+    enter = stack.enter_async_context
+    pool, searches = await enter(_open_index(settings)), await enter(_open_searches(settings))
+    return Outside(
+        pool=pool,
+        searches=searches,
+        generations=await enter(open_generations(searches, settings, turns=Turns())),
+        valkey=await enter(_open_valkey(settings)),
+        documents=await enter(open_documents(settings)),
+        broker=await enter(open_broker(settings, name="assistant")) if settings.nats_url else None,
+        session=await enter(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))),
+        models=await enter(open_writing_models(settings, vocabularies)),
+        reranking=await enter(open_reranking(settings)),
+    )
+
+
+def _watch(settings: Settings, outside: Outside) -> Watch:
+    truth, generations = SourceOfTruth(outside.documents, timeout_s=settings.truth_timeout_s), outside.generations
+    standings, broker = Standings(outside.pool), outside.broker
+    recorder = Recorder(broker, standings=standings, generations=generations) if broker else None
+    return Watch(
+        truth=truth,
+        recorder=recorder,
+        gate=Gate(truth=truth, standings=standings, recorder=recorder, generations=generations),
+        news=IndexNews(required(settings, "index_database_url")),
+    )
+
+
+def _assistant_parts(
+    settings: Settings, outside: Outside, watch: Watch, vocabularies: Sequence[CountTokens]
+) -> AssistantParts:
+    generations, valkey, gate = outside.generations, outside.valkey, watch.gate
+    quoting = Quoting(Extractor(generations.embed), certainty_min=settings.certainty_min)
+    return AssistantParts(
+        retrieval=Retrieval(
+            generations=generations,
+            truth=watch.truth,
+            gate=gate,
+            limits=_retrieval_limits(settings),
+            reranking=outside.reranking,
+        ),
+        freshness=Freshness(
+            generations=generations,
+            news=watch.news,
+            gate=gate,
+            waiting_max=settings.waiting_for_documents_per_principal_max,
+        ),
+        withdrawals=Withdrawals(gate, news=watch.news),
+        writers=Writers(outside.models.writer or quoting, quoting),
+        rewriter=outside.models.rewriter,
+        similar=_similar_questions(settings, valkey),
+        valkey=valkey,
+        budget=Budget(valkey, _budget_limits(settings)),
+        admission=Admission(_admission_limits(settings)),
+        limits=_answer_limits(settings, vocabularies),
+        shape=shape_of(settings),
+        retention_s=settings.answer_retention_s,
+        grace_s=settings.disconnect_grace_s,
+    )
+
+
+def _background(outside: Outside, watch: Watch) -> list[Background]:
+    return [
+        outside.generations.run,
+        watch.news.run,
+        watch.truth.run,
+        *([watch.recorder.run] if watch.recorder else []),
+        *outside.models.background,
+        partial(warn_of_shortcomings, outside.valkey),
+    ]
 
 
 def _open_index(settings: Settings) -> AbstractAsyncContextManager[Pool]:
@@ -164,11 +211,6 @@ def _open_index(settings: Settings) -> AbstractAsyncContextManager[Pool]:
         size_max=settings.assistant_connections_max,
         migrations=[FEEDBACK_MIGRATIONS, DEAD_LETTER_MIGRATIONS],
     )
-
-
-def _freshness(settings: Settings, *, generations: OpenGenerations, news: IndexNews, gate: Gate) -> Freshness:
-    waiting_max = settings.waiting_for_documents_per_principal_max
-    return Freshness(generations=generations, news=news, gate=gate, waiting_max=waiting_max)
 
 
 def _open_searches(settings: Settings) -> AbstractAsyncContextManager[Pool]:
@@ -183,33 +225,20 @@ def _open_valkey(settings: Settings) -> AbstractAsyncContextManager[Valkey]:
     return open_valkey(required(settings, "valkey_url"), name="assistant", timeout_s=settings.valkey_timeout_s)
 
 
-async def serve(settings: Settings) -> None:
-    """Runs until SIGINT or SIGTERM."""
-    async with open_keys(settings) as keys, open_service(settings) as service:
-        await serve_door(settings, keys, [service])
-
-
-async def _open_parts(
-    stack: AsyncExitStack,
-    settings: Settings,
-    *,
-    pools: Sequence[Pool],
-    broker: Broker | None,
-    valkey: Valkey,
-    documents: DocumentServiceClient,
-    session: aiohttp.ClientSession,
-) -> list[Part]:
+async def _open_parts(stack: AsyncExitStack, settings: Settings, outside: Outside) -> list[Part]:
     """Without what is not needed answers go on: by the index and its record alone, without a memory, from quotes."""
-    url = required(settings, "index_database_url")
+    url, pools = required(settings, "index_database_url"), [outside.searches, outside.pool]
     index = parts.database("index database", url, read=parts.INDEX_READ, writes=False, pools=pools)
-    truth = ai_parts.document_service(documents, needed=False)
     return [
         await stack.enter_async_context(index),
-        ai_parts.valkey(valkey),
-        *([parts.nats(broker, needed=False)] if broker else []),
-        truth,
-        ai_parts.lineage(LineageMemory(pools[0])),
-        *ai_parts.embedding_model(session, settings),
+        ai_parts.valkey(outside.valkey),
+        *([parts.nats(outside.broker, needed=False)] if outside.broker else []),
+        ai_parts.document_service(outside.documents, needed=False),
+        ai_parts.lineage(LineageMemory(outside.searches)),
+        *ai_parts.embedding_model(outside.session, settings),
+        *outside.models.parts,
+        *ai_parts.reranker(outside.reranking),
+        *ai_parts.qdrant(outside.generations, settings),
     ]
 
 
@@ -219,19 +248,17 @@ def _similar_questions(settings: Settings, valkey: Valkey) -> SimilarQuestions |
     return SimilarQuestions(valkey, similarity_min=settings.similarity_min, retention_s=settings.answer_retention_s)
 
 
-def _operations(
-    letters: DeadLetters, *, generations: OpenGenerations, documents: DocumentServiceClient
-) -> OperationRoutes:
+def _operations(letters: DeadLetters, outside: Outside) -> OperationRoutes:
     return OperationRoutes(
         letters=letters,
-        replays=Replays(letters, documents=documents),
-        reconcilers=reconcilers(generations, documents),
+        replays=Replays(letters, documents=outside.documents),
+        reconcilers=reconcilers(outside.generations, outside.documents),
     )
 
 
-def _generation_routes(settings: Settings, generations: OpenGenerations) -> GenerationRoutes:
+def _generation_routes(settings: Settings, outside: Outside) -> GenerationRoutes:
     operations = GenerationOperations(
-        generations,
+        outside.generations,
         choose_model=partial(choose_model, settings),
         configured_model=configured_model(settings),
         configured_engine=configured_engine(settings),

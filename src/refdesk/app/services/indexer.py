@@ -29,6 +29,7 @@ from refdesk.indexing.worker import Worker, WorkerSettings
 from refdesk.operations.lineage import Lineage
 from refdesk.operations.reconcile import AT_ONCE, Schedule, reconcilers
 from refdesk.outside.embedding.packaged import TEXTS_PER_THREAD, Turns
+from refdesk.outside.nats.broker import Broker
 from refdesk.outside.postgres.pool import Pool
 from refdesk.web.http import create_app
 
@@ -49,13 +50,7 @@ async def serve(settings: Settings) -> None:
         sources = Sources(documents, parsers, settings.chunks_max, _lane_settings(settings))
         indexing = LiveIndexing(generations, sources)
         letters = DeadLetters(pool, log_characters_max=settings.dead_letter_log_characters_max)
-        worker = Worker(
-            broker=broker,
-            indexing=indexing,
-            embeddings=indexing,
-            dead_letters=letters,
-            settings=_worker_settings(settings),
-        )
+        worker = _worker(settings, broker, indexing, letters)
         reembedding = Reembedding(
             generations, indexing=indexing, documents=documents, concurrency=settings.index_concurrency
         )
@@ -125,14 +120,15 @@ def _app(settings: Settings, health: Health, *, measures: list[http.Measure]) ->
     return named(app, settings)
 
 
-def _worker_settings(settings: Settings) -> WorkerSettings:
-    return WorkerSettings(
+def _worker(settings: Settings, broker: Broker, indexing: LiveIndexing, letters: DeadLetters) -> Worker:
+    limits = WorkerSettings(
         concurrency=settings.index_concurrency,
         aside_max=settings.index_aside_max,
         attempts_max=settings.index_attempts_max,
         ack_wait_s=settings.event_lease_s,
         outage_pause_s_max=settings.outage_pause_s_max,
     )
+    return Worker(broker=broker, indexing=indexing, embeddings=indexing, dead_letters=letters, settings=limits)
 
 
 def _lane_settings(settings: Settings) -> LaneSettings:
