@@ -39,8 +39,8 @@ def _around(service: str, *functions: str) -> list[FailPoint]:
 FAIL_POINTS = [
     # a change: content, row, event, commit (which lies between the last two)
     *_around("documents", "outside.blobs:Blobs.put"),
-    *_around("documents", "documents.store:Writing.insert", "documents.store:Writing.replace"),
-    *_around("documents", "documents.store:Writing.bury", "documents.store:Writing.post"),
+    *_around("documents", "documents.store:DocumentTransaction.insert", "documents.store:DocumentTransaction.replace"),
+    *_around("documents", "documents.store:DocumentTransaction.bury", "documents.store:DocumentTransaction.post"),
     *_around("documents", "documents.service:DocumentService.replace", "documents.service:DocumentService.delete"),
     # the relay
     *_around("documents", "documents.outbox:Outbox.claim", "outside.nats.broker:Broker.publish"),
@@ -129,9 +129,9 @@ def _acknowledge_before_commit() -> None:
 
 def _publish_outside_the_transaction() -> None:
     """A change is committed, and its event is written after it."""
-    from refdesk.documents.store import Writing
+    from refdesk.documents.store import DocumentTransaction
 
-    post = Writing.post
+    post = DocumentTransaction.post
 
     def parted(original: Callable[..., Any]) -> Callable[..., Any]:
         @asynccontextmanager

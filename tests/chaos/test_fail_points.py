@@ -122,7 +122,7 @@ async def test_publishing_outside_the_transaction_is_found_out(cluster: Cluster)
     verdict = await die_over_a_document(
         cluster,
         "documents",
-        [kill("documents", "before", "documents.store:Writing.post"), "publish outside the transaction"],
+        [kill("documents", "before", "documents.store:DocumentTransaction.post"), "publish outside the transaction"],
     )
     assert [wrong for wrong in verdict.wrong if wrong.endswith("is pending")]
 

@@ -78,7 +78,7 @@ def model_stream(text: str) -> None:
         data = text.encode("utf-8", "replace")
         stream = Stream(Nothing.take, Told(), Deadline(Clocks()))
         for start in range(0, len(data), 7):
-            stream.take(data[start : start + 7])
+            stream.on_bytes(data[start : start + 7])
 
     asyncio.run(read())
 
@@ -168,7 +168,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "http:decode_json": refused(lambda text: decode_json(text, Question)),
     "uploads:_decoded": refused(lambda text: uploads._decoded(text.encode("utf-8", "replace"))),
     "uploads:_FormParser": form,
-    "stream:Stream.take": refused(model_stream),
+    "stream:Stream.on_bytes": refused(model_stream),
     "thinking:Thinking": thinking_stream,
     "documents:FreshnessToken.parse": refused(FreshnessToken.parse),
     "documents:title_of": title_of,

@@ -390,7 +390,7 @@ async def timed(url: str, clocks: Clocks = QUICK) -> tuple[float, Exception | No
     """Seconds until the call ended, its error, its text."""
     started, said, error = time.monotonic(), list[str](), None
 
-    def take(texts: Sequence[str]) -> bool:
+    def on_texts(texts: Sequence[str]) -> bool:
         said.extend(texts)
         return True
 
@@ -398,7 +398,7 @@ async def timed(url: str, clocks: Clocks = QUICK) -> tuple[float, Exception | No
     async with open_http_client(address.root) as client:
         llm = Llm(ModelServer(client, address), model="m", clocks=clocks)
         try:
-            await llm.stream([Message("user", "Q?")], output_tokens_max=50, take=take, told=Told())
+            await llm.stream([Message("user", "Q?")], output_tokens_max=50, on_texts=on_texts, told=Told())
         except ModelFailed as failure:
             error = failure
     return time.monotonic() - started, error, "".join(said)

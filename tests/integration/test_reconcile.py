@@ -1,4 +1,4 @@
-"""The reconciler against an index that was corrupted by hand: all is found, all is mended, nothing twice (promise P13)."""
+"""The reconciler against an index that was corrupted by hand: all is found, all is mended, nothing twice."""
 
 import random
 from pathlib import Path

@@ -39,12 +39,14 @@ async def ask(llm: Llm, *, output_tokens_max: int = 50, spare_tokens: int = 0) -
     said: list[str] = []
     told = Told()
 
-    def take(texts: Any) -> bool:
+    def on_texts(texts: Any) -> bool:
         said.extend(texts)
         return True
 
     messages = [Message("system", "Be short."), Message("user", "How many days?")]
-    await llm.stream(messages, output_tokens_max=output_tokens_max, spare_tokens=spare_tokens, take=take, told=told)
+    await llm.stream(
+        messages, output_tokens_max=output_tokens_max, spare_tokens=spare_tokens, on_texts=on_texts, told=told
+    )
     require_answer(told, "".join(said))
     return "".join(said)
 

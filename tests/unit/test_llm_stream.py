@@ -23,14 +23,14 @@ async def heard(
     said: list[str] = []
     told = Told()
 
-    def take(texts: Any) -> bool:
+    def on_texts(texts: Any) -> bool:
         said.extend(texts)
         return True
 
     deadline = Deadline(Clocks())
-    stream = Stream(take, told, deadline, is_whole=whole, thinking_tokens_max=thinking_tokens_max)
+    stream = Stream(on_texts, told, deadline, is_whole=whole, thinking_tokens_max=thinking_tokens_max)
     for at in range(0, len(sent), step):
-        if not stream.take(sent[at : at + step]):
+        if not stream.on_bytes(sent[at : at + step]):
             break
     stream.end()
     deadline._stop_timer()

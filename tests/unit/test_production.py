@@ -15,7 +15,7 @@ from refdesk.answering.journal import Journal
 from refdesk.answering.log import AnswerLog, Entry
 from refdesk.answering.production import Job, Production, ShuttingDown, Writers
 from refdesk.answering.quoting import Quoting
-from refdesk.answering.writers import Assignment, Page, Verdict, Writer
+from refdesk.answering.writers import Assignment, Draft, Verdict, Writer
 from refdesk.contracts.answers import Delta, Done, Failed, Sentence, Sources
 from refdesk.contracts.errors import RefdeskError
 from refdesk.outside.embedding.packaged import Vectors
@@ -58,10 +58,10 @@ class Waiting:
     passages_read = 1
 
     def __init__(self) -> None:
-        self.page: Page | None = None
+        self.draft: Draft | None = None
 
-    async def write(self, assignment: Assignment, page: Page) -> Verdict:
-        self.page = page
+    async def write(self, assignment: Assignment, draft: Draft) -> Verdict:
+        self.draft = draft
         await asyncio.Event().wait()
         raise AssertionError
 
@@ -112,8 +112,8 @@ async def test_a_sentence_leaves_with_the_words_that_end_it() -> None:
 
     reading = asyncio.create_task(production.log.read("a", take))
     await asyncio.wait([reading], timeout=0.001)
-    assert writer.page is not None
-    writer.page.say("Thirty days. They")
+    assert writer.draft is not None
+    writer.draft.say("Thirty days. They")
     assert batches == [[Sources.name], [Delta.name, Sentence.name]]
     production.stop()
     await asyncio.wait_for(reading, 5)
@@ -125,10 +125,10 @@ async def test_what_comes_after_a_stop_is_not_said() -> None:
     writer = Waiting()
     production, _ = begun(writer)
     await asyncio.wait([production.task], timeout=0.001)
-    assert writer.page is not None
-    writer.page.say("Thirty days.")
+    assert writer.draft is not None
+    writer.draft.say("Thirty days.")
     production.stop()
-    writer.page.say(" They expire.")
+    writer.draft.say(" They expire.")
     await production.task
     assert production.log.text() == "Thirty days."
 

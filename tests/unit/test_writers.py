@@ -18,7 +18,7 @@ from refdesk.contracts.answers import Source, Usage
 from refdesk.contracts.errors import ModelFailed
 from refdesk.outside.llm.errors import LlmFiltered, LlmOnlyThought, LlmRefused, LlmTimeout, LlmUnknown
 from refdesk.outside.llm.parameters import Message
-from refdesk.outside.llm.stream import Take, Told
+from refdesk.outside.llm.stream import OnTexts, Told
 from refdesk.outside.tokens import output_tokens
 
 SOURCE = Source(n=1, document_id="d", version=1, title="Leave", passage="Thirty days.", ordinal=0, stale=False)
@@ -47,7 +47,7 @@ class Puppet:
         self.open = self.spare_tokens = 0
 
     async def stream(
-        self, messages: Sequence[Message], *, output_tokens_max: int, spare_tokens: int, take: Take, told: Told
+        self, messages: Sequence[Message], *, output_tokens_max: int, spare_tokens: int, on_texts: OnTexts, told: Told
     ) -> None:
         self.calls.append(messages)
         self.spare_tokens = spare_tokens
@@ -61,13 +61,13 @@ class Puppet:
                     continue
                 told.finish_reason, told.usage = piece.finish_reason, piece.usage
                 told.thought_tokens += piece.thought_tokens
-                if piece.texts and not take(piece.texts):
+                if piece.texts and not on_texts(piece.texts):
                     return
         finally:
             self.open -= 1
 
 
-class Page:
+class Draft:
     """What has been written, and whether anything has."""
 
     def __init__(self) -> None:
@@ -107,9 +107,9 @@ class Once:
         self.model, self.passages_read = model.model, model.passages_read
         self._generating = model
 
-    async def write(self, task: Assignment, page: writers.Page) -> Verdict:
+    async def write(self, task: Assignment, draft: writers.Draft) -> Verdict:
         with self._generating.chat(task) as chat:
-            return await self._generating.attempt(task, page, chat)
+            return await self._generating.attempt(task, draft, chat)
 
 
 def once(puppet: Puppet, *, context_tokens_max: int = 1000) -> Once:
@@ -117,9 +117,9 @@ def once(puppet: Puppet, *, context_tokens_max: int = 1000) -> Once:
 
 
 async def written(writer: Writer, task: Assignment) -> tuple[str, Verdict]:
-    page = Page()
-    verdict = await writer.write(task, page)
-    return page.text, verdict
+    draft = Draft()
+    verdict = await writer.write(task, draft)
+    return draft.text, verdict
 
 
 @given(
@@ -173,10 +173,10 @@ async def test_what_is_thought_is_paid_for() -> None:
     )
     text, verdict = await written(once(puppet), assignment(output_tokens_max=2))
     assert (text, verdict.finish_reason, verdict.usage.output_tokens) == (" word more", "stop", 202)
-    page = Page()
+    draft = Draft()
     with pytest.raises(ModelFailed):
-        await once(puppet).write(assignment(), page)
-    assert page.usage.output_tokens == 30
+        await once(puppet).write(assignment(), draft)
+    assert draft.usage.output_tokens == 30
 
 
 async def test_a_model_that_thinks_has_room_for_it() -> None:
@@ -190,11 +190,11 @@ async def test_a_model_that_thinks_has_room_for_it() -> None:
 
 async def test_the_cost_of_the_prompt_is_known_before_the_first_word() -> None:
     """A call that is stopped has been paid for all the same."""
-    page = Page()
+    draft = Draft()
     with pytest.raises(ModelFailed):
-        await once(Puppet([ModelFailed()])).write(assignment(), page)
-    assert page.usage.input_tokens > 0
-    assert not page.begun
+        await once(Puppet([ModelFailed()])).write(assignment(), draft)
+    assert draft.usage.input_tokens > 0
+    assert not draft.begun
 
 
 @pytest.mark.parametrize(
@@ -284,10 +284,10 @@ async def test_a_refused_request_is_tried_nowhere_else() -> None:
 async def test_nothing_is_tried_again_after_the_first_word() -> None:
     """Readers would see a splice."""
     first, second = Puppet([said("Thirty"), ModelFailed()], GOOD), Puppet(GOOD)
-    page = Page()
+    draft = Draft()
     with pytest.raises(ModelFailed):
-        await models(first, second).write(assignment(), page)
-    assert (len(first.calls), len(second.calls), page.text) == (1, 0, "Thirty")
+        await models(first, second).write(assignment(), draft)
+    assert (len(first.calls), len(second.calls), draft.text) == (1, 0, "Thirty")
 
 
 async def test_a_model_that_keeps_failing_is_left_alone() -> None:
@@ -302,7 +302,7 @@ async def test_a_model_that_keeps_failing_is_left_alone() -> None:
 async def test_what_the_page_refuses_is_not_the_models_failure() -> None:
     """As when a taken-over answer would go on otherwise: the call ends, nothing is tried again, the circuit stays closed."""
 
-    class Torn(Page):
+    class Torn(Draft):
         def say(self, text: str) -> None:
             super().say(text)
             raise Diverged
@@ -317,10 +317,10 @@ async def test_what_the_page_refuses_is_not_the_models_failure() -> None:
 
 async def test_cancelling_the_writer_closes_the_call() -> None:
     """At once, wherever it is."""
-    puppet, page = Puppet([said(" a"), None, finished()]), Page()
-    writing = asyncio.create_task(models(puppet).write(assignment(), page))
-    await asyncio.wait_for(page.has_words.wait(), 5)
+    puppet, draft = Puppet([said(" a"), None, finished()]), Draft()
+    writing = asyncio.create_task(models(puppet).write(assignment(), draft))
+    await asyncio.wait_for(draft.has_words.wait(), 5)
     assert puppet.open == 1
     writing.cancel()
     await asyncio.wait([writing])
-    assert (puppet.open, page.text) == (0, " a")
+    assert (puppet.open, draft.text) == (0, " a")

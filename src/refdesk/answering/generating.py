@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from refdesk.answering import prompting
 from refdesk.answering.citations import CitationReader
-from refdesk.answering.writers import Assignment, Meter, Page, Verdict
+from refdesk.answering.writers import Assignment, Draft, Meter, Verdict
 from refdesk.contracts.answers import Usage
 from refdesk.contracts.hidden_characters import CleanStream
 from refdesk.outside import telemetry, tokens
@@ -46,19 +46,19 @@ class Generating:
         """What all attempts at an assignment are told to be part of."""
         return telemetry.Chat(self.model, output_tokens_max=assignment.output_tokens_max, server=self._llm.server)
 
-    async def attempt(self, assignment: Assignment, page: Page, chat: telemetry.Chat) -> Verdict:
+    async def attempt(self, assignment: Assignment, draft: Draft, chat: telemetry.Chat) -> Verdict:
         """Writes and raises as a Writer does."""
         history, packed = self._pack(assignment)
         messages = prompting.messages(assignment.question, packed.sources, fence=assignment.fence, history=history)
-        page.usage = Usage(packed.tokens, 0)
+        draft.usage = Usage(packed.tokens, 0)
         citations = CitationReader([source.n for source in packed.sources])
-        dictation = _Dictation(page, assignment.output_tokens_max, telemetry.Call(chat), citations)
-        with dictation.measured(), _paying(page, dictation.told):
+        dictation = _Dictation(draft, assignment.output_tokens_max, telemetry.Call(chat), citations)
+        with dictation.measured(), _paying(draft, dictation.told):
             await self._llm.stream(
                 messages,
                 output_tokens_max=assignment.output_tokens_max,
                 spare_tokens=self._context_tokens_max - assignment.output_tokens_max - packed.tokens,
-                take=dictation.take,
+                on_texts=dictation.on_texts,
                 told=dictation.told,
             )
             dictation.finish()
@@ -90,27 +90,27 @@ class Generating:
 
 
 @contextmanager
-def _paying(page: Page, told: Told) -> Iterator[None]:
+def _paying(draft: Draft, told: Told) -> Iterator[None]:
     """What was thought until a call ends early has been paid for all the same."""
     try:
         yield
     finally:
-        page.usage = Usage(page.usage.input_tokens, told.thought_tokens)
+        draft.usage = Usage(draft.usage.input_tokens, told.thought_tokens)
 
 
 class _Dictation:
     """What a model says, written down within the limit: text and no control characters (`contracts.hidden_characters`)."""
 
-    def __init__(self, page: Page, tokens_max: int, call: telemetry.Call, citations: CitationReader) -> None:
+    def __init__(self, draft: Draft, tokens_max: int, call: telemetry.Call, citations: CitationReader) -> None:
         self.told = Told()
-        self._page = page
+        self._draft = draft
         self._meter = Meter(tokens_max)
         self._call = call
         self._citations = citations
         self._clean = CleanStream()
         self._said: list[str] = []
 
-    def take(self, texts: Sequence[str]) -> bool:
+    def on_texts(self, texts: Sequence[str]) -> bool:
         """Whether there is room for more."""
         allowed = self._meter.allow(texts)
         if allowed:
@@ -121,7 +121,7 @@ class _Dictation:
     def _say(self, text: str) -> None:
         self._said.append(text)
         if spelled := self._citations.read(text):
-            self._page.say(spelled)
+            self._draft.say(spelled)
 
     @contextmanager
     def measured(self) -> Iterator[None]:
@@ -138,7 +138,7 @@ class _Dictation:
         """Says what was held back. Raises ModelFailed unless the model has come to an end of its own, or to its limit."""
         self._say(self._clean.flush())
         if rest := self._citations.rest():
-            self._page.say(rest)
+            self._draft.say(rest)
         telemetry.unknown_citations.inc(self._citations.unknown)
         if not self._meter.spent:
             require_answer(self.told, self._text())

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from refdesk.answering.circuit import Circuit
 from refdesk.answering.generating import Generating, WindowTooSmall
-from refdesk.answering.writers import Assignment, Page, Verdict
+from refdesk.answering.writers import Assignment, Draft, Verdict
 from refdesk.contracts.errors import ModelFailed
 from refdesk.outside import telemetry
 from refdesk.outside.llm.errors import LlmOnlyThought, LlmTimeout, LlmUnknown
@@ -41,7 +41,7 @@ class Models:
         """The models that have answered a call of this process."""
         self._models = tuple(zip(models, circuits, strict=True))
 
-    async def write(self, assignment: Assignment, page: Page) -> Verdict:
+    async def write(self, assignment: Assignment, draft: Draft) -> Verdict:
         failure: ModelFailed | None = None
         for model, circuit in self._models:
             with model.chat(assignment) as chat:
@@ -51,19 +51,19 @@ class Models:
                         break
                     try:
                         with attempt:
-                            return await self._attempt(model, assignment, page, chat)
+                            return await self._attempt(model, assignment, draft, chat)
                     except ModelFailed as error:
                         failure = error
-                        if page.begun or not (error.retryable or isinstance(error, LlmUnknown)):
+                        if draft.begun or not (error.retryable or isinstance(error, LlmUnknown)):
                             raise
                         if isinstance(error, NOT_AGAIN) or (error.retry_after_s or 0) > RETRY_AFTER_MAX_S:
                             break
                         await asyncio.sleep(error.retry_after_s or RETRY_DELAY_S)
         raise failure or self._left_alone()
 
-    async def _attempt(self, model: Generating, assignment: Assignment, page: Page, chat: telemetry.Chat) -> Verdict:
+    async def _attempt(self, model: Generating, assignment: Assignment, draft: Draft, chat: telemetry.Chat) -> Verdict:
         with self._noting(model):
-            return await model.attempt(assignment, page, chat)
+            return await model.attempt(assignment, draft, chat)
 
     async def watch(self) -> None:
         """Asks each model one tiny question, and those in trouble again, until the task is cancelled."""

@@ -2,7 +2,7 @@
 
 from refdesk.answering import prompting
 from refdesk.answering.extractive import MODEL_NAME, PASSAGES_READ, Extractor, Quote
-from refdesk.answering.writers import Assignment, Meter, Page, Verdict
+from refdesk.answering.writers import Assignment, Draft, Meter, Verdict
 from refdesk.contracts.answers import FinishReason, Usage
 from refdesk.outside import tokens
 
@@ -21,7 +21,7 @@ class Quoting:
         self._extractor = extractor
         self._certainty_min = certainty_min
 
-    async def write(self, assignment: Assignment, page: Page) -> Verdict:
+    async def write(self, assignment: Assignment, draft: Draft) -> Verdict:
         found = await self._extractor.find(assignment.question, assignment.sources, follow_up=assignment.follow_up)
         is_certain = found.certainty >= self._certainty_min
         meter = Meter(assignment.output_tokens_max)
@@ -31,7 +31,7 @@ class Quoting:
         for position, piece in enumerate(pieces):
             allowed = meter.allow([f"{NEW_LINE if position else ''}{piece}"])
             if allowed:
-                page.say(allowed)
+                draft.say(allowed)
             if meter.spent:
                 break
         if meter.spent:

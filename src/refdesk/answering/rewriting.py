@@ -54,13 +54,13 @@ class Rewriter:
         messages = [Message("system", INSTRUCTION), *as_messages(turns[-TURNS_READ:]), Message("user", question)]
         said, told = list[str](), Told()
 
-        def take(texts: Sequence[str]) -> bool:
+        def on_texts(texts: Sequence[str]) -> bool:
             said.extend(texts)
             return sum(map(len, said)) <= REWRITTEN_CHARACTERS_MAX
 
         try:
             async with self._free, asyncio.timeout(self._seconds_max):
-                await self._llm.stream(messages, output_tokens_max=REWRITTEN_TOKENS_MAX, take=take, told=told)
+                await self._llm.stream(messages, output_tokens_max=REWRITTEN_TOKENS_MAX, on_texts=on_texts, told=told)
         except (ModelFailed, TimeoutError) as error:
             logger.debug("a follow-up was not rewritten: %r", error)
             return Written(tokens=tokens_at_most(question, turns))

@@ -20,7 +20,7 @@ from refdesk.contracts.access import NOBODY, Scope
 from refdesk.contracts.documents import Seen, StandingRequest
 from refdesk.contracts.errors import RefdeskError, Unavailable
 from refdesk.outside import telemetry
-from refdesk.outside.document_service import DocumentServiceClient, Refused
+from refdesk.outside.document_service import DocumentServiceClient, RequestRefused
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ class SourceOfTruth:
         )
         try:
             reply = await self._documents.standing(request, timeout_s=self._timeout_s)
-        except Refused as error:
+        except RequestRefused as error:
             if 400 <= error.answered < 500:
                 logger.error("the Document Service refuses a look (%d): %s", error.answered, error.reply)
                 raise LookRefused from error

@@ -36,7 +36,7 @@ class Verdict(msgspec.Struct, frozen=True):
     usage: Usage
 
 
-class Page(Protocol):
+class Draft(Protocol):
     """What is written on."""
 
     usage: Usage
@@ -59,7 +59,7 @@ class Writer(Protocol):
     passages_read: int
     """How many passages it makes use of."""
 
-    async def write(self, assignment: Assignment, page: Page) -> Verdict: ...
+    async def write(self, assignment: Assignment, draft: Draft) -> Verdict: ...
 
 
 class Meter:

@@ -18,7 +18,7 @@ import msgspec
 from refdesk import __version__
 from refdesk.app.commands.add import Upload, stored, wait_until_settled
 from refdesk.app.commands.client import CallFailed, Client, patiently
-from refdesk.evaluation.datasets import Dataset, Entry, Fault, Item, corpus_entries
+from refdesk.evaluation.datasets import CorpusEntry, Dataset, Fault, Item, corpus_entries
 from refdesk.evaluation.judging import DEEP, judge_answer, judge_ranking, state_of
 from refdesk.evaluation.reports import Record, Report
 
@@ -82,7 +82,7 @@ async def load_corpus(
     faults: list[Fault] = []
     uploads: list[Upload] = []
 
-    async def put(entry: Entry) -> None:
+    async def put(entry: CorpusEntry) -> None:
         address = "/api/documents/by-external-id/" + quote(prefix + entry.id, safe="")
         body = {"text": entry.text or entry.title, "media_type": "text/plain", "title": entry.title or entry.id}
         try:

@@ -23,8 +23,8 @@ from refdesk.contracts.documents import (
     Page,
     RetellRequest,
     Retold,
+    StandingReply,
     StandingRequest,
-    Standings,
     State,
 )
 from refdesk.contracts.errors import InvalidRequest
@@ -160,7 +160,7 @@ def _operations(routes: "_Routes") -> list[Endpoint]:
     said: list[tuple[Literal["GET", "POST"], str, Handler, str, tuple[Parameter, ...], Any, Any]] = [
         (
             "POST", "/standing", routes.standing, "Which of these documents a scope may read, and in which version",
-            (), StandingRequest, Standings,
+            (), StandingRequest, StandingReply,
         ),
         (
             "GET", "/backlog", routes.backlog,

@@ -24,7 +24,7 @@ from refdesk.contracts.documents import (
     Manifest,
     Page,
     Seen,
-    Standings,
+    StandingReply,
     State,
 )
 from refdesk.contracts.errors import (
@@ -40,7 +40,7 @@ from refdesk.contracts.errors import (
 from refdesk.documents.changes import Change, Content, Limits, external_id, is_id, search_text
 from refdesk.documents.contents import ContentRecord, MissingContent
 from refdesk.documents.readers import PrincipalNamed, granted, ids_of, no_names
-from refdesk.documents.store import Backlog, DocumentStore, Row, Selection, Writing
+from refdesk.documents.store import Backlog, DocumentStore, DocumentTransaction, Row, Selection
 from refdesk.outside import telemetry
 from refdesk.outside.blobs import BlobMissing, Blobs, OpenBlob
 from refdesk.outside.media_types import HEAD_BYTES, PICTURES, SUPPORTED, detect_media_type
@@ -302,7 +302,7 @@ class DocumentService:
             raise NotFound
         return versions
 
-    async def standing(self, document_ids: list[str], *, scope: Scope, seen: Sequence[Seen] = ()) -> Standings:
+    async def standing(self, document_ids: list[str], *, scope: Scope, seen: Sequence[Seen] = ()) -> StandingReply:
         """What the source of truth says of these documents to this scope: those that exist and are readable.
 
         ``seen``: versions that the caller has of some of them, one of each, to be told whether they are known.
@@ -391,12 +391,16 @@ class DocumentService:
         checked = change.checked(self.limits)
         return Wanted(checked, principal, await ids_of(checked.readers or (), self._principal_named))
 
-    async def _insert(self, writing: Writing, wanted: Wanted, *, owner: str, traceparent: str | None) -> Document:
+    async def _insert(
+        self, writing: DocumentTransaction, wanted: Wanted, *, owner: str, traceparent: str | None
+    ) -> Document:
         row = await writing.insert(wanted.over(()).for_new_document(), owner=owner)
         await writing.record(row, change="created", changed_by=wanted.by.id, traceparent=traceparent)
         return await writing.read(row["id"])
 
-    async def _replace(self, writing: Writing, wanted: Wanted, row: Row, *, traceparent: str | None) -> Document:
+    async def _replace(
+        self, writing: DocumentTransaction, wanted: Wanted, row: Row, *, traceparent: str | None
+    ) -> Document:
         columns = wanted.over(row["readers"]).over(row)
         if columns["external_id"] != row["external_id"]:
             require(wanted.by, "documents.name", Resource(owner=row["owner"]), field="owner")
@@ -406,7 +410,7 @@ class DocumentService:
         return await writing.read(row["id"])
 
     async def _lock_for_change(
-        self, writing: Writing, principal: Principal, document_id: str, if_match: frozenset[int] | None
+        self, writing: DocumentTransaction, principal: Principal, document_id: str, if_match: frozenset[int] | None
     ) -> Row:
         row = await writing.lock(document_id, principal.scope) if is_id(document_id) else None
         if row is None:

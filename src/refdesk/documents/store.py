@@ -24,7 +24,7 @@ from refdesk.contracts.documents import (
     FreshnessToken,
     ManifestEntry,
     Seen,
-    Standings,
+    StandingReply,
 )
 from refdesk.contracts.errors import Conflict
 from refdesk.contracts.events import (
@@ -93,7 +93,7 @@ async def fetch(connection: AsyncConnection, query: bytes, parameters: Mapping[s
         return await cursor.fetchall()
 
 
-class Writing:
+class DocumentTransaction:
     """One open transaction."""
 
     def __init__(self, connection: AsyncConnection, sql: Queries, *, outbox_sql: Queries) -> None:
@@ -191,9 +191,9 @@ class DocumentStore:
         }
 
     @asynccontextmanager
-    async def writing(self) -> AsyncIterator[Writing]:
+    async def writing(self) -> AsyncIterator[DocumentTransaction]:
         async with transaction(self._writes) as connection:
-            yield Writing(connection, self._sql, outbox_sql=self._outbox_sql)
+            yield DocumentTransaction(connection, self._sql, outbox_sql=self._outbox_sql)
 
     async def read(self, document_id: str, scope: Scope) -> Document | None:
         documents = await self._documents(self._sql.read_document, {"id": document_id, **_within(scope)})
@@ -212,7 +212,7 @@ class DocumentStore:
         rows = await self._fetch(self._sql.list_versions, {"id": document_id, "count": count, **_within(scope)})
         return [msgspec.convert(row, DocumentVersion) for row in rows]
 
-    async def standing(self, document_ids: list[str], scope: Scope, *, seen: Sequence[Seen] = ()) -> Standings:
+    async def standing(self, document_ids: list[str], scope: Scope, *, seen: Sequence[Seen] = ()) -> StandingReply:
         """One snapshot of versions and lag. ``seen``: at most one version of each document."""
         parameters = {
             "document_ids": document_ids,
@@ -224,7 +224,7 @@ class DocumentStore:
         }
         rows = await self._fetch(self._sql.standing, parameters)
         now, oldest = rows[0]["now"], rows[0]["oldest"]
-        return Standings(
+        return StandingReply(
             as_of=oldest or now,
             index_lag_seconds=max(0.0, (now - oldest).total_seconds()) if oldest else 0.0,
             standings=[msgspec.convert(row, DocumentStanding) for row in rows if row["document_id"] is not None],

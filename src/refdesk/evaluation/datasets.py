@@ -42,7 +42,7 @@ class Fault(msgspec.Struct, frozen=True):
         return f"{self.place}: {self.what}"
 
 
-class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
+class CorpusEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     """A document of a corpus."""
 
     id: str
@@ -95,11 +95,11 @@ def open_dataset(path: Path, *, split: str | None = None) -> Dataset:
     return dataset
 
 
-def corpus_entries(file: Path, faults: list[Fault]) -> Iterator[Entry]:
+def corpus_entries(file: Path, faults: list[Fault]) -> Iterator[CorpusEntry]:
     """The documents of a corpus, one by one; what is wrong is added to ``faults``."""
     for place, row in _json_rows(file, faults):
         try:
-            entry = Entry(_required(row, "_id"), str(row.get("title") or ""), str(row.get("text") or ""))
+            entry = CorpusEntry(_required(row, "_id"), str(row.get("title") or ""), str(row.get("text") or ""))
             if not (entry.title + entry.text).strip():
                 raise _Wrong("it has neither title nor text.")
         except _Wrong as error:

@@ -17,7 +17,7 @@ from refdesk.indexing.pipeline import Indexing, Outcome, StepAside
 from refdesk.outside.document_service import DocumentServiceClient
 
 
-class Sources(msgspec.Struct, frozen=True):
+class IndexingParts(msgspec.Struct, frozen=True):
     """Where the text of documents comes from, and how they pass each other. ``chunks_max`` is per document."""
 
     documents: DocumentServiceClient
@@ -29,7 +29,7 @@ class Sources(msgspec.Struct, frozen=True):
 class LiveIndexing:
     """`handle` and `run` are a Worker's; ``run`` makes the calls to the models, until cancelled."""
 
-    def __init__(self, generations: OpenGenerations, sources: Sources) -> None:
+    def __init__(self, generations: OpenGenerations, sources: IndexingParts) -> None:
         self._generations = generations
         self._sources = sources
         self._indexings: dict[tuple[int, Role], Indexing] = {}

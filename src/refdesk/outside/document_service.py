@@ -20,8 +20,8 @@ from refdesk.contracts.documents import (
     ManifestRequest,
     RetellRequest,
     Retold,
+    StandingReply,
     StandingRequest,
-    Standings,
 )
 from refdesk.contracts.errors import ContentMissing, DocumentRejected, Unavailable
 from refdesk.contracts.events import DocumentChanged
@@ -44,7 +44,7 @@ class Superseded(Exception):
     """The version is not the current one any more, or the document is deleted: a newer event is on its way."""
 
 
-class Refused(Unavailable):
+class RequestRefused(Unavailable):
     """The Document Service refuses what Refdesk asks of it. Tell the operator: its key is another, or its release is older."""
 
     def __init__(self, url: str, status: int, reply: bytes) -> None:
@@ -62,9 +62,9 @@ class DocumentServiceClient:
         self._authorization = {"Authorization": f"Bearer {operator_key}"}
         self._content_bytes_max = content_bytes_max
 
-    async def standing(self, request: StandingRequest, *, timeout_s: float = CALL_S) -> Standings:
+    async def standing(self, request: StandingRequest, *, timeout_s: float = CALL_S) -> StandingReply:
         """What the service says of these documents to this scope."""
-        return await self._call("POST", "/standing", Standings, body=request, timeout_s=timeout_s)
+        return await self._call("POST", "/standing", StandingReply, body=request, timeout_s=timeout_s)
 
     async def manifest_page(self, *, after: str = "") -> Manifest:
         """Every document and tombstone, ``ENTRIES_MAX`` at a time, in the order of ids."""
@@ -103,7 +103,7 @@ class DocumentServiceClient:
                     if reply.status in (404, 409):
                         raise Superseded
                     if reply.status != 200:
-                        raise Refused(self.url, reply.status, b"")
+                        raise RequestRefused(self.url, reply.status, b"")
                     return await self._read_content(reply)
         except OSError as error:
             raise self._silent(error) from error
@@ -131,7 +131,7 @@ class DocumentServiceClient:
                 with closing(reply):
                     said = await reply.read_all()
             if reply.status != 200:
-                raise Refused(self.url, reply.status, said)
+                raise RequestRefused(self.url, reply.status, said)
             return msgspec.json.decode(said, type=kind)
         except (OSError, msgspec.MsgspecError) as error:
             raise self._silent(error) from error

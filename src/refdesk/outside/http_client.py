@@ -23,7 +23,7 @@ KEEP_ALIVE_S = 15.0
 READ_AHEAD_BYTES_MAX = 1 << 18
 """What may wait of a reply that is not read; beyond it the server has to."""
 
-Take = Callable[[bytes], bool]
+OnBytes = Callable[[bytes], bool]
 """Is given what has come, and says whether it wants more."""
 
 
@@ -47,7 +47,7 @@ class Reply:
         self._keeps_alive = False
         self._body: list[bytes] = []
         self._waiting_bytes = 0
-        self._take: Take | None = None
+        self._on_bytes: OnBytes | None = None
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
 
@@ -62,14 +62,14 @@ class Reply:
             await self._more()
         return self._drain()
 
-    async def each(self, take: Take) -> None:
-        """Gives ``take`` what each network read brings of the body, until its end or until it wants no more.
+    async def each(self, on_bytes: OnBytes) -> None:
+        """Gives ``on_bytes`` what each network read brings of the body, until its end or until it wants no more.
 
         It is called from where the bytes come in: nothing waits for a turn of the event loop. What it raises is raised here.
         """
-        self._take = take
+        self._on_bytes = on_bytes
         self._hand_over()
-        while self._take is not None and not self.complete:
+        while self._on_bytes is not None and not self.complete:
             await self._more()
         if self._error is not None:
             raise self._error
@@ -95,13 +95,13 @@ class Reply:
 
     def _hand_over(self) -> None:
         """What has come goes to whoever takes each piece at once."""
-        if self._take is None or not self._body:
+        if self._on_bytes is None or not self._body:
             return
         try:
-            if not self._take(self._drain()):
-                self._take = None
+            if not self._on_bytes(self._drain()):
+                self._on_bytes = None
         except Exception as error:  # noqa: BLE001 (raised where it is waited for)
-            self._take = None
+            self._on_bytes = None
             self.fail(error)
 
     def _drain(self) -> bytes:
@@ -131,9 +131,9 @@ class Reply:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             self.fail(ConnectionError(f"what came is not HTTP: {error}"))
-        if self._take is not None:
+        if self._on_bytes is not None:
             self._hand_over()
-            if self._take is not None and not self.complete:
+            if self._on_bytes is not None and not self.complete:
                 return  # nobody waits for anything else
         if self._waiting_bytes > READ_AHEAD_BYTES_MAX:
             self._connection.transport.pause_reading()

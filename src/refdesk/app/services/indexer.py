@@ -16,7 +16,7 @@ from refdesk.app.settings import Settings
 from refdesk.index.ledger.lineage import LineageMemory
 from refdesk.index.ledger.standings import Standings
 from refdesk.index.recording import Recorder
-from refdesk.indexing.active_generation import LiveIndexing, Sources
+from refdesk.indexing.active_generation import IndexingParts, LiveIndexing
 from refdesk.indexing.dead_letters import MIGRATIONS as DEAD_LETTER_MIGRATIONS
 from refdesk.indexing.dead_letters import DeadLetters
 from refdesk.indexing.lanes import LaneSettings
@@ -47,7 +47,7 @@ async def serve(settings: Settings) -> None:
         documents = await enter(open_documents(settings))
         session = await enter(aiohttp.ClientSession())
         parsers = await enter(ParserPool(limits=_parsing_limits(settings), sizes=_pool_sizes(settings)))
-        sources = Sources(documents, parsers, settings.chunks_max, _lane_settings(settings))
+        sources = IndexingParts(documents, parsers, settings.chunks_max, _lane_settings(settings))
         indexing = LiveIndexing(generations, sources)
         letters = DeadLetters(pool, log_characters_max=settings.dead_letter_log_characters_max)
         worker = _worker(settings, broker, indexing, letters)

@@ -22,7 +22,7 @@ from refdesk.outside.llm.clocks import Clocks, Deadline
 from refdesk.outside.llm.errors import LlmTimeout
 from refdesk.outside.llm.parameters import Message, Parameters
 from refdesk.outside.llm.server import OK, Answered, ModelServer, is_whole
-from refdesk.outside.llm.stream import Stream, Take, Told, require_answer
+from refdesk.outside.llm.stream import OnTexts, Stream, Told, require_answer
 from refdesk.outside.llm.thinking import Thinking
 
 HEADERS = {"Content-Type": "application/json", "Accept": "text/event-stream"}
@@ -74,14 +74,20 @@ class Llm:
         return self._server.place
 
     async def stream(
-        self, messages: Sequence[Message], *, output_tokens_max: int, spare_tokens: int = 0, take: Take, told: Told
+        self,
+        messages: Sequence[Message],
+        *,
+        output_tokens_max: int,
+        spare_tokens: int = 0,
+        on_texts: OnTexts,
+        told: Told,
     ) -> None:
-        """Gives ``take`` the words as they come, until the model has finished or ``take`` wants no more; fills ``told``.
+        """Gives ``on_texts`` the words as they come, until the model has finished or ``on_texts`` wants no more; fills ``told``.
 
-        ``spare_tokens`` are what the model's window has left, to think in. What it thinks is not given to ``take``.
+        ``spare_tokens`` are what the model's window has left, to think in. What it thinks is not given to ``on_texts``.
         A request of which the server refuses a part is sent again without that part. Whatever ends the call before closes the
         connection, which stops the model. Raises LlmTimeout, LlmRefused (the request itself is at fault: never retry),
-        LlmOnlyThought, ModelFailed (also when the stream ends without a finish), or what ``take`` raises.
+        LlmOnlyThought, ModelFailed (also when the stream ends without a finish), or what ``on_texts`` raises.
         """
         clocks = self._clocks_now()
         deadline = Deadline(clocks)
@@ -91,7 +97,7 @@ class Llm:
             self._server.require_answer_form(reply)
             self._streams = not is_whole(reply)
             stream = Stream(
-                take,
+                on_texts,
                 told,
                 deadline,
                 is_whole=not self._streams,
@@ -111,7 +117,7 @@ class Llm:
             said: list[str] = []
             told = Told()
 
-            def take(texts: Sequence[str], said: list[str] = said) -> bool:
+            def on_texts(texts: Sequence[str], said: list[str] = said) -> bool:
                 said.extend(texts)
                 return True
 
@@ -120,7 +126,7 @@ class Llm:
                     PROBE,
                     output_tokens_max=PROBE_OUTPUT_TOKENS,
                     spare_tokens=self.thinking_tokens_max,
-                    take=take,
+                    on_texts=on_texts,
                     told=told,
                 )
                 require_answer(told, "".join(said))
@@ -178,7 +184,7 @@ class Llm:
 
     async def _read(self, reply: Reply, stream: Stream, deadline: Deadline) -> None:
         try:
-            await reply.each(stream.take)
+            await reply.each(stream.on_bytes)
         except OSError as error:  # once the model has finished, it may end as it likes
             if not stream.over:
                 raise self._broken(error, deadline) from error

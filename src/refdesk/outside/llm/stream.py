@@ -17,7 +17,7 @@ WHOLE_BYTES_MAX = 1 << 22
 """The longest reply that is no stream."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
-Take = Callable[[Sequence[str]], bool]
+OnTexts = Callable[[Sequence[str]], bool]
 """Is given the texts of the chunks that one network read has brought, and says whether it wants more."""
 
 
@@ -58,7 +58,7 @@ class Stream:
 
     def __init__(
         self,
-        take: Take,
+        on_texts: OnTexts,
         told: Told,
         deadline: Deadline,
         *,
@@ -70,7 +70,7 @@ class Stream:
         """Whether the model has finished, or nobody wants more of it."""
         self.has_words = False
         self._wanted = True
-        self._take = take
+        self._on_texts = on_texts
         self._told = told
         self._deadline = deadline
         self._is_whole = is_whole
@@ -84,7 +84,7 @@ class Stream:
         self._rest_bytes = 0
         self._has_begun = False
 
-    def take(self, data: bytes) -> bool:
+    def on_bytes(self, data: bytes) -> bool:
         """Whether there is more to come."""
         if self._is_whole:
             self._keep(data, bytes_max=WHOLE_BYTES_MAX)
@@ -103,7 +103,7 @@ class Stream:
         text = self._thinking.rest(is_complete=self._told.finish_reason != "length")
         if text and self._wanted:
             self.has_words = True
-            self._take([text])
+            self._on_texts([text])
         self._told.thought_aloud = self._thinking.was_aloud
         self._count_thoughts()
 
@@ -142,7 +142,7 @@ class Stream:
             if content:
                 self._learn(self._chunks.read(content), texts)
         self.has_words = self.has_words or bool(texts)
-        if texts and not self._take(texts):
+        if texts and not self._on_texts(texts):
             self.over, self._wanted, is_open = True, False, False
         return is_open
 

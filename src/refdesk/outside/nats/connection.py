@@ -30,7 +30,7 @@ API = "$JS.API"
 API_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 10.0
 RECONNECT_WAIT_S = 0.25
-PING_INTERVAL_S = 4  # three unanswered pings: a half-open link is seen within 12 s (promise P12 allows 15)
+PING_INTERVAL_S = 4  # three unanswered pings: a half-open link is seen within 12 s
 PINGS_OUTSTANDING_MAX = 2
 LOST_S_MAX = 10.0
 """How long the client library may try to reconnect before its connection is thrown away and made anew."""
