@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.house.trees import tree_of
@@ -13,6 +14,7 @@ MEDIAN_FUNCTION_LINES_MAX = 10
 SHORTHAND = re.compile(r"(?:.*_(?:new|old|copy|backup|tmp|v\d+)|utils?|helpers?|misc)$")
 LEFTOVER = re.compile(r"\b(?:TODO|FIXME|XXX|HACK)\b|<<<<<<<|>>>>>>>|\bbreakpoint\(\)|\bpdb\b")
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:home|Users|work|root)/\w")
+PROMISE = re.compile(r"\b[Pp]romises? P?\d+|\(P\d+\)")
 TEXT = {".py", ".sql", ".js", ".css", ".html", ".md", ".toml"}
 
 
@@ -86,10 +88,31 @@ def test_every_runtime_requirement_is_hashed() -> None:
         assert pins and len(pins) == len(hashed), file.name
 
 
+PAGES = (*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md"))
+
+
+def headings(page: Path) -> Iterator[str]:
+    """Each with those that it stands under, so that two releases may both have *Changed*."""
+    above: list[str] = []
+    in_code = False
+    for line in page.read_text(encoding="utf-8").splitlines():
+        in_code ^= line.startswith("```")
+        level = len(line) - len(line.lstrip("#"))
+        if level and not in_code and line[level:].startswith(" "):
+            above = [*above[: level - 1], line.strip("# ")]
+            yield " › ".join(above)
+
+
 def test_no_page_has_a_heading_twice() -> None:
     """A second one is a section that was pasted again, and a link leads to the first."""
-    twice = []
-    for page in (ROOT / "docs").rglob("*.md"):
-        headings = [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("## ")]
-        twice += [f"{page.name}: {heading}" for heading in sorted(set(headings)) if headings.count(heading) > 1]
-    assert twice == []
+    found = {page.name: list(headings(page)) for page in PAGES}
+    assert {
+        name: twice for name, all_ in found.items() if (twice := {one for one in all_ if all_.count(one) > 1})
+    } == {}
+
+
+def test_no_text_speaks_of_a_promise_by_number() -> None:
+    """The repository defines none: a reader cannot look it up."""
+    texts = [*PAGES, *(file for folder in ("src", "tests", "benchmarks") for file in (ROOT / folder).rglob("*.py"))]
+    found = {file.name: PROMISE.findall(file.read_text(encoding="utf-8")) for file in texts if file != Path(__file__)}
+    assert {name: said for name, said in found.items() if said} == {}
