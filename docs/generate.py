@@ -35,9 +35,18 @@ def page(name: str) -> str:
     return f"{written.rstrip()}\n\n{MARK}{PAGES[name]()}"
 
 
-def settings_page() -> str:
+def basic_settings_page() -> str:
+    return _settings_tables(lambda name: name in settings.BASIC)
+
+
+def advanced_settings_page() -> str:
+    return _settings_tables(lambda name: name not in settings.BASIC)
+
+
+def _settings_tables(is_wanted: Callable[[str], bool]) -> str:
     sections = []
-    for topic, fields in groupby(_settings(), key=lambda field: field[0]):
+    wanted = [field for field in _settings() if is_wanted(field[1])]
+    for topic, fields in groupby(wanted, key=lambda field: field[0]):
         rows = [(f"`{settings.PREFIX}{name.upper()}`", _default(name), meaning) for _, name, meaning in fields]
         sections.append(f"\n## {topic[0].upper()}{topic[1:]}\n\n" + _table(("setting", "default", "meaning"), rows))
     return "".join(sections)
@@ -45,7 +54,7 @@ def settings_page() -> str:
 
 def _settings() -> Iterator[tuple[str, str, str]]:
     """Topic (the comment above), name and docstring of each setting, as they stand in the source."""
-    source = inspect.getsource(settings)
+    source = inspect.getsource(settings.fields)
     lines = source.splitlines()
     tree = next(n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.ClassDef) and n.name == "Settings")
     topic = ""
@@ -122,7 +131,8 @@ def _table(head: tuple[str, ...], rows: list[Any]) -> str:
 
 
 PAGES: dict[str, Callable[[], str]] = {
-    "settings.md": settings_page,
+    "settings.md": basic_settings_page,
+    "settings-advanced.md": advanced_settings_page,
     "errors.md": errors_page,
     "cli.md": cli_page,
     "metrics.md": metrics_page,

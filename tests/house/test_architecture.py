@@ -19,7 +19,7 @@ from refdesk.web.http import Endpoint, SocketEndpoint
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
-READS_THE_ENVIRONMENT = {"refdesk/app/settings.py"}
+READS_THE_ENVIRONMENT = {"refdesk/app/settings/loading.py"}
 HANDS_THE_ENVIRONMENT_ON = {"refdesk/app/embedded/processes.py"}
 """Children get ours as it is; nothing is read out of it."""
 
@@ -94,7 +94,7 @@ def test_commands_that_embed_nothing_load_no_model_library() -> None:
 
 
 def test_the_environment_is_read_in_one_file(sources: list[Path]) -> None:
-    """os.environ and getenv appear in app/settings.py, and where children are given ours."""
+    """os.environ and getenv appear in app/settings/loading.py, and where children are given ours."""
     found = set()
     for file in sources:
         for node in ast.walk(tree_of(file)):

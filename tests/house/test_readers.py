@@ -209,7 +209,7 @@ ELSEWHERE = {
     "events:decode": "our own events, by msgspec",
     "server:_parse": "the reply of an embedding server, bounded, by msgspec",
     "http_client:feed": "llhttp reads",
-    "settings:_decode_path": "the operator's own settings",
+    "loading:_decode_path": "the operator's own settings",
     "pgvector:_chunk": "a row of our own",
     "ranking:split_by_rarity": "terms of the index, at most QUESTION_TERMS_MAX",
     "streams:mend": "mends a stream, reads nothing",

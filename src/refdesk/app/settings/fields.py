@@ -1,24 +1,16 @@
-"""Every setting of Refdesk, its default and where its value came from. The environment is read here and nowhere else.
+"""Every setting of Refdesk and its default, by topic (the comments above the first of each).
 
-A value comes from, strongest first: the command line, ``REFDESK_<NAME>`` in the environment, ``refdesk.toml`` (in the
-working directory, or the file named by ``REFDESK_CONFIG``), the default. Presence selects: with ``nats_url`` unset,
-``refdesk up`` starts its own NATS; with ``llm_url`` unset, answers are quoted from the documents.
+Presence selects: with ``nats_url`` unset, ``refdesk up`` starts its own NATS; with ``llm_url`` unset, answers are quoted from
+the documents.
 """
 
-import os
-import tomllib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-from refdesk.app.redaction import shown
-from refdesk.contracts.errors import ConfigurationError
-
 PREFIX = "REFDESK_"
-CONFIG_FILE = "refdesk.toml"
 
 Count = Annotated[int, Meta(ge=1)]
 Whole = Annotated[int, Meta(ge=0)]
@@ -26,6 +18,21 @@ Seconds = Annotated[float, Meta(ge=0)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 
 DEFAULT_DATA_DIR = Path("~/.local/share/refdesk")
+
+BASIC = frozenset(
+    """
+    data_dir content_dir host port trusted_proxies allowed_hosts metrics_token
+    database_url documents_database_url index_database_url access_database_url nats_url nats_monitoring_url stream_replicas
+    valkey_url documents_url bootstrap_key_file operator_key url api_key otlp_url
+    upload_bytes_max parse_seconds_max parse_processes_max ocr_data_dir ocr_languages ocr_pages_max
+    index_concurrency embedding_threads reconcile_interval_s
+    embedding_url embedding_model embedding_api_key embedding_tokens_max model_dir rerank_url rerank_model rerank_api_key
+    llm_url llm_model llm_api_key llm_context_tokens_max llm_tokenizer llm_temperature
+    question_tokens_max output_tokens_max passages_max certainty_min similarity_min answer_retention_s
+    concurrent_answers_max requests_per_minute_max tokens_per_minute_max tokens_per_day_max
+    """.split()
+)
+"""What most desks set, or look at before they grow. All others are *advanced*: their defaults suit nearly everybody."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,6 +47,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Address to listen on. Anything but loopback needs an API key to exist."""
     port: Port = 8080
     """Port to listen on."""
+
+    # connections and requests
     send_timeout_s: Seconds = 10.0
     """How long a reader may take nothing of what is sent before their connection is cut."""
     headers_bytes_max: Annotated[int, Meta(ge=1024)] = 32 * 1024
@@ -68,6 +77,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What a scraper on another machine sends as `Authorization: Bearer` for `/metrics` and `/health/ready?verbose`."""
     socket_idle_seconds_max: Annotated[float, Meta(gt=0)] = 600.0
     """How long a WebSocket may ask nothing and follow no answer."""
+
+    # the servers that Refdesk uses
     database_url: str | None = None
     """A PostgreSQL (with pgvector) for `refdesk up` to use instead of its own."""
     documents_database_url: str | None = None
@@ -139,6 +150,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     sync_deleted_share_max: Annotated[float, Meta(ge=0, le=1)] = 0.5
     """The share of a source's documents that one `refdesk sync` may delete; beyond it, it changes nothing."""
 
+    # processes
     silence_seconds_max: Seconds = 8.0
     """How long a service that `refdesk up` has started may give no sign of life before it is started again. What it waits for a
     busy processor is not counted, nor is the time in which the machine sleeps."""
@@ -170,6 +182,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How long an upload may take."""
     upload_pause_seconds_max: Seconds = 30.0
     """How long an upload may stand still."""
+
+    # reading documents
     parse_seconds_max: Seconds = 30.0
     """How long reading one document may take, not counting how long it waits for a busy processor."""
     parse_memory_bytes_max: Count = 512 * 1024 * 1024
@@ -214,6 +228,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How long reading one scanned page may take."""
     ocr_seconds_max: Seconds = 300.0
     """How long reading all scanned pages of one document may take."""
+
+    # indexing
     queue_counted_max: Count = 1000
     """How many changes ahead of a waiting document are counted; more are told as "at least"."""
     chunks_max: Count = 20_000
@@ -355,6 +371,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Passages a language model reads for an answer."""
     wait_seconds_max: Seconds = 30.0
     """The longest `wait_seconds` a question may ask for."""
+
+    # lines and budgets
     concurrent_retrievals_max: Count = 8
     """Searches one process does at a time, each on a connection of its own to the index."""
     waiting_retrievals_max: Whole = 256
@@ -384,6 +402,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Tokens, in and out, one principal may use in a minute."""
     tokens_per_day_max: Count = 100_000_000
     """Tokens, in and out, one principal may use in a day (UTC)."""
+
+    # keeping answers
     disconnect_grace_s: Seconds = 0.5
     """How long an answer whose readers have all left goes on, in case one comes back."""
     similarity_min: Annotated[float, Meta(ge=0, le=1)] | None = None
@@ -402,89 +422,3 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """Where the packaged model's file may be, the first first."""
         own = self.data_dir / "models"
         return (own,) if self.model_dir is None else (self.model_dir.expanduser(), own)
-
-
-class Loaded(msgspec.Struct, frozen=True):
-    """Settings and, per name, where each came from: `command line`, `environment`, the file's name, or `default`."""
-
-    settings: Settings
-    origins: dict[str, str]
-
-
-def load(overrides: Mapping[str, Any] | None = None, *, environ: Mapping[str, str] | None = None) -> Loaded:
-    """Raises ConfigurationError naming the setting, its value and what is expected."""
-    environ = os.environ if environ is None else environ
-    names = {field.name for field in msgspec.structs.fields(Settings)}
-    values: dict[str, Any] = {}
-    origins = dict.fromkeys(names, "default")
-    for origin, layer in (
-        _file_layer(environ),
-        ("environment", _environment_layer(environ, names)),
-        ("command line", {k: v for k, v in (overrides or {}).items() if v is not None}),
-    ):
-        for name, value in layer.items():
-            if name not in names:
-                raise ConfigurationError(
-                    f"{origin} sets {name!r}, which is not a setting. `refdesk doctor` lists them all."
-                )
-            values[name], origins[name] = value, origin
-    return Loaded(settings=_convert(values, origins), origins=origins)
-
-
-def _convert(values: dict[str, Any], origins: dict[str, str]) -> Settings:
-    fields = {field.name: field.type for field in msgspec.structs.fields(Settings)}
-    converted: dict[str, Any] = {}
-    for name, value in values.items():
-        try:
-            converted[name] = msgspec.convert(value, fields[name], strict=False, dec_hook=_decode_path)
-        except msgspec.ValidationError as error:
-            raise ConfigurationError(
-                f"{PREFIX}{name.upper()}={shown(name, value)!r} ({origins[name]}) is not valid: {error}."
-            ) from error
-    converted["data_dir"] = _absolute(converted.get("data_dir", DEFAULT_DATA_DIR))
-    return Settings(**converted)
-
-
-def _absolute(data_dir: Path) -> Path:
-    try:
-        return data_dir.expanduser().absolute()
-    except (RuntimeError, OSError) as error:  # no home; a working directory that was removed
-        raise ConfigurationError(
-            f"Where the data directory {data_dir} is cannot be found out: {error}. Set {PREFIX}DATA_DIR to a whole path."
-        ) from error
-
-
-def _decode_path(kind: type, value: Any) -> Any:
-    if kind is Path:
-        return Path(value)
-    raise NotImplementedError
-
-
-def _file_layer(environ: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
-    named = environ.get(f"{PREFIX}CONFIG")
-    path = Path(named or CONFIG_FILE)
-    if not named and not path.is_file():
-        return CONFIG_FILE, {}
-    try:
-        return str(path), tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigurationError(f"The configuration file {path} cannot be read: {error}.") from error
-
-
-def _environment_layer(environ: Mapping[str, str], names: set[str]) -> dict[str, str]:
-    layer = {}
-    for key, value in environ.items():
-        name = key.removeprefix(PREFIX).lower()
-        if key.startswith(PREFIX) and value != "" and name in names:
-            layer[name] = value
-    return layer
-
-
-def to_environment(settings: Settings) -> dict[str, str]:
-    """The settings as ``REFDESK_*`` variables: how `refdesk up` hands them to its services."""
-    environment = {}
-    for field in msgspec.structs.fields(Settings):
-        value = getattr(settings, field.name)
-        if value is not None:
-            environment[PREFIX + field.name.upper()] = str(value)
-    return environment
