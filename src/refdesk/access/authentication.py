@@ -19,11 +19,11 @@ from refdesk.contracts.access import LOCAL_ADMINISTRATOR, OPERATOR, Principal
 from refdesk.contracts.errors import RefdeskError, TooManyRequests
 
 Authenticate = Callable[[HTTPConnection], Awaitable[Principal | None]]
-"""Who a caller is; None for whoever has no valid key."""
+"""The caller's principal; None without a valid key."""
 
 
 class OperatorAlone:
-    """Callable as `Authenticate`, where no keys are at hand: the operator, and nobody else."""
+    """Callable as `Authenticate`, where there are no keys: lets in the operator alone."""
 
     def __init__(self, operator_key: str) -> None:
         self._operator_key = operator_key
@@ -33,7 +33,7 @@ class OperatorAlone:
 
 
 class Authentication:
-    """Callable as `Authenticate`. Access control fails closed: keys that cannot be read let nobody in."""
+    """Callable as `Authenticate`. Access control fails closed: while keys cannot be read, no one is let in."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Authentication:
         return None
 
     async def _holder(self, key: str, address: Address | None) -> Principal | None:
-        """Whoever holds the key. Callers straight from this machine may try as many as they like."""
+        """The principal of the key. Callers on this machine may try as many as they like."""
         if self._wrong_keys is None or address is None:
             return await self._keys.principal(key)
         if wait_s := self._wrong_keys.wait_s(origin(address), key):
@@ -75,7 +75,7 @@ class Authentication:
 
 
 class Insight:
-    """Who may see how the service does: callers straight from this machine, who know the metrics token, or administrators."""
+    """Who may see the service's state: callers on this machine, callers with the metrics token, and administrators."""
 
     def __init__(self, authenticate: Authenticate, *, metrics_token: str | None) -> None:
         self._authenticate = authenticate
@@ -86,7 +86,7 @@ class Insight:
             return True
         try:
             principal = await self._authenticate(connection)
-        except RefdeskError:  # fails closed: how the service does is seen by fewer, and is still told to all
+        except RefdeskError:  # fails closed: fewer callers see the details, all still see whether the service is ready
             return False
         return principal is not None and may(principal, "metrics.read")
 
@@ -95,7 +95,7 @@ class Insight:
 
 
 def is_key(given: str | None, right: str | None) -> bool:
-    """In a time that tells nothing of the right one. What is not set is nobody's."""
+    """Compares in constant time. A key that is not set matches nothing."""
     return bool(given and right) and hmac.compare_digest(str(given).encode(), str(right).encode())
 
 

@@ -1,4 +1,4 @@
-"""The first key where nobody can call from loopback, such as in a container: a file that was mounted, made a key at the start.
+"""The first key where no one can call from loopback, such as in a container: a mounted file that becomes a key at the start.
 
 Whoever can put that file there decides who is administrator; so what it says stays true: a key that was revoked while its
 file is still there comes back with the next start. One that was rotated does not: another has its place. Any number of

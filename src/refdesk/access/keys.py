@@ -87,7 +87,7 @@ class ApiKeys:
         self._exists: tuple[float, bool] = (float("-inf"), False)
 
     async def principal(self, key: str) -> Principal | None:
-        """Whoever holds this key; None when it is not one of ours or was revoked."""
+        """The principal of this key; None when it is not one of ours or was revoked."""
         key_id = key_id_of(key)
         if not key_id:
             return None
@@ -117,7 +117,7 @@ class ApiKeys:
         return None if row is None else str(row[0])
 
     async def exist(self) -> bool:
-        """Whether any key exists: from then on nobody is let in without one."""
+        """Whether any key exists: from then on every caller needs one."""
         now = self._clock()
         checked_at, exists = self._exists
         if now - checked_at < CACHE_SECONDS:
@@ -129,7 +129,7 @@ class ApiKeys:
         return exists
 
     async def create(self, name: str, groups: tuple[str, ...], *, role: Role = "writer") -> KeyView:
-        """A key of a principal that was not there before, whoever had the name.
+        """A key of a new principal, even under a name that was used before.
 
         Raises InvalidRequest for a bad name or group, Conflict when the name is taken.
         """
@@ -230,7 +230,7 @@ async def open_api_keys(
 
 
 def new_key() -> str:
-    """A key that nobody knows yet; it opens nothing until a database has it."""
+    """A new key; it opens nothing until a database has it."""
     body = f"rdk_{secrets.token_hex(4)}_{secrets.token_hex(32)}"
     return body + _checksum(body)
 

@@ -1,4 +1,4 @@
-"""How long somebody who was let in may stay: as long as their key is what it was when they came.
+"""How long a caller who was let in may stay: as long as their key is unchanged.
 
     api_keys ──NOTIFY──▶ look ──▶ those whose key is gone or changed ──▶ Permission.withdraw
                           ▲
@@ -60,7 +60,7 @@ class Permissions:
         self._news = asyncio.Event()
 
     def __call__(self, connection: HTTPConnection, principal: Principal) -> Permission:
-        """The permission of somebody who was just let in."""
+        """The permission of a caller who was just let in."""
         if principal == OPERATOR:
             return Permission()  # its key is a setting of this process
         key_id = "" if principal == LOCAL_ADMINISTRATOR else key_id_of(bearer(connection) or "")

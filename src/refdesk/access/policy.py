@@ -20,10 +20,10 @@ from refdesk.contracts.access import EVERYONE, PRINCIPAL_PREFIX, Principal
 from refdesk.contracts.errors import Forbidden
 
 ANONYMOUS = Principal(id="anonymous", role="asker")
-"""Whoever calls without a key."""
+"""A caller without a key."""
 
 Audience = Literal["public", "principal", "writer", "administrator"]
-"""``public``: whoever calls. ``principal``: whoever has a key. ``writer``: a key that is not an asker's."""
+"""``public``: every caller. ``principal``: callers with a key. ``writer``: callers whose key may write."""
 
 Action = Literal[
     "page.read",

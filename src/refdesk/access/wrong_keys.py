@@ -1,4 +1,4 @@
-"""Wrong keys, counted by the address they come from, so that nobody tries thousands of them.
+"""Wrong keys, counted by the address they come from: the rate limit of guessing.
 
 Each address has a bucket that a wrong key fills by one, and that leaks its whole size in a minute. While it is full,
 keys from there are not looked up, but for those that were right lately: whoever has one is not kept out by a stranger

@@ -29,7 +29,7 @@ STANDING_S = 1.0
 RECOVERY_S = 5.0
 """How long after the last refusal a line may be long again."""
 TELL_AGAIN_S = 2.0
-"""How often somebody in line is told their position, when it has not changed."""
+"""How often a waiting asker gets their position again when it has not changed."""
 
 
 class AdmissionLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,11 +86,11 @@ class Ticket(Place):
             self._admission.began(self._admission.clock() - self._called_at)
 
     def wanted_by_also(self, principal_id: str) -> None:
-        """Somebody else waits for the same answer: it begins in the first turn that comes."""
+        """Another principal waits for the same answer: it begins in the first turn of any of them."""
         self._admission.join(self, principal_id)
 
     def leave(self, *, wrote: bool = False) -> None:
-        """``wrote``: an answer was written in this place, and how long that took tells others how long they wait."""
+        """``wrote``: an answer was written in this place; how long that took goes into the estimates of those who wait."""
         if wrote and not self.has_left and self._called_at is not None:
             self._admission.took(self._admission.clock() - self._called_at)
         self._admission.left(self)

@@ -64,7 +64,7 @@ class Case(msgspec.Struct, frozen=True):
 
 
 class Asking:
-    """``model`` is who answers, as the asker is told."""
+    """``model`` is the name that ``accepted`` gives the writer."""
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class Asking:
     async def _answer(
         self, question: AcceptedQuestion, workflow: telemetry.Workflow, *, is_known: bool
     ) -> AnswerRecord:
-        """Evidence first; then the log that stands on it: somebody's, or a new one."""
+        """Finds the evidence, then the log that stands on it: an existing one, or a new one."""
         with telemetry.refusing_a_place():  # when its turn to search comes, for a question that will need the model
             admit = None if is_known else partial(self._productions.check_room, question.principal.id)
             question, evidence = await self._questions.read(question, admit=admit)
@@ -131,7 +131,7 @@ class Asking:
         return record
 
     async def _lead(self, case: Case) -> AnswerRecord:
-        """The log for everybody here who asks the same now. What nobody vouches for is not shared with other processes."""
+        """The log for all equal questions in this process; shared with other processes where the evidence is vouched for."""
         if not case.evidence.vouched:
             return await self._write(case, "miss")
         return (
@@ -139,7 +139,7 @@ class Asking:
         )
 
     async def _follow(self, case: Case, leader: AnswerRecord) -> AnswerRecord:
-        """The log that an equal question has just found or begun; one's own if that is of no use any more."""
+        """The log that an equal question has just found or begun; a new one if that cannot be used any more."""
         layer = "semantic" if leader.accepted.cache == "semantic" else "fingerprint"
         log = await self._reuse.open(leader.log_id)
         return await self._join_log(case.question, log, layer=layer) or await self._write(case, "miss")
@@ -149,7 +149,7 @@ class Asking:
         return None if log is None else await self._share(case.question, log, "semantic", layer="semantic")
 
     async def _join(self, case: Case, key: str) -> AnswerRecord | None:
-        """The log that holds this key, finished or running; None when it is free, or held by one that is of no use."""
+        """The log that holds this key, finished or running; None when the key is free, or its log cannot be used."""
         holder = await self._reuse.holder(key)
         if holder is None:
             return None
@@ -161,7 +161,7 @@ class Asking:
     async def _join_log(
         self, question: AcceptedQuestion, log: AnswerLog | None, *, layer: str = "fingerprint"
     ) -> AnswerRecord | None:
-        """A log that is read live, or again; None when there is none or it is of no use."""
+        """Shares a running log, or a finished one; None when there is none, or it cannot be used."""
         if log is None or (log.finished and not log.reusable):
             return None
         outcome: CacheOutcome = "semantic" if layer == "semantic" else "hit" if log.finished else "coalesced"
@@ -181,7 +181,7 @@ class Asking:
         return record
 
     async def _write_or_join(self, case: Case) -> AnswerRecord:
-        """A new log that others may join, once there is room and budget for it; another's if that was faster."""
+        """A new log that others may join, once there is room and budget for it; another asker's if that was faster."""
         key = case.keys.own
         async with self._slot(case) as slot:
             if await slot.claim(key):

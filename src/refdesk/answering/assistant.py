@@ -38,7 +38,7 @@ class AssistantParts(msgspec.Struct, frozen=True, kw_only=True):
     """What an assistant is put together from.
 
     ``shape``: a name for all of the configuration that shapes answers; equal shapes answer equally. ``retention_s`` is how long
-    answers are kept, ``grace_s`` how long one that nobody reads any more goes on, in case its reader comes back.
+    answers are kept, ``grace_s`` how long an answer without readers goes on, in case one comes back.
     """
 
     retrieval: Retrieval
@@ -110,7 +110,7 @@ class Assistant:
         await self._acceptance.count_search(principal)
 
     async def stop(self, record: AnswerRecord) -> None:
-        """This asker wants no more: their readings end, and the model stops at once unless somebody else reads on."""
+        """Ends this asker's readings. The model stops at once unless another asker still reads."""
         await self._stops.stop(record)
 
     def writes(self, log_id: str) -> bool:
@@ -118,7 +118,7 @@ class Assistant:
         return self._productions.writes(log_id)
 
     async def run(self) -> None:
-        """Background work of the process: copying logs, hearing stops, ending answers that nobody reads."""
+        """Copies logs, receives stops, and ends answers without readers, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._journal.run(self._productions.take_over))
             tasks.create_task(self._budget.run())

@@ -71,10 +71,10 @@ class Cache:
         return None if stored is None else str(stored, "ascii")
 
     async def claim(self, fingerprint: str, log_id: str, *, lease: Lease) -> str:
-        """The log that answers this fingerprint: somebody's, or ``log_id``, which is then ours to write.
+        """The log that holds this fingerprint: another one, or ``log_id``, which this process then writes.
 
-        The lease comes first: who finds the claim finds it too, and does not take a log that is about to begin for one that
-        is gone. They may lie on two nodes of a cluster, so no script can write both.
+        The lease comes first: whoever finds the claim finds the lease, too, and does not take a log that is about to begin for
+        one that is gone. They may lie on two nodes of a cluster, so no script can write both.
         """
         try:
             await self._valkey.command("SET", lease.key, lease.owner, "PX", lease.ms)

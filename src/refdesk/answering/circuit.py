@@ -40,7 +40,7 @@ class Attempt:
 
 
 class Circuit:
-    """One model's. Make an ``attempt`` per call, and tell it how the call went."""
+    """The circuit breaker of one model. Make an ``attempt`` for each call, and report its outcome to it."""
 
     def __init__(
         self,

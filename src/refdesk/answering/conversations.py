@@ -59,7 +59,7 @@ class Conversations:
         self._withdrawals = withdrawals
 
     async def turns(self, conversation_id: str | None, principal: Principal) -> tuple[Turn, ...]:
-        """The turns so far, oldest first; a conversation of somebody else is simply empty. Raises AccessUnknown."""
+        """The turns so far, oldest first; a conversation of another principal is empty. Raises AccessUnknown."""
         if conversation_id is None:
             return ()
         try:

@@ -1,4 +1,4 @@
-"""Why a language model did not write an answer, or not all of it, and who is told how much of that.
+"""Why a language model did not write an answer, or not all of it, and how much of that each reader sees.
 
 A log is the same for all its readers, and only administrators may read what a server says. So the ending in a log holds both
 sentences, and each reader is shown one of them.

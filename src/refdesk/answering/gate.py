@@ -45,7 +45,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
         return document_id in self.versions and version <= self.versions[document_id]
 
     def surely_allows(self, document_id: str, version: int) -> bool:
-        """The same for those who show a document or nothing. Raises AccessUnknown where nobody can say."""
+        """As `allows`, for callers that show a document or nothing. Raises AccessUnknown where the answer is unknown."""
         if document_id in self.unknown:
             raise AccessUnknown(retry_after_s=RETRY_AFTER_S)
         return self.allows(document_id, version)
@@ -56,7 +56,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Gate:
-    """Without a ``recorder`` nobody knows whether the record is current: the Document Service alone can say."""
+    """Without a ``recorder`` it is unknown whether the record is current; then only the Document Service is asked."""
 
     def __init__(
         self, *, truth: SourceOfTruth, standings: Standings, recorder: Recorder | None, generations: OpenGenerations

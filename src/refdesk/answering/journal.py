@@ -93,7 +93,7 @@ class Journal:
         return log
 
     def forget(self, log_id: str) -> None:
-        """Takes back a start: somebody else writes that answer."""
+        """Undoes `start`: another process writes that answer."""
         self._produced.pop(log_id, None)
 
     def lease(self, log_id: str) -> Lease:
@@ -151,7 +151,7 @@ class Journal:
         return log
 
     async def run(self, take_over: TakeOver) -> None:
-        """Copies and follows, renews leases, tells who reads and takes over, for as long as the process lives."""
+        """Copies and follows logs, renews leases, announces readers and takes over, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._copy())
             tasks.create_task(self._follow())
@@ -165,14 +165,14 @@ class Journal:
             return False
 
     async def joining(self, log: AnswerLog) -> None:
-        """Somebody is about to read this log: it is not left to itself now."""
+        """Announces a reader of this log, so that its producer does not stop it."""
         log.expect()
         if log.id in self._followed:
             await self.tell_presence(log, coming=True)
 
     @contextmanager
     def expected(self, log_id: str) -> Iterator[None]:
-        """An asker who leaves inside, before they read, is not waited for."""
+        """If the block fails, the expected reader is not waited for."""
         try:
             yield
         except BaseException:
@@ -181,7 +181,7 @@ class Journal:
             raise
 
     async def tell_presence(self, log: AnswerLog, *, coming: bool = False) -> None:
-        """Tells the producer of a followed log whether anybody here reads it, or is about to."""
+        """Announces to the producer of a followed log whether this process reads it, or is about to."""
         key = _key("readers", log.id)
         commands: list[Command] = [("ZREMRANGEBYSCORE", key, "-inf", _now_ms())]
         if log.readers or coming:
@@ -363,7 +363,7 @@ class Journal:
 
 
 class _Produced:
-    """A log of ours: how many of its entries are copied, and whom to tell when it is not ours any more."""
+    """A log that this process produces: how many of its entries are copied, and what to call when another takes over."""
 
     def __init__(self, log: AnswerLog, on_superseded: Callable[[], None], *, copied: int = 0) -> None:
         self.log = log

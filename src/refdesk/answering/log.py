@@ -130,7 +130,7 @@ class AnswerLog:
             self._wake()
 
     def change_producer(self, number: int) -> None:
-        """From here on somebody else writes, the ``number``-th who takes over."""
+        """From here on another process writes, the ``number``-th that takes over."""
         self.next_id = max(number, self.next_id // NUMBERS_PER_PRODUCER + 1) * NUMBERS_PER_PRODUCER
         self._wake()
 
@@ -160,11 +160,11 @@ class AnswerLog:
         self._wake()
 
     def touch(self) -> None:
-        """Somebody has just left."""
+        """Notes that a reader has left."""
         self.idle_since = self._loop.time()
 
     def expect(self) -> None:
-        """An asker is about to come: a busy process may need longer for that than a reader is missed who has left."""
+        """Notes that a reader is about to come. A busy process may need longer for that than the grace for a reader who left."""
         self.idle_since = self._loop.time() + ARRIVAL_S
 
     async def read(self, answer_id: str, on_entries: OnEntries, *, after: int = 0, wait: bool = True) -> None:

@@ -131,7 +131,7 @@ class Places:
         )
 
     def position(self, place: Place) -> int:
-        """How many turns until this place is called, its own included, if nobody comes or leaves; it must be in line."""
+        """How many turns until this place is called, its own included, if none comes or leaves; it must be in line."""
         return min(self._position(place, principal_id) for principal_id in place.wanted_by)
 
     def _check_principals(self, principal_id: str, *, retry_after_s: int) -> None:

@@ -44,7 +44,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     retrieve_s: float
     rewrite_s: float = 0.0
     prepared_s: float = 0.0
-    """From the question until its log was begun: all that came before, told or not. Jobs of earlier releases do not say it."""
+    """From the question until its log was begun: the whole preparation. Jobs of earlier releases do not have it."""
 
     def stands_on(self) -> frozenset[Shown]:
         return frozenset(Shown(source.document_id, source.version) for source in self.assignment.sources)
@@ -79,7 +79,7 @@ class Production:
 
     ``on_end`` is awaited after the ending is appended, whatever it is.
 
-    Whoever keeps it lets go of it there: nobody stops what comes after.
+    Whoever holds the production drops it in ``on_end``, so that it cannot be stopped afterwards.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Production:
         self._queue_s = 0.0
         self._first_token_s: float | None = None
         self._model_failed: ModelFailed | None = None
-        """Why something else writes than the model."""
+        """Why the fallback writes."""
         self._stop_as: type[RefdeskError] | None = None
         self._has_begun = self._is_stopped = False
         self.task = asyncio.create_task(self._run(), name=f"write {log.id}")
@@ -124,7 +124,7 @@ class Production:
             self.task.cancel()
 
     def wanted_by_also(self, principal_id: str) -> None:
-        """Somebody else waits for this answer too."""
+        """Notes that another principal waits for this answer."""
         self._ticket.wanted_by_also(principal_id)
 
     async def _run(self) -> None:
@@ -177,7 +177,7 @@ class Production:
         return self._first_token_s is not None
 
     def say(self, text: str) -> None:
-        """The writer's next words. They come from where bytes come in, so once more perhaps after a stop."""
+        """Appends the writer's next text. It is called by the socket's callback, so possibly once more after a stop."""
         if self._is_stopped:
             return
         if self._first_token_s is None:
@@ -253,6 +253,6 @@ class Production:
         self._append(failed(error, partial=partial))
 
     def _count_unfinished(self) -> None:
-        """Work that is not finished has been paid for all the same: what was said, and what was thought until then."""
+        """Counts the output of an unfinished call, text and thoughts, since the provider bills it."""
         written = self.usage.output_tokens + tokens.output_tokens(self.log.text())
         self.usage = msgspec.structs.replace(self.usage, output_tokens=written)

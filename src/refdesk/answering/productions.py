@@ -3,7 +3,7 @@
     slot ─ claim? ─ begin ─▶ Production, a task ─▶ ended ─▶ place, budget and key are given back
       └──── left without an answer ───────────────────────▶ the same
 
-An answer is stopped when nobody reads it any more, here or elsewhere, for ``grace_s``: in case its reader comes back.
+An answer without readers, here or elsewhere, is stopped after ``grace_s``, in case a reader comes back.
 """
 
 import asyncio
@@ -102,7 +102,7 @@ class Productions:
         slot.log.expect()
 
         async def on_end(production: Production) -> None:
-            self._running.pop(slot.log.id, None)  # so that nobody stops what follows
+            self._running.pop(slot.log.id, None)  # so that it cannot be stopped any more
             workflow.end(error=production.failure)
             await self._give_back(slot, used_tokens=production.usage.input_tokens + production.usage.output_tokens)
 
@@ -146,7 +146,7 @@ class Productions:
         return log_id in self._running
 
     def joined(self, log_id: str, principal_id: str) -> None:
-        """Somebody else waits for this answer, too: if it is written here, it begins in the first turn that comes."""
+        """Notes that another principal waits for this answer; if it is written here, it begins in the first turn of either."""
         if (production := self._running.get(log_id)) is not None:
             production.wanted_by_also(principal_id)
 
@@ -158,7 +158,7 @@ class Productions:
             production.stop(as_error=as_error)
 
     async def stop_if_unread(self, log: AnswerLog) -> None:
-        """Ends the answer unless somebody reads it, here or in another process."""
+        """Ends the answer unless it has a reader, here or in another process."""
         if not log.readers and not await self._journal.followed_elsewhere(log.id):
             self.stop(log.id)
 

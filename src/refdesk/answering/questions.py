@@ -48,7 +48,7 @@ class Questions:
         return await self._compared(asked, follow_up, admit=admit)
 
     async def search(self, question: Question, principal: Principal, *, limit: int) -> Evidence:
-        """The passages that match, for somebody who searches and does not ask."""
+        """The passages that match a search."""
         sought = Sought(text=question.question, scope=principal.scope, filters=question.filters, limit=limit)
         return await self._retrieval.gather(sought, principal_id=principal.id)
 

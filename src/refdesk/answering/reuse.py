@@ -1,6 +1,6 @@
 """Finding a log that answers a question already: of the same question, of one on the same passages, or of a similar one.
 
-A log that cannot be read right now is of no use: the answer is written on its own then.
+A log that cannot be read right now is passed over: the answer is then written anew.
 """
 
 import logging
@@ -56,7 +56,7 @@ class Reuse:
         return await self._cache.holder(key)
 
     async def let_go(self, key: str, holder: str) -> None:
-        """Frees a place whose log is of no use."""
+        """Frees a key whose log cannot be used."""
         await self._cache.release(key, holder)
 
     async def open(self, log_id: str) -> AnswerLog | None:
@@ -71,7 +71,7 @@ class Reuse:
     ) -> None:
         """Remembers which log answers the question: as it was asked, and for similar ones.
 
-        What the Document Service has not vouched for is not kept.
+        Nothing is kept unless the Document Service vouched for the evidence.
         """
         if not evidence.vouched:
             return

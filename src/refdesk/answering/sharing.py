@@ -160,7 +160,7 @@ class Shared(Generic[T]):
 
 
 class _Asker(Generic[T]):
-    """Somebody who waits for a piece of work, and what they are told."""
+    """One caller that waits for a piece of work, and the future that gets its result."""
 
     def __init__(self, principal_id: str, admit: Callable[[], None] | None) -> None:
         self.principal_id = principal_id
@@ -186,7 +186,7 @@ class _Piece(Generic[T]):
         return {asker.principal_id for asker in self.askers}
 
     def admit(self) -> bool:
-        """Whether anybody still wants it, now that its turn has come; the others are told why not."""
+        """Whether any caller still wants it now that its turn has come; refused callers get their error."""
         for asker in self.askers:
             if asker.admit is not None:
                 try:
@@ -205,13 +205,13 @@ class _Piece(Generic[T]):
             asker.fail(error)
 
     def let_go(self) -> None:
-        """Nobody waits for a piece that has ended."""
+        """Releases the callers of a piece that has ended."""
         for asker in self.askers:
             asker.told.cancel()
 
 
 class Leaders(Generic[T]):
-    """Whoever leads for a key, and those who wait for them."""
+    """One leader at a time for each key, and the callers that wait for it."""
 
     def __init__(self) -> None:
         self._leading: dict[Hashable, asyncio.Future[T | None]] = {}

@@ -1,4 +1,4 @@
-"""Told to every process: this asker wants no more of this answer. Whoever writes it, or reads it for them, hears of it.
+"""Stopping an answer in every process: where it is written, and where it is read for the asker who stopped it.
 
 Valkey down: only the process that was asked stops.
 """
@@ -21,7 +21,7 @@ RETRY_S = 1.0
 
 
 class Stop(msgspec.Struct, frozen=True):
-    """This asker wants no more of this log."""
+    """An asker's stop of the log that answers them."""
 
     log_id: str
     answer_id: str
@@ -36,7 +36,7 @@ class Stops:
         self._productions = productions
 
     async def stop(self, record: AnswerRecord) -> None:
-        """This asker wants no more: their readings end, and the model stops at once unless somebody else reads on."""
+        """Ends this asker's readings. The model stops at once unless another asker still reads."""
         stop = Stop(record.log_id, record.answer_id)
         await self._hear(stop)
         try:
@@ -55,7 +55,7 @@ class Stops:
             await self._journal.tell_presence(log)
 
     async def run(self) -> None:
-        """Hears every stop, this process's own included, until cancelled. What cannot be read is passed over."""
+        """Receives every stop, this process's own included, until cancelled. What cannot be read is passed over."""
         while True:
             try:
                 async with aclosing(self._valkey.messages(CHANNEL)) as messages:

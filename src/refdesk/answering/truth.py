@@ -1,4 +1,4 @@
-"""The Document Service's word on which documents somebody may read, and what happens when it says nothing.
+"""Asking the Document Service which documents a principal may read, and what happens when it does not answer.
 
 The first question that it keeps waiting for ``timeout_s`` is the last: from then on nobody waits, until it has answered a
 look in the background. So a frozen service costs one bounded wait and not one per question.

@@ -1,4 +1,4 @@
-"""An answer is shown to somebody only while they may read every document that it stands on.
+"""An answer is shown to a reader only while they may read every document that it stands on.
 
 A finished one is looked at when it is asked for again, and when a follow-up would give it to the model. A running one is
 looked at whenever there is news of one of its documents, and now and then without any, since news can stay away. Each reader
@@ -32,7 +32,7 @@ class Withdrawals:
         self._watches: dict[tuple[str, Scope], _Watch] = {}
 
     async def check(self, stands_on: frozenset[Shown] | None, *, scope: Scope) -> None:
-        """Raises AnswerWithdrawn where the scope may not read all of it any more, AccessUnknown where nobody can say."""
+        """Raises AnswerWithdrawn where the scope may not read all of it any more, AccessUnknown where that is unknown."""
         if not stands_on:
             return
         look = await self._gate.look(stands_on, scope=scope)
@@ -41,7 +41,7 @@ class Withdrawals:
             raise AnswerWithdrawn
 
     async def readable(self, logs: Sequence[AnswerLog], *, scope: Scope) -> set[str]:
-        """The ids of those logs that the scope may read, in one look; where nobody can say, it may not."""
+        """The ids of those logs that the scope may read, in one look; what is unknown counts as no."""
         shown = {one for log in logs for one in log.stands_on() or ()}
         if not shown:
             return {log.id for log in logs}
@@ -88,7 +88,9 @@ class Withdrawals:
                 woken.clear()
                 try:
                     await self.check(stands_on, scope=scope)
-                except Unavailable:  # AccessUnknown, too: while nobody can say, the last word holds until there is news
+                except (
+                    Unavailable
+                ):  # AccessUnknown, too: while it is unknown, the last result holds until there is news
                     if has_news:
                         raise
 

@@ -114,7 +114,7 @@ class Connections:
         self._waiting.pop(connection, None)
 
     def _make_room_for(self, newcomer: "HttpConnection") -> bool:
-        """Whether somebody who waited has left for them."""
+        """Whether a waiting connection was closed for it."""
         for connection in self._waiting:
             if connection is not newcomer and not connection.answering:
                 connection.make_room()
@@ -312,7 +312,7 @@ class HttpConnection(HttpToolsProtocol):
         self._door.wait(self, self._limits.leave_s)
 
     def expire(self) -> None:
-        """It has waited as long as it may. Whoever has sent nothing is told nothing."""
+        """It has waited as long as it may. A client that has sent nothing gets no response."""
         if self._leaving:
             self.transport.abort()
         elif self._in_head and not self._complete:
@@ -327,7 +327,7 @@ class HttpConnection(HttpToolsProtocol):
             self.transport.close()
 
     def make_room(self) -> None:
-        """Leave for somebody who comes."""
+        """Closes, to make room for a new connection."""
         self._left()
         self.transport.close()
 

@@ -65,7 +65,7 @@ DATA_HEADERS = {
 """Of what is data and no page: it is one reader's, and means nothing to a browser."""
 
 Permit = Callable[[HTTPConnection, Principal], Permission]
-"""How long somebody who was let in may stay."""
+"""How long a caller who was let in may stay."""
 Handler = Callable[[Request, Principal], Awaitable[ASGIApp]]
 SocketHandler = Callable[[WebSocket, Principal], Awaitable[None]]
 
@@ -167,7 +167,7 @@ class SocketEndpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Json(Response):
-    """A JSON response from a msgspec struct or plain data, which nobody keeps and no browser takes for a page."""
+    """A JSON response from a msgspec struct or plain data, which is not cached, and which no browser takes for a page."""
 
     media_type = "application/json"
 
@@ -383,7 +383,7 @@ def create_app(
     body_clock: BodyClock = BodyClock(),  # noqa: B008 (frozen)
     permit: Permit = for_ever,
 ) -> ASGIApp:
-    """One ASGI application of these endpoints. ``authenticate`` gives None for whoever has no valid key.
+    """One ASGI application of these endpoints. ``authenticate`` gives None for a caller without a valid key.
 
     A bare router: the middlewares of a whole Starlette would wrap every ``send``, and an answer sends for every word.
     """
