@@ -38,6 +38,9 @@ Action = Literal[
     "documents.let_read",
     "documents.upload_freely",
     "documents.operate",
+    "syncs.report",
+    "syncs.read",
+    "syncs.read_all",
     "answers.ask",
     "answers.read",
     "answers.stop",
@@ -89,6 +92,8 @@ def _may_name(principal: Principal, resource: Resource) -> bool:
     return is_known or principal.administrator
 
 
+_SYNCS = "Syncs belong to their owner. Only administrators act for others."
+
 POLICY: Mapping[Action, Rule] = {
     "page.read": Rule("public"),
     "health.read": Rule("public"),
@@ -106,6 +111,9 @@ POLICY: Mapping[Action, Rule] = {
     "documents.let_read": Rule("writer", _may_name, "You may let everyone, your own groups or principals read."),
     "documents.upload_freely": Rule("administrator"),
     "documents.operate": Rule("administrator"),
+    "syncs.report": Rule("writer", _owns_or_administers, _SYNCS),
+    "syncs.read": Rule("principal", _owns_or_administers, _SYNCS),
+    "syncs.read_all": Rule("administrator"),
     "answers.ask": Rule("principal"),
     "answers.read": Rule("principal", _owns, "This answer is somebody else's."),
     "answers.stop": Rule("principal", _owns, "This answer is somebody else's."),

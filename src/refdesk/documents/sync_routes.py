@@ -43,7 +43,7 @@ def endpoints(syncs: Syncs) -> list[Endpoint]:
         Endpoint(
             method="POST",
             path=_ROOT,
-            policy="writer",
+            action="syncs.report",
             handler=routes.begin,
             summary="Begin to tell of a sync",
             request=SyncStart,
@@ -53,7 +53,7 @@ def endpoints(syncs: Syncs) -> list[Endpoint]:
         Endpoint(
             method="GET",
             path=_ROOT,
-            policy="principal",
+            action="syncs.read",
             handler=routes.page,
             summary="List receipts of syncs, newest first",
             parameters=(SOURCE, OWNER, LIMIT),
@@ -62,7 +62,7 @@ def endpoints(syncs: Syncs) -> list[Endpoint]:
         Endpoint(
             method="GET",
             path=_ROOT + "/{id}",
-            policy="principal",
+            action="syncs.read",
             handler=routes.read,
             summary="A sync's receipt",
             parameters=(ID,),
@@ -71,7 +71,7 @@ def endpoints(syncs: Syncs) -> list[Endpoint]:
         Endpoint(
             method="PUT",
             path=_ROOT + "/{id}",
-            policy="writer",
+            action="syncs.report",
             handler=routes.tell,
             summary="Tell how far a sync has come",
             parameters=(ID,),

@@ -11,8 +11,9 @@ import msgspec
 from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool
 
+from refdesk.access.policy import Resource, may, require
 from refdesk.contracts.access import Principal
-from refdesk.contracts.errors import Forbidden, NotFound
+from refdesk.contracts.errors import NotFound
 from refdesk.contracts.syncs import (
     SyncBegun,
     SyncCounts,
@@ -49,7 +50,7 @@ class Syncs:
 
     async def begin(self, principal: Principal, *, source: str, owner: str) -> SyncBegun:
         """Also forgets what is beyond the limits. Raises Forbidden."""
-        _require_own(principal, owner)
+        require(principal, "syncs.report", Resource(owner=owner), field="owner")
         place = {"id": new_id(), "owner": owner, "source": source}
         async with transaction(self._pool) as connection:
             await connection.execute(self._sql.begin_sync, {**place, "started_by": principal.id})
@@ -78,9 +79,9 @@ class Syncs:
         self, principal: Principal, *, owner: str | None, source: str | None, limit: int
     ) -> list[SyncReceipt]:
         """Newest first, without entries: of a source all, else the newest of each. Administrators see everybody's."""
-        if not principal.administrator:
-            _require_own(principal, owner or principal.id)
-            owner = principal.id
+        if not may(principal, "syncs.read_all"):
+            owner = owner or principal.id
+            require(principal, "syncs.read", Resource(owner=owner), field="owner")
         parameters = {"owner": owner, "source": source, "count": limit, "silence_s_max": SILENCE_S_MAX}
         return [_receipt(row) for row in await self._fetch("list_syncs", parameters)]
 
@@ -108,17 +109,12 @@ class Syncs:
 
     async def _require(self, principal: Principal, sync_id: str) -> None:
         rows = await self._fetch("owner_of_sync", {"id": sync_id}) if is_id(sync_id) else []
-        if not rows or not (principal.administrator or rows[0]["owner"] == principal.id):
+        if not rows or not may(principal, "syncs.read", Resource(owner=rows[0]["owner"])):
             raise NotFound
 
     async def _fetch(self, name: str, parameters: dict[str, Any]) -> list[Row]:
         async with one_statement(self._pool) as connection:
             return await fetch(connection, self._sql[name], parameters)
-
-
-def _require_own(principal: Principal, owner: str) -> None:
-    if not principal.administrator and principal.id != owner:
-        raise Forbidden("Syncs belong to their owner. Only administrators act for others.", field="owner")
 
 
 def _receipt(row: Row) -> SyncReceipt:

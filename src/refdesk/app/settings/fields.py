@@ -22,8 +22,8 @@ DEFAULT_DATA_DIR = Path("~/.local/share/refdesk")
 BASIC = frozenset(
     """
     data_dir content_dir host port trusted_proxies allowed_hosts metrics_token
-    database_url documents_database_url index_database_url access_database_url qdrant_url qdrant_api_key nats_url nats_monitoring_url stream_replicas
-    valkey_url documents_url bootstrap_key_file operator_key url api_key otlp_url
+    database_url documents_database_url index_database_url access_database_url qdrant_url qdrant_api_key
+    nats_url nats_monitoring_url stream_replicas valkey_url documents_url bootstrap_key_file operator_key url api_key otlp_url
     upload_bytes_max parse_seconds_max parse_processes_max ocr_data_dir ocr_languages ocr_pages_max
     index_concurrency embedding_threads reconcile_interval_s
     embedding_url embedding_model embedding_api_key embedding_tokens_max model_dir rerank_url rerank_model rerank_api_key
