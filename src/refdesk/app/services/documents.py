@@ -34,15 +34,7 @@ async def open_service(settings: Settings, keys: ApiKeys) -> AsyncIterator[Servi
     url = required(settings, "documents_database_url")
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        background = await enter(
-            open_database(
-                settings,
-                "documents_database_url",
-                name="refdesk documents background",
-                size_max=settings.documents_background_connections_max,
-                migrations=[MIGRATIONS],
-            )
-        )
+        background = await enter(_open_background(settings))
         reads, writes = [await enter(pool) for pool in _pools_of_people(settings, url)]
         broker = await enter(open_broker(settings, name="documents"))
         counted_max = settings.queue_counted_max
@@ -91,6 +83,17 @@ async def open_service(settings: Settings, keys: ApiKeys) -> AsyncIterator[Servi
             facts={"NATS on disk before acknowledging": fsync.say},
             measures=[service.measure, fsync.measure, purging.measure],
         )
+
+
+def _open_background(settings: Settings) -> AbstractAsyncContextManager[Pool]:
+    """For work that nobody waits for; makes the tables."""
+    return open_database(
+        settings,
+        "documents_database_url",
+        name="refdesk documents background",
+        size_max=settings.documents_background_connections_max,
+        migrations=[MIGRATIONS],
+    )
 
 
 def _pools_of_people(settings: Settings, url: str) -> list[AbstractAsyncContextManager[Pool]]:
