@@ -65,3 +65,31 @@ def test_a_cell_is_in_each_place_that_it_covers() -> None:
             grid.add(text, columns=columns, rows=rows)
     grid.close_row()
     assert grid.rows == [["a", "b", "c", "c"], ["a", "d", "c", "c"], ["e", "e", "c", "c"]]
+
+
+def test_a_cell_of_a_wide_table_carries_the_name_of_its_column() -> None:
+    """Where the header is too long to be repeated; every block begins with the first cell of its row."""
+    names = ["Sample", *(f"Concentration of substance {number} in mg" for number in range(30))]
+    rows = [[f"S{number}", *(f"{number}.{column}" for column in range(30))] for number in range(3)]
+    found = csv("\n".join(",".join(row) for row in [names, *rows]))
+    assert all(line.startswith("row: Sample: S") and len(line) < 600 for line in found)
+    said = "\n".join(found)
+    assert all(f"substance {column} in mg: {number}.{column}" in said for number in range(3) for column in range(30))
+
+
+def test_a_table_that_would_swell_keeps_its_rows_as_they_are() -> None:
+    """Naming every cell would make a large document of a small one."""
+    names = [f"The name of column {number} is long" for number in range(100)]
+    found = csv("\n".join([",".join(names), *["a" + ",1" * 99] * 1000]))
+    assert found[0].startswith("head: The name of column 0")
+    assert len(found) == 1001
+
+
+def test_a_group_of_columns_and_their_names_are_one_header() -> None:
+    """Also where a blank column sets groups apart, and only the first one has names for its rows."""
+    found = csv(",2023,,,2024,\n,Sales,Profit,,Sales,Profit\nNorth,1.5,2.5,,3.5,4.5\nSouth,1.6,2.6,,3.6,4.6\n")
+    assert found == [
+        "head: | 2023 Sales | 2023 Profit | | 2024 Sales | 2024 Profit",
+        "row: North | 1.5 | 2.5 | | 3.5 | 4.5",
+        "row: South | 1.6 | 2.6 | | 3.6 | 4.6",
+    ]

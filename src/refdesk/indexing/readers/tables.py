@@ -3,11 +3,14 @@
 Stock list, May            a row with one cell above the table: a paragraph
 Article | Price | Stock    the header: names, no figures (years and counters are names, too)
 Bolt    | 1.25  | 300      rows
+
+A header too long to be repeated before the rows of every passage is said with each cell instead:
+``Article: Bolt | Price: 1.25 | Stock: 300``.
 """
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, zip_longest
 
 from refdesk.indexing.parsed import Sink, row_text
 
@@ -22,6 +25,11 @@ _NAME_CHARACTERS_MAX = 120  # a longer cell is no column's name
 _TITLE_ROWS_MAX = 12
 _HEADER_ROWS_MAX = 4
 _LOOKED_AT = 50  # rows below a header
+_HEADER_CHARACTERS_MAX = 320  # of a header that is repeated; about 80 tokens
+_NAMED_CHARACTERS_MAX = (
+    2_000_000  # of a table whose cells are said with their names; a larger one would swell beyond all bounds
+)
+_NAMED_ROW_CHARACTERS = 480  # of one block of such a row
 
 
 def write_table(sink: Sink, rows: Iterable[Sequence[str]], *, headers: int | None = None, guess: bool = True) -> None:
@@ -37,12 +45,34 @@ def write_table(sink: Sink, rows: Iterable[Sequence[str]], *, headers: int | Non
         for row in grid[:titles]:
             sink.add("paragraph", row_text(list(dict.fromkeys(cell for cell in row if cell))))
         grid = grid[titles:]
-        headers = int(guess and is_header(grid))
+        headers = _header_rows(grid) if guess else 0
+        grid[: max(0, headers - 1)] = map(_spread, grid[: max(0, headers - 1)], grid[1:headers])
     headers = min(headers, len(grid) - 1) if grid else 0
-    if headers > 0:
-        sink.add("head", row_text(_joined(grid[:headers])))
-    for row in grid[max(0, headers) :]:
+    names, rows = _joined(grid[:headers]) if headers > 0 else [], grid[max(0, headers) :]
+    length = sum(map(len, names))
+    if length > _HEADER_CHARACTERS_MAX and length * len(rows) <= _NAMED_CHARACTERS_MAX:
+        _write_named(sink, names, rows)
+        return
+    if names:
+        sink.add("head", row_text(names))
+    for row in rows:
         sink.add("row", row_text(_once(row)))
+
+
+def _write_named(sink: Sink, names: list[str], rows: list[list[str]]) -> None:
+    """Rows of many columns: each cell with the name of its column, in blocks that begin with the first cell of the row."""
+    for row in rows:
+        first, *others = [
+            f"{name}: {cell}" if name and cell else cell for name, cell in zip_longest(names, row, fillvalue="")
+        ]
+        block = [first]
+        for cell in filter(None, others):
+            block.append(cell)
+            if sum(map(len, block)) > _NAMED_ROW_CHARACTERS:
+                sink.add("row", row_text(block))
+                block = [first]
+        if len(block) > 1:
+            sink.add("row", row_text(block))
 
 
 def write_sheet(sink: Sink, rows: Iterable[Sequence[str]]) -> None:
@@ -113,8 +143,53 @@ def _side_by_side(grid: list[list[str]]) -> list[list[list[str]]]:
     ]
     parts = [[row[start:end] for row in grid] for start, end in zip(edges[::2], edges[1::2], strict=True)]
     parts = [[row for row in part if any(row)] for part in parts]
-    own = len(parts) > 1 and all(len(part) > 1 and is_header(part[_titles(part) :]) for part in parts)
+    own = len(parts) > 1 and all(_stands_alone(part) for part in parts)
     return parts if own else [grid]
+
+
+def _stands_alone(part: list[list[str]]) -> bool:
+    """Whether a table has a header, and rows that begin with something else than figures: these belong to names on their left."""
+    below = part[_titles(part) :]
+    if not is_header(below):
+        return False
+    begin = [row[0] for row in below[1:] if row[0]]
+    return len(begin) > len(below) // 2 and 2 * sum(map(_is_measure, begin)) < len(begin)
+
+
+def _is_measure(cell: str) -> bool:
+    return is_value(cell) and not cell.isdecimal()  # whole numbers may count the rows
+
+
+def _header_rows(grid: Sequence[Sequence[str]]) -> int:
+    """How many rows name the columns: below a first one others may stand that name what it groups."""
+    if not is_header(grid) and not _begins_with_groups(grid):
+        return 0
+    count = 1
+    while count < min(_HEADER_ROWS_MAX, len(grid) - 1) and _is_lower_header(grid, count):
+        count += 1
+    return count
+
+
+def _begins_with_groups(grid: Sequence[Sequence[str]]) -> bool:
+    """Whether the first row names groups of columns, and those below it the columns."""
+    return bool(grid) and not grid[0][0] and len(set(grid[0])) > 2 and _is_lower_header(grid, 1) and is_header(grid[1:])
+
+
+def _spread(groups: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Names of groups over all their columns: up to the next one, or to a column without a name."""
+    spread: list[str] = []
+    for group, name in zip_longest(groups, names, fillvalue=""):
+        spread.append(group or (spread[-1] if spread and name else ""))
+    return spread
+
+
+def _is_lower_header(grid: Sequence[Sequence[str]], number: int) -> bool:
+    """Whether a row names columns and no row: its first cell is empty, it has no figures, and those below have."""
+    if len(grid) < number + 2:
+        return False
+    row = grid[number]
+    names = {cell for cell in row if cell}
+    return not row[0] and len(names) > 1 and not any(map(is_value, names)) and has_values(grid[number:])
 
 
 def is_header(grid: Sequence[Sequence[str]]) -> bool:
@@ -159,6 +234,8 @@ def _titles(grid: list[list[str]]) -> int:
     width = max(sum(map(bool, row)) for row in grid)
     for number, row in enumerate(grid[:_TITLE_ROWS_MAX]):
         cells = len({cell for cell in row if cell})
+        if _begins_with_groups(grid[number:]):
+            return number
         if cells > 1 and (2 * cells >= width or not any(is_header(grid[at:]) for at in range(number + 1, number + 4))):
             return number
     return 0
