@@ -8,8 +8,7 @@ What this does not do: comments, equations beyond their characters, or the layou
 """
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import IO
 from xml.etree.ElementTree import Element, iterparse
 
@@ -27,17 +26,23 @@ from refdesk.indexing.readers.packages import (
     write_chart,
 )
 from refdesk.indexing.readers.tables import Grid, has_values, write_table
+from refdesk.indexing.readers.word_styles import Style, Styles
+from refdesk.indexing.readers.word_text import (
+    GONE,
+    PAGE_FIELDS,
+    RENDERED,
+    SET,
+    Aside,
+    WordText,
+    choice_of,
+    field_names,
+    is_placeholder,
+)
 
-_HEADING = re.compile(r"heading ([1-9])", re.I)
-_GONE = frozenset({"del", "moveFrom", "pPr", "rPr", "sdtPr", "tblPr", "trPr", "tcPr", "rt", "proofErr"})
-_PAGE_FIELDS = frozenset({"PAGE", "NUMPAGES", "SECTIONPAGES"})
 _BREAK_MARKS = (b"lastRenderedPageBreak", b'="page"', b"pageBreakBefore")
-_SET, _RENDERED = "\x01", "\x02"  # page breaks among the text: characters that XML cannot hold
-_BREAK = re.compile(f"[{_SET}{_RENDERED}]")
-_SET_BREAK = re.compile(f"({_SET})")
-_SYMBOLS = {"\uf0b7": "•", "\uf0a7": "▪", "\uf0fc": "✓", "\uf0fe": "☑", "\uf0a8": "☐", "\uf06f": "☐", "\uf0e0": "→"}
+_BREAK = re.compile(f"[{SET}{RENDERED}]")
+_SET_BREAK = re.compile(f"({SET})")
 _PLAIN_STYLES = frozenset({"", "TableGrid", "TableNormal", "NormalTable"})
-_STYLE_DEPTH_MAX = 20
 _FIRST_ROW = 0x20  # ECMA-376 17.4.55
 _SPAN_MAX = 100  # Word allows 63 columns
 
@@ -47,39 +52,19 @@ def read_word(content: bytes, writer: DocumentWriter) -> int | None:
     return _WordReader(Package(content), writer).read()
 
 
-@dataclass(slots=True)
-class _Style:
-    """What a paragraph style says, with what it inherits."""
-
-    level: int = 0
-    numbering: tuple[str, int] | None = None
-    hidden: bool = False
-
-
-@dataclass(slots=True)
-class _Aside:
-    """What stands beside a paragraph's flow."""
-
-    boxes: list[Element] = field(default_factory=list)
-    tables: list[Element] = field(default_factory=list)
-    notes: list[tuple[str, str]] = field(default_factory=list)
-    parts: list[tuple[str, str]] = field(default_factory=list)
-    pictures: list[str] = field(default_factory=list)
-
-
 class _WordReader:
     def __init__(self, package: Package, writer: DocumentWriter) -> None:
         self._package = package
         self._writer = writer
         self._part = package.main_part() or "word/document.xml"
         self._related = package.related(self._part)
-        self._styles = _Styles(self._related_xml("styles"))
+        self._styles = Styles(self._related_xml("styles"))
+        self._text = WordText(self._styles, self._related)
         self._numbering = Numbering(self._related_xml("numbering"))
         self._notes = {
             kind: {attribute(note, "id") or "": note for note in inside(self._related_xml(f"{kind}s"), kind)}
             for kind in ("footnote", "endnote")
         }
-        self._fields: list[str] = []
         self._carried = ""
         self._page = 1
         self._paged = False
@@ -106,9 +91,9 @@ class _WordReader:
         for kind, name in self._related.values():
             if kind in {"header", "footer"}:
                 for paragraph in inside(self._package.xml(name), "p"):
-                    self._fields = []
-                    text = _BREAK.sub("", self._text(paragraph, _Aside())).strip()
-                    counted = any(field_name in _PAGE_FIELDS for field_name in _field_names(paragraph))
+                    self._text.forget_fields()
+                    text = _BREAK.sub("", self._text.of(paragraph, Aside())).strip()
+                    counted = any(field_name in PAGE_FIELDS for field_name in field_names(paragraph))
                     if len(text) > (16 if counted else 1):
                         texts[text] = None
         for text in texts:
@@ -121,8 +106,8 @@ class _WordReader:
         elif name == "tbl":
             self._table(element)
         elif name == "AlternateContent":
-            self._blocks(_choice(element))
-        elif name not in _GONE and not _is_placeholder(element):
+            self._blocks(choice_of(element))
+        elif name not in GONE and not is_placeholder(element):
             self._blocks(element)
 
     def _blocks(self, parent: Element | None) -> None:
@@ -132,10 +117,10 @@ class _WordReader:
     def _paragraph(self, element: Element) -> None:
         properties = child(element, "pPr")
         style = self._styles.of(properties)
-        aside = _Aside()
+        aside = Aside()
         if is_on(child(properties, "pageBreakBefore")):
-            self._turn(_SET)
-        text = "" if style.hidden else self._text(element, aside)
+            self._turn(SET)
+        text = "" if style.hidden else self._text.of(element, aside)
         if child(properties, "rPr", "del") is not None:  # its end is deleted: it goes on in the next one
             self._carried += text
             return
@@ -145,16 +130,16 @@ class _WordReader:
         self._write_aside(aside)
         section = child(properties, "sectPr")
         if section is not None and value(section, "type") != "continuous":
-            self._turn(_SET)
+            self._turn(SET)
 
-    def _kind(self, label: str | None, style: _Style, properties: Element | None) -> Kind:
+    def _kind(self, label: str | None, style: Style, properties: Element | None) -> Kind:
         return "heading" if self._level(style, properties) else "item" if label else "paragraph"
 
-    def _level(self, style: _Style, properties: Element | None) -> int:
+    def _level(self, style: Style, properties: Element | None) -> int:
         level = number(properties, "outlineLvl", default=style.level - 1) + 1
         return min(level, 6) if level < 10 else 0
 
-    def _label(self, properties: Element | None, style: _Style) -> str | None:
+    def _label(self, properties: Element | None, style: Style) -> str | None:
         inherited_id, inherited_level = style.numbering or ("0", 0)
         number_id = value(properties, "numPr", "numId") or inherited_id
         depth = number(properties, "numPr", "ilvl", default=inherited_level)
@@ -164,28 +149,28 @@ class _WordReader:
         """Writes a paragraph; breaks that the author has set divide it, others only move the page on behind it."""
         behind = 0
         for stretch in _SET_BREAK.split(text):
-            if stretch == _SET:
-                self._turn(_SET)
+            if stretch == SET:
+                self._turn(SET)
                 continue
-            words = stretch.lstrip(f"{_RENDERED} \n\t")
-            for _ in range(stretch[: len(stretch) - len(words)].count(_RENDERED)):
-                self._turn(_RENDERED)
-            behind = words.count(_RENDERED)
-            words = words.replace(_RENDERED, "")
+            words = stretch.lstrip(f"{RENDERED} \n\t")
+            for _ in range(stretch[: len(stretch) - len(words)].count(RENDERED)):
+                self._turn(RENDERED)
+            behind = words.count(RENDERED)
+            words = words.replace(RENDERED, "")
             if words.strip():
                 self._writer.page = self._page if self._paged else None
                 self._writer.add(kind, f"{label} {words.strip()}" if label else words, level=level)
                 self._fresh, label = False, None
             for _ in range(behind):
-                self._turn(_RENDERED)
+                self._turn(RENDERED)
 
     def _turn(self, mark: str) -> None:
         """A page break; the one that Word stores behind one that was set is the same."""
-        if mark == _SET or not self._fresh:
+        if mark == SET or not self._fresh:
             self._page += 1
         self._fresh = True
 
-    def _write_aside(self, aside: _Aside) -> None:
+    def _write_aside(self, aside: Aside) -> None:
         for text in aside.pictures:
             self._writer.add("paragraph", text)
         for box in aside.boxes:
@@ -200,85 +185,9 @@ class _WordReader:
             self._table(table)
         for kind, identifier in aside.notes:
             for paragraph in inside(self._notes[kind].get(identifier), "p"):
-                beside = _Aside()
-                self._write("paragraph", self._text(paragraph, beside), label=None, level=0)
+                beside = Aside()
+                self._write("paragraph", self._text.of(paragraph, beside), label=None, level=0)
                 self._write_aside(beside)
-
-    # Words
-
-    def _text(self, parent: Element, aside: _Aside) -> str:
-        parts: list[str] = []
-        self._inline(parent, parts.append, aside)
-        return "".join(parts)
-
-    def _inline(self, parent: Element, say: Callable[[str], None], aside: _Aside) -> None:
-        for element in parent:
-            name = local(element)
-            if name == "r":
-                self._run(element, say, aside)
-            elif name == "AlternateContent":
-                if (chosen := _choice(element)) is not None:
-                    self._inline(chosen, say, aside)
-            elif name in {"drawing", "pict", "object"}:
-                self._drawing(element, aside)
-            elif name == "fldSimple":
-                if (attribute(element, "instr") or "").strip().partition(" ")[0].upper() not in _PAGE_FIELDS:
-                    self._inline(element, say, aside)
-            elif name not in _GONE and not _is_placeholder(element):
-                self._inline(element, say, aside)
-
-    def _run(self, run: Element, say: Callable[[str], None], aside: _Aside) -> None:
-        properties = child(run, "rPr")
-        hidden = is_on(child(properties, "vanish")) or self._styles.is_hidden(child(properties, "rStyle"))
-        for element in run:
-            name = local(element)
-            if name == "fldChar":
-                self._field(attribute(element, "fldCharType") or "")
-            elif name == "instrText":
-                if self._fields:
-                    self._fields[-1] += element.text or ""
-            elif hidden or self._in_page_field():
-                continue
-            elif name == "t":
-                say(element.text or "")
-            elif said := _character(element, name):
-                say(said)
-            elif name in {"footnoteReference", "endnoteReference"}:
-                aside.notes.append((name.removesuffix("Reference"), attribute(element, "id") or ""))
-            elif name in {"drawing", "pict", "object"}:
-                self._drawing(element, aside)
-            elif name == "AlternateContent":
-                if (chosen := _choice(element)) is not None:
-                    self._inline(chosen, say, aside)
-            elif name == "ruby":
-                base = child(element, "rubyBase")
-                self._inline(element if base is None else base, say, aside)
-
-    def _field(self, kind: str) -> None:
-        if kind == "begin":
-            self._fields.append("")
-        elif kind == "separate" and self._fields:
-            self._fields[-1] = f"={self._fields[-1].strip()}"
-        elif kind == "end" and self._fields:
-            self._fields.pop()
-
-    def _in_page_field(self) -> bool:
-        return any(each[1:].partition(" ")[0].upper() in _PAGE_FIELDS for each in self._fields if each.startswith("="))
-
-    def _drawing(self, element: Element, aside: _Aside) -> None:
-        waiting = [element]
-        while waiting:
-            each = waiting.pop()
-            name = local(each)
-            if name == "txbxContent":
-                aside.boxes.append(each)
-                continue
-            if name == "docPr" and (text := attribute(each, "descr")):
-                aside.pictures.append(text)
-            elif name in {"chart", "relIds"} and (identifier := attribute(each, "id" if name == "chart" else "dm")):
-                aside.parts.append(self._related.get(identifier, ("", "")))
-            chosen = _choice(each) if name == "AlternateContent" else each
-            waiting.extend(reversed(list(chosen if chosen is not None else ())))
 
     # Tables
 
@@ -289,7 +198,7 @@ class _WordReader:
                 for cell in _parts(row, "tc"):
                     self._blocks(cell)
             return
-        grid, pages, aside = Grid(), [], _Aside()
+        grid, pages, aside = Grid(), [], Aside()
         above: dict[int, str] = {}
         headers, bold = 0, True
         for index, row in enumerate(rows):
@@ -314,16 +223,16 @@ class _WordReader:
 
     def _turn_within(self, texts: list[str]) -> None:
         """Word stores a break in each cell of a row that stands on the next page."""
-        if any(_SET in text for text in texts):
-            self._turn(_SET)
-        elif any(_RENDERED in text for text in texts):
-            self._turn(_RENDERED)
+        if any(SET in text for text in texts):
+            self._turn(SET)
+        elif any(RENDERED in text for text in texts):
+            self._turn(RENDERED)
 
     def _is_gone(self, row: Element) -> bool:
         properties = child(row, "trPr")
         return child(properties, "del") is not None or is_on(child(properties, "hidden"))
 
-    def _row(self, row: Element, above: dict[int, str], aside: _Aside) -> tuple[list[str], dict[int, str]]:
+    def _row(self, row: Element, above: dict[int, str], aside: Aside) -> tuple[list[str], dict[int, str]]:
         """The cells of a row, a spanned one in each column, and what may hang down from it."""
         texts = [""] * min(_SPAN_MAX, number(row, "trPr", "gridBefore"))
         hanging: dict[int, str] = {}
@@ -338,7 +247,7 @@ class _WordReader:
                 texts.append(text)
         return texts, hanging
 
-    def _cell(self, cell: Element, aside: _Aside) -> str:
+    def _cell(self, cell: Element, aside: Aside) -> str:
         texts: list[str] = []
         waiting = list(reversed(list(cell)))
         while waiting:
@@ -347,12 +256,12 @@ class _WordReader:
             if name == "p":
                 properties = child(element, "pPr")
                 style = self._styles.of(properties)
-                text = "" if style.hidden else self._text(element, aside)
+                text = "" if style.hidden else self._text.of(element, aside)
                 label = self._label(properties, style) if text.strip() else None
                 texts.append(f"{label} {text}" if label else text)
             elif name == "tbl":
                 aside.tables.append(element)
-            elif name not in _GONE and not _is_placeholder(element):
+            elif name not in GONE and not is_placeholder(element):
                 waiting.extend(reversed(list(element)))
         return " ".join(filter(None, texts))
 
@@ -368,63 +277,6 @@ class _Paged:
         if self._pages:
             self._writer.page = self._pages.pop()
         self._writer.add(kind, text, level=level)
-
-
-class _Styles:
-    """The paragraph and character styles of a document."""
-
-    def __init__(self, styles: Element | None) -> None:
-        named = [style for style in styles if local(style) == "style"] if styles is not None else []
-        self._elements = {attribute(style, "styleId") or "": style for style in named}
-        self._resolved: dict[str, _Style] = {}
-        self._default = next(
-            (
-                name
-                for name, style in self._elements.items()
-                if attribute(style, "type") == "paragraph" and (attribute(style, "default") or "0") in {"1", "true"}
-            ),
-            "",
-        )
-
-    def of(self, properties: Element | None) -> _Style:
-        name = value(properties, "pStyle") or self._default
-        if name not in self._resolved:
-            self._resolved[name] = self._resolve(name)
-        return self._resolved[name]
-
-    def is_hidden(self, named: Element | None) -> bool:
-        if named is None:
-            return False
-        style = self._elements.get(attribute(named, "val") or "")
-        return is_on(child(style, "rPr", "vanish"))
-
-    def _resolve(self, name: str) -> _Style:
-        made = _Style()
-        for style in self._lineage(name):
-            if not made.level:
-                made.level = _style_level(style)
-            if not made.numbering and (number_id := value(style, "pPr", "numPr", "numId")):
-                made.numbering = (number_id, number(style, "pPr", "numPr", "ilvl"))
-            made.hidden = made.hidden or is_on(child(style, "rPr", "vanish"))
-        return made
-
-    def _lineage(self, name: str) -> Iterator[Element]:
-        for _ in range(_STYLE_DEPTH_MAX):
-            style = self._elements.get(name)
-            if style is None:
-                return
-            yield style
-            name = value(style, "basedOn") or ""
-
-
-def _style_level(style: Element) -> int:
-    title = value(style, "name") or ""
-    if match := _HEADING.fullmatch(title):
-        return min(6, int(match[1]))
-    if title.lower() == "title":
-        return 1
-    level = number(style, "pPr", "outlineLvl", default=9)
-    return min(6, level + 1) if level < 9 else 0
 
 
 def _children_of_body(stream: IO[bytes]) -> Iterator[Element]:
@@ -449,17 +301,6 @@ def _parts(parent: Element, name: str) -> Iterator[Element]:
             yield from _parts(element, name)
 
 
-def _choice(alternatives: Element) -> Element | None:
-    """One of several ways to say the same: the first that holds something."""
-    ways = [each for each in alternatives if local(each) in {"Choice", "Fallback"}]
-    return next((way for way in ways if len(way)), None)
-
-
-def _is_placeholder(element: Element) -> bool:
-    """A form field that nobody has filled in shows what is to be typed there."""
-    return local(element) == "sdt" and is_on(child(element, "sdtPr", "showingPlcHdr"))
-
-
 def _is_bold(row: Element) -> bool:
     runs = [run for run in inside(row, "r") if any(each.text for each in inside(run, "t"))]
     return bool(runs) and all(is_on(child(run, "rPr", "b")) for run in runs)
@@ -471,30 +312,3 @@ def _is_styled(table: Element) -> bool:
     if look is None or (value(table, "tblPr", "tblStyle") or "") in _PLAIN_STYLES:
         return False
     return attribute(look, "firstRow") == "1" or bool(int(attribute(look, "val") or "0", 16) & _FIRST_ROW)
-
-
-def _field_names(paragraph: Element) -> Iterator[str]:
-    for element in paragraph.iter():
-        if local(element) == "instrText":
-            yield (element.text or "").strip().partition(" ")[0].upper()
-        elif local(element) == "fldSimple":
-            yield (attribute(element, "instr") or "").strip().partition(" ")[0].upper()
-
-
-def _character(element: Element, name: str) -> str:
-    """What an element stands for that is one character."""
-    if name in {"tab", "ptab"}:
-        return "\t"
-    if name == "br":
-        return _SET if attribute(element, "type") == "page" else "\n"
-    if name == "cr":
-        return "\n"
-    if name == "lastRenderedPageBreak":
-        return _RENDERED
-    if name == "noBreakHyphen":
-        return "-"
-    if name == "sym":
-        code = attribute(element, "char") or ""
-        symbol = chr(int(code, 16)) if code else ""
-        return _SYMBOLS.get(symbol, "" if "\ue000" <= symbol <= "\uf8ff" else symbol)
-    return ""
