@@ -4,7 +4,7 @@ import pytest
 from tests.support.pdfs import Text, pdf
 from tests.support.reading import lines, read
 
-from refdesk.indexing.readers.pdf import logical_order
+from refdesk.indexing.readers.pdf_glyphs import logical_order
 from refdesk.outside import media_types as kinds
 
 
