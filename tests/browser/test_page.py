@@ -5,8 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Page, Route, expect
+from playwright.async_api import Browser, Page, Route, expect
 from tests.browser.conftest import PHONE, Open
+from tests.support.prefix_proxy import proxied
 from tests.support.running import Json, Refdesk, until
 from tests.support.scripted_llm import ScriptedLlm, refuse, say
 
@@ -388,3 +389,37 @@ async def test_the_page_may_load_from_its_own_origin_only(desk: Refdesk) -> None
     assert "default-src 'self'" in policy and "frame-ancestors 'none'" in policy and "object-src 'none'" in policy
     assert "unsafe" not in policy
     assert not re.search(r"<script(?![^>]*\bsrc=)|\son\w+=|<style|\sstyle=|javascript:", html)
+
+
+# below a path
+
+
+async def test_the_page_works_below_the_path_of_a_proxy(
+    browser: Browser, desk: Refdesk, llm: ScriptedLlm, lighthouse: Json
+) -> None:
+    """Its files, its calls, its uploads and its links: the proxy takes the path away, and nobody told the desk of it."""
+    llm.reset()
+    llm.default = say(ANSWER)
+    async with proxied(desk.url, prefix="/desk", strip=True) as origin, await browser.new_context() as context:
+        page = await context.new_page()
+        missed: list[str] = []
+        page.on("response", lambda reply: missed.append(reply.url) if reply.status == 404 else None)
+        await page.goto(f"{origin}/desk/")
+        await answered(page)
+        await expect(page.get_by_test_id("answer")).to_contain_text(FACT)
+        await page.goto(f"{origin}/desk/#document/{lighthouse['id']}")
+        original = page.locator("#reader-original")
+        await expect(original).to_have_attribute("href", re.compile(f"^/desk/api/documents/{lighthouse['id']}/content"))
+        assert missed == []
+    await desk.empty()
+
+
+# documents
+
+
+async def test_a_document_says_how_it_was_read(visit: Open, desk: Refdesk) -> None:
+    """What whoever relies on it should know stands below its name."""
+    await desk.settled(await desk.upload("plan.txt", "Zebranie w piątek".encode("cp1250")))
+    page = (await visit("/#documents")).page
+    notes = page.get_by_test_id("document-notes")
+    await expect(notes).to_have_text("plan.txt does not say how its text is encoded: read as Windows-1250, 0.50 sure.")

@@ -210,7 +210,7 @@ ELSEWHERE = {
     "server:_parse": "the reply of an embedding server, bounded, by msgspec",
     "http_client:feed": "llhttp reads",
     "loading:_decode_path": "the operator's own settings",
-    "pgvector:_chunk": "a row of our own",
+    "index:_chunk": "a row of our own",
     "ranking:split_by_rarity": "terms of the index, at most QUESTION_TERMS_MAX",
     "streams:mend": "mends a stream, reads nothing",
     "lineage:_mend": "mends an index, reads nothing",

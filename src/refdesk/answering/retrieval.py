@@ -49,6 +49,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """The epoch before the search, where it was asked for and is known."""
     checked_at: datetime | None = None
     """When access was checked against the record, because the Document Service was silent."""
+    desk_url: str = ""
+    """Before the addresses of passages that have none of their own."""
 
     @property
     def vouched(self) -> bool:
@@ -57,7 +59,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
     def sources(self) -> tuple[Source, ...]:
         return tuple(
-            Source(n=n, stale=passage.document_id in self.stale, **_fields(passage))
+            Source(n=n, stale=passage.document_id in self.stale, **self._fields(passage))
             for n, passage in enumerate(self.passages, 1)
         )
 
@@ -67,10 +69,23 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
                 n=n,
                 stale=passage.document_id in self.stale,
                 score=passage.score if with_scores else None,
-                **_fields(passage),
+                **self._fields(passage),
             )
             for n, passage in enumerate(self.passages, 1)
         ]
+
+    def _fields(self, passage: Passage) -> dict[str, Any]:
+        """Cleaned once more: what another release has indexed comes out here."""
+        return {
+            "document_id": passage.document_id,
+            "version": passage.version,
+            "title": clean(passage.title),
+            "passage": clean(passage.text),
+            "ordinal": passage.ordinal,
+            "page": passage.page,
+            "heading": passage.heading and clean(passage.heading),
+            "url": passage.url or f"{self.desk_url}/#document/{passage.document_id}/{passage.ordinal}",
+        }
 
 
 class Sought(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,8 +108,10 @@ class Retrieval:
         gate: Gate,
         limits: SharedLimits,
         reranking: Reranking | None = None,
+        desk_url: str = "",
     ) -> None:
         self._generations = generations
+        self._desk_url = desk_url
         self._truth = truth
         self._gate = gate
         self._reranking = reranking
@@ -143,6 +160,7 @@ class Retrieval:
             index_lag_seconds=look.index_lag_seconds,
             embed_s=embed_s,
             checked_at=look.checked_at,
+            desk_url=self._desk_url,
         )
 
     async def _find_in_order(self, opened: Opened, sought: Sought, vector: Vectors) -> tuple[list[Passage], Look]:
@@ -196,17 +214,3 @@ class Retrieval:
             self._truth.standing([], scope=NOBODY), self._generations.on_active(lambda opened: opened.index.epoch())
         )
         return None if truth is None else f"{truth.epoch}/{index}"
-
-
-def _fields(passage: Passage) -> dict[str, Any]:
-    """Cleaned once more: what another release has indexed comes out here."""
-    return {
-        "document_id": passage.document_id,
-        "version": passage.version,
-        "title": clean(passage.title),
-        "passage": clean(passage.text),
-        "ordinal": passage.ordinal,
-        "page": passage.page,
-        "heading": passage.heading and clean(passage.heading),
-        "url": passage.url or f"/#document/{passage.document_id}/{passage.ordinal}",
-    }

@@ -225,7 +225,8 @@ class _Routes:
 
     async def create(self, request: Request, principal: Principal) -> ASGIApp:
         change = await self._read_change(request, principal)
-        return _created(await self._service.create(principal, change, traceparent=tracing.current_traceparent()))
+        document = await self._service.create(principal, change, traceparent=tracing.current_traceparent())
+        return _created(document, request)
 
     async def _read_change(self, request: Request, principal: Principal) -> Change:
         """The body, within what this principal may upload; one that announces no length counts as the largest."""
@@ -269,7 +270,7 @@ class _Routes:
             if_match=_if_match(request),
             traceparent=tracing.current_traceparent(),
         )
-        return _created(document) if created else _shown(document)
+        return _created(document, request) if created else _shown(document)
 
     async def external(self, request: Request, principal: Principal) -> ASGIApp:
         page = await self._service.external(
@@ -386,8 +387,9 @@ def _shown(document: Document, *, status: int = 200) -> Json:
     return Json(document, status_code=status, headers={"ETag": f'"{document.version}"'})
 
 
-def _created(document: Document) -> Json:
-    headers = {"ETag": f'"{document.version}"', "Location": f"{_ROOT}/{document.id}"}
+def _created(document: Document, request: Request) -> Json:
+    below = request.scope.get("root_path", "")
+    headers = {"ETag": f'"{document.version}"', "Location": f"{below}{_ROOT}/{document.id}"}
     return Json(document, status_code=201, headers=headers)
 
 

@@ -2,6 +2,14 @@
 
 import { currentKey, nextKey } from "./key.js";
 
+/** Where the desk is: at the root of its address, or below a path of a proxy. This file is at `web/api.js` there. */
+const DESK = new URL("..", import.meta.url).pathname.replace(/\/$/, "");
+
+/** The address of one of the service's paths. */
+export function addressOf(path) {
+  return `${DESK}${path}`;
+}
+
 /** A refusal; its message is the `detail` of the problem details. */
 export class Problem extends Error {
   constructor({ detail, title, status, type } = {}) {
@@ -62,7 +70,7 @@ async function withKey(send) {
 
 async function reach(path, options) {
   try {
-    return await fetch(path, options);
+    return await fetch(addressOf(path), options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ConnectionLost();
@@ -78,7 +86,7 @@ async function problemOf(response) {
 function sendFile(path, file, authorization, onProgress) {
   return new Promise((resolve, reject) => {
     const call = new XMLHttpRequest();
-    call.open("POST", path);
+    call.open("POST", addressOf(path));
     call.responseType = "json";
     Object.entries(authorization).forEach(([name, value]) => call.setRequestHeader(name, value));
     call.upload.addEventListener("progress", (event) => onProgress(event.loaded / (event.total || 1)));

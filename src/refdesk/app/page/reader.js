@@ -1,6 +1,6 @@
 // The document as it was indexed, beside the answer, with the cited passage marked.
 
-import { documentPath, request, requestJson } from "./api.js";
+import { addressOf, documentPath, request, requestJson } from "./api.js";
 import { joined, mediaType, plural } from "./format.js";
 import { currentKey } from "./key.js";
 import { make } from "./page.js";
@@ -90,7 +90,7 @@ export class Reader {
 
   #point(shown, cited) {
     this.#page = cited?.page ?? null;
-    this.#original.href = documentPath(shown.document_id, "/content") + this.#fragment();
+    this.#original.href = addressOf(documentPath(shown.document_id, "/content")) + this.#fragment();
     this.#original.hidden = false;
     const target = this.#body.querySelector(".cited");
     (target ?? this.#title).focus({ preventScroll: true });

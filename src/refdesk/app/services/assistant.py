@@ -170,6 +170,7 @@ def _assistant_parts(
             gate=gate,
             limits=_retrieval_limits(settings),
             reranking=outside.reranking,
+            desk_url=(settings.public_url or "").rstrip("/"),
         ),
         freshness=Freshness(
             generations=generations,

@@ -4,6 +4,7 @@ import ipaddress
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.resources.abc import Traversable
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -18,6 +19,7 @@ from refdesk.app.health import Fact, Health, Part, health_endpoints
 from refdesk.app.hosts import named
 from refdesk.app.http import Measure
 from refdesk.app.key_routes import key_endpoints
+from refdesk.app.prefix import Prefixed
 from refdesk.app.services import parts
 from refdesk.app.settings import PREFIX, Settings
 from refdesk.contracts.errors import ConfigurationError
@@ -134,6 +136,11 @@ def trusted_networks(settings: Settings) -> tuple[Network, ...]:
         ) from error
 
 
+def public_path(settings: Settings) -> str:
+    """The path below which people find this desk; empty where it is at the root of its address."""
+    return urlsplit(settings.public_url or "").path.rstrip("/")
+
+
 def body_clock(settings: Settings) -> BodyClock:
     return BodyClock(total_s=settings.body_seconds_max, pause_s=settings.body_pause_seconds_max)
 
@@ -208,7 +215,7 @@ async def _serve(settings: Settings, keys: ApiKeys, services: list[Service], acc
         permit=permissions,
     )
     await server.serve(
-        named(app, settings),
+        Prefixed(named(app, settings), path=public_path(settings), trusted=trusted_networks(settings)),
         sockets=[server.bind(settings.host, settings.port, send_timeout_s=settings.send_timeout_s)],
         limits=connection_limits(settings),
         background=[health.run, permissions.run, *(work for service in services for work in service.background)],

@@ -21,7 +21,7 @@ DEFAULT_DATA_DIR = Path("~/.local/share/refdesk")
 
 BASIC = frozenset(
     """
-    data_dir content_dir host port trusted_proxies allowed_hosts metrics_token
+    data_dir content_dir host port trusted_proxies public_url allowed_hosts metrics_token
     database_url documents_database_url index_database_url access_database_url qdrant_url qdrant_api_key
     nats_url nats_monitoring_url stream_replicas valkey_url documents_url bootstrap_key_file operator_key url api_key otlp_url
     upload_bytes_max parse_seconds_max parse_processes_max ocr_data_dir ocr_languages ocr_pages_max
@@ -69,6 +69,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Connections from one address (of IPv6: one /64). Loopback and trusted proxies may use all of them."""
     trusted_proxies: str | None = None
     """Addresses or networks, separated by commas, of proxies that speak for many clients: 10.0.0.5, 10.1.0.0/16."""
+    public_url: Annotated[str, Meta(pattern=r"^https?://[^\s/?#]+[^\s?#]*$")] | None = None
+    """Where people find this desk, if a proxy stands before it: https://intranet.example/desk. Citations link there."""
     allowed_hosts: str | None = None
     """Names that this service goes by (`Host`), separated by commas: desk.example.org, *.example.net. Unset: any."""
     wrong_keys_per_minute_max: Count = 30

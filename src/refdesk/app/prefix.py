@@ -1,0 +1,46 @@
+"""Refdesk below a path of its proxy: ``https://intranet.example/desk/``.
+
+The path is that of REFDESK_PUBLIC_URL, or the one that a trusted proxy names in ``X-Forwarded-Prefix``. A proxy may pass it on
+or take it away: both are understood. The page needs none of this, for its addresses are relative.
+"""
+
+import re
+
+from starlette.requests import HTTPConnection
+from starlette.responses import RedirectResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from refdesk.access.clients import Network, address_of, is_among
+
+HEADER = "x-forwarded-prefix"
+_PREFIX = re.compile(r"(?:/[\w.~-]+)+")
+
+
+class Prefixed:
+    """The application, its addresses without the prefix, which stands in ``root_path`` (ASGI)."""
+
+    def __init__(self, app: ASGIApp, *, path: str, trusted: tuple[Network, ...]) -> None:
+        self._app = app
+        self._path = path.rstrip("/")
+        self._trusted = trusted
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        prefix = self._named(HTTPConnection(scope)) or self._path
+        if not prefix:
+            await self._app(scope, receive, send)
+            return
+        path: str = scope["path"]
+        if path == prefix and scope["type"] == "http":  # relative addresses would lead beside it
+            await RedirectResponse(f"{prefix}/", status_code=308)(scope, receive, send)
+            return
+        if path.startswith(f"{prefix}/"):
+            path = path[len(prefix) :]
+        await self._app({**scope, "path": path, "root_path": prefix}, receive, send)
+
+    def _named(self, connection: HTTPConnection) -> str:
+        """What the proxy says, where it may say so, and if it is a path."""
+        said = connection.headers.get(HEADER, "").rstrip("/")
+        if not said or not _PREFIX.fullmatch(said):
+            return ""
+        peer = address_of(connection.client.host if connection.client else None)
+        return said if is_among(peer, self._trusted) else ""
