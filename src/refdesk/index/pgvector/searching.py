@@ -13,6 +13,7 @@ from typing import Any
 from psycopg import AsyncConnection, AsyncCursor
 
 from refdesk.index.chunks import Passage
+from refdesk.index.identifiers import named_first
 from refdesk.index.ledger.holdings import Access, Holdings, storable
 from refdesk.index.ledger.statements import rows as _rows
 from refdesk.index.pgvector import halfvec
@@ -52,7 +53,7 @@ class Searching:
             ranked = fuse(await self.arms(connection, text, vector, values, depth=depth))[: max(limit, FIELD)]
             found = await _fetch(connection, ranked, values)
         passages = [_passage(row[1:], *ranked[row[0] - 1]) for row in sorted(await found.fetchall())]
-        return distinct(second_hop(passages), count=limit)
+        return distinct(second_hop(named_first(text, passages)), count=limit)
 
     async def arms(
         self, connection: AsyncConnection, text: str, vector: Vectors, values: Access, *, depth: int

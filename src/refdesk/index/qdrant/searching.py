@@ -19,6 +19,7 @@ from refdesk.contracts.access import Scope
 from refdesk.contracts.answers import Filters
 from refdesk.contracts.errors import Unavailable
 from refdesk.index.chunks import Passage
+from refdesk.index.identifiers import named_first
 from refdesk.index.ledger.holdings import Access, Holdings, access, storable
 from refdesk.index.ledger.statements import rows
 from refdesk.index.port import Vectors
@@ -86,7 +87,7 @@ class Searching:
             for identifier, (candidate, score) in zip(ids, ranked, strict=True)
             if identifier in payloads
         ]
-        return distinct(second_hop(passages), count=limit)
+        return distinct(second_hop(named_first(text, passages)), count=limit)
 
     async def _sought(
         self,

@@ -1,0 +1,68 @@
+"""What a question names by an identifier comes first."""
+
+import pytest
+
+from refdesk.index.chunks import Passage
+from refdesk.index.identifiers import RARE_MAX, named_first
+
+
+def passage(text: str, *, score: float, heading: str | None = None) -> Passage:
+    return Passage(
+        document_id="d",
+        version=1,
+        content_sha256="",
+        title="Parts",
+        url=None,
+        ordinal=0,
+        text=text,
+        heading=heading,
+        page=None,
+        score=score,
+        similarity=0.5,
+    )
+
+
+def first(question: str, *texts: str) -> str:
+    """The text that comes first, of some that were found in this order."""
+    found = [passage(text, score=1.0 - place / 10) for place, text in enumerate(texts)]
+    return named_first(question, found)[0].text
+
+
+@pytest.mark.parametrize(
+    ("question", "text"),
+    [
+        *(
+            ("What is KRN-8359?", spelled)
+            for spelled in ("Seal KRN-8359", "seal krn 8359", "Seal krn_8359.", "(KRN8359)")
+        ),
+        ("where is krn-8359", "Seal KRN-8359"),
+        ("储物柜 M-01442 的押金是多少？", "儲物櫃M-01442的押金"),
+        ("order 4500123", "Order 4500123 of May"),
+        ("TDP-43 in cells", "Of TDP-43"),
+        ("Is v2.4.1 out?", "v2.4.1 is"),
+    ],
+)
+def test_a_passage_with_the_identifier_comes_first(question: str, text: str) -> None:
+    """However its parts are joined, and whatever script stands beside it."""
+    assert first(question, "Seal KRN-8358", "Seal KRN-83590 and XKRN-8359", text) == text
+
+
+@pytest.mark.parametrize(
+    "question", ["In 2024?", "the 15th rule", "since the 1950s", "a 4-letter word", "cobalt-60", "mid-2016"]
+)
+def test_words_with_figures_and_years_are_no_identifiers(question: str) -> None:
+    """They are searched for as words are."""
+    assert first(question, "another", question) == "another"
+
+
+def test_what_many_passages_have_tells_none_of_them_apart() -> None:
+    """Then the order stays."""
+    texts = ["Of ISO9001", *(f"ISO9001 part {number}" for number in range(RARE_MAX))]
+    assert first("What does ISO9001 say?", "near", *texts) == "near"
+    assert first("What does ISO9001 say?", "near", *texts[1:]) == "ISO9001 part 0"
+
+
+def test_the_name_of_a_part_counts() -> None:
+    """An identifier may stand in the heading alone."""
+    found = [passage("near", score=1.0), passage("text", score=0.1, heading="Attachment: RFQ-2217.pdf")]
+    assert named_first("What does RFQ-2217 ask for?", found)[0].text == "text"
