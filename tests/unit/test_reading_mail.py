@@ -85,7 +85,8 @@ def test_header_lines_are_read_in_their_own_encodings() -> None:
     parsed = read(source, kinds.EML)
     assert parsed.title == "Schlüssel für Köln"
     assert parsed.text.startswith(
-        "From: Michał <m@x.example>\nTo: 王伟 <w@x.example>\nCc: not@shown.example\nDate: Mon, 02 Mar 2026 09:30:00 +0100\n"
+        "Michał, 2026-03-02\n\nFrom: Michał <m@x.example>\n"
+        "To: 王伟 <w@x.example>\nCc: not@shown.example\nDate: Mon, 02 Mar 2026 09:30:00 +0100\n"
     )
     assert "secret" not in parsed.text
     raw = read("Subject: Ключи от третьей комнаты\n\nx".encode("koi8_r"), kinds.EML)
@@ -100,7 +101,7 @@ def test_html_mail_keeps_its_tables_and_lists() -> None:
         "<tr><td>Gasket<td>4.50</tr></table><ul><li>Pay by 3 May</ul>",
         subtype="html",
     )
-    assert mail(made)[1:] == [
+    assert mail(made)[2:] == [
         *("paragraph: Your order & delivery:", "head: Article | Price", "row: Gasket | 4.50", "item: - Pay by 3 May")
     ]
 
@@ -109,7 +110,7 @@ def test_of_two_alternatives_html_is_read_and_what_only_the_plain_text_says() ->
     """Nothing is read twice, nothing is lost."""
     made = message(body="The gate opens at seven (http://x.example/long?link=1).\n\nOnly here: code 4711.\n")
     made.add_alternative("<p>The gate <b>opens</b> at seven.</p>", subtype="html")
-    assert mail(made)[1:] == ["paragraph: The gate opens at seven.", "paragraph: Only here: code 4711."]
+    assert mail(made)[2:] == ["paragraph: The gate opens at seven.", "paragraph: Only here: code 4711."]
 
 
 def test_a_forwarded_message_is_a_section_with_its_subject() -> None:
@@ -119,11 +120,11 @@ def test_a_forwarded_message_is_a_section_with_its_subject() -> None:
     outer = message("Fwd: see below", "Please read.")
     outer.add_attachment(inner)
     found = mail(outer)
-    assert found[1:3] == ["paragraph: Please read.", "part2: Budget of hall 4"]
-    assert found[3].startswith("paragraph: From: Ada <ada@example.org>")
-    assert found[4:] == [
+    assert found[2:4] == ["paragraph: Please read.", "part8: Budget of hall 4 (Ada, 2026-03-02)"]
+    assert found[4].startswith("fields: From: Ada <ada@example.org>")
+    assert found[5:] == [
         "paragraph: It is 1,200 euros.",
-        "part8: Attachment: chairs.txt",
+        "part14: Attachment: chairs.txt",
         "paragraph: Chairs: 40 pieces.",
     ]
 
@@ -142,15 +143,17 @@ def test_attachments_are_parts_read_by_their_own_readers() -> None:
     made.add_attachment(b"%PDF-1.7 nonsense", maintype="application", subtype="pdf", filename="broken.pdf")
     made.add_attachment(bytes(range(256)) * 9, maintype="application", subtype="x-odd", filename="odd.bin")
     found = mail(made)
+    assert found[0].startswith("part1: Ada, 2026-03-02")
+    del found[0]
     assert found[1:7] == [
-        *("paragraph: See attached.", "part2: Attachment: Übernachtung.docx", "heading7: Rates"),
-        *("paragraph: A night costs 80 euros.", "part2: Attachment: list.csv", "head: a | b"),
+        *("paragraph: See attached.", "part8: Attachment: Übernachtung.docx", "heading13: Rates"),
+        *("paragraph: A night costs 80 euros.", "part8: Attachment: list.csv", "head: a | b"),
     ]
     assert found[8:10] == [
-        "part2: Attachment: logo.png",
+        "part8: Attachment: logo.png",
         "paragraph: [Not read: logo.png is a picture; upload it by itself to have its text recognised.]",
     ]
-    assert found[10] == "part2: Attachment: broken.pdf"
+    assert found[10] == "part8: Attachment: broken.pdf"
     assert found[11].startswith("paragraph: [Not read: broken.pdf is damaged")
     assert found[13].startswith("paragraph: [Not read: odd.bin is neither text")
     parsed = read(made.as_bytes(), kinds.EML)
@@ -229,12 +232,13 @@ def test_the_text_of_an_attachment_is_never_cited_under_another_name() -> None:
     box = b"From a@x Mon Mar  2 09:30:00 2026\n" + made.as_bytes()
     found = chunk(read(box, kinds.MBOX), token_spans=lambda text: [match.span() for match in re.finditer(r"\w+", text)])
     name = "Offer of May (Ada, 2026-03-02)"
-    assert [(each.heading, "euros" in each.text) for each in found[:3]] == [
+    assert [(each.heading, "euros" in each.text) for each in found[:4]] == [
+        (name, False),
         (name, False),
         (f"{name} › Attachment: copper.txt", True),
         (f"{name} › Attachment: tin.txt", True),
     ]
-    assert (found[3].heading or "").startswith(f"{name} › Attachment: zinc.md › Heading")
+    assert (found[4].heading or "").startswith(f"{name} › Attachment: zinc.md › Heading")
 
 
 def test_two_messages_of_one_subject_share_no_passage() -> None:
@@ -244,7 +248,16 @@ def test_two_messages_of_one_subject_share_no_passage() -> None:
         for who, hour in (("ann", "noon"), ("bob", "one"))
     )
     found = chunk(read(box, kinds.MBOX), token_spans=lambda text: [match.span() for match in re.finditer(r"\w+", text)])
-    assert [each.heading for each in found] == ["Re: Lunch (ann@x.example)", "Re: Lunch (bob@x.example)"]
+    names = ["Re: Lunch (ann@x.example)", "Re: Lunch (bob@x.example)"]
+    assert [each.heading for each in found] == [name for name in names for _ in ("fields", "text")]
+
+
+def test_who_wrote_when_stands_apart_from_the_text() -> None:
+    """In a passage of its own; the text's passage has it in its heading, and is found by what it says."""
+    parsed = read(message("Lunch", "At noon.").as_bytes(), kinds.EML)
+    header, text = chunk(parsed, token_spans=lambda text: [match.span() for match in re.finditer(r"\w+", text)])
+    assert header.text.endswith("Subject: Lunch")
+    assert (text.heading, text.text) == ("Ada, 2026-03-02", "At noon.")
 
 
 @pytest.mark.parametrize(
@@ -253,6 +266,7 @@ def test_two_messages_of_one_subject_share_no_passage() -> None:
         (ParsingLimits(attachments_max=2), "and of one document 2 are read"),
         (ParsingLimits(attachment_bytes_max=20), "the limit for an attachment is 20"),
         (ParsingLimits(characters_max=300), "has more than 300 characters"),
+        (ParsingLimits(characters_max=450), "has more than 450 characters"),
     ],
 )
 def test_attachments_beyond_a_limit_are_named(limits: ParsingLimits, reason: str) -> None:
@@ -261,7 +275,7 @@ def test_attachments_beyond_a_limit_are_named(limits: ParsingLimits, reason: str
     for number, length in enumerate((5, 5, 500)):
         made.add_attachment(b"x" * length, maintype="text", subtype="plain", filename=f"{number}.txt")
     parsed = extract(made.as_bytes(), Request(media_type=kinds.EML, filename="x"), limits=limits)
-    assert "part2: Attachment: 2.txt" in lines(parsed)
+    assert "part8: Attachment: 2.txt" in lines(parsed)
     assert [(note.attachment, reason in note.text) for note in parsed.notes] == [("2.txt", True)]
     assert parsed.text.count("xxxxx") == 2
 
@@ -278,9 +292,10 @@ def test_messages_too_deep_in_others_are_named() -> None:
     """Those that hold them are read."""
     parsed = read(nested(10, message("Core", "The core.")).as_bytes(), kinds.EML)
     assert "This is layer 1." in parsed.text
-    assert "part50: Layer 0" in lines(parsed)
+    assert "part56: Layer 0 (Ada, 2026-03-02)" in lines(parsed)
     assert "This is layer 0." not in parsed.text
-    assert [note.text for note in parsed.notes] == ["Layer 0 is a message in 8 others; upload it by itself."]
+    said = "Layer 0 (Ada, 2026-03-02) is a message in 8 others; upload it by itself."
+    assert [note.text for note in parsed.notes] == [said]
 
 
 def test_attachments_that_failed_before_are_left_out() -> None:
@@ -308,7 +323,7 @@ def test_pictures_in_the_text_of_a_message_are_no_attachments() -> None:
     made.set_content("<p>Hello <img src='cid:logo'></p>", subtype="html")
     made.add_related(b"\x89PNG\r\n\x1a\n", "image", "png", cid="<logo>", filename="image001.png", disposition="inline")
     parsed = read(made.as_bytes(), kinds.EML)
-    assert lines(parsed)[1:] == ["paragraph: Hello"]
+    assert lines(parsed)[2:] == ["paragraph: Hello"]
     assert parsed.notes == ()
 
 
@@ -317,8 +332,8 @@ def test_a_footer_behind_an_attachment_belongs_to_the_message() -> None:
     made = message(body="See attached.")
     made.add_attachment(b"Copper: 4.", maintype="text", subtype="plain", filename="a.txt")
     made.add_attachment(b"Unsubscribe at x.example", maintype="text", subtype="x-footer", disposition="inline")
-    assert mail(made)[2:] == [
-        *("paragraph: Unsubscribe at x.example", "part2: Attachment: a.txt", "paragraph: Copper: 4.")
+    assert mail(made)[3:] == [
+        *("paragraph: Unsubscribe at x.example", "part8: Attachment: a.txt", "paragraph: Copper: 4.")
     ]
 
 

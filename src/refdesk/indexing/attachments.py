@@ -123,4 +123,8 @@ class Attachments:
     def say_unread(self, reason: str) -> None:
         """In the part that is open, and on the document."""
         self._writer.note("attachment_unread", reason)
-        self._writer.add("paragraph", f"[Not read: {reason}]")
+        place = self._writer.place
+        try:
+            self._writer.add("paragraph", f"[Not read: {reason}]")
+        except DocumentRejected:  # a document that is full to the brim has the note
+            self._writer.rewind(place)

@@ -166,7 +166,7 @@ def _by_importance(path: Path) -> Iterable[int]:
 
 
 def _sections(pieces: Iterable[_Piece]) -> Iterator[list[_Piece]]:
-    for _, section in groupby(pieces, key=lambda piece: (piece.path, piece.page)):
+    for _, section in groupby(pieces, key=lambda piece: (piece.path, piece.page, piece.kind == "fields")):
         yield list(section)
 
 
@@ -296,7 +296,7 @@ class _Packer:
         if draft.only_headings:
             same_page = draft.page == section[0].page or section[0].kind not in _HEADINGS
             return same_page and parts[: len(before)] == before
-        if parts != before:
+        if parts != before or "fields" in {draft.pieces[-1].kind, section[0].kind}:
             return False
         cost = sum(piece.cost for piece in section)
         if draft.cost + cost > self._tokens_max or not _are_related(draft.path, section[0].path):

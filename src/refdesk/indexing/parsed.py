@@ -20,11 +20,12 @@ from refdesk.contracts.errors import DocumentRejected
 from refdesk.contracts.hidden_characters import clean
 from refdesk.indexing.recognition import RecognitionLimits
 
-Kind = Literal["part", "heading", "paragraph", "item", "head", "row", "code"]
+Kind = Literal["part", "heading", "fields", "paragraph", "item", "head", "row", "code"]
 """``head`` is the header row of a table, ``row`` any other row; the rows of a table follow each other.
 
 ``part`` is the heading of something that people know under its own name: a sheet, a message of a mailbox, a forwarded message,
-an attachment. Passages stand in one part only, and name it.
+an attachment. Passages stand in one part only, and name it. ``fields`` are lines before a text that say who wrote it to whom and
+when: they make a passage of their own, and take no room in that of the text.
 """
 
 HEADING_CHARACTERS_MAX = 200

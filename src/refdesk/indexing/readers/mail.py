@@ -15,7 +15,7 @@ import email.message
 import email.policy
 import re
 from binascii import Error as Base64Error
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from email.message import Message
 from email.utils import parseaddr, parsedate_to_datetime
@@ -35,6 +35,7 @@ _MBOX_START = re.compile(rb"^From [^\n]*\n(?=[!-9;-~]+:)", re.M)
 _QUOTED_FROM = re.compile(rb"^>(>*From )", re.M)
 _META = re.compile(rb"""charset\s*=\s*["']?([a-zA-Z0-9_.:-]{2,40})""", re.I)
 _FLOWED = re.compile(r"(?m)(?<!^--)[ ]\n(?=[^\n>])")  # RFC 3676
+_ISO_DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _NO_SUBJECT = "(no subject)"
 _WORD = re.compile(r"\w{3,}")
 _NOT_SAID = re.compile(r"(?:https?|mailto|cid):[^\s>\])]*|\[image:[^\]]*\]")  # in plain text, for links and pictures
@@ -53,8 +54,10 @@ class MailReader:
         message = email.message_from_bytes(content.lstrip(b"\r\n"), policy=email.policy.compat32)
         if message.get_content_type() == "multipart/encrypted":
             raise self.encrypted()
-        self._writer.title = _headers(message).get("Subject")
-        self._message(message, depth=0)
+        headers = _headers(message)
+        self._writer.title = headers.get("Subject")
+        with self._writer.part(_about(headers), level=1):
+            self._message(message, depth=0)
 
     def read_mailbox(self, content: bytes) -> None:
         """The messages of an mbox file, a part each: one subject may have many, so its name says from whom and when, too."""
@@ -63,14 +66,15 @@ class MailReader:
         ends = [start for start, _ in starts[1:]] + [len(content)]
         for (_, start), end in zip(starts, ends, strict=True):
             message = email.message_from_bytes(_QUOTED_FROM.sub(rb"\1", content[start:end]))
-            with self._writer.part(_entry(message), level=1):
+            with self._writer.part(_entry(_headers(message)), level=1):
                 self._message(message, depth=1)
 
     def read_outlook(self, content: bytes) -> None:
         """One message of Outlook (.msg)."""
         message = read_message(content)
         self._writer.title = message.headers.get("Subject")
-        self._outlook(message, depth=0)
+        with self._writer.part(_about(message.headers), level=1):
+            self._outlook(message, depth=0)
 
     def encrypted(self) -> DocumentRejected:
         """The refusal of a message of which only who wrote to whom could be read."""
@@ -85,7 +89,7 @@ class MailReader:
             if isinstance(inner, bytes):
                 self._attachments.add(inner, attachment.name, attachment.media_type)
                 continue
-            with self._forwarding(inner.headers.get("Subject") or attachment.name, depth=depth) as is_read:
+            with self._forwarding(_entry(inner.headers, name=attachment.name), depth=depth) as is_read:
                 if is_read:
                     self._outlook(inner, depth=depth + 1)
 
@@ -122,14 +126,14 @@ class MailReader:
         inner = payload[0] if isinstance(payload, list) and payload else email.message_from_bytes(_bytes(part))
         if not isinstance(inner, Message):
             return
-        with self._forwarding(_headers(inner).get("Subject") or _filename(part), depth=depth) as is_read:
+        with self._forwarding(_entry(_headers(inner), name=_filename(part)), depth=depth) as is_read:
             if is_read:
                 self._message(inner, depth=depth + 1)
 
     @contextmanager
     def _forwarding(self, name: str, *, depth: int) -> Iterator[bool]:
         """A part for a message in a message, and whether it is to be read."""
-        with self._writer.part(name or _NO_SUBJECT, level=2):
+        with self._writer.part(name, level=2):
             if not (is_read := depth < self._attachments.depth_max):
                 self._attachments.say_unread(f"{name} is a message in {depth} others; upload it by itself.")
             yield is_read
@@ -151,7 +155,7 @@ class MailReader:
         return _FLOWED.sub("" if part.get_param("delsp") == "yes" else " ", text)
 
     def _write_headers(self, headers: dict[str, str]) -> None:
-        self._writer.add("paragraph", "\n".join(f"{name}: {value}" for name, value in headers.items()))
+        self._writer.add("fields", "\n".join(f"{name}: {value}" for name, value in headers.items()))
 
     def _write_body(self, plain: str, page: str) -> None:
         """The HTML, and those paragraphs of the plain text that say something else."""
@@ -212,19 +216,24 @@ def _has_name_of_its_own(part: Message) -> bool:
     return bool(_filename(part)) or part.get_content_type() in {"message/rfc822", "text/calendar"}
 
 
-def _entry(message: Message) -> str:
+def _entry(headers: Mapping[str, str], *, name: str = "") -> str:
     """A message as a list of messages shows it: ``Offer of May (Ada Jones, 2026-03-02)``."""
-    headers = _headers(message)
-    name, address = parseaddr(headers.get("From", ""))
-    about = ", ".join(filter(None, (name or address, _day(headers.get("Date", "")))))
-    subject = headers.get("Subject", _NO_SUBJECT)
+    subject, about = headers.get("Subject") or name or _NO_SUBJECT, _about(headers)
     return f"{subject} ({about})" if about else subject
 
 
+def _about(headers: Mapping[str, str]) -> str:
+    """Who wrote it, and when: ``Ada Jones, 2026-03-02``."""
+    name, address = parseaddr(headers.get("From", ""))
+    return ", ".join(filter(None, (name or address, _day(headers.get("Date", "")))))
+
+
 def _day(date: str) -> str:
+    if _ISO_DAY.match(date):  # as Outlook's are written here
+        return date[:10]
     try:
         return parsedate_to_datetime(date).date().isoformat()
-    except ValueError:
+    except (ValueError, OverflowError):
         return ""
 
 
