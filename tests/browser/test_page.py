@@ -253,6 +253,34 @@ async def test_an_answer_says_what_it_may_not_know_yet(
     await expect(page.get_by_test_id("freshness").last).to_be_hidden()
 
 
+# what syncs came to
+
+
+async def test_the_receipt_of_a_sync_is_shown_above_the_documents(visit: Open, desk: Refdesk, tmp_path: Path) -> None:
+    """Its numbers at once; its files by name when it is opened, those that failed in the index later among them."""
+    folder = tmp_path / "synced <b>folder"
+    folder.mkdir()
+    (folder / "page.md").write_text("# Synced\n\nText.")
+    (folder / "nothing.md").write_text("&nbsp;")
+    (folder / "~$lock.docx").write_text("Alice")
+    said = await desk.command("sync", str(folder), "--json")
+    assert (said.code, said.last["added"], len(said.last["skipped"])) == (0, 2, 1), said.err
+    await desk.all_settled()
+    page = (await visit("/#documents")).page
+    sync = page.get_by_test_id("sync").first
+    await expect(sync.get_by_test_id("sync-source")).to_contain_text("synced <b>folder/")
+    await expect(sync.get_by_test_id("sync-about")).to_contain_text("2 added · 1 skipped")
+    await sync.locator("summary").click()
+    await expect(sync.get_by_test_id("sync-sum")).to_contain_text("3 found in the source · now 1 searchable")
+    await expect(sync.get_by_test_id("sync-entries")).to_contain_text("not searchable nothing.md")
+    await expect(sync.get_by_test_id("sync-entries")).to_contain_text(
+        "skipped ~$lock.docx: ignored by the default list"
+    )
+    assert not await overflows(page)
+    for document in (await desk.call("GET", "/api/documents", params={"q": "nothing"}))["documents"]:
+        await desk.delete(document)
+
+
 # what was given up
 
 

@@ -6,6 +6,7 @@ import { DocumentRow } from "./document_row.js";
 import { plural } from "./format.js";
 import { announce } from "./page.js";
 import { messages, pause } from "./sse.js";
+import { drawSyncs } from "./syncs.js";
 import { write, writeOrHide } from "./text.js";
 
 const PAGE_SIZE = 50;
@@ -40,6 +41,7 @@ export class DocumentsView {
     this.#aborter = new AbortController();
     this.#watch(this.#aborter.signal);
     this.#drawDeadLetters();
+    drawSyncs();
   }
 
   leave() {
