@@ -274,6 +274,27 @@ async def test_a_rejected_document_is_given_up_at_once(desk: IndexingDesk, conte
     assert await version_of(desk, "good") == 1
 
 
+async def test_a_document_that_lost_its_text_is_not_found_by_what_it_said(desk: IndexingDesk) -> None:
+    """It has failed, and is tried again like any other; one that is only damaged keeps the version before it."""
+    async with working(desk):
+        for name in ("blank", "damaged"):
+            await desk.tell(desk.change(name, 1, POLICY))
+        await drained(desk)
+        blank = desk.change("blank", 2, b" \n")
+        await desk.tell(blank)
+        await desk.tell(desk.change("damaged", 2, b"%PDF-1.4 nothing", media_type="application/pdf"))
+        await drained(desk)
+        assert await desk.index.known_vectors("blank") == {}
+        assert await desk.index.known_vectors("damaged") != {}
+        await desk.tell(blank)
+        await drained(desk)
+        await desk.tell(desk.change("blank", 3, POLICY))
+        await drained(desk)
+    failed = [fact for fact in await facts(desk) if isinstance(fact, IndexFailed)]
+    assert sorted((fact.document_id, fact.version) for fact in failed) == [("blank", 2), ("blank", 2), ("damaged", 2)]
+    assert await version_of(desk, "blank") == 3
+
+
 async def test_an_unreadable_event_is_kept_and_given_up(desk: IndexingDesk) -> None:
     """Nonsense on the stream becomes one dead letter, however often it is delivered, and stops nobody."""
     async with working(desk):

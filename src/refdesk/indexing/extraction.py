@@ -71,7 +71,7 @@ def extract(content: bytes, request: Request, *, limits: ParsingLimits, began: B
         writer.title = None
     document = writer.finish(pages=pages, scanned=scanned)
     if not document.blocks and not document.scanned and not request.recognised:
-        raise rejected(f"{name} contains no text", "upload a file that has some")
+        raise rejected(f"{name} contains no text", "upload a file that has some", characters=0)
     return document
 
 

@@ -11,6 +11,7 @@ which is one transaction. An attempt that broke off leaves its vectors to the ne
 """
 
 import asyncio
+import hashlib
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -61,6 +62,10 @@ class Outcome(msgspec.Struct, frozen=True):
     fact: IndexApplied | None = None
 
 
+CHARACTERS = "characters"
+"""The detail of a rejection that says how much text was read."""
+
+
 class Indexing:
     """Applies document events to the index. Raises DocumentRejected for good, anything ``retryable`` for now."""
 
@@ -93,6 +98,21 @@ class Indexing:
             return await self._change(event, step_aside)
         except Superseded:
             return Outcome("superseded")
+        except DocumentRejected as rejection:
+            if isinstance(event, DocumentChanged) and rejection.details.get(CHARACTERS) == 0:
+                await self._empty(event)
+            raise
+
+    async def _empty(self, event: DocumentChanged) -> None:
+        """Nobody is answered from what a document said that says nothing now. (It has failed all the same: that is no text.)
+
+        The version is noted with the content of nothing, so that it is read again when it is tried again.
+        """
+        older = await self._index.known_vectors(event.document_id)
+        if older:
+            facts = msgspec.structs.replace(_facts(event), content_sha256=hashlib.sha256().hexdigest())
+            vectors = np.empty((0, len(next(iter(older.values())))), dtype=np.float32)
+            await self._index.replace(facts, [], vectors)
 
     async def _known(self, event: DocumentChanged | DocumentDeleted) -> Outcome | None:
         """The outcome when the index already has this version or a newer one: a backlog delivered again drains fast."""
@@ -165,7 +185,8 @@ class Indexing:
         chunks = self._chunker(parsed)
         if not chunks:
             raise DocumentRejected(
-                f"{event.filename or 'The document'} has no text that can be read. Upload one that has some."
+                f"{event.filename or 'The document'} has no text that can be read. Upload one that has some.",
+                characters=0,
             )
         return chunks
 
