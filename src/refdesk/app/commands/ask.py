@@ -1,6 +1,6 @@
 """``refdesk ask QUESTION``: the answer as it is written, its sources below."""
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Collection, Iterator
 from contextlib import ExitStack, aclosing, contextmanager
 from datetime import datetime
 from typing import Any, Protocol
@@ -22,6 +22,8 @@ from refdesk.app.commands.client import (
 from refdesk.app.commands.terminal_markdown import TerminalMarkdown
 from refdesk.contracts.hidden_characters import CleanStream
 
+LAG_TOLD_S = 1.0
+"""How far the index is behind before it is said."""
 QUOTING = "extractive"
 """The model that writes no Markdown: it quotes."""
 
@@ -30,16 +32,39 @@ QUOTING = "extractive"
 @click.argument("question")
 @click.option("--after", multiple=True, help="A freshness token: answer not before that write is searchable.")
 @click.option("--max-output-tokens", type=int, help="The longest answer wanted.")
+@click.option("--tag", "tags", multiple=True, help="Answer from documents with this tag only; with all of them.")
+@click.option(
+    "--document", "document_ids", multiple=True, metavar="ID", help="Answer from this document only, or these."
+)
+@click.option("--conversation", metavar="NAME", help="A name of yours: the question is understood by those before it.")
 @url_option
 @json_option
-def command(
-    question: str, after: tuple[str, ...], max_output_tokens: int | None, url: str | None, as_json: bool
-) -> None:
-    """Ask a question; the answer streams."""
-    asked: dict[str, Any] = {"question": question, "after": after}
-    if max_output_tokens is not None:
-        asked["max_output_tokens"] = max_output_tokens
-    run(_ask(asked, url=url, as_json=as_json))
+def command(question: str, url: str | None, as_json: bool, **wanted: Any) -> None:
+    """Ask a question; the answer streams.
+
+    Below it stand its sources, the cited ones first, and what to know about it: sentences that a source contradicts, a limit of
+    length that cut it, changes that are not searchable yet.
+    """
+    run(_ask({"question": question, **_fields(**wanted)}, url=url, as_json=as_json))
+
+
+def _fields(
+    *,
+    after: tuple[str, ...],
+    max_output_tokens: int | None,
+    tags: tuple[str, ...],
+    document_ids: tuple[str, ...],
+    conversation: str | None,
+) -> dict[str, Any]:
+    """The question's fields beside its text: those that were given."""
+    filters = {name: given for name, given in (("tags", tags), ("document_ids", document_ids)) if given}
+    fields = {
+        "after": after,
+        "max_output_tokens": max_output_tokens,
+        "filters": filters,
+        "conversation_id": conversation,
+    }
+    return {name: given for name, given in fields.items() if given not in (None, (), {})}
 
 
 async def _ask(asked: dict[str, Any], *, url: str | None, as_json: bool) -> None:
@@ -55,6 +80,7 @@ async def _ask(asked: dict[str, Any], *, url: str | None, as_json: bool) -> None
 async def _show(events: AsyncGenerator[ServerSentEvent, None]) -> None:
     sources: list[dict[str, Any]] = []
     contradicted: list[str] = []
+    cited: set[int] = set()
     async with aclosing(events):
         with ExitStack() as open_answer:
             answer: _Answer = PlainText()
@@ -69,11 +95,12 @@ async def _show(events: AsyncGenerator[ServerSentEvent, None]) -> None:
                         console.print(f"[dim]{data['position']} in line, about {data['estimated_seconds']:.0f} s[/dim]")
                     case "delta":
                         answer.say(data["text"])
-                    case "sentence" if data["support"] == "contradicted":
-                        contradicted.append(data["text"])
+                    case "sentence":
+                        cited.update(data["citations"])
+                        contradicted += [data["text"]] if data["support"] == "contradicted" else []
                     case "done":
                         open_answer.close()
-                        _show_end(data, sources, contradicted)
+                        _show_end(data, sources, contradicted, cited=cited)
                     case "error":
                         open_answer.close()
                         _raise_if_failed(data)
@@ -119,13 +146,24 @@ def _answer_of(model: str) -> Iterator[_Answer]:
         clean.end()
 
 
-def _show_end(done: dict[str, Any], sources: list[dict[str, Any]], contradicted: list[str]) -> None:
+def _show_end(
+    done: dict[str, Any],
+    sources: list[dict[str, Any]],
+    contradicted: list[str],
+    *,
+    cited: Collection[int] = frozenset(),
+) -> None:
     click.echo()
+    if done["finish_reason"] == "length":
+        say("The answer ends here because it has reached its limit of length (--max-output-tokens).")
     for sentence in contradicted:
         console.print(f"Not what the source says: {sentence}", markup=False, soft_wrap=True, style="yellow")
     if done["finish_reason"] != "not_found":
-        for source in sources:
-            console.print(_source_line(source), markup=False, soft_wrap=True, style="dim")
+        for source in sorted(sources, key=lambda source: source["n"] not in cited):
+            style = None if source["n"] in cited else "dim"
+            console.print(_source_line(source), markup=False, soft_wrap=True, style=style)
+    if (lag_s := done.get("index_lag_seconds", 0)) >= LAG_TOLD_S:
+        say(f"Changes of the last {lag_s:,.0f} s are not all in this answer: they are still being indexed.")
     if "access_as_of" in done:
         console.print(checked_by_record(done["access_as_of"]), markup=False)
     elif done["degraded"]:
