@@ -14,12 +14,13 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 from tests.integration.documents_desk import serving
 
-from refdesk.access.authentication import Authentication, is_loopback
+from refdesk.access.authentication import Authentication
 from refdesk.access.keys import CACHE_SECONDS, CACHED_KEYS_MAX, MIGRATIONS, RESERVED_NAMES, ApiKeys
 from refdesk.access.wrong_keys import WrongKeys
 from refdesk.app.key_routes import key_endpoints
 from refdesk.app.server import refuse_open_door
 from refdesk.contracts.access import LOCAL_ADMINISTRATOR, OPERATOR, Principal
+from refdesk.contracts.addresses import is_loopback
 from refdesk.contracts.errors import ConfigurationError, Conflict, InvalidRequest, NotFound
 from refdesk.outside.postgres.database import migrate, open_pool
 from refdesk.web.http import Endpoint, Json, create_app

@@ -222,6 +222,25 @@ def test_json_is_one_object_on_the_last_line(refdesk: Any) -> None:
     assert (code, msgspec.json.decode(said.splitlines()[-1])) == (0, {"keys": []})
 
 
+def test_the_list_of_commands_names_each_that_is_not_hidden() -> None:
+    """Its lines are written by hand, so that it imports none of them."""
+    context = click.Context(cli)
+    found = {name: cli.get_command(context, name) for name in COMMANDS}
+    assert set(app_cli.SUMMARIES) == {name for name, command in found.items() if command and not command.hidden}
+
+
+@pytest.mark.parametrize("arguments", [(), ("sync",), ("ask",), ("add",), ("search",), ("status",)])
+def test_help_loads_nothing_that_is_slow(arguments: tuple[str, ...]) -> None:
+    """Neither servers' libraries nor clients': it is there at once."""
+    script = (
+        "import sys; from refdesk.app.cli import cli\n"
+        f"cli([*{arguments!r}, '--help'], standalone_mode=False); print(*sys.modules, file=sys.stderr)"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    slow = {"aiohttp", "fsspec", "psycopg", "starlette", "nats", "redis", "numpy", "onnxruntime", "prometheus_client"}
+    assert not slow & set(ended.stderr.split())
+
+
 def test_commands_are_imported_only_when_called() -> None:
     """`refdesk --version` loads none of them."""
     script = "import sys; from refdesk.app.cli import cli; print(*sys.modules)"

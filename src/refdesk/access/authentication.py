@@ -5,7 +5,6 @@ relayed by a proxy and not sent by a web page of another origin.
 """
 
 import hmac
-import ipaddress
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
@@ -16,6 +15,7 @@ from refdesk.access.keys import ApiKeys
 from refdesk.access.policy import may
 from refdesk.access.wrong_keys import WrongKeys
 from refdesk.contracts.access import LOCAL_ADMINISTRATOR, OPERATOR, Principal
+from refdesk.contracts.addresses import is_loopback
 from refdesk.contracts.errors import RefdeskError, TooManyRequests
 
 Authenticate = Callable[[HTTPConnection], Awaitable[Principal | None]]
@@ -121,15 +121,6 @@ def is_local(connection: HTTPConnection) -> bool:
         return False
     origin = headers.get("origin")
     return origin is None or _netloc_of(origin) == headers.get("host")
-
-
-def is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def host_of(url: str) -> str:

@@ -13,7 +13,7 @@ from refdesk.contracts.hidden_characters import clean
 
 COMMANDS: Mapping[str, str] = {
     "up": "refdesk.app.commands.up:command",
-    "documents": "refdesk.app.commands.services:documents",
+    "documents": "refdesk.app.commands.documents:command",
     "indexer": "refdesk.app.commands.services:indexer",
     "assistant": "refdesk.app.commands.services:assistant",
     "desk": "refdesk.app.commands.services:desk",
@@ -33,6 +33,27 @@ COMMANDS: Mapping[str, str] = {
 }
 """Where each sub-command is."""
 
+SUMMARIES: Mapping[str, str] = {
+    "up": "Start everything on this machine: servers, services and the web page.",
+    "documents": "Run the Document Service, or look at documents.",
+    "indexer": "Run an indexer: parse, chunk, embed, store.",
+    "assistant": "Run the AI Service's api: answers.",
+    "add": "Add files, or folders of files.",
+    "sync": "Mirror a folder, or any URL that fsspec reads.",
+    "ask": "Ask a question; the answer streams.",
+    "search": "Show the passages that match a query, best first.",
+    "status": "Show how many documents are searchable, waiting and failed.",
+    "reconcile": "Compare the index with the documents, and mend what differs.",
+    "reindex": "Give the index another embedding model.",
+    "eval": "Measure the running desk on a set of questions.",
+    "dead-letters": "List, show, retry and discard what could not be indexed.",
+    "adopt-content": "Accept the content directory at the next start.",
+    "keys": "Make, list, change and revoke API keys.",
+    "model": "Prepare the packaged embedding model.",
+    "doctor": "Show every setting, check every part, and say how to mend what is wrong.",
+}
+"""What the list of commands says of those that it shows: it imports none of them."""
+
 NO_THREAD = "can't start new thread"
 """Python's word for it, in a RuntimeError."""
 UNMAPPED = "failed to map segment"
@@ -51,6 +72,10 @@ class _LazyGroup(click.Group):
         module, _, attribute = COMMANDS[name].partition(":")
         found: click.Command = getattr(import_module(module), attribute)
         return found
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(SUMMARIES.items()))
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -10,8 +10,9 @@ from fnmatch import fnmatchcase
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from refdesk.access.authentication import bearer, host_of, is_key, is_loopback
+from refdesk.access.authentication import bearer, host_of, is_key
 from refdesk.app.settings import Settings
+from refdesk.contracts.addresses import is_loopback
 from refdesk.contracts.errors import Misdirected
 from refdesk.web.http import refuse
 

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
 
-import aiohttp
 import msgspec
 
 from refdesk.app.commands.client import CallFailed, Client, patiently
@@ -225,6 +224,8 @@ class Mirror:
         A document that was not listed and is at its first version may have come from the end of a pass that was
         interrupted, or from a write of ours whose reply was lost: it is added, not updated.
         """
+        import aiohttp
+
         address = "/api/documents/by-external-id/" + quote(self._source.prefix + key, safe="")
         form = aiohttp.FormData(self._options.fields, quote_fields=False)
         with content.open("rb") as file:

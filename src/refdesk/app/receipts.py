@@ -72,7 +72,8 @@ async def _tell(client: Client, report: Report, *, finished: bool, problem: str 
 def _that_fit(entries: list[SyncEntry]) -> list[SyncEntry]:
     fitting, room = [], ENTRIES_BYTES_MAX
     for entry in weightiest(entries, count=ENTRIES_MAX):
-        short = msgspec.structs.replace(entry, reason=entry.reason[:REASON_CHARACTERS_MAX])
+        cut = len(entry.reason) > REASON_CHARACTERS_MAX
+        short = msgspec.structs.replace(entry, reason=f"{entry.reason[:REASON_CHARACTERS_MAX]}…") if cut else entry
         room -= len(msgspec.json.encode(short)) + 1
         if room < 0:
             break

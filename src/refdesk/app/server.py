@@ -14,8 +14,8 @@ import msgspec
 import uvicorn
 from starlette.types import ASGIApp
 
-from refdesk.access.authentication import is_loopback
 from refdesk.access.keys import ApiKeys
+from refdesk.contracts.addresses import is_loopback
 from refdesk.contracts.errors import ConfigurationError
 from refdesk.web import connections
 from refdesk.web.connections import ConnectionLimits

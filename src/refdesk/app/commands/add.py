@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import aiohttp
 import click
 import msgspec
 from rich.markup import escape
@@ -185,6 +184,8 @@ async def _upload(client: Client, path: Path, fields: dict[str, str]) -> Upload:
 
 
 async def _put(client: Client, path: Path, fields: dict[str, str]) -> Upload:
+    import aiohttp
+
     address = "/api/documents/by-external-id/" + quote(external_id_of(path), safe="")
     with path.open("rb") as file:
         form = aiohttp.FormData(fields, quote_fields=False)

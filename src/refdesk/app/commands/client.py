@@ -4,20 +4,22 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-import aiohttp
 import click
 import msgspec
 import platformdirs
 from rich.console import Console
 
-from refdesk.access.authentication import is_loopback
 from refdesk.app import settings as app_settings
 from refdesk.contracts import hidden_characters
+from refdesk.contracts.addresses import is_loopback
 from refdesk.contracts.errors import ConfigurationError, RefdeskError
 from refdesk.contracts.hidden_characters import clean
+
+if TYPE_CHECKING:
+    import aiohttp  # otherwise imported by what connects: `--help` and misuse do not
 
 T = TypeVar("T")
 
@@ -74,7 +76,7 @@ class ServerSentEvent(msgspec.Struct, frozen=True):
 class Client:
     """Calls one running Refdesk. Problems become CallFailed with the problem's own words."""
 
-    def __init__(self, session: aiohttp.ClientSession, *, url: str) -> None:
+    def __init__(self, session: "aiohttp.ClientSession", *, url: str) -> None:
         self._session = session
         self.url = url.rstrip("/")
 
@@ -99,7 +101,9 @@ class Client:
         data: Any = None,
         params: Any = None,
         headers: Mapping[str, str] | None = None,
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    ) -> AsyncIterator["aiohttp.ClientResponse"]:
+        import aiohttp
+
         sent = {"Accept": "*/*", **(headers or {})}
         if json is not None:
             data, sent["Content-Type"] = msgspec.json.encode(json), "application/json"
@@ -135,7 +139,7 @@ class Client:
                     fields = {}
 
 
-async def _refusal(response: aiohttp.ClientResponse) -> CallFailed:
+async def _refusal(response: "aiohttp.ClientResponse") -> CallFailed:
     body = await response.read()
     try:
         detail = msgspec.json.decode(body)["detail"]
@@ -189,6 +193,8 @@ async def connect(*, url: str | None = None) -> AsyncIterator[Client]:
 @asynccontextmanager
 async def client_of(url: str, *, key: str | None) -> AsyncIterator[Client]:
     """A client of the Refdesk at ``url`` with this key, or with none."""
+    import aiohttp
+
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=READ_TIMEOUT_S)
     async with aiohttp.ClientSession(headers=headers, timeout=timeout, read_bufsize=1 << 18) as session:

@@ -1,6 +1,7 @@
-"""``refdesk documents``, ``indexer``, ``assistant``: one service in this process, its parts named by URL settings."""
+"""``refdesk indexer``, ``assistant`` and ``documents``: one service in this process, its parts named by URL settings."""
 
 import asyncio
+from collections.abc import Callable
 from importlib import import_module
 
 import click
@@ -12,30 +13,32 @@ from refdesk.app.commands.reachable import require_addresses
 from refdesk.outside import telemetry, tracing
 
 
-def _service(name: str, summary: str, *, module: str, hidden: bool = False) -> click.Command:
-    """The module is imported when the command runs: the Document Service must not load the AI side's parts."""
+def service_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Where a service listens."""
+    command = click.option("--port", type=int, help="Port to listen on (default: REFDESK_PORT or 8080).")(command)
+    return click.option("--host", help="Address to listen on (default: REFDESK_HOST or 127.0.0.1).")(command)
 
+
+def run_service(name: str, *, module: str, host: str | None, port: int | None) -> None:
+    """Until it is stopped. The module is imported only now: the Document Service must not load the AI side's parts."""
+    settings = app_settings.load({"host": host, "port": port}).settings
+    require_addresses(settings)
+    server.configure_logging()
+    telemetry.describe_build(name)
+    tracing.configure(settings.otlp_url, service=name)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(import_module(module).serve(settings))
+
+
+def _service(name: str, summary: str, *, hidden: bool = False) -> click.Command:
     @click.command(name, help=summary, hidden=hidden)
-    @click.option("--host", help="Address to listen on (default: REFDESK_HOST or 127.0.0.1).")
-    @click.option("--port", type=int, help="Port to listen on (default: REFDESK_PORT or 8080).")
+    @service_options
     def command(host: str | None, port: int | None) -> None:
-        settings = app_settings.load({"host": host, "port": port}).settings
-        require_addresses(settings)
-        server.configure_logging()
-        telemetry.describe_build(name)
-        tracing.configure(settings.otlp_url, service=name)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(import_module(module).serve(settings))
+        run_service(name, module=f"refdesk.app.services.{name}", host=host, port=port)
 
     return command
 
 
-documents = _service("documents", "Run the Document Service.", module="refdesk.app.services.documents")
-indexer = _service("indexer", "Run an indexer: parse, chunk, embed, store.", module="refdesk.app.services.indexer")
-assistant = _service("assistant", "Run the AI Service's api: answers.", module="refdesk.app.services.assistant")
-desk = _service(
-    "desk",
-    "Run the Document Service and the api on one port (what `up` starts).",
-    module="refdesk.app.services.desk",
-    hidden=True,
-)
+indexer = _service("indexer", "Run an indexer: parse, chunk, embed, store.")
+assistant = _service("assistant", "Run the AI Service's api: answers.")
+desk = _service("desk", "Run the Document Service and the api on one port (what `up` starts).", hidden=True)

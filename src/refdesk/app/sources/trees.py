@@ -8,9 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol
 
-import fsspec
 import msgspec
-from fsspec.implementations.local import LocalFileSystem
 
 from refdesk.contracts.errors import InvalidRequest
 
@@ -230,6 +228,9 @@ def open_tree(url: str) -> tuple[Tree, str | None]:
     if "://" not in url:
         root = os.path.abspath(os.path.expanduser(url))  # noqa: PTH100, PTH111 - as it is, undecodable bytes too
         return LocalTree(root), root
+    import fsspec  # where it is needed: it is slow to import
+    from fsspec.implementations.local import LocalFileSystem
+
     try:
         files, root = fsspec.core.url_to_fs(url)  # type: ignore[no-untyped-call]
     except (ImportError, ValueError) as error:
