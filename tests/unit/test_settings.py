@@ -53,6 +53,30 @@ def test_the_file_beats_the_default_the_environment_the_file_the_command_line_al
     assert (loaded.settings.passages_max, loaded.origins["passages_max"]) == (8, "default")
 
 
+def test_a_misspelt_variable_is_named_with_the_nearest_setting() -> None:
+    """What Kubernetes sets for a Service named refdesk is none."""
+    environ = {
+        "REFDESK_NATS_ULR": "nats://a",
+        "REFDESK_WHATEVER_THIS_IS": "1",
+        "REFDESK_CONFIG_": "",
+        "REFDESK_SERVICE_HOST": "10.0.0.1",
+        "REFDESK_VALKEY_PORT_6379_TCP_ADDR": "10.0.0.2",
+        "REFDESK_PORT": "8080",
+        "PATH": "/bin",
+    }
+    assert load(environ=environ).mistaken == [
+        "REFDESK_CONFIG_ is not a setting. Did you mean REFDESK_CONFIG?",
+        "REFDESK_NATS_ULR is not a setting. Did you mean REFDESK_NATS_URL?",
+        "REFDESK_WHATEVER_THIS_IS is not a setting.",
+    ]
+
+
+def test_a_wrong_name_in_the_file_is_refused_with_the_nearest_one(file: Path) -> None:
+    """A file is written for Refdesk alone."""
+    with pytest.raises(ConfigurationError, match=r"'prot', which is not a setting. Did you mean port\?"):
+        load_with(file, "prot = 1")
+
+
 def test_the_file_of_the_working_directory_is_read(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """refdesk.toml needs no naming."""
     file.write_text("port = 4\n", encoding="utf-8")

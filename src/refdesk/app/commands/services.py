@@ -1,6 +1,7 @@
 """``refdesk indexer``, ``assistant`` and ``documents``: one service in this process, its parts named by URL settings."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from importlib import import_module
 
@@ -12,6 +13,8 @@ from refdesk.app import settings as app_settings
 from refdesk.app.commands.reachable import require_addresses
 from refdesk.outside import telemetry, tracing
 
+logger = logging.getLogger(__name__)
+
 
 def service_options(command: Callable[..., None]) -> Callable[..., None]:
     """Where a service listens."""
@@ -21,9 +24,12 @@ def service_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def run_service(name: str, *, module: str, host: str | None, port: int | None) -> None:
     """Until it is stopped. The module is imported only now: the Document Service must not load the AI side's parts."""
-    settings = app_settings.load({"host": host, "port": port}).settings
+    loaded = app_settings.load({"host": host, "port": port})
+    settings = loaded.settings
     require_addresses(settings)
     server.configure_logging()
+    for mistake in loaded.mistaken:
+        logger.warning(mistake)
     telemetry.describe_build(name)
     tracing.configure(settings.otlp_url, service=name)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -49,7 +49,10 @@ def command(data_dir: Path | None, host: str | None, port: int | None, no_sample
     overrides = {"data_dir": data_dir, "host": host, "port": port}
     if llm not in (TINY_LLM, LOCAL_LLM):
         overrides["llm_url"] = llm
-    settings = app_settings.load(overrides).settings
+    loaded = app_settings.load(overrides)
+    for mistake in loaded.mistaken:
+        click.echo(mistake, err=True)
+    settings = loaded.settings
     require_addresses(settings)
     settings = msgspec.structs.replace(settings, port=settings.port or free_port())
     run(_up(settings, with_samples=not no_samples, llm=llm))

@@ -14,16 +14,21 @@ import msgspec
 
 from refdesk.app.redaction import shown
 from refdesk.app.settings.fields import DEFAULT_DATA_DIR, PREFIX, Settings
+from refdesk.app.settings.misspelt import misspelt, nearest
 from refdesk.contracts.errors import ConfigurationError
 
 CONFIG_FILE = "refdesk.toml"
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """Settings and, per name, where each came from: `command line`, `environment`, the file's name, or `default`."""
+    """Settings and, per name, where each came from: `command line`, `environment`, the file's name, or `default`.
+
+    ``mistaken``: one sentence for each variable of the environment that begins as a setting does and is none.
+    """
 
     settings: Settings
     origins: dict[str, str]
+    mistaken: list[str] = []
 
 
 def load(overrides: Mapping[str, Any] | None = None, *, environ: Mapping[str, str] | None = None) -> Loaded:
@@ -40,10 +45,11 @@ def load(overrides: Mapping[str, Any] | None = None, *, environ: Mapping[str, st
         for name, value in layer.items():
             if name not in names:
                 raise ConfigurationError(
-                    f"{origin} sets {name!r}, which is not a setting. `refdesk doctor` lists them all."
+                    f"{origin} sets {name!r}, which is not a setting.{nearest(name, names)} `refdesk doctor` lists them all."
                 )
             values[name], origins[name] = value, origin
-    return Loaded(settings=_convert(values, origins), origins=origins)
+    mistaken = misspelt(environ, names | {"config"}, prefix=PREFIX)
+    return Loaded(settings=_convert(values, origins), origins=origins, mistaken=mistaken)
 
 
 def _convert(values: dict[str, Any], origins: dict[str, str]) -> Settings:

@@ -98,7 +98,7 @@ class LocalTree:
         return Link(real[len(root) :].lstrip("/"), _entry(Path(link).name, Path(real).stat()))
 
     def read(self, path: str, into: IO[bytes]) -> Copied:
-        descriptor = os.open(self._address(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(self._address(path), os.O_RDONLY | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):  # it has become a pipe since it was listed

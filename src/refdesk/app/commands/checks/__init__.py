@@ -17,6 +17,7 @@ CHECK_TIMEOUT_S = 10.0
 
 CHECKS: Mapping[str, Check] = {
     "Python": machine.check_python,
+    "settings": machine.check_names,
     "programs": machine.check_programs,
     "embedding model": machine.check_weights,
     "reading documents": machine.check_fences,

@@ -44,6 +44,12 @@ async def check_python(_: Loaded) -> Findings:
         yield Finding("FAIL", "Python", version, "Install Python 3.11 or newer, then `make setup PYTHON=python3.11`.")
 
 
+async def check_names(loaded: Loaded) -> Findings:
+    """Variables that look like settings: what is misspelt has no effect, and nobody says so elsewhere."""
+    for mistake in loaded.mistaken:
+        yield Finding("warn", "settings", mistake, "It has no effect: mend its name, or unset it.")
+
+
 async def check_programs(loaded: Loaded) -> Findings:
     """Only those that `refdesk up` would start."""
     for name, (server, package, path) in PROGRAMS.items():
