@@ -93,6 +93,9 @@ async def test_a_refused_sync_leaves_its_reason(desk: Desk, folder: Path) -> Non
         (folder / f"{number}.md").unlink()
     with pytest.raises(InvalidRequest, match="would delete 3 of the 4"):
         await mirrored(desk, folder)
+    planned = await cli(desk, str(folder), "--dry-run", "--json")
+    assert planned.code == 0 and "It would be refused: This sync would delete 3" in planned.out
+    assert "deleted 2.md: its file is gone" in planned.out
     newest = (await receipts(desk))[0]
     assert newest["state"] == "refused" and "--allow-deletions" in newest["problem"]
     assert (await desk.query("SELECT count(*) FROM current_documents")) == [(4,)]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from refdesk.app.sources.planning import DeletionLimits, Plan, plan
+from refdesk.app.sources.planning import DeletionLimits, Plan, plan, require_few
 from refdesk.app.sources.walking import Listing, Passed
 from refdesk.contracts.errors import InvalidRequest
 
@@ -14,7 +14,9 @@ ANY = DeletionLimits(share_max=1.0)
 
 def planned(listing: Listing, *keys: str, limits: DeletionLimits = ANY) -> Plan:
     documents: dict[str, Any] = {key: {"id": key} for key in keys}
-    return plan(listing, documents, limits=limits, holds=lambda path, key: False)
+    found = plan(listing, documents, limits=limits, holds=lambda path, key: False)
+    require_few(found, listing, documents, limits=limits)
+    return found
 
 
 def ends(found: Plan) -> tuple[dict[str, str], dict[str, str]]:

@@ -28,7 +28,7 @@ import msgspec
 from refdesk.app.commands.client import CallFailed, Client, patiently
 from refdesk.app.receipts import receipted
 from refdesk.app.sources.names import key_of, path_of, prefix_of, shown_name
-from refdesk.app.sources.planning import EMPTY, DeletionLimits, Gone, Plan, plan
+from refdesk.app.sources.planning import EMPTY, DeletionLimits, Gone, Plan, plan, require_few
 from refdesk.app.sources.reports import Report
 from refdesk.app.sources.trees import Copied, open_tree
 from refdesk.app.sources.walking import walk
@@ -141,7 +141,14 @@ class Mirror:
     def _plan(self, documents: dict[str, Any]) -> Plan:
         """What is to be done; what is decided already is in the report. Reads the source."""
         listing = walk(self._source.tree)
-        planned = plan(listing, documents, limits=self._options.deletions, holds=self._holding(documents))
+        limits = self._options.deletions
+        planned = plan(listing, documents, limits=limits, holds=self._holding(documents))
+        try:
+            require_few(planned, listing, documents, limits=limits)
+        except InvalidRequest as error:
+            if not self._options.dry_run:
+                raise
+            self.report.refusal = error.message
         self.report.found, self.report.gone = listing.found, len(planned.deleted) + len(planned.kept)
         for passed in listing.skipped.values():
             self.report.count(key_of(passed.path), "skipped", passed.reason)

@@ -122,6 +122,8 @@ async def _pass(asked: Asked, source: Source) -> Report:
 
 def _tell(asked: Asked, report: Report) -> None:
     show_outcomes(report.counts, report.entries, planned=asked.dry_run)
+    if report.refusal:
+        say(f"It would be refused: {report.refusal}")
     if report.also_running:
         console.print(f"Others of this source under way: {report.also_running}. They do no harm to each other.")
     if asked.as_json:

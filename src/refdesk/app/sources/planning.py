@@ -6,7 +6,7 @@ than a share of all its documents is refused whole.
 """
 
 import unicodedata
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -51,7 +51,7 @@ class Plan(msgspec.Struct):
 
 
 def plan(listing: Listing, documents: Documents, *, limits: DeletionLimits, holds: Callable[[str, str], bool]) -> Plan:
-    """Raises InvalidRequest where the source holds nothing, or more would be deleted than the limits allow."""
+    """What is to be done, whatever it deletes: `require_few` says whether that is too much."""
     keys = keys_of(sorted(listing.files), documents.keys(), holds)
     emptied = [path for path in keys if listing.files[path] == 0]
     gone = [Gone(keys[path], documents[keys[path]], EMPTY) for path in emptied if keys[path] in documents]
@@ -61,8 +61,24 @@ def plan(listing: Listing, documents: Documents, *, limits: DeletionLimits, hold
         fate = fates.of(path_of(key))
         passed = Gone(key, documents[key], fate.reason if fate else "its file is gone", missing=fate is None)
         (kept if fate is not None and fate.keeps else gone).append(passed)
-    _refuse(listing, documents, gone, limits)
     return Plan({path: key for path, key in keys.items() if path not in set(emptied)}, emptied, gone, kept)
+
+
+def require_few(planned: Plan, listing: Listing, documents: Documents, *, limits: DeletionLimits) -> None:
+    """Raises InvalidRequest where the source holds nothing, or more would be deleted than the limits allow."""
+    gone, emptied = len(planned.deleted), "" in listing.empty
+    if documents and emptied and not limits.empty:
+        raise InvalidRequest(
+            f"The source is empty and {len(documents)} documents came from it. If they are to be deleted, say --allow-empty."
+        )
+    if gone > limits.most(len(documents)) and not (limits.empty and emptied):
+        raise InvalidRequest(
+            f"This sync would delete {gone:,} of the {len(documents):,} documents that came from the source; the limit is a "
+            f"share of {limits.share_max:g} (REFDESK_SYNC_DELETED_SHARE_MAX). Nothing was changed. Look with --dry-run; if it is "
+            "meant, say --allow-deletions.",
+            limit=str(limits.share_max),
+            actual=gone,
+        )
 
 
 class _Fates:
@@ -89,18 +105,3 @@ def _upwards(path: str) -> Iterator[str]:
         yield path
         path = path.rpartition("/")[0]
     yield ""
-
-
-def _refuse(listing: Listing, documents: Documents, gone: Collection[Gone], limits: DeletionLimits) -> None:
-    if documents and "" in listing.empty and not limits.empty:
-        raise InvalidRequest(
-            f"The source is empty and {len(documents)} documents came from it. If they are to be deleted, say --allow-empty."
-        )
-    if len(gone) > limits.most(len(documents)) and not (limits.empty and "" in listing.empty):
-        raise InvalidRequest(
-            f"This sync would delete {len(gone):,} of the {len(documents):,} documents that came from the source; the limit is a "
-            f"share of {limits.share_max:g} (REFDESK_SYNC_DELETED_SHARE_MAX). Nothing was changed. Look with --dry-run; if it is "
-            "meant, say --allow-deletions.",
-            limit=str(limits.share_max),
-            actual=len(gone),
-        )

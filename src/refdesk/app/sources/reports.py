@@ -32,6 +32,8 @@ class Report(msgspec.Struct):
     changes: list[Change] = msgspec.field(default_factory=list)
     found: int = 0
     gone: int = 0
+    refusal: str | None = None
+    """Why the sync that a dry run tells of would be refused."""
     also_running: int = 0
     receipt: str | None = None
 
