@@ -5,6 +5,7 @@ import contextlib
 import json
 import shutil
 import signal
+import unicodedata
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,9 @@ from refdesk.app.sources.reports import Report
 from refdesk.contracts.access import OPERATOR, Principal
 from refdesk.contracts.errors import InvalidRequest
 
-HANDBOOK = Path(__file__).parents[3] / "shared/data/handbook/18f"
+SHARED = Path(__file__).parents[3] / "shared/data"
+HANDBOOK = SHARED / "handbook/18f"
+NAMES_FROM_A_MAC = SHARED / "field-cases/13-nfd-names/folder"
 
 
 @pytest.fixture
@@ -315,6 +318,28 @@ async def test_an_administrator_goes_on_with_anothers_documents_by_saying_so(des
     refused = await sync(desk, folder, "--owner", "operator")
     assert refused.code == 1 and "belong to their owner" in refused.err
     assert (await sync(desk, folder)).last["added"] == 4
+
+
+async def test_a_name_from_a_mac_is_added_once_and_stays(desk: Desk, tmp_path: Path) -> None:
+    """Pass after pass; also saved in the other form, beside a twin, in a folder of such a name, and as the source itself."""
+    if not NAMES_FROM_A_MAC.is_dir():
+        pytest.skip(f"NO FIELD CASES: {NAMES_FROM_A_MAC} is not there, so the report was not tried with its own files.")
+    source = tmp_path / unicodedata.normalize("NFD", "Übersicht")
+    shutil.copytree(NAMES_FROM_A_MAC, source)
+    assert await counts(desk, source) == (2, 0, 0, 0)
+    assert await counts(desk, source) == (0, 0, 0, 2)
+    [decomposed] = [path for path in source.iterdir() if not path.name.isascii()]
+    composed = decomposed.rename(source / unicodedata.normalize("NFC", decomposed.name))
+    assert composed != decomposed and await counts(desk, source) == (0, 0, 0, 2)
+    decomposed.write_text("# The twin\n\nAnother text.")
+    assert await counts(desk, source) == (1, 0, 0, 2)
+    composed.unlink()
+    assert await counts(desk, source) == (0, 0, 1, 2)
+    moved = tmp_path / "moved"
+    source.rename(moved)
+    moved.rename(tmp_path / unicodedata.normalize("NFC", source.name))
+    assert await counts(desk, tmp_path / unicodedata.normalize("NFC", source.name)) == (0, 0, 0, 2)
+    assert {one["title"] for one in (await documents(desk)).values()} == {"Übergabeprotokoll Café", "plain"}
 
 
 async def test_a_real_handbook_changes_exactly_as_it_did(desk: Desk, tmp_path: Path) -> None:
