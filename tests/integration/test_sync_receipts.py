@@ -132,6 +132,17 @@ async def test_receipts_are_their_owners(desk: Desk) -> None:
     assert (await desk.call("GET", "/syncs/nonsense")).status == 404
 
 
+async def test_what_cannot_be_kept_is_refused(desk: Desk) -> None:
+    """A source longer than an external id, an owner that is none, numbers that no source has."""
+    for body in ({"source": ""}, {"source": "x" * 513}, {"source": "a\0b"}):
+        assert (await desk.call("POST", "/syncs", json=body)).status == 422, body
+    assert (await desk.call("POST", "/syncs", by=ADMINISTRATOR, json={"source": "a/", "owner": "no one"})).status == 422
+    begun = (await desk.call("POST", "/syncs", json={"source": "x" * 512})).json
+    told = SyncReport(counts=SyncCounts(found=(1 << 63) - 1, gone=(1 << 63) - 1), finished=True)
+    assert (await desk.call("PUT", f"/syncs/{begun['id']}", json=_wire(told))).status == 204
+    assert (await desk.call("GET", f"/syncs/{begun['id']}")).json["entries_left_off"] == (1 << 31) - 1
+
+
 async def test_what_is_kept_is_bounded(desk: Desk) -> None:
     """Receipts of a source, sources of an owner, and entries of a receipt, where failures stay longest."""
     syncs = Syncs(desk.pool, limits=SyncLimits(receipts_kept=2, sources_max=3, entries_max=2))

@@ -12,8 +12,6 @@ from refdesk.documents.syncs import Syncs
 from refdesk.web.http import Endpoint, Json, Parameter, read_json, whole
 
 PAGE_DEFAULT, PAGE_MAX = 20, 200
-SOURCE_CHARACTERS_MAX = 512
-"""As much as an external id."""
 
 _ROOT = "/api/documents/syncs"
 ID = Parameter(name="id", where="path", meaning="The sync")

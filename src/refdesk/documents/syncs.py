@@ -12,8 +12,8 @@ from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool
 
 from refdesk.access.policy import Resource, may, require
-from refdesk.contracts.access import Principal
-from refdesk.contracts.errors import NotFound
+from refdesk.contracts.access import PRINCIPAL_PREFIX, Principal, is_reader
+from refdesk.contracts.errors import InvalidRequest, NotFound
 from refdesk.contracts.syncs import (
     SyncBegun,
     SyncCounts,
@@ -30,6 +30,9 @@ from refdesk.outside.postgres.database import load_queries, one_statement, trans
 
 SILENCE_S_MAX = 60.0
 """A sync tells of itself every ten seconds."""
+SOURCE_CHARACTERS_MAX = 512
+"""As many as an external id has."""
+LEFT_OFF_MAX = (1 << 31) - 1  # an integer of the table
 
 
 class SyncLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,8 +52,9 @@ class Syncs:
         self._sql = load_queries(files("refdesk.documents") / "syncs.sql")
 
     async def begin(self, principal: Principal, *, source: str, owner: str) -> SyncBegun:
-        """Also forgets what is beyond the limits. Raises Forbidden."""
+        """Also forgets what is beyond the limits. Raises Forbidden, InvalidRequest."""
         require(principal, "syncs.report", Resource(owner=owner), field="owner")
+        _check(source, owner)
         place = {"id": new_id(), "owner": owner, "source": source}
         async with transaction(self._pool) as connection:
             await connection.execute(self._sql.begin_sync, {**place, "started_by": principal.id})
@@ -71,7 +75,7 @@ class Syncs:
                 "problem": report.problem,
                 "counts": Jsonb(msgspec.to_builtins(report.counts)),
                 "entries": Jsonb(msgspec.to_builtins(kept)),
-                "entries_left_off": max(0, named - len(kept)) if report.finished else 0,
+                "entries_left_off": min(max(0, named - len(kept)), LEFT_OFF_MAX) if report.finished else 0,
             }
             await fetch(connection, self._sql.tell_sync, parameters)
 
@@ -115,6 +119,18 @@ class Syncs:
     async def _fetch(self, name: str, parameters: dict[str, Any]) -> list[Row]:
         async with one_statement(self._pool) as connection:
             return await fetch(connection, self._sql[name], parameters)
+
+
+def _check(source: str, owner: str) -> None:
+    if not 0 < len(source) <= SOURCE_CHARACTERS_MAX:
+        raise InvalidRequest(
+            f"source has {len(source):,} characters; it may have 1 to {SOURCE_CHARACTERS_MAX}. Sync it under a shorter --name.",
+            field="source",
+            limit=SOURCE_CHARACTERS_MAX,
+            actual=len(source),
+        )
+    if not is_reader(PRINCIPAL_PREFIX + owner):
+        raise InvalidRequest("owner is not the id of a principal. `refdesk keys list` shows them.", field="owner")
 
 
 def _receipt(row: Row) -> SyncReceipt:
