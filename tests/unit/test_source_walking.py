@@ -4,10 +4,12 @@ import os
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
-from refdesk.app.sources.trees import LocalTree
+from refdesk.app.sources.trees import LocalTree, RemoteTree
 from refdesk.app.sources.walking import Listing, walk
 from refdesk.contracts.errors import InvalidRequest
 
@@ -176,6 +178,32 @@ def test_a_source_that_is_not_there_changes_nothing(tmp_path: Path) -> None:
     """In one sentence."""
     with pytest.raises(InvalidRequest, match="There is no folder"):
         listing(tmp_path / "missing")
+
+
+class Remembering(MemoryFileSystem):
+    """Shows what it has listed once, as those behind a network do."""
+
+    cachable = False
+    listed: dict[str, Any]
+
+    def ls(self, path: str, detail: bool = True, **options: Any) -> Any:
+        if path not in self.listed:
+            self.listed[path] = super().ls(path, detail, **options)
+        return self.listed[path]
+
+    def invalidate_cache(self, path: str | None = None) -> None:
+        self.listed = {}
+
+
+def test_a_remote_folder_is_listed_anew_by_each_walk() -> None:
+    """A sync that watches it would see nothing new otherwise."""
+    files = Remembering()
+    files.pipe({"/walked/a.md": b"Text."})
+    tree = RemoteTree(files, "/walked")
+    assert set(walk(tree).files) == {"a.md"}
+    files.pipe({"/walked/b.md": b"Text."})
+    assert walk(tree).files == {"a.md": 5, "b.md": 5}
+    files.rm("/walked", recursive=True)
 
 
 def test_a_file_is_read_without_waiting_when_it_has_become_a_pipe(tmp_path: Path) -> None:

@@ -124,8 +124,10 @@ class RemoteTree:
         self._root = root.rstrip("/")
 
     def require(self) -> None:
+        """Also forgets what was listed before: file systems behind URLs remember it, and would show it for ever."""
         try:
             with _translated():
+                self._files.invalidate_cache()
                 there = self._files.isdir(self._root)
         except OSError as error:
             raise InvalidRequest(f"{self._root} cannot be listed ({error}). Nothing was changed.") from error
