@@ -37,7 +37,8 @@ from refdesk.index.pgvector.index import PgvectorIndex
 from refdesk.index.port import ChunkIndex
 from refdesk.index.qdrant.server import QdrantSettings, open_qdrant
 from refdesk.index.ranking import FIELD, Candidate
-from refdesk.outside.embedding.packaged import Embedder, Vectors, open_packaged_embedder
+from refdesk.outside.embedding.packaged import Embedder, open_packaged_embedder
+from refdesk.outside.embedding.vectors import Vectors
 from refdesk.outside.postgres.database import migrate, open_pool
 
 SETS = {"scifact": "retrieval/scifact", "hotpotqa100": "retrieval/hotpotqa100", "clapnq_dev": "qa/clapnq_dev"}

@@ -28,7 +28,8 @@ from refdesk.indexing.parsing import ParserPool
 from refdesk.indexing.pipeline import Indexing
 from refdesk.indexing.worker import Worker, WorkerSettings
 from refdesk.outside.document_service import open_document_service
-from refdesk.outside.embedding.packaged import Embedder, Vectors, open_packaged_embedder
+from refdesk.outside.embedding.packaged import Embedder, open_packaged_embedder
+from refdesk.outside.embedding.vectors import Vectors
 from refdesk.outside.nats.broker import Broker, StreamSettings
 from refdesk.outside.postgres.database import migrate, open_pool
 

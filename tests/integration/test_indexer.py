@@ -32,7 +32,8 @@ from refdesk.index.chunks import content_hash
 from refdesk.indexing.batching import EmbeddingBatcher
 from refdesk.indexing.worker import UNREADABLE
 from refdesk.outside.document_service import DocumentServiceClient, Superseded, open_document_service
-from refdesk.outside.embedding.packaged import PackagedEmbedder, Vectors, open_packaged_embedder
+from refdesk.outside.embedding.packaged import PackagedEmbedder, open_packaged_embedder
+from refdesk.outside.embedding.vectors import Vectors
 from refdesk.outside.http_client import open_http_client
 from refdesk.outside.nats.broker import ConsumerSettings, Message
 

@@ -12,9 +12,10 @@ from aiohttp import web
 
 from refdesk.contracts.errors import ConfigurationError, Unavailable
 from refdesk.outside.embedding import packaged as embedding
-from refdesk.outside.embedding.packaged import Embedder, PackagedEmbedder, Turns, Vectors, open_packaged_embedder
+from refdesk.outside.embedding.packaged import Embedder, PackagedEmbedder, Turns, open_packaged_embedder
 from refdesk.outside.embedding.prepared import FP32, prepare
 from refdesk.outside.embedding.server import HttpEmbedder, open_http_embedder
+from refdesk.outside.embedding.vectors import Vectors
 
 MIXED = [
     "How many days of leave do I have?",
@@ -71,6 +72,15 @@ class TestPackagedEmbedder:
         window = "word " * packaged.tokens_max
         first, second = await packaged.embed([window, window + "elephant " * 100])
         assert np.allclose(first, second, atol=1e-6)
+
+    async def test_tokens_come_with_the_vector_of_the_whole(self, packaged: PackagedEmbedder) -> None:
+        """Each of length one, and where it stands; the vector is the one that `embed` gives."""
+        encoded = await packaged.encode(MIXED)
+        assert np.array_equal(np.stack([one.vector for one in encoded]), await packaged.embed(MIXED))
+        for text, one in zip(MIXED, encoded, strict=True):
+            assert one.tokens.shape == (len(one.spans), packaged.dimensions)
+            assert np.allclose(np.linalg.norm(one.tokens, axis=1), 1, atol=1e-5)
+            assert one.spans == packaged.token_spans(text[: embedding.CHARACTERS_MAX])[: packaged.tokens_max]
 
     async def test_marker_names_in_a_text_are_text(self, packaged: PackagedEmbedder) -> None:
         """A document cannot put the model's own markers into its input."""
@@ -168,6 +178,12 @@ class TestHttpEmbedder:
         expected = np.array([[2.0 + number % 30, 1, 1, 1] for number in range(200)])
         assert np.allclose(vectors, expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-6)
         assert all(len(texts) <= 64 for texts in server[0].requests)
+
+    async def test_a_server_tells_no_tokens(self, remote: HttpEmbedder) -> None:
+        """Only the vectors of whole texts."""
+        encoded = await remote.encode(["a", "b"])
+        assert np.array_equal(np.stack([one.vector for one in encoded]), await remote.embed(["a", "b"]))
+        assert [(len(one.tokens), one.spans) for one in encoded] == [(0, []), (0, [])]
 
     async def test_long_and_empty_texts_are_made_to_fit(self, server: tuple[Server, str], remote: HttpEmbedder) -> None:
         """A server never sees more than its window, nor an empty string, which some refuse."""

@@ -52,6 +52,9 @@ async def test_a_folder_gives_what_the_packaged_model_gives(exported: Path, mode
         assert (await embedder.embed_questions(TEXTS[:1]) == ours[:1]).all()
         assert embedder.count_tokens(TEXTS) == packaged.count_tokens(TEXTS)
         assert embedder.token_spans(TEXTS[0]) == packaged.token_spans(TEXTS[0])
+        for one, other in zip(await embedder.encode(TEXTS), await packaged.encode(TEXTS), strict=True):
+            assert [start for start, _ in one.spans] == [start for start, _ in other.spans]
+            assert np.abs(one.tokens - other.tokens).max(initial=0) < 1e-3
 
 
 async def test_what_the_model_wants_said_is_said(folder: Path) -> None:
@@ -64,6 +67,8 @@ async def test_what_the_model_wants_said_is_said(folder: Path) -> None:
     async with open_folder_embedder(folder) as embedder:
         found = [await embedder.embed_questions(["leave"]), await embedder.embed(["leave"])]
         assert np.abs(np.concatenate(found) - wanted).max() < 1e-5
+        (encoded,) = await embedder.encode(["leave"])
+        assert encoded.spans == [(0, 5)]
         assert embedder.tokens_max == window - 2
 
 

@@ -18,7 +18,7 @@ from refdesk.answering.quoting import Quoting
 from refdesk.answering.writers import Assignment, Draft, Verdict, Writer
 from refdesk.contracts.answers import Delta, Done, Failed, Sentence, Sources
 from refdesk.contracts.errors import RefdeskError
-from refdesk.outside.embedding.packaged import Vectors
+from refdesk.outside.embedding.vectors import Vectors
 from refdesk.outside.valkey.client import Valkey
 from refdesk.outside.valkey.servers import OneServer
 

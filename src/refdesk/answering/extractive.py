@@ -21,7 +21,7 @@ from refdesk.answering.follow_ups import FollowUp
 from refdesk.answering.sentences import Words
 from refdesk.answering.units import Unit, units
 from refdesk.contracts.answers import Source
-from refdesk.outside.embedding.packaged import Embed
+from refdesk.outside.embedding.vectors import Embed
 
 MODEL_NAME = "extractive"
 

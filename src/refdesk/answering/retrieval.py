@@ -25,7 +25,7 @@ from refdesk.contracts.hidden_characters import clean
 from refdesk.index.chunks import Passage
 from refdesk.index.open_generations import Opened, OpenGenerations
 from refdesk.outside import telemetry, tracing
-from refdesk.outside.embedding.packaged import Vectors
+from refdesk.outside.embedding.vectors import Vectors
 
 FOR_EVERYONE = Scope(readers=(EVERYONE,))
 DEEPER = 8

@@ -21,7 +21,8 @@ from refdesk.contracts.errors import ConfigurationError, RefdeskError
 from refdesk.index.engines import Engines
 from refdesk.index.ledger.generations import Generation, GenerationMoved, Generations, Live
 from refdesk.index.port import ChunkIndex
-from refdesk.outside.embedding.packaged import Embedder, Vectors
+from refdesk.outside.embedding.packaged import Embedder
+from refdesk.outside.embedding.vectors import Vectors
 
 logger = logging.getLogger(__name__)
 

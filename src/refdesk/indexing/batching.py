@@ -18,7 +18,7 @@ from contextlib import aclosing
 import numpy as np
 
 from refdesk.contracts.errors import Unavailable
-from refdesk.outside.embedding.packaged import Vectors
+from refdesk.outside.embedding.vectors import Vectors
 
 Embed = Callable[[list[str]], Awaitable[Vectors]]
 Part = tuple[list[int], Vectors]

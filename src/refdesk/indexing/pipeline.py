@@ -32,7 +32,7 @@ from refdesk.indexing.parsed import ParsedDocument
 from refdesk.indexing.parsing import ParserPool
 from refdesk.outside import tracing
 from refdesk.outside.document_service import DocumentServiceClient, Superseded
-from refdesk.outside.embedding.packaged import Vectors
+from refdesk.outside.embedding.vectors import Vectors
 
 Chunker = Callable[[ParsedDocument], Sequence[Chunk]]
 StepAside = Callable[[], None]

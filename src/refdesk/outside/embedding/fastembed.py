@@ -12,11 +12,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tokenizers import Tokenizer
 
 from refdesk.contracts.errors import ConfigurationError
-from refdesk.outside.embedding.packaged import TEXTS_PER_THREAD, Turns, Vectors, in_turns, plain_tokenizer
+from refdesk.outside.embedding.packaged import TEXTS_PER_THREAD, Turns, in_turns, plain_tokenizer
+from refdesk.outside.embedding.vectors import Encoded, Vectors, stacked, unit, without_tokens
 
 PREFIX = "fastembed:"
 """How a name begins that is meant for this library."""
@@ -42,14 +42,15 @@ class FastembedEmbedder:
         self.dimensions = len(self._embed("word"))
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
-        return await in_turns(
-            self._embed, texts, dimensions=self.dimensions, executor=self._executor, turns=self._turns
-        )
+        vectors = await in_turns(self._embed, texts, executor=self._executor, turns=self._turns)
+        return stacked(vectors, dimensions=self.dimensions)
 
     async def embed_questions(self, texts: Sequence[str]) -> Vectors:
-        return await in_turns(
-            self._embed_question, texts, dimensions=self.dimensions, executor=self._executor, turns=self._turns
-        )
+        vectors = await in_turns(self._embed_question, texts, executor=self._executor, turns=self._turns)
+        return stacked(vectors, dimensions=self.dimensions)
+
+    async def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        return without_tokens(await self.embed(texts))
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         return [len(self._tokenizer.encode(text, add_special_tokens=False)) for text in texts]
@@ -59,11 +60,11 @@ class FastembedEmbedder:
 
     def _embed(self, text: str) -> Vectors:
         (vector,) = self._model.passage_embed([text[: self._characters_max]])
-        return _unit(vector)
+        return unit(vector)
 
     def _embed_question(self, text: str) -> Vectors:
         (vector,) = self._model.query_embed([text[: self._characters_max]])
-        return _unit(vector)
+        return unit(vector)
 
 
 @asynccontextmanager
@@ -102,8 +103,3 @@ def _load(name: str, folder: Path, options: dict[str, Any]) -> Any:
             f"The model {name} is not in {folder} and could not be fetched: {str(error)[:200]} Fetch it where there is a "
             "network and copy that folder, or name a folder with the model."
         ) from error
-
-
-def _unit(vector: Any) -> Vectors:
-    found = np.asarray(vector, dtype=np.float32)
-    return np.asarray(found / max(float(np.linalg.norm(found)), 1e-12), dtype=np.float32)

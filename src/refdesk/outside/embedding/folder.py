@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdesk.contracts.errors import ConfigurationError
-from refdesk.outside.embedding.packaged import TEXTS_PER_THREAD, Turns, Vectors, in_turns, load_tokenizer, open_session
+from refdesk.outside.embedding.packaged import TEXTS_PER_THREAD, Turns, in_turns, load_tokenizer, open_session
+from refdesk.outside.embedding.vectors import Encoded, Vectors, stacked, unit
 from refdesk.outside.inference import InferenceSession
 from refdesk.outside.model_folder import ModelFolder, Recipe, look_into, recipe_of
 
@@ -50,6 +51,9 @@ class FolderEmbedder:
     async def embed_questions(self, texts: Sequence[str]) -> Vectors:
         return await self._embed_after(self._recipe.before_questions, texts)
 
+    async def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        return await in_turns(self._encode, texts, executor=self._executor, turns=self._turns)
+
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         return [len(self._tokenizer.encode(text, add_special_tokens=False)) for text in texts]
 
@@ -57,21 +61,28 @@ class FolderEmbedder:
         return [(start, end) for start, end in self._tokenizer.encode(text, add_special_tokens=False).offsets]
 
     async def _embed_after(self, prefix: str, texts: Sequence[str]) -> Vectors:
-        return await in_turns(
-            lambda text: self._embed(prefix + text),
-            texts,
-            dimensions=self.dimensions,
-            executor=self._executor,
-            turns=self._turns,
+        made = await in_turns(
+            lambda text: self._pooled(self._run(prefix + text)[0]), texts, executor=self._executor, turns=self._turns
         )
+        return stacked(made, dimensions=self.dimensions)
 
-    def _embed(self, text: str) -> Vectors:
-        read = text[: CHARACTERS_PER_TOKEN_MAX * self._window]
-        encoding = self._tokenizer.encode(read, add_special_tokens=False)
+    def _encode(self, text: str) -> Encoded:
+        prefix = self._recipe.before_passages
+        vectors, spans = self._run(prefix + text)
+        own = [place for place, (start, end) in enumerate(spans) if len(prefix) <= start < end]  # a marker is empty
+        own_spans = [(spans[place][0] - len(prefix), spans[place][1] - len(prefix)) for place in own]
+        return Encoded(self._pooled(vectors), unit(vectors[own]), own_spans)
+
+    def _run(self, text: str) -> tuple[Vectors, list[tuple[int, int]]]:
+        """What the graph gives for each token, the model's markers included, and where each stands."""
+        encoding = self._tokenizer.encode(text[: CHARACTERS_PER_TOKEN_MAX * self._window], add_special_tokens=False)
         encoding.truncate(self._window)
-        ids = self._tokenizer.post_process(encoding, None, True).ids
-        (vectors,) = self._session.run([self._output], inputs_of(self._session, ids))
-        return _unit(_pool(np.asarray(vectors)[0], self._recipe.pooling))
+        whole = self._tokenizer.post_process(encoding, None, True)
+        (outputs,) = self._session.run([self._output], inputs_of(self._session, whole.ids))
+        return np.asarray(outputs, dtype=np.float32)[0], whole.offsets
+
+    def _pooled(self, vectors: Vectors) -> Vectors:
+        return unit(_pool(vectors, self._recipe.pooling))
 
 
 @asynccontextmanager
@@ -142,7 +153,3 @@ def _pool(tokens: NDArray[np.float32], pooling: str) -> NDArray[np.float32]:
         case _:
             pooled = tokens.mean(axis=0)
     return np.asarray(pooled, dtype=np.float32)
-
-
-def _unit(vector: NDArray[np.float32]) -> Vectors:
-    return np.asarray(vector / max(float(np.linalg.norm(vector)), 1e-12), dtype=np.float32)

@@ -9,7 +9,7 @@ it then holds in 60 MiB. So the graph is described first, with a recipe for each
 and written before the next. onnxruntime's own quantiser would hold the model several times over; what is written here holds
 the same bytes as what it made (`tests/unit/test_embedding.py`). The graph uses onnxruntime's fused operators for attention, layer
 normalisation and GELU. Inputs are ``input_ids`` and ``attention_mask``, both (n, tokens) int32; the output ``embedding`` is
-(n, 384) float32, L2-normalised.
+(n, 384) float32, L2-normalised; the output ``tokens`` is (n, tokens, 384) float32, the last layer as it is, markers included.
 
 It does not read any other model: names, shapes and constants are those of sentence-transformers/all-MiniLM-L6-v2.
 """
@@ -171,7 +171,10 @@ class _Graph:
         inputs = [
             helper.make_tensor_value_info(name, TensorProto.INT32, shape) for name in ("input_ids", "attention_mask")
         ]
-        outputs = [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["n", HIDDEN])]
+        outputs = [
+            helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["n", HIDDEN]),
+            helper.make_tensor_value_info("tokens", TensorProto.FLOAT, ["n", "tokens", HIDDEN]),
+        ]
         graph = helper.make_graph(self._nodes, "all-MiniLM-L6-v2", inputs, outputs)
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(FUSED, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
@@ -214,6 +217,7 @@ class _Graph:
         last = self._constant("last_axis", lambda: np.array([2], dtype=np.int64))
         mask = self._node("Unsqueeze", [self._node("Cast", ["attention_mask"], to=TensorProto.FLOAT), last])
         tokens = self._constant("token_axis", lambda: np.array([1], dtype=np.int64))
+        self._node("Identity", [hidden], output="tokens")
         summed = self._node("ReduceSum", [self._node("Mul", [hidden, mask]), tokens], keepdims=0)
         self._node("LpNormalization", [summed], output="embedding", axis=1, p=2)
 

@@ -11,23 +11,22 @@ What this does not do: retry. A failed call raises, with ``retryable`` telling w
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from refdesk.contracts.errors import ConfigurationError
 from refdesk.outside.embedding.prepared import INT8, locate_model, prepare
+from refdesk.outside.embedding.vectors import Encoded, Vectors, stacked, unit
 from refdesk.outside.inference import InferenceSession, SessionOptions
 
-Vectors = NDArray[np.float32]
-Embed = Callable[[Sequence[str]], Awaitable[Vectors]]
+T = TypeVar("T")
 
 TOKENIZER_SHA256 = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
 WINDOW_TOKENS = 256
@@ -89,6 +88,10 @@ class Embedder(Protocol):
         """The same for questions that are to find passages: some models want something said before them."""
         ...
 
+    async def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        """What `embed` gives, and the vectors of the tokens: one pass of the model for both."""
+        ...
+
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, without the model's own markers. CPU work: call it off the event loop."""
         ...
@@ -102,33 +105,27 @@ class Embedder(Protocol):
 
 
 async def in_turns(
-    embed: Callable[[str], Vectors],
-    texts: Sequence[str],
-    *,
-    dimensions: int,
-    executor: ThreadPoolExecutor,
-    turns: Turns,
-) -> Vectors:
-    """(n, dimensions) float32: each text by itself, as many at once as there are threads, in turn with the texts of others."""
+    work: Callable[[str], T], texts: Sequence[str], *, executor: ThreadPoolExecutor, turns: Turns
+) -> list[T]:
+    """What the work makes of each text, as many at once as there are threads, in turn with the texts of others."""
     loop = asyncio.get_running_loop()
 
-    def some_of(texts: Sequence[str]) -> list[Vectors]:
-        return [embed(text) for text in texts]
+    def some_of(texts: Sequence[str]) -> list[T]:
+        return [work(text) for text in texts]
 
     if len(texts) == 1:  # a question: nothing to take turns with
-        return np.stack(await loop.run_in_executor(executor, some_of, texts))
-    vectors = np.empty((len(texts), dimensions), dtype=np.float32)
+        return await loop.run_in_executor(executor, some_of, texts)
+    made: dict[int, list[T]] = {}
     firsts = iter(range(0, len(texts), turns.texts))
 
-    async def work() -> None:
+    async def take_turns() -> None:
         for first in firsts:
-            some = texts[first : first + turns.texts]
-            vectors[first : first + len(some)] = await loop.run_in_executor(executor, some_of, some)
+            made[first] = await loop.run_in_executor(executor, some_of, texts[first : first + turns.texts])
 
     async with asyncio.TaskGroup() as group:
         for _ in range(min(turns.threads, len(texts))):
-            group.create_task(work())
-    return vectors
+            group.create_task(take_turns())
+    return [one for first in sorted(made) for one in made[first]]
 
 
 class PackagedEmbedder:
@@ -147,12 +144,14 @@ class PackagedEmbedder:
         self.call_texts = TEXTS_PER_THREAD * turns.threads
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
-        return await in_turns(
-            self._embed, texts, dimensions=self.dimensions, executor=self._executor, turns=self._turns
-        )
+        vectors = await in_turns(self._embed, texts, executor=self._executor, turns=self._turns)
+        return stacked(vectors, dimensions=self.dimensions)
 
     async def embed_questions(self, texts: Sequence[str]) -> Vectors:
         return await self.embed(texts)
+
+    async def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        return await in_turns(self._encode, texts, executor=self._executor, turns=self._turns)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         return [len(self._tokenizer.encode(text, add_special_tokens=False)) for text in texts]
@@ -161,12 +160,24 @@ class PackagedEmbedder:
         return [(start, end) for start, end in self._tokenizer.encode(text, add_special_tokens=False).offsets]
 
     def _embed(self, text: str) -> Vectors:
-        tokens = self._tokenizer.encode(text[:CHARACTERS_MAX], add_special_tokens=False).ids
-        input_ids = np.array([[_CLS, *tokens[: self.tokens_max], _SEP]], dtype=np.int32)
-        inputs = {"input_ids": input_ids, "attention_mask": np.ones_like(input_ids)}
-        (vectors,) = self._session.run(["embedding"], inputs)
-        vector: Vectors = np.asarray(vectors)[0]
+        (vector,) = self._run(["embedding"], self._read(text).ids)
         return vector
+
+    def _encode(self, text: str) -> Encoded:
+        read = self._read(text)
+        vector, tokens = self._run(["embedding", "tokens"], read.ids)
+        return Encoded(vector, unit(tokens[1:-1]), read.offsets)
+
+    def _read(self, text: str) -> Encoding:
+        """What the model reads of the text, without its markers."""
+        read = self._tokenizer.encode(text[:CHARACTERS_MAX], add_special_tokens=False)
+        read.truncate(self.tokens_max)
+        return read
+
+    def _run(self, outputs: list[str], tokens: list[int]) -> list[Vectors]:
+        input_ids = np.array([[_CLS, *tokens, _SEP]], dtype=np.int32)
+        inputs = {"input_ids": input_ids, "attention_mask": np.ones_like(input_ids)}
+        return [np.asarray(output)[0] for output in self._session.run(outputs, inputs)]
 
 
 @asynccontextmanager

@@ -12,13 +12,11 @@ from contextlib import asynccontextmanager
 import aiohttp
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from refdesk.contracts.errors import ConfigurationError, Unavailable
 from refdesk.contracts.texts import whole_number
 from refdesk.outside import telemetry
-
-Vectors = NDArray[np.float32]
+from refdesk.outside.embedding.vectors import Encoded, Vectors, unit, without_tokens
 
 TEXTS_PER_REQUEST = 64
 REQUESTS_AT_ONCE = 4
@@ -63,6 +61,9 @@ class HttpEmbedder:
 
     async def embed_questions(self, texts: Sequence[str]) -> Vectors:
         return await self.embed(texts)
+
+    async def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        return without_tokens(await self.embed(texts))
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         return [sum(1 for _ in _PIECE.finditer(text)) for text in texts]
@@ -145,8 +146,7 @@ def _parse(content: bytes) -> Vectors:
         raise Unavailable("The embedding server's answer cannot be read. Check that it speaks OpenAI's API.") from error
     if vectors.ndim != 2 or not np.isfinite(vectors).all():
         raise Unavailable("The embedding server's answer holds no usable vectors. Check the model it runs.")
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(norms, 1e-12), dtype=np.float32)
+    return unit(vectors)
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
