@@ -1,18 +1,19 @@
 """The quoting answerer on hand-written passages, with the real embedder."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
 from refdesk.answering.extractive import Extractor, Quote
 from refdesk.contracts.answers import Source
 from refdesk.outside.embedding.packaged import open_packaged_embedder
+from refdesk.outside.embedding.vectors import Encoded, without_tokens
 
 
 @pytest.fixture(scope="module")
 async def extractor(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Extractor]:
     async with open_packaged_embedder(tmp_path_factory.mktemp("models")) as embedder:
-        yield Extractor(embedder.embed)
+        yield Extractor(embedder.encode)
 
 
 def source(passage: str, *, n: int = 1, title: str = "Travel Policy") -> Source:
@@ -140,3 +141,112 @@ async def test_certainty_tells_an_answer_from_what_is_near_it(extractor: Extract
     answered = await extractor.find("When is MV Fulmar due to be replaced?", sources)
     near = await extractor.find("How many engines does MV Fulmar have?", sources)
     assert near.certainty < 0.7 < answered.certainty
+
+
+TABLES = """Station | Docks | Looked after by
+Pier 6 | 16 | Chidi Okeke
+Kiln Lane | 14 | Emil Novak
+
+Colleague | Telephone | Free day
+Chidi Okeke | 555-3103 | Wednesday
+Emil Novak | 555-3105 | Friday"""
+
+
+async def test_one_quote_leads_on_to_another(extractor: Extractor) -> None:
+    """Who looks after it, and what else is said of that person."""
+    quotes = await quotes_of(
+        extractor,
+        "What is the telephone number of the colleague who looks after Kiln Lane?",
+        [source(TABLES, title="Stations")],
+    )
+    assert [quote.text.split(" · ")[0] for quote in quotes] == ["Station: Kiln Lane", "Colleague: Emil Novak"]
+
+
+BICYCLES = (
+    "The Heron is the ordinary bicycle. It weighs 17 kilograms. The Pelican is the cargo bicycle. It weighs 39 kilograms. "
+    "A Heron may be kept for 8 hours, a Pelican for 3 hours."
+)
+
+
+@pytest.mark.parametrize(
+    ("question", "texts"),
+    [
+        (
+            "What is the difference between a Heron and a Pelican?",
+            [
+                "The Heron is the ordinary bicycle. It weighs 17 kilograms.",
+                "The Pelican is the cargo bicycle. It weighs 39 kilograms.",
+            ],
+        ),
+        (
+            "How long may a Heron be kept compared with a Pelican?",
+            ["A Heron may be kept for 8 hours, a Pelican for 3 hours."],
+        ),
+    ],
+)
+async def test_nothing_is_quoted_twice_where_things_are_compared(
+    extractor: Extractor, question: str, texts: list[str]
+) -> None:
+    """One sentence on both is enough, if it says what was asked."""
+    assert [quote.text for quote in await quotes_of(extractor, question, [source(BICYCLES, title="Bicycles")])] == texts
+
+
+WORKSHOP = """Taking the battery out
+
+1. Switch the motor off and wait until the lamp is dark.
+2. Turn the key a quarter turn to the left.
+3. Tilt the battery towards you and lift it.
+4. Put the cap on the contacts.
+
+The weekly check
+
+Mechanics check ten bicycles of each station. They look at:
+
+- the bell
+- tyre pressure
+- the lock pin"""
+
+
+@pytest.mark.parametrize(
+    ("question", "first", "lines"),
+    [
+        ("How is the battery taken out?", "Taking the battery out:", 5),
+        ("Guide to taking out the battery", "Taking the battery out:", 5),
+        (
+            "What do the mechanics look at in the weekly check?",
+            "Mechanics check ten bicycles of each station. They look at:",
+            4,
+        ),
+        ("Where is the key turned?", "2. Turn the key a quarter turn to the left.", 1),
+    ],
+)
+async def test_a_list_is_quoted_whole_where_what_it_stands_under_is_asked(
+    extractor: Extractor, question: str, first: str, lines: int
+) -> None:
+    """However the question is put; and one item where that alone is asked."""
+    best, *_ = await quotes_of(extractor, question, [source(WORKSHOP, title="Workshop")])
+    assert best.text.split("\n")[0] == first
+    assert len(best.text.split("\n")) == lines
+
+
+async def test_an_attribute_that_is_not_told_is_not_answered(extractor: Extractor) -> None:
+    """The station is known; toilets are not."""
+    sources = [source(TABLES, title="Stations")]
+    told = await extractor.find("How many docks does Kiln Lane have?", sources)
+    untold = await extractor.find("How many toilets does Kiln Lane have?", sources)
+    assert untold.certainty < 0.5 < told.certainty
+
+
+async def test_without_tokens_what_answers_is_found_as_well(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """By the vectors of whole texts: a model on a server tells no more."""
+    async with open_packaged_embedder(tmp_path_factory.mktemp("models")) as embedder:
+
+        async def encode(texts: Sequence[str]) -> list[Encoded]:
+            return without_tokens(await embedder.embed(texts))
+
+        extractor = Extractor(encode)
+        sources = [source(TABLES, title="Stations")]
+        told = await extractor.find("How many docks does Kiln Lane have?", sources)
+        untold = await extractor.find("Which flute does the choir play?", sources)
+    assert told.quotes[0].text.startswith("Station: Kiln Lane")
+    assert untold.certainty < 0.32 < told.certainty

@@ -18,7 +18,7 @@ from refdesk.answering.quoting import Quoting
 from refdesk.answering.writers import Assignment, Draft, Verdict, Writer
 from refdesk.contracts.answers import Delta, Done, Failed, Sentence, Sources
 from refdesk.contracts.errors import RefdeskError
-from refdesk.outside.embedding.vectors import Vectors
+from refdesk.outside.embedding.vectors import Encoded
 from refdesk.outside.valkey.client import Valkey
 from refdesk.outside.valkey.servers import OneServer
 
@@ -36,7 +36,7 @@ JOB = Job(
 )
 
 
-async def never(texts: Sequence[str]) -> Vectors:
+async def never(texts: Sequence[str]) -> list[Encoded]:
     """An embedder that nobody should need."""
     raise AssertionError(texts)
 

@@ -22,6 +22,10 @@ def read(passage: str, *, heading: str | None = None) -> list[Unit]:
     ("passage", "texts"),
     [
         ("The desk is open. It closes at noon.", ["The desk is open.", "The desk is open. It closes at noon."]),
+        (
+            "Members have a badge. It may be exchanged once.",
+            ["Members have a badge.", "Members have a badge. It may be exchanged once."],
+        ),
         ("Money\n\nSalaries are paid monthly.", ["Salaries are paid monthly."]),
         ("Is it free?\n\nYes. Travel is free.", ["Yes. Travel is free."]),
         ("8. Claiming expenses\nExpenses are claimed online.", ["Expenses are claimed online."]),
@@ -35,6 +39,22 @@ def read(passage: str, *, heading: str | None = None) -> list[Unit]:
 def test_a_passage_is_read_as_units(passage: str, texts: list[str]) -> None:
     """Headings, questions and table headers are what units stand under; they are none themselves."""
     assert [unit.text for unit in read(passage)] == texts
+
+
+def test_a_sentence_leans_on_the_one_that_names_what_it_speaks_of() -> None:
+    """However many lie between; of those only the last is quoted."""
+    prose = "The Tern folds. It weighs 9 kilograms. Its hinge broke. Nine of them were made."
+    assert [unit.text for unit in read(prose)][-2:] == [
+        "The Tern folds. It weighs 9 kilograms. Its hinge broke.",
+        "The Tern folds. … Its hinge broke. Nine of them were made.",
+    ]
+
+
+def test_what_introduces_a_list_is_read_with_what_it_leans_on() -> None:
+    """Otherwise nobody knows who looks at what."""
+    assert read("Mechanics check ten bicycles. They look at:\n\n- the bell\n- the lock pin")[-1].lead == (
+        "Mechanics check ten bicycles. They look at:"
+    )
 
 
 def test_a_list_is_a_unit_beside_its_items() -> None:

@@ -34,6 +34,8 @@ HEADING_CHARACTERS_MAX = 80
 CELL_SEPARATOR = " | "
 SENTENCE_WORDS_MIN = 3
 """A shorter sentence ("Yes.") is quoted together with the next."""
+LEANT_ON_MAX = 2
+"""Sentences that are quoted before one that leans on them; of more, the first and the last."""
 ANSWER_WORDS_MAX = 60
 """The longest answer to a question of the document that is quoted whole."""
 
@@ -43,6 +45,7 @@ _STOP = (".", "!", "?", ":", "…", ".”", '."')
 _SECTION = re.compile(r"\d{1,2}(?:\.\d{1,2})*\.?\s+[^\W\d]")
 _LEANS = re.compile(
     r"(?:It|Its|They|Their|Them|This|These|That|Those|He|She|His|Her|Such|Both|Otherwise|However|Then|In that case)\b"
+    r"|\w+ of (?:it|its|them|their|these|those)\b"
 )
 
 
@@ -50,7 +53,7 @@ class Unit(msgspec.Struct, frozen=True):
     """Something to quote from a source, and what it is read with.
 
     ``text`` is quoted. ``context`` is what it leans on and is not quoted: the heading or question above it, the line that
-    introduces it. ``block`` is its place among the blocks of its source. ``lead`` heads a list when it is quoted.
+    introduces it. ``block`` is its place among the blocks of its source: a list and its items have the same.
     """
 
     source: Source
@@ -61,6 +64,7 @@ class Unit(msgspec.Struct, frozen=True):
     context: str
     block: int
     lead: str = ""
+    """Heads a list when it is quoted."""
     numbered: bool = False
     entity: str = ""
     """What a table row is about: its first cell."""
@@ -71,6 +75,11 @@ class Unit(msgspec.Struct, frozen=True):
 
     def embedded(self) -> str:
         return f"{self.surroundings()}\n{self.text}"
+
+    @property
+    def own_length(self) -> int:
+        """With so many characters, at the end of what is embedded, it says something of its own: a row with its columns."""
+        return len(self.own if self.text.endswith(self.own) else self.text)
 
 
 def units(source: Source) -> Iterator[Unit]:
@@ -120,13 +129,16 @@ class _Reader:
         if self._heading.endswith("?") and len(line.split()) <= ANSWER_WORDS_MAX:
             yield from self._unit("answer", line)
             return
-        before = ""
+        before: list[str] = []
+        """The sentences that a pronoun may go back to, from the one that names what it stands for."""
         for sentence in _joined(split_sentences(line)):
-            self._lead = sentence if sentence.endswith(":") else ""
+            if _LEANS.match(sentence) is None:
+                before = []
+            self._lead = " ".join([*before[-1:], sentence]) if sentence.endswith(":") else ""
             if not sentence.endswith(":"):
-                leans = bool(before) and _LEANS.match(sentence) is not None
-                yield from self._unit("sentence", f"{before} {sentence}" if leans else sentence, own=sentence)
-            before = sentence
+                leant_on = before if len(before) <= LEANT_ON_MAX else [before[0], "…", before[-1]]
+                yield from self._unit("sentence", " ".join([*leant_on, sentence]), own=sentence)
+            before.append(sentence)
 
     def _is_heading(self, line: str) -> bool:
         if len(line) > HEADING_CHARACTERS_MAX:
@@ -163,7 +175,8 @@ class _Reader:
         numbered: bool = False,
     ) -> Iterator[Unit]:
         """A single word, be it numbered, is a heading that the parser did not tell from text: it answers nothing."""
-        if len(Words.of(_ITEM.sub("", own or text, count=1)).content) > 1:
+        said = _ITEM.sub("", own or text, count=1)
+        if len(Words.of(said).content) > (0 if len(said.split()) >= SENTENCE_WORDS_MIN and said.endswith(_STOP) else 1):
             context = self._heading if context is None else context
             yield Unit(self._source, kind, text, own or text, context, self._block, lead, numbered)
 

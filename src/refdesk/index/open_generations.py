@@ -22,7 +22,7 @@ from refdesk.index.engines import Engines
 from refdesk.index.ledger.generations import Generation, GenerationMoved, Generations, Live
 from refdesk.index.port import ChunkIndex
 from refdesk.outside.embedding.packaged import Embedder
-from refdesk.outside.embedding.vectors import Vectors
+from refdesk.outside.embedding.vectors import Encoded
 
 logger = logging.getLogger(__name__)
 
@@ -131,9 +131,9 @@ class OpenGenerations:
                 await self.refresh()
         raise GenerationMoved
 
-    async def embed(self, texts: Sequence[str]) -> Vectors:
+    async def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """By the active one's model, whichever that is: for vectors that are compared with each other only."""
-        return await (await self.active()).embedder.embed(texts)
+        return await (await self.active()).embedder.encode(texts)
 
     async def run(self) -> None:
         """Until cancelled: know the active generation, open what stands beside it, close what is gone."""

@@ -162,7 +162,7 @@ def _assistant_parts(
     settings: Settings, outside: Outside, watch: Watch, vocabularies: Sequence[CountTokens]
 ) -> AssistantParts:
     generations, valkey, gate = outside.generations, outside.valkey, watch.gate
-    quoting = Quoting(Extractor(generations.embed), certainty_min=settings.certainty_min)
+    quoting = Quoting(Extractor(generations.encode), certainty_min=settings.certainty_min)
     return AssistantParts(
         retrieval=Retrieval(
             generations=generations,

@@ -364,7 +364,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The most a request may ask for."""
     output_tokens_default: Count = 512
     """The longest answer when a request does not say."""
-    certainty_min: Annotated[float, Meta(ge=0, le=1)] = 0.4
+    certainty_min: Annotated[float, Meta(ge=0, le=1)] = 0.32
     """How probable it must be that quotes answer the question; below it they are shown as the closest passages."""
     follow_up_rewrite_s: Annotated[float, Meta(ge=0)] = 0.0
     """Seconds a language model may take to write a follow-up ("And in winter?") out in full, before it is searched for.

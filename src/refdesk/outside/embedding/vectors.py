@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Vectors = NDArray[np.float32]
-Embed = Callable[[Sequence[str]], Awaitable[Vectors]]
 
 
 class Encoded(msgspec.Struct, frozen=True):
