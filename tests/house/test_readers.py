@@ -26,6 +26,7 @@ from refdesk.answering.conversations import Turn
 from refdesk.answering.follow_ups import FollowUp, leaning, leans
 from refdesk.answering.quotations import as_quotation
 from refdesk.answering.similar import same_matter
+from refdesk.answering.wanted import Wanted
 from refdesk.contracts import hidden_characters
 from refdesk.contracts.answers import Question, Source
 from refdesk.contracts.documents import FreshnessToken, title_of
@@ -160,6 +161,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "citations:CitationReader": citation_stream,
     "quotations:as_quotation": as_quotation.__wrapped__,
     "similar:same_matter": lambda text: same_matter(text, text),
+    "wanted:Wanted": lambda text: Wanted.of(text).names_missing_in(text),
     "follow_ups:leaning": lambda text: leaning(text, [Turn(text, text)]),
     "follow_ups:leans": lambda text: leans(FollowUp(text, text), alone=[passage(text)], together=[passage(text)]),
     "tokens:input_tokens": tokens.input_tokens,

@@ -68,8 +68,9 @@ class Reading:
 
 def _words_by_tokens(question: str, encoded: Encoded) -> Vectors:
     """(words, tokens) float32: of each word that carries meaning, the share of its tokens; of all as one where none does."""
-    words = []
-    for word in _WORD.finditer(question):
+    words: list[Vectors] = []
+    read = encoded.spans[-1][1] if encoded.spans else 0
+    for word in _WORD.finditer(question, 0, read):
         share = np.array([start < word.end() and end > word.start() for start, end in encoded.spans], dtype=np.float32)
         if share.any() and _carries_meaning(word.group()):
             words.append(share / share.sum())

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 
 import msgspec
 
@@ -9,6 +10,8 @@ from refdesk.answering.follow_ups import FollowUp
 from refdesk.answering.sentences import Words
 
 TERM_CHARACTERS_MAX = 60
+NAMES_MAX = 12
+"""Of one question: each is looked for in every passage."""
 
 _NUMBER_ASKED = re.compile(
     r"\b(?:how (?:many|much|long|far|early|late|often|old|large|big|high|fast|quickly|soon|heavy)|when|by when|until when"
@@ -27,15 +30,15 @@ _STEPS_ASKED = re.compile(
     r"|(?:steps|procedure|instructions|guide)\b)",
     re.IGNORECASE,
 )
-_COMPARED = re.compile(
-    r"\b(?:differences?|differ|compare|compared|versus|vs)\b|\b(?:which|who|what)\b.*\b\w+er\b.*\bor\b", re.IGNORECASE
-)
+_COMPARED = re.compile(r"\b(?:differences?|differ|compare|compared|versus|vs)\b", re.IGNORECASE)
+_WHICH = re.compile(r"\s*+(?:which|who|what)\b", re.IGNORECASE)
+_COMPARATIVE = re.compile(r"\b\w+er\b", re.IGNORECASE)
 _TERM_ASKED = re.compile(
     r"\s*+what(?:'s| is| are| does| do)(?: an?| the)?(?: words?| terms?| abbreviation)? (?P<term>.+)", re.IGNORECASE
 )
 _TERM_ENDS = ("?", " mean", " stand for")
-_NAME = re.compile(r"(?<=[^.?!]\s)[A-Z][\w’'-]*(?:\s[A-Z0-9][\w’'-]*)*")
-_IDENTIFIER = re.compile(r"\b(?:[A-Z]{1,6}[ -]\d[\w-]*|(?=[\w-]*\d)(?=[\w-]*[^\W\d_])\w[\w-]*)")
+_NAME = re.compile(r"(?<=[^.?!]\s)[A-Z][\w’'-]*(?:\s[A-Z0-9][\w’'-]*){0,7}")
+_IDENTIFIER = re.compile(r"\b(?:[A-Z]{1,6}[ -]\d[\w-]{0,39}|(?=[\w-]{0,39}\d)(?=[\w-]{0,39}[^\W\d_])\w[\w-]{0,39})")
 _FIRST_PERSON = "i"
 
 
@@ -78,13 +81,13 @@ class Wanted(msgspec.Struct, frozen=True):
     def of(cls, question: str, follow_up: FollowUp | None = None) -> "Wanted":
         return cls(
             words=Words.of(question).content,
-            names=tuple(_names(question)),
+            names=tuple(islice(_names(question), NAMES_MAX)),
             term=_term(question),
             number=_NUMBER_ASKED.search(question) is not None,
             date=_DATE_ASKED.search(question) is not None,
             one=_ONE_ASKED.match(question) is not None,
             steps=_STEPS_ASKED.match(question) is not None,
-            compared=_COMPARED.search(question) is not None,
+            compared=_compares(question),
             now=set() if follow_up is None else Words.of(follow_up.question).content,
             said="" if follow_up is None else follow_up.said,
         )
@@ -97,6 +100,14 @@ class Wanted(msgspec.Struct, frozen=True):
     def names_missing_in(self, text: str) -> float:
         """The share of its names that the text does not have: 0 to 1."""
         return sum(not name.stands_in(text) for name in self.names) / max(1, len(self.names))
+
+
+def _compares(question: str) -> bool:
+    """Whether it asks for a difference, or which of two is bigger."""
+    comparative = _COMPARATIVE.search(question) if _WHICH.match(question) else None
+    return _COMPARED.search(question) is not None or (
+        comparative is not None and " or " in question[comparative.end() :]
+    )
 
 
 def _names(question: str) -> Iterator[Name]:
