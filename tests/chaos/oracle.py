@@ -8,18 +8,21 @@ that the document has; of deleted documents, nothing; and in the tallies, the su
 import contextlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import psycopg
 from psycopg import sql
 from tests.chaos.cluster import OPERATOR_KEY, Cluster
+from tests.chaos.indexed import Indexed
+from tests.chaos.points import as_numbers, read_points, wrong_sums
 from tests.chaos.writers import Kept, Record
 from tests.support.embedding_server import by_hash
 
 from refdesk.contracts.errors import DocumentRejected
 from refdesk.index.chunks import Chunk, content_hash, embedded_text
+from refdesk.index.qdrant.server import Qdrant
 from refdesk.index.spellings import spellings
 from refdesk.indexing.chunking import chunk
 from refdesk.indexing.parsing import ParserPool
@@ -39,22 +42,6 @@ FROM unnest(%s::bigint[], %s::integer[], %s::text[]) AS c (key, ordinal, text)
 CROSS JOIN LATERAL unnest(to_tsvector('english', c.text)) AS t"""
 
 
-@dataclass
-class Indexed:
-    """A document as the index's tables have it."""
-
-    key: int
-    version: int
-    removed: bool
-    title: str
-    readers: list[str]
-    content_sha256: str
-    sizes: tuple[int, int]
-    chunks: list[tuple[Any, ...]] = field(default_factory=list)
-    vectors: dict[bytes, list[float]] = field(default_factory=dict)
-    postings: set[tuple[Any, ...]] = field(default_factory=set)
-
-
 @dataclass(frozen=True)
 class Verdict:
     """What was compared and what is wrong."""
@@ -68,24 +55,32 @@ class Verdict:
         return "; ".join(self.wrong[:SHOWN_MAX]) + more
 
 
-async def judge(cluster: Cluster, *, record: Record | None = None, only: Collection[str] | None = None) -> Verdict:
+async def judge(
+    cluster: Cluster,
+    *,
+    record: Record | None = None,
+    only: Collection[str] | None = None,
+    qdrant: Qdrant | None = None,
+) -> Verdict:
     """Compare the index with the Document Service, and this with what was acknowledged, if there is a record of it.
 
-    ``only``: these document ids and no others.
+    ``only``: these document ids and no others. ``qdrant``: where the index is, if not in PostgreSQL.
     """
     manifest = [entry async for entry in _manifest(cluster) if only is None or entry["document_id"] in only]
     wrong = [] if record is None else _unlike_record(manifest, record)
     async with index_tables(cluster) as connection:
-        indexed = await _read_index(connection, only)
+        indexed = await (_read_index(connection, only) if qdrant is None else read_points(connection, qdrant, only))
         expected = await _expected(cluster, manifest)
         terms = await _expected_postings(connection, indexed, expected)
+        if qdrant is not None:
+            terms = defaultdict(set, {key: as_numbers(postings) for key, postings in terms.items()})
         for entry in manifest:
             found = indexed.pop(entry["document_id"], None)
             chunks = expected.get(entry["document_id"])
             wrong += _compare(entry, found, chunks, terms[found.key] if found else set())
         wrong += [f"{name} is in the index and nowhere else" for name, found in indexed.items() if _is_left(found)]
         if only is None:
-            wrong += await _wrong_tallies(connection)
+            wrong += await (_wrong_tallies(connection) if qdrant is None else wrong_sums(connection))
     return Verdict(len(manifest), sum(len(chunks) for _, chunks in expected.values()), wrong)
 
 

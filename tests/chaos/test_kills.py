@@ -13,6 +13,9 @@ from tests.chaos.oracle import judge
 from tests.chaos.quiet import settled
 from tests.chaos.schedule import CUT, FROZEN, Fault, Killer, Storm, schedule
 from tests.chaos.writers import WORDS, Record, Tell, Writer
+from tests.support.qdrant import as_variables, own_qdrant
+
+from refdesk.index.qdrant.server import Qdrant
 
 WRITERS = 4
 SEED = os.environ.get("REFDESK_CHAOS_SEED", "")
@@ -56,6 +59,16 @@ async def test_13_kills_lose_nothing(nursery: Nursery, tmp_path: Path, tell: Tel
         await survive(cluster, SHORT, tell)
 
 
+@pytest.mark.timeout(500)
+async def test_13_kills_lose_nothing_in_qdrant(nursery: Nursery, tmp_path: Path, tell: Tell) -> None:
+    """The same with the index there."""
+    async with (
+        own_qdrant() as qdrant,
+        open_cluster(tmp_path, nursery, settings=as_variables(qdrant.settings)) as cluster,
+    ):
+        await survive(cluster, SHORT, tell, qdrant=qdrant)
+
+
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 async def test_500_kills_and_20000_changes_lose_nothing(nursery: Nursery, tmp_path: Path, tell: Tell) -> None:
@@ -66,7 +79,7 @@ async def test_500_kills_and_20000_changes_lose_nothing(nursery: Nursery, tmp_pa
     assert record.counts["answered"] > 0
 
 
-async def survive(cluster: Cluster, storm: Storm, tell: Tell) -> Record:
+async def survive(cluster: Cluster, storm: Storm, tell: Tell, *, qdrant: Qdrant | None = None) -> Record:
     """Work, kill, settle, judge, round after round; the figures are printed, whatever the verdict."""
     seed = SEED or f"{random.SystemRandom().getrandbits(32):08x}"
     record = Record()
@@ -84,7 +97,7 @@ async def survive(cluster: Cluster, storm: Storm, tell: Tell) -> Record:
             tell(f"{killer.kills} kills of {dict(killer.done)}; {record.changes} changes of {dict(record.counts)}")
         await settled(cluster, within_s=storm.settle_s_max)
         tell("settled")
-        verdict = await judge(cluster, record=record)
+        verdict = await judge(cluster, record=record, qdrant=qdrant)
         tell(f"{verdict.documents} documents and tombstones, {verdict.chunks} chunks, {len(verdict.wrong)} wrong")
         assert not verdict.wrong, f"seed {seed}: {verdict}"
         assert killer.kills == sum(storm.kills.values()) * (number + 1)

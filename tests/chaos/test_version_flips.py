@@ -3,22 +3,26 @@
 import asyncio
 import random
 from collections import Counter
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from tests.chaos.cluster import Cluster, open_cluster
 from tests.chaos.nursery import Nursery
 from tests.chaos.writers import Tell
-from tests.support.embedding_server import DIMENSIONS, by_hash
+from tests.support.embedding_server import by_hash
+from tests.support.qdrant import as_variables, own_qdrant
 from tests.support.running import until
 
-from refdesk.app.services.generations import CHUNKING_VERSION
 from refdesk.contracts.access import Scope
 from refdesk.contracts.answers import Filters
 from refdesk.index.chunks import Passage
-from refdesk.index.ledger.generations import open_generation
-from refdesk.index.pgvector.index import PgvectorIndex
+from refdesk.index.engines import Engines
+from refdesk.index.ledger.generations import Engine, Generations
+from refdesk.index.port import ChunkIndex
+from refdesk.index.qdrant.server import Qdrant
 from refdesk.outside.postgres.database import open_pool
 
 EVERYTHING = Scope(readers=(), everything=True)
@@ -38,22 +42,40 @@ def text_of(revision: int) -> str:
     )
 
 
+@pytest.fixture(params=get_args(Engine))
+async def qdrant(request: pytest.FixtureRequest) -> AsyncIterator[Qdrant | None]:
+    """None: the index is in PostgreSQL."""
+    if request.param == "pgvector":
+        yield None
+        return
+    async with own_qdrant() as qdrant:
+        yield qdrant
+
+
 @pytest.mark.timeout(500)
-async def test_12_flips_show_no_half_version_and_no_gap(nursery: Nursery, tmp_path: Path, tell: Tell) -> None:
+async def test_12_flips_show_no_half_version_and_no_gap(
+    nursery: Nursery, tmp_path: Path, tell: Tell, qdrant: Qdrant | None
+) -> None:
     """Two searchers, and a kill every fourth version."""
-    async with open_cluster(tmp_path, nursery) as cluster:
-        await flip(cluster, tell, flips=12, flips_per_kill=4)
+    async with open_cluster(tmp_path, nursery, settings=settings_of(qdrant)) as cluster:
+        await flip(cluster, tell, flips=12, flips_per_kill=4, qdrant=qdrant)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-async def test_1000_flips_show_no_half_version_and_no_gap(nursery: Nursery, tmp_path: Path, tell: Tell) -> None:
+async def test_1000_flips_show_no_half_version_and_no_gap(
+    nursery: Nursery, tmp_path: Path, tell: Tell, qdrant: Qdrant | None
+) -> None:
     """The same, in full."""
-    async with open_cluster(tmp_path, nursery) as cluster:
-        await flip(cluster, tell, flips=1000, flips_per_kill=10)
+    async with open_cluster(tmp_path, nursery, settings=settings_of(qdrant)) as cluster:
+        await flip(cluster, tell, flips=1000, flips_per_kill=10, qdrant=qdrant)
 
 
-async def flip(cluster: Cluster, tell: Tell, *, flips: int, flips_per_kill: int) -> None:
+def settings_of(qdrant: Qdrant | None) -> dict[str, str]:
+    return {} if qdrant is None else as_variables(qdrant.settings)
+
+
+async def flip(cluster: Cluster, tell: Tell, *, flips: int, flips_per_kill: int, qdrant: Qdrant | None) -> None:
     """Search without a pause while a document goes through its versions and its indexers are killed."""
     seen: Counter[str] = Counter()
     stop = asyncio.Event()
@@ -61,10 +83,8 @@ async def flip(cluster: Cluster, tell: Tell, *, flips: int, flips_per_kill: int)
     document = created[1]
     await shown(cluster, document["id"], version=1)
     async with open_pool(cluster.urls.index_database_url, name="searchers") as pool:
-        index = PgvectorIndex(
-            pool,
-            await open_generation(pool, model="by-hash", dimensions=DIMENSIONS, chunking=CHUNKING_VERSION),
-        )
+        [active] = await Generations(pool).live()
+        index = Engines(pool, qdrant=qdrant).index(active)
         found = await index.passages(document["id"], scope=EVERYTHING)
         chunks = len(found[1]) if found else 0
         async with asyncio.TaskGroup() as tasks:
@@ -100,9 +120,7 @@ async def shown(cluster: Cluster, document_id: str, *, version: int) -> None:
     await until(is_shown, what=f"version {version} is indexed")
 
 
-async def search(
-    index: PgvectorIndex, document_id: str, *, chunks: int, seen: Counter[str], stop: asyncio.Event
-) -> None:
+async def search(index: ChunkIndex, document_id: str, *, chunks: int, seen: Counter[str], stop: asyncio.Event) -> None:
     """Without a pause; every result is counted by what it is."""
     vector = np.array(by_hash(QUESTION), dtype=np.float32)
     filters = Filters(document_ids=(document_id,))

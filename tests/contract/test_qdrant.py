@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 from psycopg_pool import AsyncConnectionPool
-from tests.contract.conftest import own_qdrant
 from tests.contract.given import ANYONE, chunks, document, put, question, texts_of, vectors
+from tests.support.qdrant import own_qdrant
 
 from refdesk.contracts.errors import ConfigurationError, Unavailable
 from refdesk.index.ledger.generations import Engine, Generation
