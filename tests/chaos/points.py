@@ -63,8 +63,8 @@ def _add(document: Indexed, point: Any) -> None:
     document.chunks.append((carried["ordinal"], digest, *outline))
     document.chunks.sort()
     document.vectors[digest] = point.vector[DENSE]
-    words = point.vector[WORDS]
-    parts = zip(words.indices, words.values, strict=True)
+    words = point.vector.get(WORDS)
+    parts = zip(words.indices, words.values, strict=True) if words else ()
     document.postings |= {(carried["ordinal"], index, _kept(value)) for index, value in parts}
 
 

@@ -192,8 +192,9 @@ class Collection:
                 return None
 
     def _struct(self, point: Point) -> Any:
-        words = self._models.SparseVector(indices=point.sparse.indices, values=point.sparse.values)
-        vector = {DENSE: point.vector.tolist(), WORDS: words}
+        vector: dict[str, Any] = {DENSE: point.vector.tolist()}
+        if point.sparse.indices:
+            vector[WORDS] = self._models.SparseVector(indices=point.sparse.indices, values=point.sparse.values)
         return self._models.PointStruct(id=point.id, vector=vector, payload=point.payload)
 
     async def _arms(self, sought: Sought, *, near: Any, worded: Any, count: int) -> tuple[Found, Found]:

@@ -145,10 +145,12 @@ def _client(settings: QdrantSettings) -> "AsyncQdrantClient":
 @contextmanager
 def translated() -> Iterator[None]:
     """The library's errors end here."""
-    grpc, exceptions = import_module("grpc"), import_module("qdrant_client.http.exceptions")
+    exhausted = import_module("qdrant_client.common.client_exceptions").QdrantException
+    over_http = import_module("qdrant_client.http.exceptions").ApiException
+    over_grpc = import_module("grpc").RpcError
     try:
         yield
-    except (exceptions.ApiException, grpc.RpcError) as error:
+    except (exhausted, over_http, over_grpc) as error:
         raise _translation(error) from error
 
 
