@@ -71,6 +71,29 @@ async def test_a_procedure_is_quoted_whole_and_in_order(extractor: Extractor) ->
     ]
 
 
+FAILOVER = """When the primary is lost
+
+Call the platform lead if the database of the bookings is down.
+
+Before
+
+1. Open an incident for the lost database.
+2. Switch the bookings to read-only.
+
+Promote
+
+1. Fence the old primary of the database.
+2. Promote the standby database."""
+
+
+async def test_all_steps_of_a_runbook_are_quoted_where_no_single_list_was_asked(extractor: Extractor) -> None:
+    """In their order, each list under its heading: who asks what to do wants all of it."""
+    quotes = await quotes_of(
+        extractor, "What do I do when the bookings cannot be reached?", [source(FAILOVER, title="Booking database")]
+    )
+    assert [quote.text.split("\n")[0] for quote in quotes] == ["Before:", "Promote:"]
+
+
 async def test_one_fact_out_of_a_procedure_is_quoted_alone(extractor: Extractor) -> None:
     """Who asks how many seconds wants no steps."""
     best, *_ = await quotes_of(

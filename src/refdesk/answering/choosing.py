@@ -13,6 +13,7 @@ Two units lead on when the first names what the second says more of::
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 
 import msgspec
 
@@ -33,6 +34,9 @@ STEPS_TOGETHER = 2
 """So many quotes out of one procedure are better read in their order, with all that stands between them."""
 LEADS_ON_MIN = 0.6
 """How near to the best the first of two units that lead on must be."""
+MORE_STEPS_NEAR_BEST = 0.6
+"""How near to the best the first procedure of a document must be, and its others to that."""
+ITEMS_MAX = 20
 QUOTES_MAX = 4
 
 _NAMED = re.compile(r"[A-Z][\w’'-]+(?: [A-Z][\w’'-]+)+")
@@ -44,6 +48,7 @@ def choose(wanted: Wanted, ranked: Sequence[Scored], *, lists: Sequence[Unit]) -
     return (
         (_each_named(wanted, ranked) if wanted.compared else [])
         or _whole_list(wanted, ranked, lists)
+        or _procedures(wanted, ranked, lists)
         or _leading_on(wanted, ranked)
         or _near_best(wanted, ranked, lists)
     )
@@ -91,14 +96,29 @@ def _best_on(name: Name, names: Sequence[Name], ranked: Sequence[Scored]) -> Sco
 
 def _whole_list(wanted: Wanted, ranked: Sequence[Scored], lists: Sequence[Unit]) -> list[Scored]:
     """The list whose best item, or whose introduction, is near the best, if the question asks for what it stands under."""
-    near_best = STEPS_NEAR_BEST if wanted.steps else LIST_NEAR_BEST
     for one in ranked:
-        if one.score < near_best * ranked[0].score:
-            break
         whole = _list_of(one.unit, lists)
         if whole is not None and _is_asked(wanted, whole):
-            return [msgspec.structs.replace(one, unit=whole)]
+            near_best = STEPS_NEAR_BEST if wanted.steps and whole.numbered else LIST_NEAR_BEST
+            if one.score >= near_best * ranked[0].score:
+                return [msgspec.structs.replace(one, unit=whole)]
     return []
+
+
+def _procedures(wanted: Wanted, ranked: Sequence[Scored], lists: Sequence[Unit]) -> list[Scored]:
+    """All steps of the document, in their order, where steps were asked for and no single list is what was asked."""
+    near = [one for one in ranked if wanted.steps and one.score >= MORE_STEPS_NEAR_BEST * ranked[0].score]
+    first = next((one for one in near if one.unit.kind == "item" and one.unit.numbered), None)
+    if first is None or first.unit.source.document_id != ranked[0].unit.source.document_id:
+        return []
+    best: dict[tuple[int, int], Scored] = {}
+    for one in ranked:
+        whole = _list_of(one.unit, lists) if one.score >= MORE_STEPS_NEAR_BEST * first.score else None
+        if whole is not None and whole.numbered and whole.source.document_id == first.unit.source.document_id:
+            best.setdefault((whole.source.ordinal, whole.block), msgspec.structs.replace(one, unit=whole))
+    inside = accumulate(one.unit.text.count("\n") + 1 for one in best.values())
+    kept = [place for place, items in zip(best, inside, strict=True) if items <= ITEMS_MAX]
+    return [best[place] for place in sorted(kept)]
 
 
 def _is_asked(wanted: Wanted, whole: Unit) -> bool:
