@@ -320,10 +320,12 @@ async def test_an_administrator_goes_on_with_anothers_documents_by_saying_so(des
     assert (await sync(desk, folder)).last["added"] == 4
 
 
+@pytest.mark.skipif(
+    not NAMES_FROM_A_MAC.is_dir(),
+    reason=f"NO FIELD CASES: {NAMES_FROM_A_MAC} is not there, so the report was not tried with its own files.",
+)
 async def test_a_name_from_a_mac_is_added_once_and_stays(desk: Desk, tmp_path: Path) -> None:
     """Pass after pass; also saved in the other form, beside a twin, in a folder of such a name, and as the source itself."""
-    if not NAMES_FROM_A_MAC.is_dir():
-        pytest.skip(f"NO FIELD CASES: {NAMES_FROM_A_MAC} is not there, so the report was not tried with its own files.")
     source = tmp_path / unicodedata.normalize("NFD", "Übersicht")
     shutil.copytree(NAMES_FROM_A_MAC, source)
     assert await counts(desk, source) == (2, 0, 0, 0)
