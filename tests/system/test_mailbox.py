@@ -45,7 +45,7 @@ async def check(desk: Refdesk, folder: Path, numbers: range, *, within_s: float)
     assert missed == []
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_every_fact_of_a_mailbox_is_found_with_its_message(desk: Refdesk, tmp_path: Path) -> None:
     """A twentieth of the messages: each charset, transfer encoding and form."""
     await check(desk, tmp_path, range(0, MESSAGES, 20), within_s=240)

@@ -36,14 +36,14 @@ async def check(desk: Refdesk, folder: Path, chosen: list[ShortPages]) -> None:
     assert len(missed) <= len(facts) // 100, missed
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_a_citation_names_the_short_page_it_stands_on(desk: Refdesk, tmp_path: Path) -> None:
     """A few documents of each kind."""
     await check(desk, tmp_path, documents()[:8])
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 async def test_five_hundred_citations_name_their_short_pages(desk: Refdesk, tmp_path: Path) -> None:
     """500 facts in 60 documents, 99 in a hundred at least."""
     chosen = documents()
