@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from refdesk.index.chunks import Passage
-from refdesk.index.ranking import Candidate, distinct, fuse, names, second_hop, standing_out
+from refdesk.index.ranking import Candidate, distinct, fuse, is_crowded, names, second_hop, standing_out
 
 
 def passage(document_id: str, title: str, text: str, score: float) -> Passage:
@@ -81,3 +81,12 @@ def test_what_is_best_in_both_comes_first() -> None:
     both, near, worded = Candidate(1, 0, 0.8, 9.0), Candidate(2, 0, 0.9, 0.0), Candidate(3, 0, 0.1, 9.5)
     ranked = fuse([[near, both], [worded, both]])
     assert [candidate for candidate, _ in ranked] == [both, near, worded]
+
+
+@pytest.mark.parametrize(
+    ("texts", "crowded"), [("abc", False), ("aab", True), ("abcaaaaa", False), ("abcaaaaaaa", True), ("ab", False)]
+)
+def test_copies_crowd_others_out(texts: str, crowded: bool) -> None:
+    """Of three asked for: fewer that differ, or two thirds of all; where there are no more, nobody is crowded out."""
+    passages = [passage("one", "One", text, 1.0) for text in texts]
+    assert is_crowded(passages, count=3) is crowded

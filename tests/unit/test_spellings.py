@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refdesk.index.mistakes import edits_between, may_be_wrong, one_edit_away, two_edits_away
+from refdesk.index.mistakes import edits_between, may_be_wrong, one_edit_away, one_slip_away, two_edits_away
 from refdesk.index.spellings import spellings
 
 
@@ -33,7 +33,13 @@ from refdesk.index.spellings import spellings
         ("ask IT about it", "x0it"),
         ("the WHO says who", "x0who"),
         ("THIS IS IT", ""),
-        ("Müller's café", "muller cafe"),
+        ("Müller's café", "muller mueller cafe"),
+        ("an e-mail from the U.S.", "x0us email"),
+        ("state-of-the-art", ""),
+        ("DE89 3704 0044 0532", "de 89 de89370400440532"),
+        ("+49 30 901820, +4930901820", "4930901820"),
+        ("M8 x 40 or M8×40", "m8x40"),
+        ("user.session.ttl", "usersessionttl user session ttl"),
         ("Straße", "strasse"),
         ("東京", "x6771 x4eac x67714eac"),
         ("テスト", "x30c630b9 x30b930c8"),
@@ -88,3 +94,10 @@ def test_edits_are_counted_both_ways(one: str, other: str) -> None:
 def test_only_words_are_mistakes(term: str, may: bool) -> None:
     """A number or a code that is not there is not there."""
     assert may_be_wrong(term) is may
+
+
+def test_two_letters_doubled_or_not_are_one_slip() -> None:
+    """Which are two edits."""
+    assert "tomorrow" in one_slip_away("tommorow")
+    assert "accommodation" in one_slip_away("acomodation")
+    assert edits_between("tommorow", "tomorrow") == 2

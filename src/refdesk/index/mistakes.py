@@ -1,9 +1,11 @@
-"""Spelling mistakes in questions: a term that no chunk has becomes the term of the index that it was most likely meant to be.
+"""Spelling mistakes in questions: a word that no chunk has becomes the term of the index that it was most likely meant to be.
 
-    accomod ──▶ all terms one edit away ──none there──▶ terms of the same beginning, two edits away ──none──▶ left as it is
+    insuranse ──▶ all words one slip away ──none known──▶ terms of the same beginning, two edits away ──none──▶ left as it is
 
 An edit leaves out, adds or replaces a letter, or swaps two neighbours (Damerau, 1964): four of five mistakes are one of them.
-Of several, the term that most chunks have is taken. Terms are stems, as the index has them.
+A slip is an edit, or two letters doubled or not (tommorow). It is made in the word, not in its stem: the stems of `insuranse` and
+`insurance` are far apart. Of several terms, one with the same first letter is taken, which is hardly ever wrong (Yannakoudakis
+and Fawthrop, 1983), and of these the one that most chunks have.
 """
 
 from collections.abc import Iterable, Iterator
@@ -24,6 +26,20 @@ MISTAKES_MAX = 3
 def may_be_wrong(term: str) -> bool:
     """Whether this is a word, and long enough to tell what it was meant to be."""
     return LETTERS_MIN <= len(term) <= LETTERS_MAX and term.isascii() and term.isalpha()
+
+
+def one_slip_away(word: str) -> list[str]:
+    """What one edit makes of it, or two letters doubled or not."""
+    return sorted({*one_edit_away(word), *(twice for once in _doublings(word) for twice in _doublings(once))} - {word})
+
+
+def _doublings(word: str) -> Iterator[str]:
+    """With one letter doubled, or one of two equal ones left out."""
+    for place, letter in enumerate(word):
+        if word[place + 1 : place + 2] == letter:
+            yield word[:place] + word[place + 1 :]
+        else:
+            yield word[:place] + letter + word[place:]
 
 
 def one_edit_away(term: str) -> list[str]:

@@ -3,6 +3,7 @@
 A term that no chunk has may be a spelling mistake: what it was meant to be is looked for in the index's own terms (`mistakes`).
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
@@ -17,7 +18,7 @@ from refdesk.index.mistakes import (
     TWO_EDITS_LETTERS_MIN,
     VOCABULARY_MAX,
     may_be_wrong,
-    one_edit_away,
+    one_slip_away,
     two_edits_away,
 )
 from refdesk.index.ranking import CommonTerms, Corpus, Term
@@ -28,6 +29,9 @@ COMMON_ROWS = 1_000
 """Up to so many index rows a term's chunks are counted for every question; beyond, the count is remembered."""
 
 QUESTION_TERMS_MAX = 64
+
+
+_WORD = re.compile(r"[A-Za-z]+")
 
 
 class Outlook(msgspec.Struct, frozen=True):
@@ -63,7 +67,7 @@ class QuestionTerms:
         documents, chunks, *sizes = found[0][:5]
         terms = await self._terms(connection, [row[5:] for row in found if row[8]])
         unknown = [(row[5], row[6]) for row in found if row[5] and not row[8] and may_be_wrong(row[5])]
-        terms += await self._mended(connection, unknown[:MISTAKES_MAX])
+        terms += await self._mended(connection, text, unknown[:MISTAKES_MAX])
         return Outlook(documents, chunks, terms, Corpus(*sizes))
 
     async def _terms(self, connection: AsyncConnection, found: Sequence[tuple[Any, ...]]) -> list[Term]:
@@ -81,21 +85,30 @@ class QuestionTerms:
             for name, occurrences, _, chunks in found
         ]
 
-    async def _mended(self, connection: AsyncConnection, unknown: Sequence[tuple[str, int]]) -> list[Term]:
+    async def _mended(self, connection: AsyncConnection, text: str, unknown: Sequence[tuple[str, int]]) -> list[Term]:
         """What terms that no chunk has were meant to be, as far as the index has something like them."""
         mended = []
         for name, occurrences in unknown:
-            found = await self._known(connection, one_edit_away(name))
+            words = one_slip_away(_as_written(text, name))
+            found = await self._likeliest(connection, words, like=name, text_search=self._text_search)
             if not found and len(name) >= TWO_EDITS_LETTERS_MIN:
                 beginning = {"first": name[:BEGINNING], "terms_max": VOCABULARY_MAX}
                 vocabulary = [str(row[0]) for row in await rows(connection, self._queries.vocabulary, beginning)]
-                found = await self._known(connection, two_edits_away(name, vocabulary))
+                terms = two_edits_away(name, vocabulary)
+                found = await self._likeliest(connection, terms, like=name, text_search="simple")
             mended += [Term(text=term, occurrences=occurrences, chunks=chunks) for term, chunks in found]
         return mended
 
-    async def _known(self, connection: AsyncConnection, terms: Sequence[str]) -> list[tuple[str, int]]:
-        """The one of these that most chunks have, and how many."""
-        if not terms:
-            return []
-        found = await rows(connection, self._queries.known_terms, {"terms": list(terms), "terms_max": 1})
+    async def _likeliest(
+        self, connection: AsyncConnection, words: Sequence[str], *, like: str, text_search: str
+    ) -> list[tuple[str, int]]:
+        """Of the terms of these words the one that was most likely meant, and how many chunks have it, if any has."""
+        values = {"words": " ".join(words), "text_search": text_search, "first": like[0]}
+        found = await rows(connection, self._queries.likeliest_term, values) if words else []
         return [(str(term), int(chunks)) for term, chunks in found]
+
+
+def _as_written(text: str, term: str) -> str:
+    """The word of a text that the term is of: a stem has the word's beginning, but for its last letter."""
+    words = (word.lower() for word in _WORD.findall(text))
+    return next((word for word in words if word.startswith(term[:-1])), term)

@@ -25,10 +25,12 @@ LIMIT %(terms_max)s
 SELECT p.term, sum(cardinality(p.entries))::bigint FROM postings p
 WHERE p.term = ANY (%(terms)s::text[]) GROUP BY p.term LIMIT cardinality(%(terms)s::text[])
 
--- name: known_terms
--- Which of these the index has, and how many chunks have each. Index: postings_term.
-SELECT p.term, sum(cardinality(p.entries))::bigint AS chunks FROM postings p
-WHERE p.term = ANY (%(terms)s::text[]) GROUP BY p.term ORDER BY chunks DESC, p.term LIMIT %(terms_max)s
+-- name: likeliest_term
+-- Of the terms of some words the likeliest that the index has, and how many chunks have it. Index: postings_term.
+SELECT t.lexeme, sum(cardinality(p.entries))::bigint AS chunks
+FROM unnest(to_tsvector(%(text_search)s::regconfig, %(words)s)) AS t
+JOIN postings p ON p.term = t.lexeme COLLATE "C"
+GROUP BY t.lexeme ORDER BY starts_with(t.lexeme, %(first)s) DESC, chunks DESC, t.lexeme LIMIT 1
 
 -- name: vocabulary
 -- The terms from one on, in order, each by one step into the index. Index: postings_term.

@@ -188,6 +188,12 @@ def distinct(passages: Iterable[Passage], *, count: int) -> list[Passage]:
     return (first + copies)[:count]
 
 
+def is_crowded(passages: Sequence[Passage], *, count: int) -> bool:
+    """Whether copies of few texts take the places of others: more than two thirds, or so many that no ``count`` differ."""
+    texts = len({passage.text for passage in passages})
+    return len(passages) >= count and (texts < count or 3 * texts < len(passages))
+
+
 def names(text: str, title: str) -> bool:
     """Whether the text, in folded case, has this title as words of its own; what stands in brackets behind it tells it apart."""
     name = title.partition(" (")[0].casefold().strip()

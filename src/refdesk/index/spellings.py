@@ -4,7 +4,9 @@
     8,359  ·  v2.4.1  ·  getUser   ──▶ 8359  ·  2.4.1 …  ·  get, user
     30 November 2026, 30.11.2026   ──▶ 20261130
     IT, WHO                        ──▶ x0it, x0who               an acronym that is a stop word when it is not in capitals
-    Müller                         ──▶ muller
+    Müller  ·  e-mail  ·  U.S.     ──▶ muller, mueller  ·  email  ·  x0us
+    DE89 3704 0044 …, +49 30 9018  ──▶ de8937040044…, 49309018   what is written in groups
+    M8 x 40, M8×40                 ──▶ m8x40
     人工知能                        ──▶ x4eba5de5, x5de577e5, …  each pair of characters of a script without spaces
 
 PostgreSQL's parser reads `-8359` as a negative number, `11-30` as two, and a run of Chinese characters as one word. What is
@@ -28,6 +30,13 @@ STOP_WORDS = frozenset(
 _IDENTIFIER = re.compile(r"[A-Za-z0-9]{1,40}(?:[-_./:#][A-Za-z0-9]{1,40}){0,8}")
 _PART = re.compile(r"\d+|[A-Z]{2,}(?![a-z])|[A-Z]?[a-z]+|[A-Z]")
 _APART = re.compile(r"\b([A-Z]{1,6}) (\d{1,8})\b")
+_GROUPS = re.compile(r"\b[A-Z]{0,3}\d{2,}(?:[ /-][A-Z]{0,3}\d{2,}){1,9}\b")
+"""Account, card and telephone numbers, as people write them down."""
+_GROUPED_CHARACTERS_MIN = 7
+_SIGNED = re.compile(r"\+(\d{5,20})\b")
+_TIMES = re.compile(r"\b([A-Z]?\d{1,5})(?: ?[x\u00d7] ?(\d{1,5}))(?: ?[x\u00d7] ?(\d{1,5}))?\b")
+_HYPHENATED = re.compile(r"(?<![\w-])([A-Za-z]{1,20})-([A-Za-z]{1,20})(?![\w-])")
+_DOTTED = re.compile(r"\b(?:[A-Z]\.){2,6}")
 _THOUSANDS = re.compile(r"(?<![\d.,'])\d{1,3}(?:[,.'\u2019\u00a0\u202f]\d{3}){1,4}(?![\d,'])")
 _ACRONYM = re.compile(r"\b[A-Z]{1,5}\b")
 _MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()
@@ -42,7 +51,9 @@ _UNSPACED = re.compile(
     "\uac00-\ud7af\uf900-\ufaff\U00020000-\U0002fa1f]+"
 )
 """Thai, Lao, Burmese, Khmer, kana, Chinese characters; Hangul, too, whose words carry their particles."""
-_WORD_WITH_MARKS = re.compile(r"\b\w*[\u00c0-\u024f\u1e00-\u1eff]\w*\b")
+_WORD_WITH_MARKS = re.compile(r"\b\w*[\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u1e00-\u1eff]\w*\b")
+_LETTERS_FOR_MARKS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa", "æ": "ae", "œ": "oe"})
+"""What people write where a keyboard has not the letter."""
 
 
 def spellings(text: str) -> str:
@@ -58,24 +69,48 @@ def spellings(text: str) -> str:
 def _all(text: str) -> Iterator[str]:
     yield from _of_identifiers(text)
     yield from _of_dates(text)
+    yield from _of_words(text)
     for number in _THOUSANDS.finditer(text):
-        yield "".join(filter(str.isdigit, number[0]))
-    for acronym in _ACRONYM.finditer(text):
-        if acronym[0].lower() in STOP_WORDS and not _shouts(text, acronym.start(), acronym.end()):
-            yield f"x0{acronym[0].lower()}"
-    for word in _WORD_WITH_MARKS.finditer(text):
-        folded = unicodedata.normalize("NFKD", word[0].casefold())
-        if plain := "".join(letter for letter in folded if letter.isascii() and letter.isalnum()):
-            yield plain
+        yield _plain(number[0])
+    for groups in _GROUPS.finditer(text):
+        if len(joined := _plain(groups[0])) >= _GROUPED_CHARACTERS_MIN:
+            yield joined
+    for number in _SIGNED.finditer(text):
+        yield number[1]
+    for times in _TIMES.finditer(text):
+        yield "x".join(part.lower() for part in times.groups() if part)
     for run in _UNSPACED.finditer(text):
         yield from _pairs(run[0])
 
 
+def _of_words(text: str) -> Iterator[str]:
+    """Of acronyms, compounds and words with marks."""
+    for dotted in _DOTTED.finditer(text):
+        acronym = _plain(dotted[0])
+        yield f"x0{acronym}" if acronym in STOP_WORDS else acronym
+    for word in _ACRONYM.finditer(text):
+        if word[0].lower() in STOP_WORDS and not _shouts(text, word.start(), word.end()):
+            yield f"x0{word[0].lower()}"
+    for compound in _HYPHENATED.finditer(text):
+        yield _plain(compound[0])
+    for word in _WORD_WITH_MARKS.finditer(text):
+        for folded in (word[0].casefold(), word[0].casefold().translate(_LETTERS_FOR_MARKS)):
+            if plain := _plain(unicodedata.normalize("NFKD", folded)):
+                yield plain
+
+
+def _plain(text: str) -> str:
+    """Its letters and digits of ASCII, small."""
+    return "".join(character for character in text.lower() if character.isascii() and character.isalnum())
+
+
 def _of_identifiers(text: str) -> Iterator[str]:
     for match in _IDENTIFIER.finditer(text):
+        if match[0].isalpha() and match[0][1:].islower():  # a plain word
+            continue
         parts = _PART.findall(match[0])
         has_digit, is_number = any(part.isdigit() for part in parts), all(part.isdigit() for part in parts)
-        if len(parts) < 2 or not (has_digit or _is_camel(match[0]) or "_" in match[0]):
+        if len(parts) < 2 or not (has_digit or _is_name_of_code(match[0])):
             continue
         if parts[0] in "vV" and len(parts) > 2 and all(part.isdigit() for part in parts[1:]):
             parts, is_number = parts[1:], True
@@ -88,8 +123,11 @@ def _of_identifiers(text: str) -> Iterator[str]:
         yield f"{match[1]}{match[2]}".lower()
 
 
-def _is_camel(word: str) -> bool:
-    return any(a.islower() and b.isupper() for a, b in pairwise(word))
+def _is_name_of_code(word: str) -> bool:
+    """get_user, getUser, user.session; no acronym such as U.S."""
+    dotted = word.split(".")
+    is_camel = any(a.islower() and b.isupper() for a, b in pairwise(word))
+    return is_camel or "_" in word or (len(dotted) > 1 and all(len(part) > 1 for part in dotted))
 
 
 def _of_dates(text: str) -> Iterator[str]:

@@ -8,7 +8,7 @@ should the graph not have brought enough.
 
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 from psycopg import AsyncConnection, AsyncCursor
 
@@ -19,7 +19,18 @@ from refdesk.index.ledger.statements import rows as _rows
 from refdesk.index.pgvector import halfvec
 from refdesk.index.port import Vectors
 from refdesk.index.question_terms import QuestionTerms
-from refdesk.index.ranking import FIELD, Candidate, Corpus, Term, distinct, fuse, second_hop, split_by_rarity, weight
+from refdesk.index.ranking import (
+    FIELD,
+    Candidate,
+    Corpus,
+    Term,
+    distinct,
+    fuse,
+    is_crowded,
+    second_hop,
+    split_by_rarity,
+    weight,
+)
 from refdesk.outside.postgres.database import load_queries
 
 EXACT_DOCUMENTS_MAX = 2_000
@@ -36,6 +47,11 @@ RARE_CHUNKS_MAX = 10_000
 """Postings from which the keyword arm takes its candidates (docs/adr/0003)."""
 
 CANDIDATES_MAX = 300
+WIDER = (8, 64)
+"""How many times as deep it is searched, in turn, where copies of few texts take the places of others."""
+
+Arms = tuple[list[Candidate], list[Candidate]]
+"""The nearest chunks and those with the best words, each best first."""
 
 _queries = load_queries(files("refdesk.index.pgvector") / "searching.sql")
 
@@ -48,30 +64,49 @@ class Searching:
         self._question_terms = QuestionTerms(text_search)
 
     async def search(self, text: str, vector: Vectors, values: Access, *, limit: int) -> list[Passage]:
-        async with self._holdings.snapshot(_queries.begin_search) as connection:
-            depth = max(FIELD, 2 * limit)
-            ranked = fuse(await self.arms(connection, text, vector, values, depth=depth))[: max(limit, FIELD)]
-            found = await _fetch(connection, ranked, values)
-        passages = [_passage(row[1:], *ranked[row[0] - 1]) for row in sorted(await found.fetchall())]
+        depth = max(FIELD, 2 * limit)
+        sought = Sought(text, vector, values, limit)
+        passages = await self._ranked(sought, depth=depth)
+        for wider in WIDER:
+            if not is_crowded(passages, count=limit):
+                break
+            passages = await self._ranked(sought, depth=wider * depth, with_copies=False)
         return distinct(second_hop(named_first(text, passages)), count=limit)
+
+    async def _ranked(self, sought: "Sought", *, depth: int, with_copies: bool = True) -> list[Passage]:
+        """In the order of the fused scores. Each arm brings ``depth`` chunks."""
+        async with self._holdings.snapshot(_queries.begin_search) as connection:
+            arms = await self.arms(connection, sought.text, sought.vector, sought.values, depth=depth)
+            if not with_copies:
+                arms = await _without_copies(connection, arms)
+            ranked = fuse(arms)[: max(sought.limit, FIELD)]
+            found = await _fetch(connection, ranked, sought.values)
+        return [_passage(row[1:], *ranked[row[0] - 1]) for row in sorted(await found.fetchall())]
 
     async def arms(
         self, connection: AsyncConnection, text: str, vector: Vectors, values: Access, *, depth: int
-    ) -> tuple[list[Candidate], list[Candidate]]:
+    ) -> Arms:
         """What each arm finds."""
         asked = await self._question_terms.look(connection, storable(text), values, documents_max=EXACT_DOCUMENTS_MAX)
         exact = asked.documents <= EXACT_DOCUMENTS_MAX and asked.chunks <= EXACT_CHUNKS_MAX
         weights = _weights(asked.terms, asked.corpus)
-        candidates_max = CANDIDATES_MAX if weights["common_terms"] else depth  # without these, the order stands
+        candidates_max = max(depth, CANDIDATES_MAX if weights["common_terms"] else 0)  # without these, the order stands
         values = (
             values | weights | {"vector": halfvec.to_text(vector), "depth": depth, "candidates_max": candidates_max}
         )
         return await _find(connection, values, exact=exact)
 
 
-async def _find(
-    connection: AsyncConnection, values: Mapping[str, Any], *, exact: bool
-) -> tuple[list[Candidate], list[Candidate]]:
+class Sought(NamedTuple):
+    """What one search is for."""
+
+    text: str
+    vector: Vectors
+    values: Access
+    limit: int
+
+
+async def _find(connection: AsyncConnection, values: Mapping[str, Any], *, exact: bool) -> Arms:
     """Both arms, each best first. In a pipeline."""
     near = await _near(connection, values, exact=exact)
     query = _queries.words_exact if exact else _queries.words
@@ -101,6 +136,17 @@ async def _prefer_graph(connection: AsyncConnection) -> None:
     """For this transaction, until `prefer_nothing`."""
     values = {"ef_search": EF_SEARCH, "scan_tuples_max": SCAN_TUPLES_MAX}
     await connection.execute(_queries.prefer_graph, values)
+
+
+async def _without_copies(connection: AsyncConnection, arms: Arms) -> Arms:
+    """The arms with the best one only of each text."""
+    places = _places([candidate for arm in arms for candidate in arm])
+    digests = {(key, ordinal): digest for key, ordinal, digest in await _rows(connection, _queries.digests, places)}
+    best: dict[str, Candidate] = {}
+    for one in (*arms[0], *arms[1]):
+        best.setdefault(digests[one[:2]], one)
+    near, worded = (list({best[digests[one[:2]]]: None for one in arm}) for arm in arms)
+    return near, worded
 
 
 async def _fetch(

@@ -112,6 +112,13 @@ SELECT document_key, ordinal, words, -(embedding <#> %(vector)s::halfvec)
 FROM best JOIN chunks USING (document_key, ordinal) JOIN vectors USING (document_key, hash)
 LIMIT 2 * %(depth)s
 
+-- name: digests
+-- Of chunks, what is equal for equal texts, whatever their spaces and capitals. Index: chunks_pkey.
+SELECT f.document_key, f.ordinal, md5(lower(regexp_replace(c.text, '\s+', ' ', 'g')))
+FROM unnest(%(keys)s::bigint[], %(ordinals)s::integer[]) AS f (document_key, ordinal)
+JOIN chunks c ON c.document_key = f.document_key AND c.ordinal = f.ordinal
+LIMIT cardinality(%(keys)s::bigint[])
+
 -- name: fetch_passages
 -- Index: the primary keys. Rows come in any order; `place` is their rank, from 1.
 SELECT f.place, d.document_id, d.version, d.content_sha256, d.title, d.url, c.ordinal, c.text, c.heading, c.page
