@@ -209,6 +209,22 @@ async def test_a_lost_collection_is_made_again_and_what_was_in_it_counts_as_dama
     assert await texts_of(index) == ["leave"]
 
 
+async def test_many_processes_make_a_collection_once(
+    qdrant: Qdrant, collection: Collection, generation: Generation
+) -> None:
+    """Also where one died before it was ready: what it is looked up by is there for all."""
+    await qdrant.client.delete_collection(collection.name)
+    await asyncio.gather(*(Collection(qdrant, generation).ensure() for _ in range(5)))
+    await qdrant.client.delete_payload_index(collection.name, "revision")
+    await collection.ensure()
+    assert set((await qdrant.client.get_collection(collection.name)).payload_schema) == {
+        "readers",
+        "tags",
+        "document_id",
+        "revision",
+    }
+
+
 async def test_a_foreign_collection_of_the_same_name_is_not_touched(
     qdrant: Qdrant, collection: Collection, generation: Generation
 ) -> None:

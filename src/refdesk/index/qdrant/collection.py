@@ -5,6 +5,7 @@ Qdrant has replayed such operations out of order (qdrant#9575).
 """
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from refdesk.contracts.access import Scope
 from refdesk.contracts.answers import Filters
-from refdesk.contracts.errors import ConfigurationError
+from refdesk.contracts.errors import ConfigurationError, Unavailable
 from refdesk.index.ledger.generations import Generation
 from refdesk.index.port import Vectors
 from refdesk.index.qdrant.points import Point, Sparse, point_id
@@ -53,18 +54,24 @@ class Collection:
         self._generation = generation
 
     async def ensure(self) -> bool:
-        """Make it, if it is not there; whether it was made. Raises ConfigurationError when somebody else's has its name."""
+        """Make it, if it is not there; whether it was made. Raises ConfigurationError when somebody else's has its name.
+
+        Many processes may do so at once: of two that make it, one is refused, and finds what the other has made.
+        """
         with translated():
-            if not await self._client.collection_exists(self.name):
+            made = not await self._client.collection_exists(self.name)
+        if made:
+            with suppress(Unavailable):
                 await self._create()
-                return True
-            config = (await self._client.get_collection(self.name)).config
-        if (config.metadata or {}).get(OWNER) != self._generation.token:
+        with translated():
+            found = await self._client.get_collection(self.name)
+        if (found.config.metadata or {}).get(OWNER) != self._generation.token:
             raise ConfigurationError(
                 f"Qdrant has a collection {self.name} that is not of this desk. Set REFDESK_QDRANT_PREFIX to a name that no "
                 "other desk uses, or delete that collection."
             )
-        return False
+        await self._index_payload(set(found.payload_schema))
+        return made
 
     async def drop(self) -> None:
         """Nothing when it is not there, or is somebody else's."""
@@ -152,23 +159,28 @@ class Collection:
 
     async def _create(self) -> None:
         models, settings = self._models, self._qdrant.settings
-        await self._client.create_collection(
-            self.name,
-            vectors_config={
-                DENSE: models.VectorParams(
-                    size=self._generation.dimensions, distance=models.Distance.DOT, on_disk=settings.on_disk
-                )
-            },
-            sparse_vectors_config={
-                WORDS: models.SparseVectorParams(index=models.SparseIndexParams(on_disk=settings.on_disk))
-            },
-            hnsw_config=models.HnswConfigDiff(ef_construct=settings.ef_construct),
-            quantization_config=self._quantization(),
-            on_disk_payload=True,
-            replication_factor=settings.replicas,
-            shard_number=settings.shards,
-            metadata={OWNER: self._generation.token, "generation": self._generation.id},
-        )
+        with translated():
+            await self._client.create_collection(
+                self.name,
+                vectors_config={
+                    DENSE: models.VectorParams(
+                        size=self._generation.dimensions, distance=models.Distance.DOT, on_disk=settings.on_disk
+                    )
+                },
+                sparse_vectors_config={
+                    WORDS: models.SparseVectorParams(index=models.SparseIndexParams(on_disk=settings.on_disk))
+                },
+                hnsw_config=models.HnswConfigDiff(ef_construct=settings.ef_construct),
+                quantization_config=self._quantization(),
+                on_disk_payload=True,
+                replication_factor=settings.replicas,
+                shard_number=settings.shards,
+                metadata={OWNER: self._generation.token, "generation": self._generation.id},
+            )
+
+    async def _index_payload(self, there: set[str]) -> None:
+        """What is looked up by, except what is there already: whoever made the collection may have died since."""
+        models = self._models
         whole_number = models.IntegerIndexParams(type=models.IntegerIndexType.INTEGER, lookup=True, range=False)
         for field, schema in (
             ("readers", models.PayloadSchemaType.KEYWORD),
@@ -176,7 +188,9 @@ class Collection:
             ("document_id", models.PayloadSchemaType.KEYWORD),
             ("revision", whole_number),
         ):
-            await self._client.create_payload_index(self.name, field, schema, wait=True)
+            if field not in there:
+                with translated():
+                    await self._client.create_payload_index(self.name, field, schema, wait=True)
 
     def _quantization(self) -> Any:
         models, in_memory = self._models, True
