@@ -147,6 +147,10 @@ async def parts(cluster: Cluster) -> dict[str, set[str]]:
     return {name: set((await verbose(cluster, name))[1]["parts"]) for name in SERVICES}
 
 
+NOT_HERE = {"Qdrant"}
+"""Parts that the scene does not have."""
+
+
 def table() -> dict[str, set[str]]:
     """The same as docs/howto/operate.md has it."""
     rows = TABLE.read_text(encoding="utf-8").partition("| part | Document Service |")[2].partition("\n\n")[0]
@@ -154,7 +158,7 @@ def table() -> dict[str, set[str]]:
     for row in rows.splitlines()[2:]:
         _, part, *levels, _ = (cell.strip() for cell in row.split("|"))
         for name, level in zip(SERVICES, levels, strict=True):
-            if level != "–":
+            if level != "–" and part not in NOT_HERE:
                 found[name].add(part)
     return found
 

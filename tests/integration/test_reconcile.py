@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import FormData
 from prometheus_client import REGISTRY
 from tests.integration.documents_desk import ALICE, eventually
 from tests.support.pipeline import OPERATOR_KEY, Pipeline
@@ -186,7 +187,9 @@ async def test_after_a_restore_a_document_that_failed_is_announced_again(pipelin
     """The index shows its version for everyone; the one that closes it was given up, and only its event says so."""
     closed = await pipeline.documents.add("Closed", readers=["everyone"])
     await pipeline.settled()
-    await pipeline.documents.call("PUT", f"/{closed['id']}", by=ALICE, json={"text": "&nbsp;", "readers": ["hr"]})
+    form = FormData({"readers": "hr"})
+    form.add_field("file", b"%PDF-1.4 nothing", filename="closed.pdf", content_type="application/pdf")
+    await pipeline.documents.call("PUT", f"/{closed['id']}", by=ALICE, data=form)
 
     async def given_up() -> bool:
         return (await pipeline.document(closed["id"]))["state"] == "failed"

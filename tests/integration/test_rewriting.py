@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from tests.support.desk import LEAVE, PATIENT, VALKEY_PATIENCE_S, AnswerDesk, Here, fresh_valkey, own_desk
 from tests.support.scripted_llm import Behaviour, refuse, say
 
-from refdesk.answering.accepted_question import Asked
+from refdesk.answering.accepted_question import AcceptedQuestion
 from refdesk.answering.budget import Budget, BudgetLimits
 from refdesk.answering.conversations import Turn
 from refdesk.answering.questions import Questions
@@ -20,7 +20,6 @@ from refdesk.answering.rewriting import Written
 from refdesk.app.embedded.stack import StackUrls
 from refdesk.contracts.access import Principal
 from refdesk.contracts.answers import Question
-from refdesk.outside import telemetry
 from refdesk.outside.valkey.client import open_valkey
 
 QUESTION = "How many days of paid leave do employees have?"
@@ -149,12 +148,11 @@ async def test_only_a_call_is_booked_and_a_spent_budget_makes_none(
         )
         recorded: Any = Recorded(room=room)
         questions = Questions(recorded, budget=Budget(valkey, limits), passages=1, rewriter=recorded)
-        asked = Asked(
+        asked = AcceptedQuestion(
             Question(question=FOLLOW_UP),
             Principal(id="ann"),
             100,
             (Turn(QUESTION, "Thirty days."),),
-            telemetry.Workflow(),
             0.0,
             is_counted=True,
         )

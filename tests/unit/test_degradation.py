@@ -33,8 +33,8 @@ WORDS = "The server at http://model.example refuses the key (401: key 17 expired
 def test_administrators_are_told_in_the_servers_words(error: ModelFailed, plain: str) -> None:
     """Others learn what kind of failure it was, and what to do."""
     batch = [encode_entry(2, Delta("Thirty")), encode_entry(3, degraded(DONE, error))]
-    for administrator, reason in ((True, WORDS), (False, plain)):
-        seen = seen_by(batch, administrator=administrator)
+    for with_details, reason in ((True, WORDS), (False, plain)):
+        seen = seen_by(batch, with_details=with_details)
         ending = msgspec.json.decode(seen[-1].data)
         assert (ending["degraded"], ending["degraded_reason"]) == (True, reason)
         assert ending.keys() - {"degraded_reason"} == msgspec.json.decode(encode_entry(3, DONE).data).keys()
@@ -45,13 +45,13 @@ def test_administrators_are_told_in_the_servers_words(error: ModelFailed, plain:
 def test_an_answer_that_breaks_off_says_why_in_the_same_way() -> None:
     """What a server has said is for administrators; our own sentences are for everybody."""
     batch = [encode_entry(3, failed(ModelFailed(WORDS), partial=True))]
-    for administrator, detail in ((True, WORDS), (False, "The language model failed. Ask again in a moment.")):
-        problem = msgspec.json.decode(seen_by(batch, administrator=administrator)[0].data)
+    for with_details, detail in ((True, WORDS), (False, "The language model failed. Ask again in a moment.")):
+        problem = msgspec.json.decode(seen_by(batch, with_details=with_details)[0].data)
         assert (problem["detail"], problem["partial"], problem["type"]) == (detail, True, "model-failed")
         assert DETAILS not in problem
     for error in (Diverged(), LlmFiltered(), Expired()):
         problem = msgspec.json.decode(
-            seen_by([encode_entry(3, failed(error, partial=True))], administrator=False)[0].data
+            seen_by([encode_entry(3, failed(error, partial=True))], with_details=False)[0].data
         )
         assert problem["detail"] == error.message
 
@@ -59,7 +59,7 @@ def test_an_answer_that_breaks_off_says_why_in_the_same_way() -> None:
 def test_other_endings_are_the_same_for_everybody() -> None:
     """Not even decoded."""
     batch = [encode_entry(3, DONE)]
-    assert seen_by(batch, administrator=False) is batch
+    assert seen_by(batch, with_details=False) is batch
     assert b"degraded_reason" not in bytes(batch[0].data)
 
 

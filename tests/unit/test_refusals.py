@@ -15,8 +15,8 @@ from refdesk.contracts.errors import (
     problem,
 )
 from refdesk.outside import storage_errors
-from refdesk.outside.postgres.database import conflicts as postgres_conflicts
-from refdesk.outside.postgres.database import errors as postgres_errors
+from refdesk.outside.postgres import conflicts as postgres_conflicts
+from refdesk.outside.postgres import errors as postgres_errors
 
 
 @pytest.mark.parametrize(

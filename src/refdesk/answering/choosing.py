@@ -39,7 +39,7 @@ MORE_STEPS_NEAR_BEST = 0.6
 ITEMS_MAX = 20
 QUOTES_MAX = 4
 
-_NAMED = re.compile(r"[A-Z][\w’'-]+(?: [A-Z][\w’'-]+)+")
+_NAMED = re.compile(r"(?<![\w’'-])[A-Z][\w’'-]++(?: [A-Z][\w’'-]++)+")
 """Two capitalised words or more: one alone may begin a sentence."""
 
 

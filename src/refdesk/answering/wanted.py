@@ -37,6 +37,7 @@ _TERM_ASKED = re.compile(
     r"\s*+what(?:'s| is| are| does| do)(?: an?| the)?(?: words?| terms?| abbreviation)? (?P<term>.+)", re.IGNORECASE
 )
 _TERM_ENDS = ("?", " mean", " stand for")
+_ENDING_S = re.compile(r"['’]?s\Z")
 _NAME = re.compile(r"(?<=[^.?!]\s)[A-Z][\w’'-]*(?:\s[A-Z0-9][\w’'-]*){0,7}")
 _IDENTIFIER = re.compile(r"\b(?:[A-Z]{1,6}[ -]\d[\w-]{0,39}|(?=[\w-]{0,39}\d)(?=[\w-]{0,39}[^\W\d_])\w[\w-]{0,39})")
 _FIRST_PERSON = "i"
@@ -113,19 +114,27 @@ def _compares(question: str) -> bool:
 def _names(question: str) -> Iterator[Name]:
     identifiers = dict.fromkeys(_IDENTIFIER.findall(question))
     for identifier in identifiers:
-        signs = "[\\W_]?".join(re.escape(sign) for sign in identifier if sign.isalnum())
-        yield Name(
-            identifier.casefold(), re.compile(rf"(?<![^\W_]){signs}(?![^\W_])", re.IGNORECASE), is_identifier=True
-        )
+        yield Name(identifier.casefold(), _spelled_alike(identifier), is_identifier=True)
     for name in dict.fromkeys(_NAME.findall(question)):
         if name.casefold() != _FIRST_PERSON and not any(identifier in name for identifier in identifiers):
-            words = r"\W+".join(f"{re.escape(_bare(word))}(?:['’]?s)?" for word in name.split())
-            yield Name(name.casefold(), re.compile(rf"(?<!\w){words}(?!\w)", re.IGNORECASE))
+            yield Name(name.casefold(), _inflected(name))
+
+
+def _spelled_alike(identifier: str) -> re.Pattern[str]:
+    """The identifier with other signs, or none, between its letters and digits."""
+    signs = "[\\W_]?".join(re.escape(sign) for sign in identifier if sign.isalnum())
+    return re.compile(rf"(?<![^\W_]){signs}(?![^\W_])", re.IGNORECASE)
+
+
+def _inflected(name: str) -> re.Pattern[str]:
+    """The name, each of its words as a plural or a possessive, too."""
+    words = r"\W+".join(f"{re.escape(_bare(word))}(?:['’]?s)?" for word in name.split())
+    return re.compile(rf"(?<!\w){words}(?!\w)", re.IGNORECASE)
 
 
 def _bare(word: str) -> str:
     """Without what makes a plural or a possessive of it."""
-    bare = re.sub(r"['’]?s\Z", "", word)
+    bare = _ENDING_S.sub("", word)
     return bare if len(bare) > 2 else word
 
 

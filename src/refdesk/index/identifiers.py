@@ -48,7 +48,11 @@ def _identifiers(question: str) -> Iterator[re.Pattern[str]]:
     """A pattern for each, however its parts are joined."""
     found = {tuple(_PART.findall(token)): None for token in _TOKEN.findall(question) if _is_identifier(token)}
     for parts in list(found)[:IDENTIFIERS_MAX]:
-        yield re.compile(f"(?<![A-Za-z0-9]){_JOINT.join(parts)}(?![A-Za-z0-9])", re.I)
+        yield _joined(parts)
+
+
+def _joined(parts: Sequence[str]) -> re.Pattern[str]:
+    return re.compile(f"(?<![A-Za-z0-9]){_JOINT.join(parts)}(?![A-Za-z0-9])", re.IGNORECASE)
 
 
 def _is_identifier(token: str) -> bool:

@@ -215,7 +215,7 @@ def stored(path: Path, document: Any, *, status: str) -> Upload:
 def _take(upload: Upload, document: Any) -> None:
     if document["version"] >= upload.version:
         upload.state, upload.reason = document["state"], document["failure"]
-        upload.notes = document["notes"] if document["state"] == "indexed" else []
+        upload.notes = document.get("notes", []) if document["state"] == "indexed" else []
         upload.waits = why(document) if document["state"] == "pending" and document["waiting"] else ""
 
 
