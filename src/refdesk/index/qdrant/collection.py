@@ -25,7 +25,7 @@ BATCH_POINTS = 256
 IDS_MAX = 1_000
 """Ids of one request."""
 HNSW_EF = 256
-"""How wide the graph is searched: chosen by benchmarks/engines.py."""
+"""How wide the graph is searched: near pgvector's 300 (docs/adr/0003). benchmarks/engines.py tells what it finds."""
 
 T = TypeVar("T")
 
