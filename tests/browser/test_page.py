@@ -159,6 +159,7 @@ async def test_a_chosen_file_becomes_ready_while_one_watches(visit: Open, fresh:
     """Pending, then indexed, without a reload; deleted, it is gone."""
     (fresh / "pontoon.md").write_text("The Marlowe pontoon carries 40 tonnes.")
     page = (await visit("/#documents")).page
+    await expect(page.locator("#documents-view")).to_be_visible()
     await page.evaluate(SEEN_STATES)
     await page.locator("#file-input").set_input_files(fresh / "pontoon.md")
     row = page.get_by_test_id("document").filter(has_text="pontoon")

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import logging
 import mimetypes
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any
@@ -85,10 +85,18 @@ def openapi_endpoint(endpoints: Iterable[Endpoint], *, open_to: Callable[[HTTPCo
 
 def page_endpoints(examples: Callable[[], list[str]]) -> list[Endpoint]:
     """The web page, read once from the package; ``examples`` are the questions that it suggests."""
-    folder = resources.files("refdesk.app") / "page"
-    files = [file for file in folder.iterdir() if file.is_file()]
-    pages = [_file_endpoint("/" if file.name == "index.html" else f"/web/{file.name}", file) for file in files]
+    files = _files_below(resources.files("refdesk.app") / "page", "")
+    pages = [_file_endpoint("/" if path == "index.html" else f"/web/{path}", file) for path, file in files]
     return [*pages, _examples_endpoint(examples)]
+
+
+def _files_below(folder: Traversable, prefix: str) -> Iterator[tuple[str, Traversable]]:
+    """Each file with its path inside the folder."""
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            yield from _files_below(entry, f"{prefix}{entry.name}/")
+        else:
+            yield f"{prefix}{entry.name}", entry
 
 
 def _file_endpoint(path: str, file: Traversable) -> Endpoint:

@@ -6,6 +6,7 @@
 import { readBlocks, readQuotes } from "./blocks.js";
 import { CODE, DELETED, EMPHASIS, readInlines, readQuoted, STRONG } from "./inlines.js";
 import { make } from "./page.js";
+import { t } from "./texts.js";
 
 const ELEMENTS = [[STRONG, "STRONG"], [EMPHASIS, "EM"], [DELETED, "DEL"], [CODE, "CODE"]];
 const HEADING_BELOW = 2; // the question above the answer has the second level
@@ -166,7 +167,7 @@ class Drawing {
     for (const n of citations) if (!this.#cited[index].has(n)) last.append(this.#found(n));
     if (support !== "contradicted") return;
     for (const span of this.#spans[index]) span.classList.add("contradicted");
-    last.append(make("small", "contradicted-mark", "not what the source says"));
+    last.append(make("small", "contradicted-mark", t("turn.contradicted")));
   }
 }
 

@@ -1,6 +1,7 @@
 // Calls to the service: the key goes along, and every refusal becomes a Problem with words to show.
 
 import { currentKey, nextKey } from "./key.js";
+import { t } from "./texts.js";
 
 /** Where the desk is: at the root of its address, or below a path of a proxy. This file is at `web/api.js` there. */
 const DESK = new URL("..", import.meta.url).pathname.replace(/\/$/, "");
@@ -13,7 +14,7 @@ export function addressOf(path) {
 /** A refusal; its message is the `detail` of the problem details. */
 export class Problem extends Error {
   constructor({ detail, title, status, type } = {}) {
-    super(detail || title || `The service answered ${status}.`);
+    super(detail || title || t("service.answered", { status }));
     this.status = status;
     this.type = type;
   }
@@ -26,7 +27,7 @@ export class Problem extends Error {
 
 export class ConnectionLost extends Problem {
   constructor() {
-    super({ detail: "The service cannot be reached. Check the connection and try again.", status: 0 });
+    super({ detail: t("service.unreachable"), status: 0 });
   }
 
   get passing() {

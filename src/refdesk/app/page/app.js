@@ -1,25 +1,36 @@
 // The page's front door: which view is shown, and what the address says.
 
 import { AskView } from "./ask.js";
-import { DeadLettersView } from "./dead_letters.js";
-import { DocumentsView } from "./documents.js";
 import { startKey } from "./key.js";
-import { Reader } from "./reader.js";
-import { startDropping, Uploads } from "./uploads.js";
+import { startPreferences } from "./preferences.js";
+import { localise, t } from "./texts.js";
+import { writeOrHide } from "./text.js";
+import { isView, openView } from "./views.js";
+import { startDropping } from "./dropping.js";
 
 const askView = new AskView();
-const documentsView = new DocumentsView();
-const deadLettersView = new DeadLettersView();
-const VIEWS = ["ask", "documents", "dead-letters"];
-const reader = new Reader();
-const uploads = new Uploads((added) => documentsView.show(added));
-let viewName = "ask";
+let shown = { name: "ask", view: askView };
+let routing = 0;
 
-function route() {
-  const [kind, id, ordinal] = location.hash.slice(1).split("/").map(decoded);
-  if (kind === "document" && id) return reader.open(id, ordinal ? Number(ordinal) : undefined);
-  showView(VIEWS.includes(kind) ? kind : "ask");
-  reader.close();
+async function route() {
+  const own = ++routing;
+  const [kind, ...rest] = location.hash.slice(1).split("/").map(decoded);
+  try {
+    if (kind === "document" && rest[0]) return await openDocument(own, rest);
+    await showView(own, isView(kind) ? kind : "ask", rest);
+    if (own === routing) (await reader?.catch(() => null))?.close();
+  } catch {
+    if (own === routing) sayProblem(t("view.unreachable"));
+  }
+}
+
+let reader = null; // the promise of it, once something was opened
+
+async function openDocument(own, [id, ordinal]) {
+  reader = openView("reader");
+  const opened = await reader;
+  opened.onLeave = leaveReader;
+  if (own === routing) await opened.open(id, ordinal ? Number(ordinal) : undefined);
 }
 
 function decoded(text) {
@@ -30,21 +41,27 @@ function decoded(text) {
   }
 }
 
-function showView(name) {
-  const changed = viewName !== name;
-  viewName = name;
-  for (const each of VIEWS) {
-    document.getElementById(`${each}-view`).hidden = each !== name;
-    document.getElementById(`nav-${each}`)?.setAttribute("aria-current", each === name ? "page" : "false");
+async function showView(own, name, rest) {
+  const view = name === "ask" ? askView : await openView(name);
+  if (own !== routing) return;
+  const changed = shown.name !== name;
+  if (changed) shown.view.leave?.();
+  shown = { name, view };
+  for (const each of document.querySelectorAll("#main > .view")) each.hidden = each.id !== `${name}-view`;
+  for (const link of document.querySelectorAll(".masthead nav a")) {
+    link.setAttribute("aria-current", link.id === `nav-${name}` ? "page" : "false");
   }
-  if (name === "dead-letters") deadLettersView.enter();
-  if (name === "documents") documentsView.enter();
-  else documentsView.leave();
+  sayProblem("");
+  view.enter?.(...rest);
   if (changed) scrollTo({ top: 0, behavior: "instant" });
 }
 
+function sayProblem(text) {
+  writeOrHide(document.getElementById("view-problem"), text);
+}
+
 function leaveReader() {
-  history.replaceState(null, "", `#${viewName}`);
+  history.replaceState(null, "", `#${shown.name}`);
   route();
 }
 
@@ -58,32 +75,27 @@ function follow(event) {
   else location.hash = hash;
 }
 
-function addFiles(files) {
+async function addFiles(files) {
   if (files.length === 0) return;
   location.hash = "#documents";
-  uploads.add(files);
+  (await openView("documents")).add(files);
 }
 
 function skipToMain(event) {
   event.preventDefault();
   event.stopPropagation();
-  if (viewName === "ask") askView.focus();
+  if (shown.name === "ask") askView.focus();
   else document.getElementById("main").focus();
 }
 
+localise(document);
 startKey();
+startPreferences();
 askView.start();
-documentsView.start();
-deadLettersView.start();
-reader.start(leaveReader);
-startDropping(addFiles);
+startDropping((files) => addFiles(files).catch(() => sayProblem(t("view.unreachable"))));
 document.getElementById("skip-link").addEventListener("click", skipToMain);
-document.getElementById("file-input").addEventListener("change", (event) => {
-  addFiles([...event.target.files]);
-  event.target.value = ""; // the same file may be chosen again
-});
 document.addEventListener("click", follow);
 addEventListener("hashchange", route);
-showView("ask");
+document.getElementById("nav-ask").setAttribute("aria-current", "page");
 route();
-if (matchMedia("(hover: hover)").matches && viewName === "ask" && !location.hash) askView.focus(); // no keyboard popping up on a phone
+if (matchMedia("(hover: hover)").matches && !location.hash) askView.focus(); // no keyboard popping up on a phone

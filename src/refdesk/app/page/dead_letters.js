@@ -14,7 +14,7 @@ export async function openDeadLetters() {
   return page.open;
 }
 
-export class DeadLettersView {
+export class View {
   #list = document.getElementById("dead-letters");
   #more = document.getElementById("more-dead-letters");
   #retryAll = document.getElementById("retry-dead-letters");

@@ -8,6 +8,7 @@ import { announce } from "./page.js";
 import { messages, pause } from "./sse.js";
 import { drawSyncs } from "./syncs.js";
 import { write, writeOrHide } from "./text.js";
+import { Uploads } from "./uploads.js";
 
 const PAGE_SIZE = 50;
 const PENDING_SHOWN_MAX = 200; // the most that one page of the service holds
@@ -15,7 +16,7 @@ const LOOK_AGAIN_S = 3; // no event tells that a queue has become shorter
 const FILTER_WAIT_MS = 250;
 const RECONNECT_MS = [500, 1000, 2000, 5000, 10_000];
 
-export class DocumentsView {
+export class View {
   #list = document.getElementById("documents");
   #filter = document.getElementById("filter");
   #more = document.getElementById("load-more");
@@ -26,6 +27,7 @@ export class DocumentsView {
   #filterTimer = null;
   #listing = 0;
   #ticks = 0;
+  #uploads = new Uploads((added) => this.show(added));
 
   start() {
     this.#more.addEventListener("click", () => this.#loadMore());
@@ -33,7 +35,16 @@ export class DocumentsView {
       clearTimeout(this.#filterTimer);
       this.#filterTimer = setTimeout(() => this.#reload(PAGE_SIZE), FILTER_WAIT_MS);
     });
+    document.getElementById("file-input").addEventListener("change", (event) => {
+      this.add([...event.target.files]);
+      event.target.value = ""; // the same file may be chosen again
+    });
     setInterval(() => this.#tick(), 1000);
+  }
+
+  /** Upload files, as many at a time as is good. */
+  add(files) {
+    this.#uploads.add(files);
   }
 
   enter() {

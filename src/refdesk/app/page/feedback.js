@@ -3,6 +3,7 @@
 import { sendFeedback } from "./answers.js";
 import { part } from "./page.js";
 import { write } from "./text.js";
+import { t } from "./texts.js";
 
 /** Wire the feedback controls of a turn that has an answer id. */
 export function startFeedback(turn) {
@@ -24,7 +25,7 @@ export function startFeedback(turn) {
     thumbs.forEach((thumb) => thumb.setAttribute("aria-pressed", String(thumb.dataset.rating === rating)));
     comment.hidden = rating !== "down";
     if (rating === "down") comment.elements.comment.focus();
-    return send({ rating }, "Thank you.");
+    return send({ rating }, t("feedback.thanks"));
   }
 
   thumbs.forEach((thumb) => thumb.addEventListener("click", () => rate(thumb.dataset)));
@@ -33,6 +34,6 @@ export function startFeedback(turn) {
     comment.hidden = true;
     thumbs.find((thumb) => thumb.dataset.rating === "down").focus();
     const text = comment.elements.comment.value.trim();
-    if (text) send({ rating: "down", comment: text }, "Thank you; your comment is kept.");
+    if (text) send({ rating: "down", comment: text }, t("feedback.kept"));
   });
 }

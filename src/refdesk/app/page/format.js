@@ -1,8 +1,8 @@
-// Numbers, times and names in plain English.
+// Numbers, times and names as the page's language writes them.
 
-const ordinalRules = new Intl.PluralRules("en", { type: "ordinal" });
-const ORDINAL_ENDINGS = { one: "st", two: "nd", few: "rd", other: "th" };
+import { language, t } from "./texts.js";
 
+const PLACE = { en: "en-GB" }[language] ?? language;
 const MEDIA_TYPES = {
   "application/pdf": "PDF",
   "application/msword": "Word",
@@ -13,16 +13,13 @@ const MEDIA_TYPES = {
   "text/csv": "CSV",
   "text/html": "HTML",
   "text/markdown": "Markdown",
-  "text/plain": "Text",
-  "message/rfc822": "E-mail",
+  "text/plain": t("unit.text"),
+  "message/rfc822": t("unit.mail"),
 };
 
-export function ordinal(number) {
-  return `${number}${ORDINAL_ENDINGS[ordinalRules.select(number)]}`;
-}
-
+/** In English, for what has no text of its own in the catalogues. */
 export function plural(count, noun) {
-  return `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
+  return `${count.toLocaleString(language)} ${noun}${count === 1 ? "" : "s"}`;
 }
 
 export function mediaType(type) {
@@ -31,9 +28,9 @@ export function mediaType(type) {
 }
 
 export function bytes(count) {
-  if (count < 1000) return plural(count, "byte");
+  if (count < 1000) return t("unit.bytes", { n: count });
   if (count < 1e6) return `${Math.round(count / 1000)} kB`;
-  return `${(count / 1e6).toFixed(1)} MB`;
+  return `${(count / 1e6).toLocaleString(language, { minimumFractionDigits: 1, maximumFractionDigits: 1 })} MB`;
 }
 
 export function seconds(count) {
@@ -49,8 +46,8 @@ export function moment(value) {
   const today = date.toDateString() === new Date().toDateString();
   const time = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
   return today
-    ? date.toLocaleTimeString("en-GB", { ...time, second: "2-digit" })
-    : date.toLocaleString("en-GB", { ...time, day: "numeric", month: "short", year: "numeric" });
+    ? date.toLocaleTimeString(PLACE, { ...time, second: "2-digit" })
+    : date.toLocaleString(PLACE, { ...time, day: "numeric", month: "short", year: "numeric" });
 }
 
 /** Join what is there with middle dots. */

@@ -1,5 +1,7 @@
 // The API key: asked for when a call is refused, kept for this tab only.
 
+import { t } from "./texts.js";
+
 const STORED_AS = "refdesk.key";
 const dialog = document.getElementById("key-dialog");
 const input = document.getElementById("key-input");
@@ -30,7 +32,7 @@ export function startKey() {
 }
 
 function askForKey(refused) {
-  problem.textContent = refused ? "That key was not accepted. Check it, or use another." : "";
+  problem.textContent = refused ? t("key.refused") : "";
   problem.hidden = !refused;
   input.value = "";
   dialog.returnValue = "";

@@ -1,17 +1,20 @@
 // The document as it was indexed, beside the answer, with the cited passage marked.
 
 import { addressOf, documentPath, request, requestJson } from "./api.js";
-import { joined, mediaType, plural } from "./format.js";
+import { joined, mediaType } from "./format.js";
 import { currentKey } from "./key.js";
 import { make } from "./page.js";
 import { clean, write } from "./text.js";
+import { t } from "./texts.js";
 
 const BESIDE = matchMedia("(min-width: 68rem)"); // wide enough to read and ask at once; the same width is in styles.css
 const BLOB_MS = 60_000;
 // What may open in place, and as what. A blob is of our own origin, so a web page among the documents must not be one.
 const OPENED_AS = { PDF: "application/pdf", Text: "text/plain;charset=utf-8", Markdown: "text/plain;charset=utf-8" };
 
-export class Reader {
+export class View {
+  onLeave = () => {}; // what to do when the person wants to close it
+
   #dialog = document.getElementById("reader");
   #title = document.getElementById("reader-title");
   #about = document.getElementById("reader-about");
@@ -23,16 +26,15 @@ export class Reader {
   #page = null;
   #turnOfOpening = 0;
 
-  /** `onLeave` is called when the person wants to close it. */
-  start(onLeave) {
-    document.getElementById("reader-close").addEventListener("click", onLeave);
+  start() {
+    document.getElementById("reader-close").addEventListener("click", () => this.onLeave());
     this.#original.addEventListener("click", (event) => this.#openOriginal(event));
     this.#dialog.addEventListener("cancel", (event) => {
       event.preventDefault();
-      onLeave();
+      this.onLeave();
     });
     document.addEventListener("keydown", (event) => {
-      if (event.key === "Escape" && this.#dialog.open && !document.querySelector("dialog:modal")) onLeave();
+      if (event.key === "Escape" && this.#dialog.open && !document.querySelector("dialog:modal")) this.onLeave();
     });
   }
 
@@ -69,7 +71,7 @@ export class Reader {
     this.#problem.textContent = "";
     if (this.#shown?.document_id === documentId) return; // it stays in view until the fresh copy is here
     this.#shown = null;
-    this.#title.textContent = "Opening…";
+    this.#title.textContent = t("reader.opening");
     this.#about.textContent = "";
     this.#body.replaceChildren();
     this.#original.hidden = true;
@@ -83,7 +85,7 @@ export class Reader {
     this.#shown = shown;
     write(this.#title, shown.title);
     const address = /^https?:/.test(shown.url ?? "") ? shown.url : ""; // as text: nothing a document says becomes a link
-    write(this.#about, joined(mediaType(shown.media_type), `version ${shown.version}`, plural(shown.passages.length, "passage"), address));
+    write(this.#about, joined(mediaType(shown.media_type), t("reader.version", { n: shown.version }), t("reader.passages", { n: shown.passages.length }), address));
     this.#body.replaceChildren(...drawPassages(shown.passages, ordinal));
     this.#point(shown, shown.passages.find((passage) => passage.ordinal === ordinal));
   }
@@ -100,7 +102,7 @@ export class Reader {
 
   #fail(problem) {
     this.#shown = null;
-    this.#title.textContent = "This document cannot be shown";
+    this.#title.textContent = t("reader.cannot");
     this.#about.textContent = "";
     this.#body.replaceChildren(make("p", "failure", problem.message));
     this.#original.hidden = true;
@@ -151,7 +153,7 @@ function isPdf(shown) {
 }
 
 function drawPassages(passages, ordinal) {
-  if (passages.length === 0) return [make("p", "empty", "This document is not searchable yet.")];
+  if (passages.length === 0) return [make("p", "empty", t("reader.pending"))];
   let before = {};
   return passages.flatMap((passage) => {
     const marks = drawMarks(passage, before);
@@ -163,7 +165,7 @@ function drawPassages(passages, ordinal) {
 /** The page number and the heading, where they change. */
 function drawMarks(passage, before) {
   const marks = [];
-  if (passage.page && passage.page !== before.page) marks.push(make("p", "page-mark", `page ${passage.page}`));
+  if (passage.page && passage.page !== before.page) marks.push(make("p", "page-mark", t("reader.page", { n: passage.page })));
   if (passage.heading && passage.heading !== before.heading) marks.push(make("h3", "passage-heading", passage.heading));
   return marks;
 }

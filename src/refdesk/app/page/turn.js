@@ -1,20 +1,13 @@
 // One question and its answer on the page, drawn event by event.
 
 import { drawAnswer, spoken } from "./answer_text.js";
-import { joined, moment, ordinal, plural, seconds } from "./format.js";
+import { joined, moment, seconds } from "./format.js";
 import { announce, make, part, passageHash, stamp } from "./page.js";
 import { clean, placeOf, write, writeOrHide } from "./text.js";
+import { hasText, t } from "./texts.js";
 
 const QUOTING = "extractive"; // the model that writes no Markdown: it quotes
 const LAG_SECONDS_SHOWN = 1;
-
-const ENDINGS = {
-  stop: "",
-  length: "The answer reached its length limit and ends here.",
-  cancelled: "You stopped this answer.",
-  closest: "The documents may not answer this. Try other words, or look into the passages above.",
-  not_found: "Try other words, or add the document that should answer this.",
-};
 
 export class Turn {
   answerId = null;
@@ -36,8 +29,8 @@ export class Turn {
 
   constructor(question) {
     write(this.element.querySelector(".turn-question"), question);
-    this.#show("searching", "Searching the documents");
-    announce("Searching the documents.");
+    this.#show("searching", t("turn.searching"));
+    announce(t("turn.searching_aloud"));
   }
 
   handle({ name, data }) {
@@ -57,7 +50,7 @@ export class Turn {
   }
 
   on_queued({ position, estimated_seconds }) {
-    const text = `${ordinal(position)} in line, about ${seconds(estimated_seconds)}`;
+    const text = t("turn.queued", { n: position, wait: seconds(estimated_seconds) });
     this.#show("queued", text);
     announce(text);
   }
@@ -67,7 +60,7 @@ export class Turn {
     const section = part(this.element, "sources");
     section.querySelector("ol").replaceChildren(...sources.map(sourceCard));
     section.hidden = sources.length === 0;
-    this.#show("reading", `Reading ${plural(sources.length, "passage")}`);
+    this.#show("reading", t("turn.reading", { n: sources.length }));
   }
 
   on_delta({ text }) {
@@ -87,7 +80,7 @@ export class Turn {
   }
 
   on_reconnecting() {
-    this.#show("reconnecting", "The connection broke; picking up where it left off");
+    this.#show("reconnecting", t("turn.reconnecting"));
   }
 
   on_done(done) {
@@ -95,19 +88,19 @@ export class Turn {
     if (done.finish_reason === "not_found" && !this.#text) this.#sayNothingFound();
     if (done.degraded_reason || (done.degraded && !done.access_as_of)) this.#quoted = true;
     this.#drawLast();
-    writeOrHide(part(this.element, "notice"), ENDINGS[done.finish_reason]);
+    writeOrHide(part(this.element, "notice"), ending(done.finish_reason));
     writeOrHide(part(this.element, "degraded"), whyDegraded(done));
     writeOrHide(part(this.element, "freshness"), this.#freshness(done));
     write(part(this.element, "small-print"), this.#smallPrint(done));
     part(this.element, "feedback").hidden = false;
     this.#finish(done.finish_reason === "cancelled" ? "cancelled" : "done");
-    announce(ENDINGS[done.finish_reason] || `The answer is complete; it cites ${plural(this.#cited.size, "source")}.`);
+    announce(ending(done.finish_reason) || t("turn.complete", { n: this.#cited.size }));
   }
 
   on_error(problem) {
     this.#drawLast();
-    const incomplete = problem.partial ? " The answer above is not complete." : "";
-    const text = (problem.detail || problem.title || "Something went wrong.") + incomplete;
+    const incomplete = problem.partial ? ` ${t("turn.incomplete")}` : "";
+    const text = (problem.detail || problem.title || t("turn.failed")) + incomplete;
     write(part(this.element, "problem-text"), text);
     part(this.element, "problem").hidden = false;
     this.#finish("failed");
@@ -118,14 +111,14 @@ export class Turn {
   cancelled() {
     this.#drawLast();
     this.element.dataset.finishReason = "cancelled";
-    writeOrHide(part(this.element, "notice"), ENDINGS.cancelled);
+    writeOrHide(part(this.element, "notice"), ending("cancelled"));
     this.#finish("cancelled");
-    announce(ENDINGS.cancelled);
+    announce(ending("cancelled"));
   }
 
   #wordsCame() {
     this.#firstWordsMs ??= performance.now() - this.#askedAt;
-    this.#show("answering", "Answering");
+    this.#show("answering", t("turn.answering"));
   }
 
   #show(state, text) {
@@ -135,7 +128,7 @@ export class Turn {
   }
 
   #sayNothingFound() {
-    this.#text = "The documents do not answer this.";
+    this.#text = t("turn.nothing");
     announce(this.#text);
   }
 
@@ -178,7 +171,7 @@ export class Turn {
     const draw = (open) => {
       list.classList.toggle("folded", !open);
       button.setAttribute("aria-expanded", String(open));
-      button.textContent = open ? "Show cited passages only" : `Show ${plural(folded, "passage")} read but not cited`;
+      button.textContent = open ? t("turn.cited_only") : t("turn.uncited", { n: folded });
     };
     button.addEventListener("click", () => draw(list.classList.contains("folded")));
     button.hidden = false;
@@ -190,8 +183,8 @@ export class Turn {
     const stale = [...this.#sources.values()].filter((source) => source.stale && this.#cited.has(source.n)).length;
     const behind = lag > LAG_SECONDS_SHOWN;
     return [
-      behind && `The index is ${seconds(lag)} behind: documents changed after ${moment(as_of)} may be missing here.`,
-      stale > 0 && `A newer version of ${plural(stale, "cited source")} is on its way.`,
+      behind && t("turn.behind", { lag: seconds(lag), when: moment(as_of) }),
+      stale > 0 && t("turn.stale_sources", { n: stale }),
     ].filter(Boolean).join(" ");
   }
 
@@ -199,20 +192,22 @@ export class Turn {
     const tokens = usage.input_tokens + usage.output_tokens;
     return joined(
       this.#model,
-      ["hit", "semantic"].includes(this.#cache) && "from the cache",
-      this.#firstWordsMs !== null && `first words after ${Math.round(this.#firstWordsMs)} ms`,
-      tokens > 0 && `${usage.input_tokens.toLocaleString("en")} + ${plural(usage.output_tokens, "token")}`,
-      as_of && `documents as of ${moment(as_of)}`,
+      ["hit", "semantic"].includes(this.#cache) && t("turn.from_cache"),
+      this.#firstWordsMs !== null && t("turn.first_words", { ms: Math.round(this.#firstWordsMs) }),
+      tokens > 0 && t("turn.tokens", { input: usage.input_tokens, output: usage.output_tokens }),
+      as_of && t("turn.as_of", { when: moment(as_of) }),
     );
   }
 }
 
 function whyDegraded({ degraded, degraded_reason: reason, access_as_of: checkedAt }) {
-  if (checkedAt) {
-    return "The Document Service does not answer. Access was checked against the record of changes as of "
-      + `${moment(checkedAt)}, and only documents for everyone were read.`;
-  }
-  return degraded && `Quoted from the documents, not written by the language model. ${reason || ""}`.trim();
+  if (checkedAt) return t("turn.access_as_of", { when: moment(checkedAt) });
+  return degraded && t("turn.quoted", { reason: reason || "" }).trim();
+}
+
+/** What an answer that ended so says below itself; nothing for a whole one. */
+function ending(reason) {
+  return hasText(`turn.${reason}`) ? t(`turn.${reason}`) : "";
 }
 
 function sourceCard(source) {
@@ -222,7 +217,7 @@ function sourceCard(source) {
   card.querySelector("a").href = passageHash(source.document_id, source.ordinal);
   write(part(card, "number"), source.n);
   write(part(card, "title"), source.title);
-  writeOrHide(part(card, "place"), joined(source.heading, source.page && `page ${source.page}`));
+  writeOrHide(part(card, "place"), joined(source.heading, source.page && t("reader.page", { n: source.page })));
   write(part(card, "passage"), source.passage);
   part(card, "stale").hidden = !source.stale;
   return card;
@@ -230,11 +225,11 @@ function sourceCard(source) {
 
 function citationButton(source) {
   const button = make("button", "citation", `[${source.n}]`);
-  const place = source.page ? `, page ${source.page}` : "";
+  const place = source.page ? `, ${t("reader.page", { n: source.page })}` : "";
   button.type = "button";
   button.dataset.testid = "citation";
   button.dataset.opens = passageHash(source.document_id, source.ordinal);
-  button.setAttribute("aria-label", `Source ${source.n}: ${clean(source.title)}${place}`);
+  button.setAttribute("aria-label", t("turn.source", { n: source.n, title: clean(source.title) }) + place);
   const raised = make("sup", "");
   raised.append(button);
   return raised;
