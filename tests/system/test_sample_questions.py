@@ -50,6 +50,13 @@ async def test_sample_questions_are_answered_by_a_cited_sentence(desk: Refdesk) 
     assert len(unanswered) <= len(questions) * (1 - ANSWERED_SHARE_MIN), unanswered
 
 
+async def test_the_questions_of_the_guides_are_answered_by_their_first_sentence(desk: Refdesk) -> None:
+    """What a newcomer copies from README and the installation guide, or finds on the page."""
+    for question in ("How many days of leave do I get?", "How many days of paid leave do I get?"):
+        first = (await desk.ask(question))["sentences"][0]
+        assert "27 days" in first["text"], (question, first)
+
+
 @pytest.mark.timeout(600)
 async def test_questions_the_handbook_cannot_answer_end_as_not_found(desk: Refdesk) -> None:
     """At least 13 of 15: no answer is better than a wrong one, and the closest passages are called what they are."""

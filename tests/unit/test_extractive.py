@@ -34,6 +34,22 @@ async def test_the_answering_sentence_comes_first_with_its_source(extractor: Ext
     assert (best.text, best.n) == ("The meal allowance abroad is EUR 45 a day.", 2)
 
 
+async def test_the_number_of_what_was_asked_comes_before_other_numbers(extractor: Extractor) -> None:
+    """A sentence with the question's words and a number of something else does not answer how many there are."""
+    sources = [
+        source(
+            "A request for more than 10 consecutive working days must be made at least eight weeks ahead. "
+            "The manager must be told by 1 December how many days of leave will be carried over.",
+            title="Leave Policy",
+        ),
+        source(
+            "Full-time employees receive 27 days of paid annual leave per calendar year.", n=2, title="Leave Policy"
+        ),
+    ]
+    best, *_ = await quotes_of(extractor, "How many days of leave do I get?", sources)
+    assert best.n == 2
+
+
 async def test_a_numbered_heading_is_no_answer(extractor: Extractor) -> None:
     """Parsers do not always tell a heading from text; one word, be it numbered, says nothing."""
     quotes = await quotes_of(

@@ -61,3 +61,18 @@ def test_its_words_tell_what_a_question_wants(question: str, kinds: set[str]) ->
     """Steps, a number, a day, one thing, or several beside each other."""
     wanted = Wanted.of(question)
     assert {kind for kind in ("steps", "number", "date", "one", "compared") if getattr(wanted, kind)} == kinds
+
+
+@pytest.mark.parametrize(
+    ("question", "counted"),
+    [
+        ("How many days of leave do I get?", ("day", "leav")),
+        ("And how much annual leave can be carried over?", ("annual", "leav")),
+        ("How many docks are there?", ("dock",)),
+        ("How much is the meal allowance?", ()),
+        ("How long is the notice period?", ()),
+    ],
+)
+def test_what_is_to_be_counted_is_told_by_its_words(question: str, counted: tuple[str, ...]) -> None:
+    """As stems; nothing where no thing is named that has a number."""
+    assert Wanted.of(question).counted == counted

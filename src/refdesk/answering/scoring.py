@@ -3,14 +3,16 @@
 score = likeness + WORDS_WEIGHT * word share + small corrections
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import cache
+from itertools import takewhile
 from math import log
 
 import msgspec
 
 from refdesk.answering.likeness import Likeness
-from refdesk.answering.sentences import Words
+from refdesk.answering.sentences import STOP_WORDS, Words, stem
 from refdesk.answering.units import Unit
 from refdesk.answering.vocabulary import CALENDAR
 from refdesk.answering.wanted import Wanted
@@ -30,6 +32,10 @@ SAID_PENALTY = 0.15
 """It was quoted in the answer before and has none of the words asked now. Both chosen on half of `sample_follow_ups.jsonl`."""
 DIGIT_BONUS = 0.04
 """A number or a date was asked for, and there is one."""
+COUNTED_BONUS = 0.16
+"""What was asked how many of stands behind a number, with all the words it was asked with."""
+COUNTED_WITHIN = 6
+"""How many words behind the number: "27 days of paid annual leave"."""
 DATE_BONUS = 0.15
 """A day or a month was asked for, and there is one."""
 NAME_PENALTY = 0.1
@@ -42,6 +48,9 @@ DEFINED_BONUS = 0.15
 """The question asks what a term means, and the unit begins with it."""
 FEW_WORDS = 5
 FEW_WORDS_PENALTY = 0.27
+
+
+_WORD = re.compile(r"\d+(?:[.,:]\d+)*|[^\W\d_]+")
 
 
 class Scored(msgspec.Struct, frozen=True):
@@ -91,10 +100,26 @@ def score(wanted: Wanted, unit: Unit, likeness: Likeness, *, share: float, unkno
 def _for_kind(wanted: Wanted, unit: Unit) -> float:
     """By what kind of answer is wanted, and what kind of unit it is."""
     correction = DIGIT_BONUS * (wanted.number and any(map(str.isdigit, unit.own)))
+    correction += COUNTED_BONUS * _counts(wanted, unit)
     correction += DATE_BONUS * (wanted.date and any(word in CALENDAR for word in unit.own.casefold().split()))
     if unit.kind == "sentence" and len(unit.own.split()) < FEW_WORDS:
         correction -= FEW_WORDS_PENALTY
     return correction + ENTITY_BONUS * has_asked_column(wanted, unit) + DEFINED_BONUS * _defines(wanted, unit)
+
+
+def _counts(wanted: Wanted, unit: Unit) -> float:
+    """Which part of what is to be counted stands right behind a number: 0 to 1."""
+    if len(wanted.counted) < 2:  # "How many days …": there is a number of days everywhere
+        return 0.0
+    words = _WORD.findall(unit.own)
+    phrases = (words[at + 1 : at + 1 + COUNTED_WITHIN] for at, word in enumerate(words) if word[0].isdigit())
+    found = (len(set(wanted.counted).intersection(map(stem, takewhile(_goes_on, phrase)))) for phrase in phrases)
+    return max(found, default=0) / len(set(wanted.counted))
+
+
+def _goes_on(word: str) -> bool:
+    """Whether what is counted may go on with the word: "27 days of paid leave", not "by 1 December how many days"."""
+    return word == "of" or word.casefold() not in STOP_WORDS
 
 
 def _defines(wanted: Wanted, unit: Unit) -> bool:

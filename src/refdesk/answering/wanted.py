@@ -7,7 +7,7 @@ from itertools import islice
 import msgspec
 
 from refdesk.answering.follow_ups import FollowUp
-from refdesk.answering.sentences import Words
+from refdesk.answering.sentences import Words, stem
 
 TERM_CHARACTERS_MAX = 60
 NAMES_MAX = 12
@@ -16,6 +16,11 @@ NAMES_MAX = 12
 _NUMBER_ASKED = re.compile(
     r"\b(?:how (?:many|much|long|far|early|late|often|old|large|big|high|fast|quickly|soon|heavy)|when|by when|until when"
     r"|what time|which (?:day|month|year|date|weekday)|(?:limit|maximum|minimum|deadline|percentage|price|cost|fare|number))\b",
+    re.IGNORECASE,
+)
+_COUNTED = re.compile(
+    r"\bhow (?:many|much) (?P<what>[^\W\d_]+(?: [^\W\d_]+){0,5}?)"
+    r" (?:do|does|did|is|are|was|were|am|can|could|may|must|should|will|would|has|have|had|per|in|at|on|for|a|an|the|i)\b",
     re.IGNORECASE,
 )
 _DATE_ASKED = re.compile(r"\bwhen\b|\b(?:which|what) (?:day|month|date|weekday)s?\b", re.IGNORECASE)
@@ -68,6 +73,8 @@ class Wanted(msgspec.Struct, frozen=True):
     term: str
     """What is to be explained, folded; empty when nothing is."""
     number: bool
+    counted: tuple[str, ...]
+    """What is to be counted, as stems, in the question's order: ("day", "leave")."""
     date: bool
     one: bool
     """One thing is asked for: a person, a place, a time, a measure."""
@@ -85,6 +92,7 @@ class Wanted(msgspec.Struct, frozen=True):
             names=tuple(islice(_names(question), NAMES_MAX)),
             term=_term(question),
             number=_NUMBER_ASKED.search(question) is not None,
+            counted=_counted(question),
             date=_DATE_ASKED.search(question) is not None,
             one=_ONE_ASKED.match(question) is not None,
             steps=_STEPS_ASKED.match(question) is not None,
@@ -109,6 +117,11 @@ def _compares(question: str) -> bool:
     return _COMPARED.search(question) is not None or (
         comparative is not None and " or " in question[comparative.end() :]
     )
+
+
+def _counted(question: str) -> tuple[str, ...]:
+    asked = _COUNTED.search(question)
+    return tuple(filter(None, map(stem, asked["what"].split()))) if asked else ()
 
 
 def _names(question: str) -> Iterator[Name]:
