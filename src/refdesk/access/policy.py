@@ -45,7 +45,10 @@ Action = Literal[
     "answers.read",
     "answers.stop",
     "answers.rate",
+    "answers.share",
     "answers.read_details",
+    "conversations.read",
+    "conversations.change",
     "passages.search",
     "passages.read",
     "passages.read_scores",
@@ -118,7 +121,10 @@ POLICY: Mapping[Action, Rule] = {
     "answers.read": Rule("principal", _owns, "This answer is somebody else's."),
     "answers.stop": Rule("principal", _owns, "This answer is somebody else's."),
     "answers.rate": Rule("principal", _owns, "This answer is somebody else's."),
+    "answers.share": Rule("principal", _owns, "This answer is somebody else's."),
     "answers.read_details": Rule("administrator"),
+    "conversations.read": Rule("principal", _owns, "This conversation is somebody else's."),
+    "conversations.change": Rule("principal", _owns, "This conversation is somebody else's."),
     "passages.search": Rule("principal"),
     "passages.read": Rule("principal"),
     "passages.read_scores": Rule("administrator"),
@@ -126,7 +132,7 @@ POLICY: Mapping[Action, Rule] = {
     "dead_letters.manage": Rule("administrator"),
     "index.manage": Rule("administrator"),
 }
-"""Answers are their asker's alone, administrators included."""
+"""Answers and conversations are their asker's alone, administrators included; an answer may be shared by them."""
 
 _REFUSALS: Mapping[Audience, str] = {
     "writer": "Your key reads and asks; it may not write (its role is `asker`). Ask for one that may.",

@@ -18,6 +18,7 @@ from refdesk.answering.accepted_question import AcceptedQuestion
 from refdesk.answering.cache import Exact, Flight
 from refdesk.answering.conversations import Conversations, as_messages
 from refdesk.answering.journal import Journal
+from refdesk.answering.keeping import Keeper
 from refdesk.answering.log import AnswerLog, AnswerRecord, new_id
 from refdesk.answering.production import Job
 from refdesk.answering.productions import Productions, Slot
@@ -75,6 +76,7 @@ class Asking:
         productions: Productions,
         journal: Journal,
         conversations: Conversations,
+        keeper: Keeper,
         model: str,
     ) -> None:
         self._acceptance = acceptance
@@ -83,6 +85,7 @@ class Asking:
         self._productions = productions
         self._journal = journal
         self._conversations = conversations
+        self._keeper = keeper
         self._model = model
         self._leaders = Leaders[AnswerRecord]()
 
@@ -176,8 +179,8 @@ class Asking:
         self._productions.joined(log.id, question.principal.id)
         telemetry.labelled(telemetry.cache_requests, layer, "wait" if outcome == "coalesced" else "hit").inc()
         record = self._record(question, log.id, outcome)
-        await self._journal.save(record)
-        await self._converse(question, log)
+        await self._journal.save(record, also=self._keeper.marks(record))
+        await self._converse(question, record, log)
         return record
 
     async def _write_or_join(self, case: Case) -> AnswerRecord:
@@ -202,19 +205,22 @@ class Asking:
         question, log = case.question, slot.log
         job = case.job(key=slot.key)
         record = self._record(question, log.id, outcome)
-        await self._journal.save(record, job=msgspec.json.encode(job))
-        await self._converse(question, log)
+        await self._journal.save(record, job=msgspec.json.encode(job), also=self._keeper.marks(record))
+        await self._converse(question, record, log)
         slot.begin(msgspec.structs.replace(job, prepared_s=question.elapsed_s), workflow=case.workflow)
         telemetry.labelled(telemetry.cache_requests, "fingerprint", outcome).inc()
         return record
 
-    async def _converse(self, question: AcceptedQuestion, log: AnswerLog) -> None:
+    async def _converse(self, question: AcceptedQuestion, record: AnswerRecord, log: AnswerLog) -> None:
+        """The turn, where the next question finds it; and in history, once it has ended."""
+        self._keeper.expect(record, log)
         await self._conversations.add(
             question.question.conversation_id,
             question.principal,
             question=question.question.question,
             read_as=question.standalone,
             log_id=log.id,
+            answer_id=record.answer_id,
         )
 
     def _record(self, question: AcceptedQuestion, log_id: str, outcome: CacheOutcome) -> AnswerRecord:
@@ -226,4 +232,5 @@ class Asking:
             question=question.question.question,
             conversation_id=question.question.conversation_id,
             accepted=Accepted(answer_id, self._model, outcome),
+            read_as=question.standalone,
         )

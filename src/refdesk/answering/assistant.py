@@ -11,12 +11,15 @@ import msgspec
 from refdesk.answering.acceptance import Acceptance
 from refdesk.answering.admission import Admission
 from refdesk.answering.asking import Asking
+from refdesk.answering.browsing import Browsing, BrowsingParts
 from refdesk.answering.budget import Budget
 from refdesk.answering.cache import Cache
 from refdesk.answering.capacity import Capacity
 from refdesk.answering.conversations import Conversations
 from refdesk.answering.freshness import Freshness
+from refdesk.answering.history import History
 from refdesk.answering.journal import Journal
+from refdesk.answering.keeping import Keeper
 from refdesk.answering.limits import AnswerLimits
 from refdesk.answering.log import AnswerRecord
 from refdesk.answering.production import Writers
@@ -38,7 +41,8 @@ class AssistantParts(msgspec.Struct, frozen=True, kw_only=True):
     """What an assistant is put together from.
 
     ``shape``: a name for all of the configuration that shapes answers; equal shapes answer equally. ``retention_s`` is how long
-    answers are kept, ``grace_s`` how long an answer without readers goes on, in case one comes back.
+    answers are at hand, ``grace_s`` how long an answer without readers goes on, in case one comes back. ``keeps``: whether
+    conversations are written into the history; ``unwritten_max`` of their answers may wait for that.
     """
 
     retrieval: Retrieval
@@ -54,6 +58,9 @@ class AssistantParts(msgspec.Struct, frozen=True, kw_only=True):
     shape: str
     retention_s: int
     grace_s: float
+    history: History
+    keeps: bool
+    unwritten_max: int
 
 
 class Assistant:
@@ -64,7 +71,18 @@ class Assistant:
         journal = Journal(parts.valkey, retention_s=parts.retention_s)
         cache = Cache(parts.valkey, retention_s=parts.retention_s)
         conversations = Conversations(
-            parts.valkey, retention_s=parts.retention_s, open_log=journal.open, withdrawals=parts.withdrawals
+            parts.valkey,
+            retention_s=parts.retention_s,
+            open_log=journal.open,
+            withdrawals=parts.withdrawals,
+            history=parts.history if parts.keeps else None,
+        )
+        self._keeper = Keeper(
+            parts.valkey,
+            journal=journal,
+            history=parts.history if parts.keeps else None,
+            waiting_max=parts.unwritten_max,
+            retention_s=parts.retention_s,
         )
         self._productions = Productions(
             journal,
@@ -88,10 +106,20 @@ class Assistant:
             productions=self._productions,
             journal=journal,
             conversations=conversations,
+            keeper=self._keeper,
             model=writers.first.model,
         )
         self.reading = Reading(
             journal, withdrawals=parts.withdrawals, retention_s=parts.retention_s, stop=self._stops.stop
+        )
+        self.browsing = Browsing(
+            BrowsingParts(
+                history=parts.history,
+                conversations=conversations,
+                journal=journal,
+                keeper=self._keeper,
+                withdrawals=parts.withdrawals,
+            )
         )
         self._journal = journal
         self._budget = budget
@@ -124,7 +152,9 @@ class Assistant:
             tasks.create_task(self._budget.run())
             tasks.create_task(self._stops.run())
             tasks.create_task(self._productions.run())
+            tasks.create_task(self._keeper.run())
 
     async def close(self) -> None:
         """Ends every answer that this process still writes."""
         await self._productions.close()
+        await self._keeper.close()

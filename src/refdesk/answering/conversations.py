@@ -1,32 +1,41 @@
-"""Conversations: the last few questions of each and their answers, kept for their owner, so that a follow-up is understood.
+"""Conversations: the last few questions of each and their answers, for their owner, so that a follow-up is understood.
 
-A turn is kept when its answer begins, as the log it points at: a follow-up that comes with the answer's last word finds it, and
-so does one whose answer was somebody else's log.
+    a question ──▶ its turn in Valkey, as the log it points at ──▶ the last turns, at hand for the next question
+                                                └──ended──▶ history in PostgreSQL (`keeping`): all of them, for as long as is set
+
+A turn is in Valkey when its answer begins: a follow-up that comes with the answer's last word finds it, and so does one whose
+answer was somebody else's log. What Valkey has forgotten, or does not say now, is read from history, and put back.
 
 An answer that stands on a document which its owner may not read any more is left out (`withdrawal`): nothing of it reaches the
 model again. The question stays, since it is the owner's own.
 
-Valkey down: the question is answered as if it were the first.
+Both away: the question is answered as if it were the first.
 """
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import msgspec
 
+from refdesk.answering.history import History, KeptAnswer
 from refdesk.answering.log import AnswerLog
 from refdesk.answering.quotations import as_quotation
 from refdesk.answering.sentences import without_citations
+from refdesk.answering.truth import Shown
 from refdesk.answering.withdrawal import Withdrawals
 from refdesk.contracts.access import Principal
+from refdesk.contracts.errors import Unavailable
 from refdesk.outside.llm.parameters import Message
-from refdesk.outside.valkey.client import Valkey, ValkeyError
+from refdesk.outside.valkey.client import Command, Valkey, ValkeyError
 
 logger = logging.getLogger(__name__)
 
 TURNS_MAX = 6
 ANSWER_CHARACTERS_MAX = 2000
 """What is kept of an answer: enough to refer back to."""
+HISTORY_S_MAX = 1.0
+"""How long a question waits for the turns before it."""
 WITHDRAWN = "This answer is not available any more."
 """What a follow-up has in place of an answer that may not be read any more."""
 
@@ -38,13 +47,25 @@ class Turn(msgspec.Struct, frozen=True):
     """The question together with what it leaned on; empty when that is not known."""
 
 
-class _Kept(msgspec.Struct, frozen=True):
+class Begun(msgspec.Struct, frozen=True):
+    """A turn as Valkey has it. ``answer_id`` is empty in turns of earlier releases, ``log_id`` in those put back."""
+
     question: str
     log_id: str
     read_as: str = ""
+    answer_id: str = ""
+
+
+class _Recalled(msgspec.Struct, frozen=True):
+    """A turn with what was said, and what that stands on."""
+
+    turn: Turn
+    stands_on: frozenset[Shown] = frozenset()
 
 
 class Conversations:
+    """Without a ``history``, what Valkey forgets is forgotten."""
+
     def __init__(
         self,
         valkey: Valkey,
@@ -52,45 +73,104 @@ class Conversations:
         retention_s: int,
         open_log: Callable[[str], Awaitable[AnswerLog | None]],
         withdrawals: Withdrawals,
+        history: History | None = None,
     ) -> None:
         self._valkey = valkey
         self._retention_s = retention_s
         self._open_log = open_log
         self._withdrawals = withdrawals
+        self._history = history
 
     async def turns(self, conversation_id: str | None, principal: Principal) -> tuple[Turn, ...]:
         """The turns so far, oldest first; a conversation of another principal is empty. Raises AccessUnknown."""
         if conversation_id is None:
             return ()
-        try:
-            stored = await self._valkey.command("LRANGE", _key(conversation_id, principal.id), -TURNS_MAX, -1)
-            kept = [msgspec.json.decode(turn, type=_Kept) for turn in stored]
-            logs = [await self._open_log(turn.log_id) for turn in kept]
-        except ValkeyError as error:
-            logger.debug("a conversation could not be read: %s", error)
-            return ()
-        answered = [(turn, log) for turn, log in zip(kept, logs, strict=True) if log and log.text()]
-        readable = await self._withdrawals.readable([log for _, log in answered], scope=principal.scope)
+        recalled = await self._recall(conversation_id, principal)
+        by_place = {str(place): one.stands_on for place, one in enumerate(recalled)}
+        readable = await self._withdrawals.readable(by_place, scope=principal.scope)
         return tuple(
-            Turn(turn.question, log.text() if log.id in readable else WITHDRAWN, turn.read_as) for turn, log in answered
+            one.turn if str(place) in readable else msgspec.structs.replace(one.turn, answer=WITHDRAWN)
+            for place, one in enumerate(recalled)
         )
 
+    async def begun(self, conversation_id: str, principal: Principal) -> list[Begun]:
+        """What Valkey has of the conversation, oldest first. Raises ValkeyError."""
+        stored = await self._valkey.command("LRANGE", _key(conversation_id, principal.id), -TURNS_MAX, -1)
+        return [msgspec.json.decode(turn, type=Begun) for turn in stored]
+
     async def add(
-        self, conversation_id: str | None, principal: Principal, *, question: str, read_as: str, log_id: str
+        self,
+        conversation_id: str | None,
+        principal: Principal,
+        *,
+        question: str,
+        read_as: str,
+        log_id: str,
+        answer_id: str,
     ) -> None:
-        if conversation_id is None:
-            return
-        key = _key(conversation_id, principal.id)
+        if conversation_id is not None:
+            await self._put(conversation_id, principal, [Begun(question, log_id, read_as, answer_id)])
+
+    async def forget(self, conversation_id: str, principal: Principal) -> bool:
+        """Whether Valkey had any of it."""
         try:
-            await self._valkey.commands(
-                [
-                    ("RPUSH", key, msgspec.json.encode(_Kept(question, log_id, read_as))),
-                    ("LTRIM", key, -TURNS_MAX, -1),
-                    ("EXPIRE", key, self._retention_s),
-                ]
-            )
+            return bool(await self._valkey.command("DEL", _key(conversation_id, principal.id)))
+        except ValkeyError as error:
+            raise Unavailable("The conversation cannot be deleted right now. Try again in a moment.") from error
+
+    async def _recall(self, conversation_id: str, principal: Principal) -> list[_Recalled]:
+        try:
+            begun = await self.begun(conversation_id, principal)
+            logs = {turn.log_id: await self._open_log(turn.log_id) for turn in begun if turn.log_id}
+        except ValkeyError as error:
+            logger.debug("a conversation is not in Valkey now: %s", error)
+            return _said(_of_history(one) for one in await self._last_kept(conversation_id, principal))
+        if not begun:
+            kept = await self._last_kept(conversation_id, principal)
+            if kept:
+                await self._put(
+                    conversation_id, principal, [Begun(one.question, "", "", one.answer_id) for one in kept]
+                )
+            return _said(_of_history(one) for one in kept)
+        is_whole = all(logs.get(turn.log_id) for turn in begun)
+        kept = [] if is_whole else await self._last_kept(conversation_id, principal)
+        by_id = {one.answer_id: one for one in kept}
+        return _said(_recalled(turn, logs.get(turn.log_id), by_id.get(turn.answer_id)) for turn in begun)
+
+    async def _last_kept(self, conversation_id: str, principal: Principal) -> list[KeptAnswer]:
+        if self._history is None:
+            return []
+        try:
+            async with asyncio.timeout(HISTORY_S_MAX):
+                return await self._history.turns(principal.id, conversation_id, count=TURNS_MAX)
+        except (Unavailable, TimeoutError) as error:
+            logger.debug("a conversation could not be read: %r", error)
+            return []
+
+    async def _put(self, conversation_id: str, principal: Principal, turns: Sequence[Begun]) -> None:
+        key = _key(conversation_id, principal.id)
+        commands: list[Command] = [("RPUSH", key, msgspec.json.encode(turn)) for turn in turns]
+        try:
+            await self._valkey.commands([*commands, ("LTRIM", key, -TURNS_MAX, -1), ("EXPIRE", key, self._retention_s)])
         except ValkeyError as error:
             logger.debug("a turn could not be kept: %s", error)
+
+
+def _recalled(turn: Begun, log: AnswerLog | None, kept: KeptAnswer | None) -> _Recalled | None:
+    """From its log, or from history; None where nobody knows any more."""
+    if log is not None:
+        return _Recalled(Turn(turn.question, log.text(), turn.read_as), log.stands_on() or frozenset())
+    return None if kept is None else _of_history(kept)
+
+
+def _of_history(kept: KeptAnswer) -> _Recalled:
+    said = WITHDRAWN if kept.answer is None else kept.answer.text
+    return _Recalled(Turn(kept.question, said, kept.read_as), kept.stands_on)
+
+
+def _said(recalled: Iterable[_Recalled | None]) -> list[_Recalled]:
+    """Those in which something was said."""
+    return [one for one in recalled if one is not None and one.turn.answer]
 
 
 def as_messages(turns: Sequence[Turn]) -> tuple[Message, ...]:

@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 
 from refdesk.answering.log import AnswerRecord, Entry
+from refdesk.answering.truth import Shown
 from refdesk.contracts.answers import Delta, Done, Failed, FinishReason, Sentence, Sources, Timings, Usage
 
 
@@ -33,19 +34,26 @@ class FinishedAnswer(msgspec.Struct, kw_only=True, omit_defaults=True):
     error: msgspec.Raw | None = None
 
     @classmethod
-    def begun(cls, record: AnswerRecord) -> "FinishedAnswer":
-        """The answer before its first event."""
-        return cls(
-            answer_id=record.answer_id,
-            question=record.question,
-            model=record.accepted.model,
-            cache=record.accepted.cache,
-            conversation_id=record.conversation_id,
+    def nothing(cls, answer_id: str, question: str, *, model: str = "", cache: str = "") -> "FinishedAnswer":
+        """An answer of which nothing is said."""
+        return FinishedAnswer(
+            answer_id=answer_id,
+            question=question,
+            model=model,
+            cache=cache,
             status="running",
             text="",
             sentences=[],
             sources=msgspec.Raw(b"[]"),
         )
+
+    @classmethod
+    def begun(cls, record: AnswerRecord) -> "FinishedAnswer":
+        """The answer before its first event."""
+        accepted = record.accepted
+        answer = cls.nothing(record.answer_id, record.question, model=accepted.model, cache=accepted.cache)
+        answer.conversation_id = record.conversation_id
+        return answer
 
     def add(self, batch: list[Entry]) -> None:
         """Takes in the next events."""
@@ -68,6 +76,10 @@ class FinishedAnswer(msgspec.Struct, kw_only=True, omit_defaults=True):
                 self.status, self.error = "failed", data
             case _:
                 pass
+
+    def stands_on(self) -> frozenset[Shown]:
+        """The document versions that it was made from."""
+        return frozenset(msgspec.json.decode(self.sources, type=list[Shown]))
 
     def cited_documents(self) -> list[str]:
         """Ids of the documents that the answer's sentences cite, in that order."""

@@ -108,11 +108,12 @@ class Journal:
         """The unfinished logs of this process."""
         return [produced.log for produced in self._produced.values() if not produced.log.finished]
 
-    async def save(self, record: AnswerRecord, *, job: bytes | None = None) -> None:
-        """Keeps an asker's record, and with a new log its job."""
+    async def save(self, record: AnswerRecord, *, job: bytes | None = None, also: Sequence[Command] = ()) -> None:
+        """Keeps an asker's record, and with a new log its job; ``also`` goes in the same round trip."""
         kept_s, lease = self._retention_s, self.lease(record.log_id)
         commands: list[Command] = [
-            ("SET", f"refdesk:answer:{record.answer_id}", msgspec.json.encode(record), "EX", kept_s)
+            ("SET", f"refdesk:answer:{record.answer_id}", msgspec.json.encode(record), "EX", kept_s),
+            *also,
         ]
         if job is not None:
             commands.append(("SET", _key("job", record.log_id), job, "EX", kept_s))
@@ -149,6 +150,10 @@ class Journal:
             self._following.set()
             await self.tell_presence(log, coming=True)
         return log
+
+    async def is_written(self, log_id: str) -> bool:
+        """Whether some process produces this log now. Raises ValkeyError when it cannot be known."""
+        return bool(await self._valkey.command("EXISTS", self.lease(log_id).key))
 
     async def run(self, take_over: TakeOver) -> None:
         """Copies and follows logs, renews leases, announces readers and takes over, until cancelled."""

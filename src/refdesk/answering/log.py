@@ -263,6 +263,8 @@ class AnswerRecord(msgspec.Struct, frozen=True, kw_only=True):
     question: str
     conversation_id: str | None
     accepted: Accepted
+    read_as: str = ""
+    """The question as one reads it who has not heard the conversation; empty in records of earlier releases."""
 
     def entry(self) -> Entry:
         return encode_entry(1, self.accepted)

@@ -15,6 +15,7 @@ from starlette.websockets import WebSocket
 
 from refdesk.access.policy import may
 from refdesk.answering.assistant import Assistant
+from refdesk.answering.browsing import Browsing
 from refdesk.answering.feedback import Feedback, FeedbackStore, RatedQuestions
 from refdesk.answering.finished import FinishedAnswer
 from refdesk.answering.gate import Gate
@@ -24,7 +25,7 @@ from refdesk.answering.truth import Shown
 from refdesk.answering.websocket import AnswerSocket
 from refdesk.contracts.access import Principal
 from refdesk.contracts.answers import Failed, Filters, Granularity, Hit, Question
-from refdesk.contracts.errors import InvalidRequest, NotFound, RefdeskError
+from refdesk.contracts.errors import Expired, InvalidRequest, NotFound, RefdeskError
 from refdesk.contracts.hidden_characters import clean
 from refdesk.contracts.texts import Number, Text
 from refdesk.index.chunks import Chunk
@@ -93,6 +94,7 @@ class AnswerRoutes:
         generations: OpenGenerations,
         gate: Gate,
         feedback: FeedbackStore,
+        browsing: Browsing,
         send_timeout_s: float,
         idle_s_max: float,
     ) -> None:
@@ -100,6 +102,7 @@ class AnswerRoutes:
         self._generations = generations
         self._gate = gate
         self._feedback = feedback
+        self._browsing = browsing
         self._send_timeout_s = send_timeout_s
         self._idle_s_max = idle_s_max
         self._following: set[asyncio.Timeout] = set()
@@ -147,7 +150,7 @@ class AnswerRoutes:
                 path=one,
                 action="answers.read",
                 handler=self.show,
-                summary="An answer",
+                summary="An answer: your own, or one that is shared and whose evidence you may read",
                 parameters=(ANSWER_ID,),
                 response=FinishedAnswer,
             ),
@@ -221,7 +224,14 @@ class AnswerRoutes:
         return Json(await while_connected(request.receive, reader.finished()))
 
     async def show(self, request: Request, principal: Principal) -> ASGIApp:
-        record = await self._assistant.reading.recall(ANSWER_ID.of(request), principal)
+        answer_id = ANSWER_ID.of(request)
+        try:
+            record = await self._assistant.reading.recall(answer_id, principal)
+        except (NotFound, Expired):
+            kept = await self._browsing.answer(answer_id, principal)
+            if kept is None:
+                raise
+            return Json(kept)
         return Json(await self._assistant.reading.of(record, principal).finished(wait=False))
 
     async def resume(self, request: Request, principal: Principal) -> ASGIApp:

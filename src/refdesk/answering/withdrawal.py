@@ -7,7 +7,7 @@ What a document said is in the answer's text, not only in its sources: so it is 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 
 from refdesk.answering.gate import Gate
@@ -40,17 +40,17 @@ class Withdrawals:
             telemetry.acl_denied.inc()
             raise AnswerWithdrawn
 
-    async def readable(self, logs: Sequence[AnswerLog], *, scope: Scope) -> set[str]:
-        """The ids of those logs that the scope may read, in one look; what is unknown counts as no."""
-        shown = {one for log in logs for one in log.stands_on() or ()}
+    async def readable(self, stands_on: Mapping[str, frozenset[Shown]], *, scope: Scope) -> set[str]:
+        """The ids of those answers that the scope may read, by what each stands on, in one look; unknown counts as no."""
+        shown = {one for evidence in stands_on.values() for one in evidence}
         if not shown:
-            return {log.id for log in logs}
+            return set(stands_on)
         look = await self._gate.look(shown, scope=scope)
 
-        def allows(log: AnswerLog) -> bool:
-            return all(look.allows(one.document_id, one.version) for one in log.stands_on() or ())
+        def allows(evidence: frozenset[Shown]) -> bool:
+            return all(look.allows(one.document_id, one.version) for one in evidence)
 
-        return {log.id for log in logs if allows(log)}
+        return {id_ for id_, evidence in stands_on.items() if allows(evidence)}
 
     @asynccontextmanager
     async def watched(self, log: AnswerLog, *, scope: Scope) -> AsyncIterator[None]:

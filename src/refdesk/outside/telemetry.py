@@ -75,6 +75,10 @@ sentences = Counter(
 unknown_citations = Counter(
     "refdesk_unknown_citations_total", "Citations of passages that the model was not given; they are removed"
 )
+history_writes = Counter(
+    "refdesk_history_writes_total", "Answers to keep in conversations, by what became of it", ("outcome",)
+)
+history_erased = Counter("refdesk_history_erased_total", "Kept answers erased with a document that they stood on")
 stream_aborts = Counter(
     "refdesk_stream_aborts_total", "Answers that ended before they were complete, and readers cut off", ("reason",)
 )

@@ -136,7 +136,7 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """One route: its address, what its caller does, what it takes and gives (these feed ``/openapi.json``)."""
 
-    method: Literal["GET", "POST", "PUT", "DELETE"]
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
     path: str
     action: Action
     handler: Handler

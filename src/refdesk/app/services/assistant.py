@@ -12,11 +12,14 @@ from refdesk import __version__
 from refdesk.answering.admission import Admission, AdmissionLimits
 from refdesk.answering.assistant import Assistant, AssistantParts
 from refdesk.answering.budget import Budget, BudgetLimits
+from refdesk.answering.conversation_routes import ConversationRoutes
 from refdesk.answering.extractive import Extractor
 from refdesk.answering.feedback import MIGRATIONS as FEEDBACK_MIGRATIONS
 from refdesk.answering.feedback import FeedbackStore
+from refdesk.answering.forgetting import Forgetting, Retention
 from refdesk.answering.freshness import Freshness
 from refdesk.answering.gate import Gate
+from refdesk.answering.history import History
 from refdesk.answering.limits import AnswerLimits
 from refdesk.answering.production import Writers
 from refdesk.answering.quoting import Quoting
@@ -97,12 +100,14 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
     async with AsyncExitStack() as stack:
         outside = await _open_outside(stack, settings, vocabularies)
         watch = _watch(settings, outside)
-        assistant = Assistant(_assistant_parts(settings, outside, watch, vocabularies))
+        history = History(outside.pool, turns_max=settings.conversation_turns_max)
+        assistant = Assistant(_assistant_parts(settings, outside, watch, vocabularies, history))
         routes = AnswerRoutes(
             assistant=assistant,
             generations=outside.generations,
             gate=watch.gate,
             feedback=FeedbackStore(outside.pool),
+            browsing=assistant.browsing,
             send_timeout_s=settings.send_timeout_s,
             idle_s_max=settings.socket_idle_seconds_max,
         )
@@ -110,12 +115,17 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         yield Service(
             endpoints=[
                 *routes.endpoints(),
+                *ConversationRoutes(assistant.browsing, turns_max=settings.conversation_turns_max).endpoints(),
                 *_operations(letters, outside).endpoints(),
                 *_generation_routes(settings, outside).endpoints(),
                 *http.page_endpoints(lambda: samples.examples(settings.data_dir)),
             ],
             sockets=[routes.socket()],
-            background=[assistant.run, *_background(outside, watch)],
+            background=[
+                assistant.run,
+                *_background(outside, watch),
+                _forgetting(settings, outside, watch, history).run,
+            ],
             parts=await _open_parts(stack, settings, outside),
             facts=dict(outside.models.facts),
             measures=[letters.measure],
@@ -159,7 +169,7 @@ def _watch(settings: Settings, outside: Outside) -> Watch:
 
 
 def _assistant_parts(
-    settings: Settings, outside: Outside, watch: Watch, vocabularies: Sequence[CountTokens]
+    settings: Settings, outside: Outside, watch: Watch, vocabularies: Sequence[CountTokens], history: History
 ) -> AssistantParts:
     generations, valkey, gate = outside.generations, outside.valkey, watch.gate
     quoting = Quoting(Extractor(generations.encode), certainty_min=settings.certainty_min)
@@ -189,6 +199,19 @@ def _assistant_parts(
         shape=shape_of(settings),
         retention_s=settings.answer_retention_s,
         grace_s=settings.disconnect_grace_s,
+        history=history,
+        keeps=settings.conversations_kept,
+        unwritten_max=settings.conversation_answers_unwritten_max,
+    )
+
+
+def _forgetting(settings: Settings, outside: Outside, watch: Watch, history: History) -> Forgetting:
+    return Forgetting(
+        history,
+        truth=watch.truth,
+        standings=Standings(outside.pool),
+        news=watch.news,
+        retention=Retention(kept_s=settings.conversation_retention_s, sweep_s=settings.conversation_sweep_s),
     )
 
 

@@ -29,6 +29,7 @@ BASIC = frozenset(
     embedding_url embedding_model embedding_api_key embedding_tokens_max model_dir rerank_url rerank_model rerank_api_key
     llm_url llm_model llm_api_key llm_context_tokens_max llm_tokenizer llm_temperature
     question_tokens_max output_tokens_max passages_max certainty_min similarity_min answer_retention_s
+    conversations_kept conversation_retention_s
     concurrent_answers_max requests_per_minute_max tokens_per_minute_max tokens_per_day_max
     """.split()
 )
@@ -411,7 +412,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     similarity_min: Annotated[float, Meta(ge=0, le=1)] | None = None
     """Set it (0.95, say) to reuse answers to similar questions on the same passages. Unset: only to the same question."""
     answer_retention_s: Count = 24 * 3600
-    """How long an answer can be resumed and re-read."""
+    """How long an answer can be resumed, and re-read if it belongs to no conversation."""
+    conversations_kept: bool = True
+    """Whether questions asked in a conversation are kept, with their answers, for whoever asked them. False keeps no new ones."""
+    conversation_retention_s: Count = 180 * 24 * 3600
+    """How long they are kept."""
+    conversation_turns_max: Count = 200
+    """Questions of one conversation that are kept; the oldest go."""
+    conversation_answers_unwritten_max: Count = 2000
+    """Answers of conversations that one process may have waiting to be written; others are written a little later."""
+    conversation_sweep_s: Annotated[float, Meta(gt=0)] = 60.0
+    """How often all kept answers are compared with the documents, so that those on deleted ones are erased."""
     truth_timeout_s: Seconds = 0.5
     """How long an answer waits for the Document Service's word on its passages before it looks at the record of changes."""
 

@@ -57,6 +57,11 @@ class IndexNews:
         self._forget_old()
         return not self._recent.keys().isdisjoint(("", *document_ids))
 
+    def recent(self) -> list[str]:
+        """The documents that there was news of in the last ``RECENT_S``."""
+        self._forget_old()
+        return [document_id for document_id in self._recent if document_id]
+
     @property
     def waiting(self) -> int:
         """How many documents are waited for."""
