@@ -1,4 +1,4 @@
-"""Conversations are kept for whoever had them: listed, read, renamed, deleted, exported, shared, and withdrawn with their documents."""
+"""Conversations are kept for whoever had them: listed, read, changed, exported, shared, and withdrawn with their documents."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -37,9 +37,11 @@ async def desk(servers: StackUrls, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture
-async def secret(desk: AnswerDesk) -> str:
-    """A document for the group ``hr``."""
-    return await desk.add("Umbrellas", SECRET, readers=("hr",))
+async def secret(desk: AnswerDesk) -> AsyncIterator[str]:
+    """A document for the group ``hr``; gone after the test."""
+    document_id = await desk.add("Umbrellas", SECRET, readers=("hr",))
+    yield document_id
+    await desk.documents.call("DELETE", f"/{document_id}", by=ADMINISTRATOR)
 
 
 async def shown(client: Client, conversation_id: str) -> Any:
@@ -110,6 +112,32 @@ async def test_an_answer_that_is_still_written_is_in_its_conversation(here: Here
         rest = await client.rest(answer_id)
     assert text_of(rest) == ANSWER
     assert (await kept(client, "running", 1))["turns"][0]["status"] == "done"
+
+
+async def test_an_answer_in_a_conversation_goes_on_while_its_reader_is_away(desk: AnswerDesk) -> None:
+    """As somebody who reloads the page; a single answer stops."""
+    desk.llm.reset()
+    gate = asyncio.Event()
+    desk.llm.default = say(ANSWER, gate=gate, gate_at=3)
+    async with desk.assistant_here(disconnect_grace_s=0.2) as here:
+        client = here.client(Principal(id="mover"))
+
+        async def begun_and_left(**fields: str) -> str:
+            async with client.stream(QUESTION, cache="bypass", **fields) as response:
+                stream = events(response)
+                answer_id: str = (await anext(stream)).data["answer_id"]
+                while (await anext(stream)).name != "delta":
+                    pass
+            return answer_id
+
+        in_conversation = await begun_and_left(conversation_id="moved")
+        single = await begun_and_left()
+        async with asyncio.timeout(20):
+            await desk.llm.calls[-1].closed.wait()
+        assert not desk.llm.calls[0].closed.is_set()
+        gate.set()
+        assert text_of(await client.rest(in_conversation)) == ANSWER
+        assert (await client.json("GET", f"/api/answers/{single}"))[2]["finish_reason"] == "cancelled"
 
 
 async def test_a_follow_up_is_understood_when_valkey_has_forgotten_the_conversation(
@@ -191,6 +219,25 @@ async def test_a_conversation_is_renamed_and_deleted_by_its_owner_alone(here: He
     assert (await client.json("PATCH", path, json={"title": " "}))[0] == 422
     assert (await client.json("DELETE", path))[0] == 204
     assert await shown(client, "mine") is None
+    assert (await client.json("DELETE", path))[0] == 404
+
+
+async def test_a_conversation_goes_on_from_an_earlier_turn(here: Here, desk: AnswerDesk) -> None:
+    """That turn and those after it are dropped, for the next question as well."""
+    client = here.client()
+    answers = [
+        (await client.ask(f"{QUESTION} {word}?", conversation_id="edited"))[0].data["answer_id"]
+        for word in ("Alpha", "Bravo", "Charlie")
+    ]
+    await kept(client, "edited", 3)
+    path = f"/api/conversations/edited/turns/{answers[1]}"
+    assert (await here.client(OTHER).json("DELETE", path))[0] == 404
+    assert (await client.json("DELETE", path))[0] == 204
+    assert [turn["answer_id"] for turn in (await shown(client, "edited"))["turns"]] == answers[:1]
+    desk.llm.reset()
+    await client.ask("And unused days?", conversation_id="edited")
+    sent = str(desk.llm.calls[0].body["messages"])
+    assert "Alpha" in sent and "Bravo" not in sent and "Charlie" not in sent
     assert (await client.json("DELETE", path))[0] == 404
 
 
@@ -407,7 +454,7 @@ async def test_the_answer_of_a_process_that_died_is_kept_by_another(desk: Answer
             await until(is_marked)
             await dying.kill()
         await valkey.zadd(MARKS, {answer_id: int((await valkey.time())[0] * 1000 - 20_000)})
-        async with desk.assistant_here(disconnect_grace_s=30.0) as here:
+        async with desk.assistant_here() as here:
             (turn,) = (await kept(here.client(ASKER), "orphan", 1))["turns"]
             assert (turn["answer_id"], turn["status"], turn["text"]) == (answer_id, "done", ANSWER)
 

@@ -60,6 +60,7 @@ class Case(msgspec.Struct, frozen=True):
             embed_s=evidence.embed_s,
             retrieve_s=evidence.retrieve_s,
             rewrite_s=question.rewrite_s,
+            in_conversation=question.question.conversation_id is not None,
             prepared_s=question.elapsed_s,
         )
 

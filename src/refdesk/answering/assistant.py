@@ -23,7 +23,7 @@ from refdesk.answering.keeping import Keeper
 from refdesk.answering.limits import AnswerLimits
 from refdesk.answering.log import AnswerRecord
 from refdesk.answering.production import Writers
-from refdesk.answering.productions import Productions
+from refdesk.answering.productions import Graces, Productions
 from refdesk.answering.questions import Questions
 from refdesk.answering.reading import Reading
 from refdesk.answering.retrieval import Evidence, Retrieval
@@ -41,8 +41,8 @@ class AssistantParts(msgspec.Struct, frozen=True, kw_only=True):
     """What an assistant is put together from.
 
     ``shape``: a name for all of the configuration that shapes answers; equal shapes answer equally. ``retention_s`` is how long
-    answers are at hand, ``grace_s`` how long an answer without readers goes on, in case one comes back. ``keeps``: whether
-    conversations are written into the history; ``unwritten_max`` of their answers may wait for that.
+    answers are at hand. ``keeps``: whether conversations are written into the history; ``unwritten_max`` of their answers may
+    wait for that.
     """
 
     retrieval: Retrieval
@@ -57,7 +57,7 @@ class AssistantParts(msgspec.Struct, frozen=True, kw_only=True):
     limits: AnswerLimits
     shape: str
     retention_s: int
-    grace_s: float
+    graces: Graces
     history: History
     keeps: bool
     unwritten_max: int
@@ -90,7 +90,7 @@ class Assistant:
             writers=writers,
             capacity=Capacity(parts.admission, budget),
             withdrawals=parts.withdrawals,
-            grace_s=parts.grace_s,
+            graces=parts.graces,
         )
         self._stops = Stops(parts.valkey, journal=journal, productions=self._productions)
         self._acceptance = Acceptance(

@@ -114,6 +114,20 @@ class Browsing:
             raise NotFound
         await self._history.remove_unwritten(principal.id, conversation_id)
 
+    async def remove_turns(self, conversation_id: str, principal: Principal, answer_id: str) -> None:
+        """Drops a turn and those after it, so that the conversation goes on from before. What runs is not kept."""
+        try:
+            known = any(
+                one.answer_id == answer_id for one in await self._conversations.begun(conversation_id, principal)
+            )
+            removed = await self._history.remove_turns(principal.id, conversation_id, answer_id, known=known)
+            if not (known or removed):
+                raise NotFound
+            for one in await self._conversations.forget_from(conversation_id, principal, answer_id):
+                await self._keeper.drop(one)
+        except ValkeyError as error:
+            raise Unavailable("The conversation cannot be changed right now. Try again in a moment.") from error
+
     # single answers
 
     async def share(self, answer_id: str, principal: Principal, *, shared: bool) -> None:

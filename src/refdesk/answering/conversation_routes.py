@@ -96,6 +96,15 @@ class ConversationRoutes:
                 status=204,
             ),
             Endpoint(
+                method="DELETE",
+                path=_ONE + "/turns/{answer_id}",
+                action="conversations.change",
+                handler=self.remove_turns,
+                summary="Drop a turn and those after it: the conversation goes on from before",
+                parameters=(ID, ANSWER_ID),
+                status=204,
+            ),
+            Endpoint(
                 method="GET",
                 path=f"{_ONE}/export",
                 action="conversations.read",
@@ -150,6 +159,10 @@ class ConversationRoutes:
 
     async def remove(self, request: Request, principal: Principal) -> ASGIApp:
         await self._browsing.remove(ID.of(request), principal)
+        return Response(status_code=204)
+
+    async def remove_turns(self, request: Request, principal: Principal) -> ASGIApp:
+        await self._browsing.remove_turns(ID.of(request), principal, ANSWER_ID.of(request))
         return Response(status_code=204)
 
     async def export(self, request: Request, principal: Principal) -> ASGIApp:

@@ -127,6 +127,14 @@ class History:
         """Removes a conversation and all its answers; those still being written are not kept. False when there is none."""
         return bool(await self._rows("remove", principal_id=principal_id, id=conversation_id))
 
+    async def remove_turns(self, principal_id: str, conversation_id: str, answer_id: str, *, known: bool) -> bool:
+        """Removes a turn, which is here or ``known`` elsewhere, and those after it; False when there was nothing."""
+        return bool(
+            await self._rows(
+                "remove_turns", principal_id=principal_id, id=conversation_id, answer_id=answer_id, known=known
+            )
+        )
+
     async def remove_unwritten(self, principal_id: str, conversation_id: str) -> None:
         """The same for a conversation of which nothing is kept yet."""
         await self._change("remove_unwritten", principal_id=principal_id, id=conversation_id)

@@ -85,6 +85,16 @@ WITH removed AS (
 )
 SELECT id FROM removed
 
+-- name: remove_turns
+-- A turn and those after it. Index: kept_answers_by_conversation.
+DELETE FROM kept_answers
+WHERE principal_id = %(principal_id)s AND conversation_id = %(id)s AND answer_id >= %(answer_id)s
+  AND (%(known)s OR EXISTS (
+      SELECT FROM kept_answers
+      WHERE principal_id = %(principal_id)s AND conversation_id = %(id)s AND answer_id = %(answer_id)s
+  ))
+RETURNING answer_id
+
 -- name: remove_unwritten
 -- A conversation whose first answer is still being written. Index: conversations_pkey.
 INSERT INTO conversations (principal_id, id, title, created_at, updated_at, deleted_at)

@@ -43,6 +43,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     embed_s: float
     retrieve_s: float
     rewrite_s: float = 0.0
+    in_conversation: bool = False
     prepared_s: float = 0.0
     """From the question until its log was begun: the whole preparation. Jobs of earlier releases do not have it."""
 
@@ -56,6 +57,9 @@ class Writers(msgspec.Struct, frozen=True):
     first: Writer
     fallback: Writer
 
+
+CUT_OFF = frozenset({"cancelled", "length"})
+"""How answers end in the middle of a sentence: what is left of it says perhaps not what it was to say."""
 
 Check = Callable[[], Awaitable[None]]
 """Raises the reason why an answer is not to be written after all."""
@@ -205,6 +209,8 @@ class Production:
         if finish_reason == "not_found":
             return [Sentence(text=cut.text, citations=(), support="unchecked") for cut in sentences[len(repeated) :]]
         checked = [self._grounding.check(cut) for cut in sentences][len(repeated) :]
+        if finish_reason in CUT_OFF:
+            checked = [_without_contradiction(sentence) for sentence in checked]
         for sentence in checked:
             telemetry.labelled(telemetry.sentences, sentence.support).inc()
         return checked
@@ -243,7 +249,8 @@ class Production:
             return
         self._count_unfinished()
         telemetry.stream_aborts.labels("cancelled").inc()
-        self._append(*self._checked(self._splitter.flush()), self._done(Verdict("cancelled", self.usage)))
+        rest = self._checked(self._splitter.flush(), finish_reason="cancelled")
+        self._append(*rest, self._done(Verdict("cancelled", self.usage)))
 
     def _fail(self, error: RefdeskError) -> None:
         self._count_unfinished()
@@ -256,3 +263,7 @@ class Production:
         """Counts the output of an unfinished call, text and thoughts, since the provider bills it."""
         written = self.usage.output_tokens + tokens.output_tokens(self.log.text())
         self.usage = msgspec.structs.replace(self.usage, output_tokens=written)
+
+
+def _without_contradiction(sentence: Sentence) -> Sentence:
+    return msgspec.structs.replace(sentence, support="unchecked") if sentence.support == "contradicted" else sentence

@@ -3,7 +3,8 @@
     slot ─ claim? ─ begin ─▶ Production, a task ─▶ ended ─▶ place, budget and key are given back
       └──── left without an answer ───────────────────────▶ the same
 
-An answer without readers, here or elsewhere, is stopped after ``grace_s``, in case a reader comes back.
+An answer without readers, here or elsewhere, is stopped after a grace, in case a reader comes back: a longer one in a
+conversation, where whoever reloads the page, or takes up another device, finds it again.
 """
 
 import asyncio
@@ -22,6 +23,13 @@ from refdesk.contracts.errors import RefdeskError
 from refdesk.outside import telemetry, tracing
 
 WATCH_INTERVAL_S = 0.1
+
+
+class Graces(msgspec.Struct, frozen=True, kw_only=True):
+    """How long an answer goes on without a reader, in seconds: a single one, and one in a conversation."""
+
+    single_s: float
+    in_conversation_s: float
 
 
 class Slot:
@@ -60,14 +68,14 @@ class Productions:
         writers: Writers,
         capacity: Capacity,
         withdrawals: Withdrawals,
-        grace_s: float,
+        graces: Graces,
     ) -> None:
         self._journal = journal
         self._cache = cache
         self._writers = writers
         self._capacity = capacity
         self._withdrawals = withdrawals
-        self._grace_s = grace_s
+        self._graces = graces
         self._running: dict[str, Production] = {}
 
     # beginning
@@ -169,7 +177,8 @@ class Productions:
             now = asyncio.get_running_loop().time()
             for production in list(self._running.values()):
                 log = production.log
-                if not log.readers and now - log.idle_since >= self._grace_s:
+                grace_s = self._graces.in_conversation_s if production.job.in_conversation else self._graces.single_s
+                if not log.readers and now - log.idle_since >= grace_s:
                     await self.stop_if_unread(log)
 
     async def close(self) -> None:

@@ -22,6 +22,7 @@ from refdesk.answering.gate import Gate
 from refdesk.answering.history import History
 from refdesk.answering.limits import AnswerLimits
 from refdesk.answering.production import Writers
+from refdesk.answering.productions import Graces
 from refdesk.answering.quoting import Quoting
 from refdesk.answering.reranking import Reranking
 from refdesk.answering.retrieval import Retrieval
@@ -198,7 +199,7 @@ def _assistant_parts(
         limits=_answer_limits(settings, vocabularies),
         shape=shape_of(settings),
         retention_s=settings.answer_retention_s,
-        grace_s=settings.disconnect_grace_s,
+        graces=Graces(single_s=settings.disconnect_grace_s, in_conversation_s=settings.conversation_grace_s),
         history=history,
         keeps=settings.conversations_kept,
         unwritten_max=settings.conversation_answers_unwritten_max,

@@ -409,6 +409,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # keeping answers
     disconnect_grace_s: Seconds = 0.5
     """How long an answer whose readers have all left goes on, in case one comes back."""
+    conversation_grace_s: Seconds = 20.0
+    """The same for an answer in a conversation: whoever reloads the page, or takes up another device, finds it again."""
     similarity_min: Annotated[float, Meta(ge=0, le=1)] | None = None
     """Set it (0.95, say) to reuse answers to similar questions on the same passages. Unset: only to the same question."""
     answer_retention_s: Count = 24 * 3600
