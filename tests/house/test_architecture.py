@@ -143,7 +143,7 @@ def _distributions(requirement: str) -> set[str]:
 
 
 def test_every_address_says_who_may_call_it(endpoints: list[Endpoint | SocketEndpoint]) -> None:
-    """And only health and the page's files are public; metrics and the description are, to callers on this machine."""
+    """Only health, the page's files and who lets callers in are public; metrics and the description are to this machine."""
     assert {endpoint.action for endpoint in endpoints} <= set(get_args(Action))
     public = {endpoint.path for endpoint in endpoints if audience_of(endpoint.action) == "public"}
     assert {path for path in public if not openapi.is_page(path)} == {"/health/live", "/health/ready"}

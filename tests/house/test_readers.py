@@ -33,6 +33,8 @@ from refdesk.contracts.documents import FreshnessToken, title_of
 from refdesk.contracts.errors import RefdeskError
 from refdesk.documents import changes, uploads
 from refdesk.documents.changes import Change, Limits
+from refdesk.doors.citations import without_list
+from refdesk.doors.openai.chat_requests import ChatLimits, DeskFields, asked_in
 from refdesk.indexing.chunking import chunk
 from refdesk.indexing.parsed import DocumentWriter, ParsingLimits
 from refdesk.outside import tokens
@@ -135,6 +137,12 @@ def thinking_stream(text: str) -> None:
         thinking.rest()
 
 
+def chat(text: str) -> None:
+    limits = ChatLimits(turns_max=6, characters_max=2000, style_characters_max=1 << 30, output_tokens_max=1)
+    spoken = [("user", text), ("assistant", text), ("user", f"{text}?")]
+    asked_in(spoken, style=text, wanted_tokens=None, fields=DeskFields(), limits=limits, field="messages")
+
+
 def every_fact(text: str) -> None:
     checked = facts.Facts(text)
     for name in (name for name, value in vars(facts.Facts).items() if isinstance(value, cached_property)):
@@ -161,6 +169,8 @@ READERS: dict[str, Callable[[str], Any]] = {
     "citations:CitationReader": citation_stream,
     "quotations:as_quotation": as_quotation.__wrapped__,
     "similar:same_matter": lambda text: same_matter(text, text),
+    "citations:without_list": without_list,
+    "chat_requests:asked_in": chat,
     "wanted:Wanted": lambda text: Wanted.of(text).names_missing_in(text),
     "follow_ups:leaning": lambda text: leaning(text, [Turn(text, text)]),
     "follow_ups:leans": lambda text: leans(FollowUp(text, text), alone=[passage(text)], together=[passage(text)]),
@@ -200,6 +210,7 @@ ELSEWHERE = {
         "in a process of its own, which is killed in time: libraries read there that have no such promise",
     ),
     "http:read_json": "with http:decode_json",
+    "chat_replies:_chunk": "our own events, by msgspec",
     "uploads:read_change": "chooses between a form and JSON, both above",
     "routes:_read_change": "calls uploads:read_change",
     "forms:_split": "the operator's own address",

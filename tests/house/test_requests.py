@@ -6,8 +6,11 @@ from refdesk.contracts.texts import WITHOUT_NUL
 from refdesk.web import openapi
 from refdesk.web.http import Endpoint, SocketEndpoint
 
-MAY_HOLD_NUL = {"TextDocument.text"}
-"""A document's content is kept as a file."""
+MAY_HOLD_NUL = {
+    "TextDocument.text",
+    *("ChatMessage.content", "EmbeddingRequest.input", "InputItem.content", "ResponseRequest.input"),
+}
+"""A document's content is kept as a file. The others may also be lists: `doors.openai.requests.without_nul` refuses it."""
 
 
 async def test_no_text_that_comes_in_can_hold_nul(endpoints: list[Endpoint | SocketEndpoint]) -> None:

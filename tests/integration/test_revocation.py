@@ -13,6 +13,9 @@ from refdesk.app.embedded.stack import StackUrls
 ENDS_S_MAX = 5.0
 """What is promised: revocation takes effect everywhere within this time."""
 
+FAREWELLS = {"a socket": "1008"}
+"""How those end that have no words for why."""
+
 PATIENT = {"llm_first_token_timeout_s": 60.0, "llm_between_tokens_timeout_s": 60.0}
 
 
@@ -90,7 +93,7 @@ async def test_whatever_is_open_ends_with_the_right_to_it(door: Door, lose: Call
             await lose(door)
             endings = {kind: await one.ending() for kind, one in opened.items()}
             assert clock() - lost_at < ENDS_S_MAX
-            assert endings == {kind: "1008" if kind == "a socket" else LOSSES[lose] for kind in opened}
+            assert endings == {kind: FAREWELLS.get(kind) or LOSSES[lose] for kind in opened}
             await model_is_left(door)
         assert (await door.json("GET", "/api/documents", headers))[0] == (200 if "change" in lose.__name__ else 401)
         assert (await door.json("GET", "/api/documents", bob))[0] == 200
@@ -131,7 +134,7 @@ async def test_while_keys_cannot_be_looked_up_nothing_stays_open_for_long(desk: 
                 silent_at = clock()
                 endings = {kind: await one.ending() for kind, one in opened.items()}
                 assert clock() - silent_at < ENDS_S_MAX
-        assert endings == {kind: "1013" if kind == "a socket" else "unavailable" for kind in opened}
+        assert endings == {kind: {**FAREWELLS, "a socket": "1013"}.get(kind) or "unavailable" for kind in opened}
         assert (await door.json("GET", "/api/documents", headers))[0] == 200
         await door.elsewhere.revoke("ada")
 
@@ -143,4 +146,4 @@ async def test_the_first_key_ends_what_the_local_administrator_has_open(door: Do
         await door.key("ada")
         endings = {kind: await one.ending() for kind, one in opened.items()}
     await door.elsewhere.revoke("ada")
-    assert endings == {kind: "1008" if kind == "a socket" else "unauthenticated" for kind in opened}
+    assert endings == {kind: FAREWELLS.get(kind) or "unauthenticated" for kind in opened}

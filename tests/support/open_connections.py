@@ -165,7 +165,26 @@ def kinds(door: Door, headers: dict[str, str]) -> dict[str, Reader]:
         async with door.call("POST", "/api/documents", form, data=body()) as response:
             return str(msgspec.json.decode(await response.read())["type"])
 
+    async def completion(heard: list[tuple[float, Any]], is_open: asyncio.Event) -> str:
+        anew = {"cache": "bypass"}
+        chat = {
+            "model": "refdesk",
+            "messages": [{"role": "user", "content": QUESTION}],
+            "stream": True,
+            "refdesk": anew,
+        }
+        last = ""
+        async with door.call("POST", "/v1/chat/completions", headers, json=chat) as response:
+            async for line in response.content:
+                if line.startswith(b"data: {"):
+                    said = msgspec.json.decode(line.removeprefix(b"data: "))
+                    last = said["error"]["code"] if "error" in said else "a chunk"
+                    heard.append((asyncio.get_running_loop().time(), last))
+                    is_open.set()
+        return "unauthenticated" if last == "invalid_api_key" else last
+
     return {
+        "a completion's stream": completion,
         "an answer's stream": events("POST", "/api/answers", json=asked),
         "a stream that goes on": resume,
         "an answer waited for": reply("POST", "/api/answers", json=asked),

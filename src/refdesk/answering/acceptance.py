@@ -3,6 +3,7 @@
 import time
 
 from refdesk.answering.accepted_question import AcceptedQuestion
+from refdesk.answering.brought import Brought
 from refdesk.answering.budget import Budget
 from refdesk.answering.conversations import Conversations
 from refdesk.answering.freshness import Freshness
@@ -22,7 +23,7 @@ class Acceptance:
         self._freshness = freshness
         self._conversations = conversations
 
-    async def accept(self, question: Question, principal: Principal) -> AcceptedQuestion:
+    async def accept(self, question: Question, principal: Principal, brought: Brought) -> AcceptedQuestion:
         """Raises the refusal. Waits for the documents that the question is to know."""
         started = time.monotonic()
         with telemetry.refusing():
@@ -31,8 +32,8 @@ class Acceptance:
         is_counted = await self._budget.count_request(principal.id)
         with telemetry.refusing():
             await self._wait_until_fresh(question, principal)
-        turns = await self._conversations.turns(question.conversation_id, principal)
-        return AcceptedQuestion(question, principal, output_tokens_max, turns, started, is_counted)
+        turns = brought.turns or await self._conversations.turns(question.conversation_id, principal)
+        return AcceptedQuestion(question, principal, output_tokens_max, turns, started, is_counted, style=brought.style)
 
     async def accept_search(self, question: Question, principal: Principal) -> None:
         """The same for a search, which is not answered."""
@@ -40,9 +41,9 @@ class Acceptance:
         await self.count_search(principal)
         await self._wait_until_fresh(question, principal)
 
-    async def count_search(self, principal: Principal) -> None:
-        """Counts a search, or a look into a document; raises TooManyRequests."""
-        await self._budget.count_search(principal.id)
+    async def count_search(self, principal: Principal, *, times: int = 1) -> None:
+        """Counts a search, a look into a document, or texts to embed; raises TooManyRequests."""
+        await self._budget.count_search(principal.id, times=times)
 
     def tokens_at_most(self, question: Question) -> int:
         """What the answer may cost at most, input and output."""

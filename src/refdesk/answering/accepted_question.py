@@ -4,6 +4,7 @@ import time
 
 import msgspec
 
+from refdesk.answering.brought import Brought
 from refdesk.answering.cache import Flight, exact_key, flight
 from refdesk.answering.conversations import Turn
 from refdesk.answering.follow_ups import FollowUp
@@ -25,6 +26,8 @@ class AcceptedQuestion(msgspec.Struct, frozen=True):
     """Whether it is counted among its principal's questions; not while Valkey is away."""
     follow_up: FollowUp | None = None
     """Set once it is clear that it leans on what came before."""
+    style: str = ""
+    """How the asker wishes the answer worded."""
     rewrite_s: float = 0.0
     """Spent by a model to write it out in full."""
 
@@ -35,7 +38,7 @@ class AcceptedQuestion(msgspec.Struct, frozen=True):
     @property
     def is_kept(self) -> bool:
         """Whether its answer may be found, shared and kept by the question alone."""
-        return self.question.cache == "use" and not self.turns
+        return self.question.cache == "use" and not self.turns and not self.style
 
     @property
     def standalone(self) -> str:
@@ -51,4 +54,10 @@ class AcceptedQuestion(msgspec.Struct, frozen=True):
         )
 
     def flight(self, evidence: Evidence, *, shape: str) -> Flight:
-        return flight(self.question, evidence, turns=self.turns, shape=shape, output_tokens_max=self.output_tokens_max)
+        return flight(
+            self.question,
+            evidence,
+            brought=Brought(turns=self.turns, style=self.style),
+            shape=shape,
+            output_tokens_max=self.output_tokens_max,
+        )

@@ -15,6 +15,7 @@ import msgspec
 
 from refdesk.answering.acceptance import Acceptance
 from refdesk.answering.accepted_question import AcceptedQuestion
+from refdesk.answering.brought import NOTHING, Brought
 from refdesk.answering.cache import Exact, Flight
 from refdesk.answering.conversations import Conversations, as_messages
 from refdesk.answering.journal import Journal
@@ -49,6 +50,7 @@ class Case(msgspec.Struct, frozen=True):
                 follow_up=question.follow_up,
                 sources=evidence.sources(),
                 history=as_messages(question.turns),
+                style=question.style,
                 output_tokens_max=question.output_tokens_max,
             ),
             fingerprint=key,
@@ -90,9 +92,9 @@ class Asking:
         self._model = model
         self._leaders = Leaders[AnswerRecord]()
 
-    async def ask(self, question: Question, principal: Principal) -> AnswerRecord:
+    async def ask(self, question: Question, principal: Principal, brought: Brought = NOTHING) -> AnswerRecord:
         """Begins an answer. Raises the refusal when there will be none."""
-        accepted = await self._acceptance.accept(question, principal)
+        accepted = await self._acceptance.accept(question, principal, brought)
         with telemetry.Workflow(question.conversation_id).underway() as workflow:
             known = await self._reuse.known(accepted)
             return await self._replay(accepted, known) or await self._answer(

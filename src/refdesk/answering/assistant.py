@@ -11,6 +11,7 @@ import msgspec
 from refdesk.answering.acceptance import Acceptance
 from refdesk.answering.admission import Admission
 from refdesk.answering.asking import Asking
+from refdesk.answering.brought import NOTHING, Brought
 from refdesk.answering.browsing import Browsing, BrowsingParts
 from refdesk.answering.budget import Budget
 from refdesk.answering.cache import Cache
@@ -124,18 +125,18 @@ class Assistant:
         self._journal = journal
         self._budget = budget
 
-    async def ask(self, question: Question, principal: Principal) -> AnswerRecord:
+    async def ask(self, question: Question, principal: Principal, brought: Brought = NOTHING) -> AnswerRecord:
         """Begins an answer; follow it with ``reading.of``. Raises the refusal when there will be none."""
-        return await self._asking.ask(question, principal)
+        return await self._asking.ask(question, principal, brought)
 
     async def search(self, question: Question, principal: Principal, *, limit: int) -> Evidence:
         """The passages that match, without an answer."""
         await self._acceptance.accept_search(question, principal)
         return await self._questions.search(question, principal, limit=limit)
 
-    async def count_search(self, principal: Principal) -> None:
-        """Counts a search, or a look into a document; raises TooManyRequests."""
-        await self._acceptance.count_search(principal)
+    async def count_search(self, principal: Principal, *, times: int = 1) -> None:
+        """Counts a search, a look into a document, or texts to embed; raises TooManyRequests."""
+        await self._acceptance.count_search(principal, times=times)
 
     async def stop(self, record: AnswerRecord) -> None:
         """Ends this asker's readings. The model stops at once unless another asker still reads."""

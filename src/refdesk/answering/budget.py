@@ -74,14 +74,14 @@ class Budget:
         """
         return await self._count_one(principal_id, "requests", limit=self._limits.requests_per_minute)
 
-    async def count_search(self, principal_id: str) -> None:
-        """Counts one search, or one look into a document; raises TooManyRequests when there were enough of them this minute."""
-        await self._count_one(principal_id, "searches", limit=self._limits.searches_per_minute)
+    async def count_search(self, principal_id: str, *, times: int = 1) -> None:
+        """Counts searches, or looks into documents; raises TooManyRequests when there were enough of them this minute."""
+        await self._count_one(principal_id, "searches", limit=self._limits.searches_per_minute, times=times)
 
-    async def _count_one(self, principal_id: str, kind: str, *, limit: int) -> bool:
+    async def _count_one(self, principal_id: str, kind: str, *, limit: int, times: int = 1) -> bool:
         now = self._clock()
         try:
-            actual = await self._count([f"{_hash_tag(principal_id)}:{kind}:{int(now) // MINUTE_S}"], [limit])
+            actual = await self._count([f"{_hash_tag(principal_id)}:{kind}:{int(now) // MINUTE_S}"], [limit, times])
         except ValkeyError as error:
             telemetry.budget_unchecked.inc()
             logger.debug("one of the %s could not be counted: %s", kind, error)

@@ -4,9 +4,9 @@
 documents nor the index has changed at all. Change is told by the databases' own transaction snapshots (``epoch``): equal
 snapshots see equal data.
 
-*Fingerprint*: the same question, history, shape and parameters, standing on the same passages in the same versions. Such a
-log is, by construction, what would be generated now. It is safe across people: whoever reaches a fingerprint has just been
-shown by their own filtered search that they may read every passage in it.
+*Fingerprint*: the same question, history, wishes of style, shape and parameters, standing on the same passages in the same
+versions. Such a log is, by construction, what would be generated now. It is safe across people: whoever reaches a fingerprint
+has just been shown by their own filtered search that they may read every passage in it.
 
 The *shape* is a name for the configuration that shapes an answer: the model, what it reads, how it is found and ranked.
 
@@ -16,11 +16,10 @@ generates for itself.
 
 import hashlib
 import logging
-from collections.abc import Sequence
 
 import msgspec
 
-from refdesk.answering.conversations import Turn
+from refdesk.answering.brought import Brought
 from refdesk.answering.journal import Lease
 from refdesk.answering.prompting import PROMPT_VERSION
 from refdesk.answering.retrieval import Evidence
@@ -104,14 +103,12 @@ class Flight(msgspec.Struct, frozen=True):
     shared: str
 
 
-def flight(
-    question: Question, evidence: Evidence, *, turns: Sequence[Turn], shape: str, output_tokens_max: int
-) -> Flight:
+def flight(question: Question, evidence: Evidence, *, brought: Brought, shape: str, output_tokens_max: int) -> Flight:
     passages = [
         (p.document_id, p.version, p.content_sha256, p.ordinal, p.document_id in evidence.stale)
         for p in evidence.passages
     ]
-    shared = _digest((passages, turns, shape, output_tokens_max, PROMPT_VERSION))
+    shared = _digest((passages, brought, shape, output_tokens_max, PROMPT_VERSION))
     own = _digest((normalised(question.question), shared))
     similar = f"refdesk:similar:{evidence.generation}:{shared}"  # vectors of one model only
     return Flight(own=f"refdesk:flight:{own}", shared=similar)

@@ -49,7 +49,9 @@ class Generating:
     async def attempt(self, assignment: Assignment, draft: Draft, chat: telemetry.Chat) -> Verdict:
         """Writes and raises as a Writer does."""
         history, packed = self._pack(assignment)
-        messages = prompting.messages(assignment.question, packed.sources, fence=assignment.fence, history=history)
+        messages = prompting.messages(
+            assignment.question, packed.sources, fence=assignment.fence, history=history, style=assignment.style
+        )
         draft.usage = Usage(packed.tokens, 0)
         citations = CitationReader([source.n for source in packed.sources])
         dictation = _Dictation(draft, assignment.output_tokens_max, telemetry.Call(chat), citations)
@@ -78,6 +80,7 @@ class Generating:
             question=assignment.question,
             fence=assignment.fence,
             history=history,
+            style=assignment.style,
             tokens_max=window - assignment.output_tokens_max - for_thoughts,
             count=count,
         )

@@ -3,40 +3,31 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime
-from typing import Annotated
 
 import msgspec
-from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
-from refdesk.access.policy import may
 from refdesk.answering.assistant import Assistant
 from refdesk.answering.browsing import Browsing
 from refdesk.answering.feedback import Feedback, FeedbackStore, RatedQuestions
 from refdesk.answering.finished import FinishedAnswer
 from refdesk.answering.gate import Gate
+from refdesk.answering.indexed_documents import DocumentView, IndexedDocuments
 from refdesk.answering.log import Entry
 from refdesk.answering.reading import AnswerReader
-from refdesk.answering.truth import Shown
+from refdesk.answering.searching import SearchReply, SearchRequest, search
 from refdesk.answering.websocket import AnswerSocket
 from refdesk.contracts.access import Principal
-from refdesk.contracts.answers import Failed, Filters, Granularity, Hit, Question
-from refdesk.contracts.errors import Expired, InvalidRequest, NotFound, RefdeskError
-from refdesk.contracts.hidden_characters import clean
-from refdesk.contracts.texts import Number, Text
-from refdesk.index.chunks import Chunk
+from refdesk.contracts.answers import Failed, Granularity, Question
+from refdesk.contracts.errors import Expired, NotFound, RefdeskError
+from refdesk.contracts.texts import Number
 from refdesk.index.open_generations import OpenGenerations
-from refdesk.outside import telemetry
 from refdesk.web import sse
 from refdesk.web.http import Endpoint, Json, Parameter, SocketEndpoint, read_json, whole
 from refdesk.web.sse import EventStream, Offer, Wait, settled, while_connected
-
-SEARCH_LIMIT_DEFAULT = 10
-SEARCH_LIMIT_MAX = 100
 
 ANSWER_ID = Parameter(name="answer_id", where="path", meaning="The answer")
 DOCUMENT_ID = Parameter(name="document_id", where="path", meaning="The document")
@@ -49,41 +40,6 @@ RATED_LIMIT = Parameter(
 )
 RATED_CURSOR = Parameter(name="cursor", meaning="`next_cursor` of the page before")
 GRANULARITY = Parameter(name="granularity", kind=Granularity, default="token", meaning="How the stream is cut")
-
-
-class SearchRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    query: Text
-    limit: int = SEARCH_LIMIT_DEFAULT
-    filters: Filters = Filters()
-    after: Annotated[tuple[Text, ...], Meta(max_length=100)] = ()
-    wait_seconds: Annotated[float, Meta(ge=0)] | None = None
-
-
-class SearchReply(msgspec.Struct, frozen=True):
-    """``access_as_of``: the Document Service was silent, and access was checked against the record as of then."""
-
-    hits: list[Hit]
-    as_of: datetime
-    index_lag_seconds: float
-    access_as_of: datetime | msgspec.UnsetType = msgspec.UNSET
-
-
-class PassageView(msgspec.Struct, frozen=True, omit_defaults=True):
-    ordinal: int
-    text: str
-    heading: str | None = None
-    page: int | None = None
-
-
-class DocumentView(msgspec.Struct, frozen=True):
-    """A document as it was indexed, passage by passage."""
-
-    document_id: str
-    version: int
-    title: str
-    media_type: str
-    url: str | None
-    passages: list[PassageView]
 
 
 class AnswerRoutes:
@@ -99,8 +55,7 @@ class AnswerRoutes:
         idle_s_max: float,
     ) -> None:
         self._assistant = assistant
-        self._generations = generations
-        self._gate = gate
+        self._documents = IndexedDocuments(assistant, generations=generations, gate=gate)
         self._feedback = feedback
         self._browsing = browsing
         self._send_timeout_s = send_timeout_s
@@ -264,47 +219,10 @@ class AnswerRoutes:
 
     async def search(self, request: Request, principal: Principal) -> ASGIApp:
         asked = await read_json(request, SearchRequest)
-        if not 1 <= asked.limit <= SEARCH_LIMIT_MAX:
-            raise InvalidRequest(
-                f"limit is {asked.limit}; give 1 to {SEARCH_LIMIT_MAX}.", limit=SEARCH_LIMIT_MAX, actual=asked.limit
-            )
-        question = Question(
-            question=asked.query, filters=asked.filters, after=asked.after, wait_seconds=asked.wait_seconds
-        )
-        evidence = await self._assistant.search(question, principal, limit=asked.limit)
-        return Json(
-            SearchReply(
-                hits=evidence.hits(with_scores=may(principal, "passages.read_scores")),
-                as_of=evidence.as_of,
-                index_lag_seconds=evidence.index_lag_seconds,
-                access_as_of=evidence.checked_at or msgspec.UNSET,
-            )
-        )
+        return Json(await search(self._assistant, asked, principal))
 
     async def passages(self, request: Request, principal: Principal) -> ASGIApp:
-        document_id = DOCUMENT_ID.of(request)
-        await self._assistant.count_search(principal)
-        found = await self._generations.on_active(
-            lambda opened: opened.index.passages(document_id, scope=principal.scope)
-        )
-        if found is None:
-            raise NotFound
-        document, chunks = found
-        shown = Shown(document_id, document.version, document.content_sha256)
-        look = await self._gate.look([shown], scope=principal.scope)
-        if not look.surely_allows(document_id, document.version):
-            telemetry.acl_denied.inc()
-            raise NotFound
-        return Json(
-            DocumentView(
-                document_id=document.document_id,
-                version=document.version,
-                title=clean(document.title),
-                media_type=document.media_type,
-                url=document.url,
-                passages=await asyncio.to_thread(_shown, chunks),
-            )
-        )
+        return Json(await self._documents.show(DOCUMENT_ID.of(request), principal))
 
     def _stream(self, reader: AnswerReader) -> EventStream:
         """What ends the reading though not the answer comes as an ``error`` without a number: it is not of the log."""
@@ -335,11 +253,3 @@ class AnswerRoutes:
                 raise
         finally:
             self._following.discard(reading)
-
-
-def _shown(chunks: list[Chunk]) -> list[PassageView]:
-    """All passages of a document: many, so off the event loop."""
-    return [
-        PassageView(chunk.ordinal, clean(chunk.text), chunk.heading and clean(chunk.heading), chunk.page)
-        for chunk in chunks
-    ]

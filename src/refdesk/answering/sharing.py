@@ -47,14 +47,17 @@ class SharedLimits(msgspec.Struct, frozen=True, kw_only=True):
     waiting_max: int
     waiting_principals_max: int
     wait_s_max: float
+    work: str = "searches"
+    settings: str = "REFDESK_CONCURRENT_RETRIEVALS_MAX and REFDESK_WAITING_RETRIEVALS_MAX"
+    """What refusals call them, and the settings that they name."""
 
     def of_places(self) -> PlaceLimits:
         return PlaceLimits(
             count=self.at_once_max,
             waiting_max=self.waiting_max,
             principals_max=self.waiting_principals_max,
-            work="searches",
-            settings="REFDESK_CONCURRENT_RETRIEVALS_MAX and REFDESK_WAITING_RETRIEVALS_MAX",
+            work=self.work,
+            settings=self.settings,
         )
 
 
@@ -146,7 +149,7 @@ class Shared(Generic[T]):
                 await asyncio.wait({place.called})
         except TimeoutError:
             raise Overloaded(
-                f"The search did not begin within {self._wait_s_max:g} s (REFDESK_RETRIEVAL_WAIT_S_MAX). "
+                f"It did not begin within {self._wait_s_max:g} s (REFDESK_RETRIEVAL_WAIT_S_MAX). "
                 "Ask again after Retry-After.",
                 retry_after_s=RETRY_AFTER_S,
                 limit=self._wait_s_max,

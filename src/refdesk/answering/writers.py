@@ -24,6 +24,8 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     """Where the question leans on earlier ones: what was asked now, and what was answered before."""
     sources: tuple[Source, ...]
     history: tuple[Message, ...] = ()
+    style: str = ""
+    """How the asker wishes the answer worded, for a model."""
     output_tokens_max: int
     fence: str = msgspec.field(default_factory=prompting.new_fence)
     """What the passages stand between in the prompt; whoever takes the answer over builds the same one."""

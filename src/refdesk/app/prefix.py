@@ -11,6 +11,7 @@ from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from refdesk.access.clients import Network, address_of, is_among
+from refdesk.web.addresses import PUBLIC_URL
 
 HEADER = "x-forwarded-prefix"
 _PREFIX = re.compile(r"(?:/[\w.~-]+)+")
@@ -19,12 +20,14 @@ _PREFIX = re.compile(r"(?:/[\w.~-]+)+")
 class Prefixed:
     """The application, its addresses without the prefix, which stands in ``root_path`` (ASGI)."""
 
-    def __init__(self, app: ASGIApp, *, path: str, trusted: tuple[Network, ...]) -> None:
+    def __init__(self, app: ASGIApp, *, path: str, trusted: tuple[Network, ...], public_url: str | None = None) -> None:
         self._app = app
         self._path = path.rstrip("/")
+        self._public_url = public_url
         self._trusted = trusted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[PUBLIC_URL] = self._public_url
         prefix = self._named(HTTPConnection(scope)) or self._path
         if not prefix:
             await self._app(scope, receive, send)

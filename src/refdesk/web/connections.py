@@ -36,7 +36,7 @@ from websockets.exceptions import SecurityError
 from refdesk.access.clients import LOOPBACK, Address, Network, address_of, is_among, origin
 from refdesk.contracts.errors import HeadersTooLarge, MalformedRequest, Overloaded, RefdeskError, RequestTooSlow
 from refdesk.outside import telemetry
-from refdesk.web.http import problem_response
+from refdesk.web.http import refusal
 
 LOOK_S_MAX = 1.0
 """Between two looks for who waits too long: how much later than its time a connection may leave."""
@@ -306,7 +306,7 @@ class HttpConnection(HttpToolsProtocol):
             self._say_and_leave(error)
 
     def _say_and_leave(self, error: RefdeskError) -> None:
-        self.transport.write(raw_response(error))
+        self.transport.write(raw_response(error, path=getattr(self, "url", b"").decode("latin-1")))
         self.transport.write_eof()
         self.flow.resume_reading()
         self._door.wait(self, self._limits.leave_s)
@@ -372,10 +372,10 @@ class SocketConnection(WebSocketsSansIOProtocol):
             self.transport.close()
 
 
-def raw_response(error: RefdeskError) -> bytes:
-    """The error as a whole HTTP response, after which the connection ends."""
-    response = problem_response(error)
-    head = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}".encode(), b"connection: close"]
+def raw_response(error: RefdeskError, *, path: str = "") -> bytes:
+    """The error as a whole HTTP response, after which the connection ends. ``path``: as far as it is known."""
+    response = refusal(error, {"path": path})
+    head = [f"HTTP/1.1 {response.status_code} {HTTPStatus(response.status_code).phrase}".encode(), b"connection: close"]
     lines = [*head, *(b"%s: %s" % header for header in response.raw_headers)]
     return b"\r\n".join(lines) + b"\r\n\r\n" + bytes(response.body)
 

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing, suppress
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 from msgspec import Meta
@@ -38,7 +38,8 @@ from refdesk.contracts.errors import (
 )
 from refdesk.contracts.texts import WITHOUT_NUL, Text
 from refdesk.outside import tracing
-from refdesk.web.sse import EventStream
+from refdesk.web.addresses import MCP_ADDRESS, OPENAI_ADDRESSES, RESOURCE_METADATA, public_base
+from refdesk.web.openai_errors import REQUEST_ID, error_object, new_request_id, openai_status
 
 logger = logging.getLogger(__name__)
 
@@ -178,16 +179,37 @@ class Json(Response):
         super().init_headers({**DATA_HEADERS, **(headers or {})})
 
 
-def problem_response(error: RefdeskError) -> Response:
+def refusal(error: RefdeskError, scope: Scope) -> Response:
+    """The error as those who call this address read it: OpenAI's object below ``/v1/``, problem details elsewhere."""
+    details, headers = problem(error), _refusal_headers(error, scope)
+    if scope["path"].startswith(OPENAI_ADDRESSES):
+        return openai_refusal(details, headers=headers)
+    body = msgspec.json.encode(details)
+    return Response(body, status_code=error.status, headers=headers, media_type="application/problem+json")
+
+
+def openai_refusal(details: Mapping[str, Any], *, headers: Mapping[str, str] = DATA_HEADERS) -> Response:
+    """A problem's details as OpenAI's error."""
+    given = {**headers, REQUEST_ID: new_request_id()}
+    return Json(error_object(details), status_code=openai_status(details["status"]), headers=given)
+
+
+def _refusal_headers(error: RefdeskError, scope: Scope) -> dict[str, str]:
     headers = dict(DATA_HEADERS)
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(error.retry_after_s)
     if error.status == 401:
-        headers["WWW-Authenticate"] = 'Bearer realm="refdesk"'
+        headers["WWW-Authenticate"] = _challenge(scope)
     if error.status == 408:  # the rest of the request is not waited for
         headers["Connection"] = "close"
-    body = msgspec.json.encode(problem(error))
-    return Response(body, status_code=error.status, headers=headers, media_type="application/problem+json")
+    return headers
+
+
+def _challenge(scope: Scope) -> str:
+    """Agents are told where they learn who lets them in (RFC 9728, 5.1)."""
+    if scope["path"] != MCP_ADDRESS:
+        return 'Bearer realm="refdesk"'
+    return f'Bearer realm="refdesk", resource_metadata="{public_base(scope)}{RESOURCE_METADATA}{MCP_ADDRESS}"'
 
 
 async def body_pieces(request: Request, clock: BodyClock) -> AsyncGenerator[bytes, None]:
@@ -251,6 +273,13 @@ def whole(low: int, high: int) -> Any:
     return Annotated[int, Meta(ge=low, le=high)]
 
 
+@runtime_checkable
+class Ending(Protocol):
+    """A response that says why it ends when it is broken off, as an `EventStream` does."""
+
+    async def end(self, send: Send, error: RefdeskError) -> None: ...
+
+
 class Door(msgspec.Struct, frozen=True):
     """Who is let in, and for how long."""
 
@@ -287,12 +316,12 @@ class _Guarded:
         except RefdeskError as error:
             if error.status >= 500:
                 logger.warning("%s %s: %s", request.method, self._endpoint.path, error)
-            response = problem_response(error)
+            response = refusal(error, scope)
         except ClientDisconnect:
             return
         except Exception:
             logger.exception("%s %s failed", request.method, self._endpoint.path)
-            response = problem_response(RefdeskError())
+            response = refusal(RefdeskError(), scope)
         else:
             await _send(response, permission, scope, receive, send)
             return
@@ -306,16 +335,17 @@ class _Guarded:
 
 
 async def _send(response: ASGIApp, permission: Permission, scope: Scope, receive: Receive, send: Send) -> None:
-    """Sends the response while the permission stands; a stream then says why it ends, anything else is broken off."""
+    """Sends the response while the permission stands; one that has last words then says them, others are broken off."""
     try:
         async with permission.held():
             await response(scope, receive, send)
     except RefdeskError as error:
         logger.info("%s %s was ended: %s", scope["method"], scope["path"], error)
-        if isinstance(response, EventStream):
+        last: object = response
+        if isinstance(last, Ending):
             with suppress(TimeoutError):
                 async with asyncio.timeout(FAREWELL_S_MAX):
-                    await response.end(send, error)
+                    await last.end(send, error)
 
 
 class _Path:
@@ -330,10 +360,10 @@ class _Path:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         method = scope["method"]
         endpoint = self._by_method.get("GET" if method == "HEAD" else method)
-        await (endpoint or self._refusal(f"{scope['path']} does not take {method}."))(scope, receive, send)
+        await (endpoint or self._refusal(scope))(scope, receive, send)
 
-    def _refusal(self, detail: str) -> ASGIApp:
-        response = problem_response(MethodNotAllowed(detail))
+    def _refusal(self, scope: Scope) -> ASGIApp:
+        response = refusal(MethodNotAllowed(f"{scope['path']} does not take {scope['method']}."), scope)
         response.headers["Allow"] = ", ".join(self._by_method)
         return response
 
@@ -350,7 +380,7 @@ class _GuardedSocket:
         try:
             principal, permission = await self._door.admit(websocket, self._endpoint.action)
         except RefdeskError as error:
-            await websocket.send_denial_response(problem_response(error))
+            await websocket.send_denial_response(refusal(error, scope))
             return
         try:
             async with permission.held():
@@ -371,9 +401,9 @@ async def _nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
 async def refuse(error: RefdeskError, scope: Scope, receive: Receive, send: Send) -> None:
     """The error in place of an application's answer."""
     if scope["type"] == "websocket":
-        await WebSocket(scope, receive, send).send_denial_response(problem_response(error))
+        await WebSocket(scope, receive, send).send_denial_response(refusal(error, scope))
     else:
-        await problem_response(error)(scope, receive, send)
+        await refusal(error, scope)(scope, receive, send)
 
 
 def create_app(

@@ -45,6 +45,7 @@ from refdesk.app.services.common import (
     required,
     serve_door,
 )
+from refdesk.app.services.doors import door_endpoints
 from refdesk.app.services.generations import choose_model, configured_engine, configured_model, open_generations
 from refdesk.app.services.models import WritingModels, open_writing_models
 from refdesk.app.services.rerankers import open_reranking
@@ -119,6 +120,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                 *ConversationRoutes(assistant.browsing, turns_max=settings.conversation_turns_max).endpoints(),
                 *_operations(letters, outside).endpoints(),
                 *_generation_routes(settings, outside).endpoints(),
+                *door_endpoints(settings, assistant, outside.generations),
                 *http.page_endpoints(lambda: samples.examples(settings.data_dir)),
             ],
             sockets=[routes.socket()],

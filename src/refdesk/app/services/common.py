@@ -215,7 +215,12 @@ async def _serve(settings: Settings, keys: ApiKeys, services: list[Service], acc
         permit=permissions,
     )
     await server.serve(
-        Prefixed(named(app, settings), path=public_path(settings), trusted=trusted_networks(settings)),
+        Prefixed(
+            named(app, settings),
+            path=public_path(settings),
+            trusted=trusted_networks(settings),
+            public_url=settings.public_url,
+        ),
         sockets=[server.bind(settings.host, settings.port, send_timeout_s=settings.send_timeout_s)],
         limits=connection_limits(settings),
         background=[health.run, permissions.run, *(work for service in services for work in service.background)],

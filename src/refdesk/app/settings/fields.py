@@ -375,6 +375,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     wait_seconds_max: Seconds = 30.0
     """The longest `wait_seconds` a question may ask for."""
 
+    # OpenAI's format and MCP
+    sources_in_text: bool = True
+    """Whether an answer at `/v1` ends with a readable list of its sources; `annotations` name them in any case."""
+    history_turns_max: Whole = 6
+    """Earlier questions with their answers that are read of a chat, the newest; older ones are passed over."""
+    history_characters_max: Count = 2000
+    """What is read of each of their messages."""
+    style_characters_max: Count = 4000
+    """System and developer messages together; they are wishes of style and no more."""
+    embedding_texts_max: Count = 2048
+    """Texts of one call to `/v1/embeddings`. Each counts as a search."""
+    embedding_body_bytes_max: Count = 4 << 20
+    """The largest body of such a call."""
+    concurrent_embeddings_max: Count = 2
+    """Such calls that one process works on at a time; others wait as searches do."""
+
     # lines and budgets
     concurrent_retrievals_max: Count = 8
     """Searches one process does at a time, each on a connection of its own to the index."""

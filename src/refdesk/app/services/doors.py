@@ -1,0 +1,48 @@
+"""The doors for other people's clients, as the settings have them."""
+
+from refdesk.answering.assistant import Assistant
+from refdesk.answering.sharing import SharedLimits
+from refdesk.app.settings import Settings
+from refdesk.doors.openai.answers import OpenAiAnswers
+from refdesk.doors.openai.chat import ChatRoutes
+from refdesk.doors.openai.chat_requests import ChatLimits
+from refdesk.doors.openai.embeddings import EmbeddingRoutes
+from refdesk.doors.openai.models import model_endpoints
+from refdesk.index.open_generations import OpenGenerations
+from refdesk.web.http import Endpoint
+
+
+def door_endpoints(settings: Settings, assistant: Assistant, generations: OpenGenerations) -> list[Endpoint]:
+    chat = ChatRoutes(
+        OpenAiAnswers(assistant, send_timeout_s=settings.send_timeout_s),
+        limits=_chat_limits(settings),
+        with_list=settings.sources_in_text,
+    )
+    embeddings = EmbeddingRoutes(
+        assistant,
+        generations,
+        texts_max=settings.embedding_texts_max,
+        bytes_max=settings.embedding_body_bytes_max,
+        limits=_embedding_limits(settings),
+    )
+    return [*chat.endpoints(), *model_endpoints(), *embeddings.endpoints()]
+
+
+def _chat_limits(settings: Settings) -> ChatLimits:
+    return ChatLimits(
+        turns_max=settings.history_turns_max,
+        characters_max=settings.history_characters_max,
+        style_characters_max=settings.style_characters_max,
+        output_tokens_max=settings.output_tokens_max,
+    )
+
+
+def _embedding_limits(settings: Settings) -> SharedLimits:
+    return SharedLimits(
+        at_once_max=settings.concurrent_embeddings_max,
+        waiting_max=settings.waiting_retrievals_max,
+        waiting_principals_max=settings.waiting_principals_max,
+        wait_s_max=settings.retrieval_wait_s_max,
+        work="calls to embed",
+        settings="REFDESK_CONCURRENT_EMBEDDINGS_MAX and REFDESK_WAITING_RETRIEVALS_MAX",
+    )

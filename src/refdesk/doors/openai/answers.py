@@ -1,0 +1,83 @@
+"""An answer by any of OpenAI's formats: the way from a question to a whole reply, or to a stream of its pieces."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+from starlette.requests import Request
+from starlette.types import ASGIApp
+
+from refdesk.answering.assistant import Assistant
+from refdesk.answering.finished import FinishedAnswer
+from refdesk.answering.log import AnswerRecord, Entry
+from refdesk.answering.reading import AnswerReader
+from refdesk.contracts.access import Principal
+from refdesk.contracts.errors import RefdeskError, problem
+from refdesk.doors.openai.chat_requests import Asked
+from refdesk.web.addresses import public_base
+from refdesk.web.http import Json, openai_refusal
+from refdesk.web.openai_errors import REQUEST_ID, error_object, new_request_id
+from refdesk.web.sse import EventStream, Offer, Wait, settled, while_connected
+
+
+class Form(Protocol):
+    """One answer in one format."""
+
+    def whole(self, answer: FinishedAnswer) -> Any:
+        """The finished answer, to be encoded as JSON."""
+        ...
+
+    def begin(self) -> bytes:
+        """What a stream begins with."""
+        ...
+
+    def write(self, batch: list[Entry]) -> bytes:
+        """What these events add to it; nothing for those that only we have."""
+        ...
+
+    def fail(self, details: dict[str, Any]) -> bytes:
+        """What it ends with when there is no more, and the answer has not ended."""
+        ...
+
+
+Opens = Callable[[AnswerRecord, str], Form]
+"""A form of this answer, with the address before our page's."""
+
+
+class OpenAiAnswers:
+    def __init__(self, assistant: Assistant, *, send_timeout_s: float) -> None:
+        self._assistant = assistant
+        self._send_timeout_s = send_timeout_s
+
+    async def reply(
+        self, request: Request, principal: Principal, asked: Asked, opens: Opens, *, streamed: bool
+    ) -> ASGIApp:
+        """Asks, and answers in that form. Raises the refusal."""
+        record = await self._assistant.ask(asked.question, principal, asked.brought)
+        reader = self._assistant.reading.of(record, principal)
+        form = opens(record, public_base(request.scope))
+        if streamed:
+            return self._stream(reader, form)
+        answer = await while_connected(request.receive, reader.finished())
+        if answer.error is not None:
+            return openai_refusal(msgspec.json.decode(answer.error))
+        return Json(form.whole(answer), headers={REQUEST_ID: new_request_id()})
+
+    def _stream(self, reader: AnswerReader, form: Form) -> EventStream:
+        async def body(offer: Offer) -> None:
+            def on_entries(batch: list[Entry]) -> Wait | None:
+                pieces = form.write(batch)
+                return offer(pieces) if pieces else None
+
+            await settled(offer(form.begin()))
+            try:
+                await reader.events(on_entries)
+            except RefdeskError as error:
+                await settled(offer(form.fail(problem(error))))
+
+        return EventStream(
+            body,
+            headers={REQUEST_ID: new_request_id()},
+            last_words=lambda error: error_object(problem(error)),
+            send_timeout_s=self._send_timeout_s,
+        )
