@@ -146,7 +146,10 @@ def test_every_address_says_who_may_call_it(endpoints: list[Endpoint | SocketEnd
     """Only health, the page's files and who lets callers in are public; metrics and the description are to this machine."""
     assert {endpoint.action for endpoint in endpoints} <= set(get_args(Action))
     public = {endpoint.path for endpoint in endpoints if audience_of(endpoint.action) == "public"}
-    assert {path for path in public if not openapi.is_page(path)} == {"/health/live", "/health/ready"}
+    assert {path for path in public if not openapi.is_page(path)} == {
+        *("/health/live", "/health/ready"),
+        *("/.well-known/oauth-protected-resource", "/.well-known/oauth-protected-resource/mcp"),
+    }
     opened = {endpoint.path for endpoint in endpoints if isinstance(endpoint, Endpoint) and endpoint.open_to}
     assert opened == {"/metrics", "/openapi.json"}
 

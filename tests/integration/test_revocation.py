@@ -13,7 +13,7 @@ from refdesk.app.embedded.stack import StackUrls
 ENDS_S_MAX = 5.0
 """What is promised: revocation takes effect everywhere within this time."""
 
-FAREWELLS = {"a socket": "1008"}
+FAREWELLS = {"a socket": "1008", "an agent's question": "ended"}
 """How those end that have no words for why."""
 
 PATIENT = {"llm_first_token_timeout_s": 60.0, "llm_between_tokens_timeout_s": 60.0}

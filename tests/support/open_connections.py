@@ -183,8 +183,19 @@ def kinds(door: Door, headers: dict[str, str]) -> dict[str, Reader]:
                     is_open.set()
         return "unauthenticated" if last == "invalid_api_key" else last
 
+    async def agent(heard: list[tuple[float, Any]], is_open: asyncio.Event) -> str:
+        asks = {"name": "ask", "arguments": {"question": f"{QUESTION} Tell an agent."}}
+        call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": asks}
+        mcp = {**headers, "Accept": "application/json, text/event-stream"}
+        trace = asyncio.get_running_loop().call_later(0.2, is_open.set)
+        async with door.call("POST", "/mcp", mcp, json=call) as response:
+            text = await response.text()
+        trace.cancel()
+        return str(msgspec.json.decode(text)["type"]) if response.status >= 400 else text or "ended"
+
     return {
         "a completion's stream": completion,
+        "an agent's question": agent,
         "an answer's stream": events("POST", "/api/answers", json=asked),
         "a stream that goes on": resume,
         "an answer waited for": reply("POST", "/api/answers", json=asked),

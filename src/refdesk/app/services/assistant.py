@@ -45,11 +45,12 @@ from refdesk.app.services.common import (
     required,
     serve_door,
 )
-from refdesk.app.services.doors import door_endpoints
+from refdesk.app.services.doors import agents_door, door_endpoints, issuer_of
 from refdesk.app.services.generations import choose_model, configured_engine, configured_model, open_generations
 from refdesk.app.services.models import WritingModels, open_writing_models
 from refdesk.app.services.rerankers import open_reranking
 from refdesk.app.settings import Settings
+from refdesk.doors.protected_resource import metadata_endpoints
 from refdesk.index.ledger.lineage import LineageMemory
 from refdesk.index.ledger.news import IndexNews
 from refdesk.index.ledger.standings import Standings
@@ -114,6 +115,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             idle_s_max=settings.socket_idle_seconds_max,
         )
         letters = DeadLetters(outside.pool)
+        agents = agents_door(assistant, outside.generations, watch.gate)
         yield Service(
             endpoints=[
                 *routes.endpoints(),
@@ -121,11 +123,14 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                 *_operations(letters, outside).endpoints(),
                 *_generation_routes(settings, outside).endpoints(),
                 *door_endpoints(settings, assistant, outside.generations),
+                *agents.endpoints(),
+                *metadata_endpoints(issuer_of(settings)),
                 *http.page_endpoints(lambda: samples.examples(settings.data_dir)),
             ],
             sockets=[routes.socket()],
             background=[
                 assistant.run,
+                agents.run,
                 *_background(outside, watch),
                 _forgetting(settings, outside, watch, history).run,
             ],

@@ -1,8 +1,12 @@
 """The doors for other people's clients, as the settings have them."""
 
 from refdesk.answering.assistant import Assistant
+from refdesk.answering.gate import Gate
+from refdesk.answering.indexed_documents import IndexedDocuments
 from refdesk.answering.sharing import SharedLimits
 from refdesk.app.settings import Settings
+from refdesk.doors.mcp.routes import McpRoutes
+from refdesk.doors.mcp.tools import Tools
 from refdesk.doors.openai.answers import OpenAiAnswers
 from refdesk.doors.openai.chat import ChatRoutes
 from refdesk.doors.openai.chat_requests import ChatLimits
@@ -26,6 +30,16 @@ def door_endpoints(settings: Settings, assistant: Assistant, generations: OpenGe
         limits=_embedding_limits(settings),
     )
     return [*chat.endpoints(), *model_endpoints(), *embeddings.endpoints()]
+
+
+def agents_door(assistant: Assistant, generations: OpenGenerations, gate: Gate) -> McpRoutes:
+    """The one for agents, which has something to run."""
+    return McpRoutes(Tools(assistant, IndexedDocuments(assistant, generations=generations, gate=gate)))
+
+
+def issuer_of(settings: Settings) -> str | None:
+    """The provider that people sign in with, where one is set."""
+    return getattr(settings, "oidc_issuer", None)
 
 
 def _chat_limits(settings: Settings) -> ChatLimits:
