@@ -169,11 +169,11 @@ def mixed(results: Results, arguments: argparse.Namespace) -> None:
 
 
 WORDS = {"identifiers": ("spellings", "one", "other"), "identifiers, the other way": ("spellings", "other", "one")}
-WORDS |= {name: (name, None, None) for name in ("mistakes", "notes")}
+WORDS |= {name: (name, None, None) for name in ("mistakes", "notes", "languages")}
 
 
 def words(results: Results, arguments: argparse.Namespace) -> None:
-    """Pairs of spellings, spelling mistakes, and words inside sentences without spaces: each set alone in an index."""
+    """Spellings, mistakes, words inside sentences without spaces, other forms in other languages: each set alone in an index."""
     for name, (file, stands, asked) in WORDS.items():
         rows = [json.loads(line) for line in (ROOT / f"tests/data/words/{file}.jsonl").read_text("utf-8").splitlines()]
         with running(arguments.models, "--no-samples") as desk:
@@ -249,7 +249,8 @@ SEARCH_SAYS = (
     "Each set alone in an index, and all three with three handbooks in one. scifact (Wadden et al. 2020), hotpotqa100 (Yang et "
     "al. 2018) and clapnq_dev (Rosenthal et al. 2024) are developers' sets: answers were worked on with them in sight. "
     "Identifiers are 60 pairs of spellings, asked in both directions, mistakes 30 misspelt words, notes 80 Chinese, Japanese, "
-    "Thai and Korean sentences of which a word is asked (`tests/data/words`; one half of each was looked at before the other)."
+    "Thai and Korean sentences of which a word is asked, languages 78 sentences in nine languages, asked in other forms of their "
+    "words (`tests/data/words`; one half of each was looked at before the other)."
 )
 ANSWER_SAYS = (
     "The sample questions and the near misses are asked of the sample handbook, the questions by kind of ten documents of an "

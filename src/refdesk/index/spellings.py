@@ -7,6 +7,7 @@
     Müller  ·  e-mail  ·  U.S.     ──▶ muller, mueller  ·  email  ·  x0us
     DE89 3704 0044 …, +49 30 9018  ──▶ de8937040044…, 49309018   what is written in groups
     M8 x 40, M8×40                 ──▶ m8x40
+    Rechnungen                      ──▶ ger0rechnung          the stem in a language that is not English (`stems`)
     人工知能                        ──▶ x4eba5de5, x5de577e5, …  each pair of characters of a script without spaces
 
 PostgreSQL's parser reads `-8359` as a negative number, `11-30` as two, and a run of Chinese characters as one word. What is
@@ -18,6 +19,8 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from itertools import pairwise
+
+from refdesk.index.stems import stems
 
 SPELLINGS_MAX = 4_000
 """Of one chunk or question: far more than an ordinary chunk has."""
@@ -81,6 +84,7 @@ def _all(text: str) -> Iterator[str]:
         yield "x".join(part.lower() for part in times.groups() if part)
     for run in _UNSPACED.finditer(text):
         yield from _pairs(run[0])
+    yield from stems(text)
 
 
 def _of_words(text: str) -> Iterator[str]:
