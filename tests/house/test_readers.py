@@ -192,6 +192,7 @@ READERS: dict[str, Callable[[str], Any]] = {
 }
 
 ELSEWHERE = {
+    **dict.fromkeys(("prices:parse", "caps:parse_caps", "peers:parse_peers"), "settings: the operator's own words"),
     "sentences:feed": "with its class, above",
     "hidden_characters:feed": "with its class, above",
     "hidden_characters:_clean": "with its class, above",

@@ -14,12 +14,13 @@ from tests.support.scripted_llm import Behaviour, refuse, say
 from refdesk.answering.accepted_question import AcceptedQuestion
 from refdesk.answering.budget import Budget, BudgetLimits
 from refdesk.answering.conversations import Turn
+from refdesk.answering.prices import Prices
 from refdesk.answering.questions import Questions
 from refdesk.answering.retrieval import Evidence, Sought
 from refdesk.answering.rewriting import Written
 from refdesk.app.embedded.stack import StackUrls
 from refdesk.contracts.access import Principal
-from refdesk.contracts.answers import Question
+from refdesk.contracts.answers import Question, Usage
 from refdesk.outside.valkey.client import open_valkey
 
 QUESTION = "How many days of paid leave do employees have?"
@@ -102,10 +103,13 @@ async def test_nobody_is_asked_for_a_question_that_cannot_lean(rewriting: Here, 
 class Recorded:
     """Retrieval that finds nothing, and a rewriter that makes ``calls`` of a hundred tokens or has no room for one."""
 
+    model = "recorded"
+
     def __init__(self, *, room: bool) -> None:
         self.room = room
         self.calls = 0
         self.searched: list[str] = []
+        self.noted: list[tuple[str, Usage, bool]] = []
 
     async def gather(self, sought: Sought, **_: Any) -> Evidence:
         self.searched.append(sought.text)
@@ -119,9 +123,12 @@ class Recorded:
             embed_s=0.0,
         )
 
+    def note_rewriting(self, principal: Principal, *, model: str, usage: Usage, is_counted: bool) -> None:
+        self.noted.append((model, usage, is_counted))
+
     async def rewrite(self, question: str, turns: Sequence[Turn]) -> Written:
         self.calls += self.room
-        return Written(IN_FULL, 100) if self.room else Written()
+        return Written(IN_FULL, Usage(60, 40)) if self.room else Written()
 
 
 @pytest.mark.parametrize(
@@ -147,7 +154,14 @@ async def test_only_a_call_is_booked_and_a_spent_budget_makes_none(
             tokens_per_day=tokens_max,
         )
         recorded: Any = Recorded(room=room)
-        questions = Questions(recorded, budget=Budget(valkey, limits), passages=1, rewriter=recorded)
+        questions = Questions(
+            recorded,
+            budget=Budget(valkey, limits),
+            bookings=recorded,
+            prices=Prices(),
+            passages=1,
+            rewriter=recorded,
+        )
         asked = AcceptedQuestion(
             Question(question=FOLLOW_UP),
             Principal(id="ann"),
@@ -160,5 +174,6 @@ async def test_only_a_call_is_booked_and_a_spent_budget_makes_none(
     async with Redis.from_url(url) as redis:
         days = [int(await redis.get(day)) async for day in redis.scan_iter("refdesk:budget:*:tokens:d*")]
     assert sum(days) == booked
+    assert recorded.noted == ([("recorded", Usage(60, 40), True)] if booked else [])
     assert recorded.searched == searched
     assert recorded.calls == (booked > 0)

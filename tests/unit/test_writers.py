@@ -72,6 +72,7 @@ class Draft:
 
     def __init__(self) -> None:
         self.usage = Usage()
+        self.model = ""
         self.text = ""
         self.has_words = asyncio.Event()
 

@@ -56,6 +56,11 @@ Action = Literal[
     "texts.embed",
     "tools.call",
     "feedback.read",
+    "gaps.read",
+    "gaps.read_own",
+    "usage.read",
+    "usage.read_all",
+    "operations.read",
     "dead_letters.manage",
     "index.manage",
 ]
@@ -135,6 +140,11 @@ POLICY: Mapping[Action, Rule] = {
     "texts.embed": Rule("principal"),
     "tools.call": Rule("principal"),
     "feedback.read": Rule("administrator"),
+    "gaps.read": Rule("administrator"),
+    "gaps.read_own": Rule("principal"),
+    "usage.read": Rule("principal"),
+    "usage.read_all": Rule("administrator"),
+    "operations.read": Rule("administrator"),
     "dead_letters.manage": Rule("administrator"),
     "index.manage": Rule("administrator"),
 }

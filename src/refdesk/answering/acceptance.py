@@ -9,7 +9,7 @@ from refdesk.answering.conversations import Conversations
 from refdesk.answering.freshness import Freshness
 from refdesk.answering.limits import AnswerLimits
 from refdesk.contracts.access import Principal
-from refdesk.contracts.answers import Question
+from refdesk.contracts.answers import Question, Usage
 from refdesk.contracts.documents import FreshnessToken
 from refdesk.outside import telemetry
 
@@ -45,9 +45,9 @@ class Acceptance:
         """Counts a search, a look into a document, or texts to embed; raises TooManyRequests."""
         await self._budget.count_search(principal.id, times=times)
 
-    def tokens_at_most(self, question: Question) -> int:
-        """What the answer may cost at most, input and output."""
-        return self._limits.tokens_at_most(question)
+    def at_most(self, question: Question) -> Usage:
+        """What the answer may use at most."""
+        return self._limits.at_most(question)
 
     async def _wait_until_fresh(self, question: Question, principal: Principal) -> None:
         tokens = [FreshnessToken.parse(text) for text in question.after]

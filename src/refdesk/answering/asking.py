@@ -15,9 +15,11 @@ import msgspec
 
 from refdesk.answering.acceptance import Acceptance
 from refdesk.answering.accepted_question import AcceptedQuestion
+from refdesk.answering.bookings import Bookings, shared
 from refdesk.answering.brought import NOTHING, Brought
 from refdesk.answering.cache import Exact, Flight
 from refdesk.answering.conversations import Conversations, as_messages
+from refdesk.answering.gap_finding import GapFinding
 from refdesk.answering.journal import Journal
 from refdesk.answering.keeping import Keeper
 from refdesk.answering.log import AnswerLog, AnswerRecord, new_id
@@ -29,7 +31,7 @@ from refdesk.answering.reuse import Reuse
 from refdesk.answering.sharing import Leaders
 from refdesk.answering.writers import Assignment
 from refdesk.contracts.access import Principal
-from refdesk.contracts.answers import Accepted, CacheOutcome, Question
+from refdesk.contracts.answers import Accepted, CacheOutcome, Question, Usage
 from refdesk.outside import telemetry
 
 
@@ -41,8 +43,8 @@ class Case(msgspec.Struct, frozen=True):
     keys: Flight
     workflow: telemetry.Workflow
 
-    def job(self, *, key: str | None) -> Job:
-        """What is to be written; ``key``: where others join it."""
+    def job(self, *, key: str | None, at_most: Usage, model: str) -> Job:
+        """What is to be written, and by whom; ``key``: where others join it."""
         question, evidence = self.question, self.evidence
         return Job(
             assignment=Assignment(
@@ -54,6 +56,8 @@ class Case(msgspec.Struct, frozen=True):
                 output_tokens_max=question.output_tokens_max,
             ),
             fingerprint=key,
+            at_most=at_most,
+            model=model,
             principal_id=question.principal.id,
             scope=question.principal.scope,
             checked_at=evidence.checked_at,
@@ -78,6 +82,8 @@ class Asking:
         reuse: Reuse,
         productions: Productions,
         journal: Journal,
+        bookings: Bookings,
+        gaps: GapFinding,
         conversations: Conversations,
         keeper: Keeper,
         model: str,
@@ -87,6 +93,8 @@ class Asking:
         self._reuse = reuse
         self._productions = productions
         self._journal = journal
+        self._bookings = bookings
+        self._gaps = gaps
         self._conversations = conversations
         self._keeper = keeper
         self._model = model
@@ -183,6 +191,8 @@ class Asking:
         telemetry.labelled(telemetry.cache_requests, layer, "wait" if outcome == "coalesced" else "hit").inc()
         record = self._record(question, log.id, outcome)
         await self._journal.save(record, also=self._keeper.marks(record))
+        self._bookings.note(shared(record, name=question.principal.name))
+        self._gaps.note_ending(log, principal_id=question.principal.id, question=question.standalone)
         await self._converse(question, record, log)
         return record
 
@@ -201,12 +211,12 @@ class Asking:
 
     def _slot(self, case: Case) -> AbstractAsyncContextManager[Slot]:
         question = case.question
-        tokens = self._acceptance.tokens_at_most(question.question)
-        return self._productions.slot(question.principal.id, tokens=tokens, is_counted=question.is_counted)
+        at_most = self._acceptance.at_most(question.question)
+        return self._productions.slot(question.principal, at_most=at_most, is_counted=question.is_counted)
 
     async def _begin(self, case: Case, outcome: CacheOutcome, slot: Slot) -> AnswerRecord:
         question, log = case.question, slot.log
-        job = case.job(key=slot.key)
+        job = case.job(key=slot.key, at_most=self._acceptance.at_most(question.question), model=self._model)
         record = self._record(question, log.id, outcome)
         await self._journal.save(record, job=msgspec.json.encode(job), also=self._keeper.marks(record))
         await self._converse(question, record, log)
@@ -234,6 +244,7 @@ class Asking:
             principal_id=question.principal.id,
             question=question.question.question,
             conversation_id=question.question.conversation_id,
+            groups=question.principal.groups,
             accepted=Accepted(answer_id, self._model, outcome),
             read_as=question.standalone,
         )

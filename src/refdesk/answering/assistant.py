@@ -11,6 +11,7 @@ import msgspec
 from refdesk.answering.acceptance import Acceptance
 from refdesk.answering.admission import Admission
 from refdesk.answering.asking import Asking
+from refdesk.answering.bookings import Bookings, BookingTimes
 from refdesk.answering.brought import NOTHING, Brought
 from refdesk.answering.browsing import Browsing, BrowsingParts
 from refdesk.answering.budget import Budget
@@ -18,12 +19,14 @@ from refdesk.answering.cache import Cache
 from refdesk.answering.capacity import Capacity
 from refdesk.answering.conversations import Conversations
 from refdesk.answering.freshness import Freshness
+from refdesk.answering.gap_finding import GapFinding
 from refdesk.answering.history import History
 from refdesk.answering.journal import Journal
 from refdesk.answering.keeping import Keeper
 from refdesk.answering.limits import AnswerLimits
 from refdesk.answering.log import AnswerRecord
-from refdesk.answering.production import Writers
+from refdesk.answering.prices import Prices
+from refdesk.answering.production import Production, Writers
 from refdesk.answering.productions import Graces, Productions
 from refdesk.answering.questions import Questions
 from refdesk.answering.reading import Reading
@@ -32,6 +35,7 @@ from refdesk.answering.reuse import Reuse
 from refdesk.answering.rewriting import Rewriter
 from refdesk.answering.similar import SimilarQuestions
 from refdesk.answering.stops import Stops
+from refdesk.answering.usage import UsageStore
 from refdesk.answering.withdrawal import Withdrawals
 from refdesk.contracts.access import Principal
 from refdesk.contracts.answers import Question
@@ -54,6 +58,10 @@ class AssistantParts(msgspec.Struct, frozen=True, kw_only=True):
     similar: SimilarQuestions | None = None
     valkey: Valkey
     budget: Budget
+    usage: UsageStore
+    prices: Prices
+    booking: BookingTimes
+    gaps: GapFinding
     admission: Admission
     limits: AnswerLimits
     shape: str
@@ -71,25 +79,17 @@ class Assistant:
         writers, budget = parts.writers, parts.budget
         journal = Journal(parts.valkey, retention_s=parts.retention_s)
         cache = Cache(parts.valkey, retention_s=parts.retention_s)
-        conversations = Conversations(
-            parts.valkey,
-            retention_s=parts.retention_s,
-            open_log=journal.open,
-            withdrawals=parts.withdrawals,
-            history=parts.history if parts.keeps else None,
-        )
-        self._keeper = Keeper(
-            parts.valkey,
-            journal=journal,
-            history=parts.history if parts.keeps else None,
-            waiting_max=parts.unwritten_max,
-            retention_s=parts.retention_s,
-        )
+        conversations = _conversations(parts, journal)
+        self._keeper = _keeper(parts, journal)
+        self._bookings = _bookings(parts, journal)
         self._productions = Productions(
             journal,
             cache,
             writers=writers,
-            capacity=Capacity(parts.admission, budget),
+            capacity=Capacity(parts.admission, budget, prices=parts.prices),
+            bookings=self._bookings,
+            gaps=parts.gaps,
+            prices=parts.prices,
             withdrawals=parts.withdrawals,
             graces=parts.graces,
         )
@@ -98,7 +98,12 @@ class Assistant:
             limits=parts.limits, budget=budget, freshness=parts.freshness, conversations=conversations
         )
         self._questions = Questions(
-            parts.retrieval, budget=budget, passages=writers.first.passages_read, rewriter=parts.rewriter
+            parts.retrieval,
+            budget=budget,
+            bookings=self._bookings,
+            prices=parts.prices,
+            passages=writers.first.passages_read,
+            rewriter=parts.rewriter,
         )
         self._asking = Asking(
             acceptance=self._acceptance,
@@ -106,6 +111,8 @@ class Assistant:
             reuse=Reuse(journal, cache, similar=parts.similar, shape=parts.shape),
             productions=self._productions,
             journal=journal,
+            bookings=self._bookings,
+            gaps=parts.gaps,
             conversations=conversations,
             keeper=self._keeper,
             model=writers.first.model,
@@ -122,6 +129,7 @@ class Assistant:
                 withdrawals=parts.withdrawals,
             )
         )
+        self._gaps = parts.gaps
         self._journal = journal
         self._budget = budget
 
@@ -138,9 +146,18 @@ class Assistant:
         """Counts a search, a look into a document, or texts to embed; raises TooManyRequests."""
         await self._acceptance.count_search(principal, times=times)
 
+    def rated_badly(self, record: AnswerRecord) -> None:
+        """Its asker says that the answer did not help."""
+        name = f"{record.log_id}/{record.principal_id}"
+        self._gaps.note(name, principal_id=record.principal_id, question=record.question, reason="rated_down")
+
     async def stop(self, record: AnswerRecord) -> None:
         """Ends this asker's readings. The model stops at once unless another asker still reads."""
         await self._stops.stop(record)
+
+    def under_way(self) -> list[Production]:
+        """The answers that this process writes, or that wait to be written, the oldest first."""
+        return self._productions.under_way()
 
     def writes(self, log_id: str) -> bool:
         """Whether this process writes that answer now."""
@@ -151,6 +168,8 @@ class Assistant:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._journal.run(self._productions.take_over))
             tasks.create_task(self._budget.run())
+            tasks.create_task(self._bookings.run())
+            tasks.create_task(self._gaps.run())
             tasks.create_task(self._stops.run())
             tasks.create_task(self._productions.run())
             tasks.create_task(self._keeper.run())
@@ -159,3 +178,34 @@ class Assistant:
         """Ends every answer that this process still writes."""
         await self._productions.close()
         await self._keeper.close()
+
+
+def _conversations(parts: AssistantParts, journal: Journal) -> Conversations:
+    return Conversations(
+        parts.valkey,
+        retention_s=parts.retention_s,
+        open_log=journal.open,
+        withdrawals=parts.withdrawals,
+        history=parts.history if parts.keeps else None,
+    )
+
+
+def _keeper(parts: AssistantParts, journal: Journal) -> Keeper:
+    return Keeper(
+        parts.valkey,
+        journal=journal,
+        history=parts.history if parts.keeps else None,
+        waiting_max=parts.unwritten_max,
+        retention_s=parts.retention_s,
+    )
+
+
+def _bookings(parts: AssistantParts, journal: Journal) -> Bookings:
+    return Bookings(
+        parts.usage,
+        valkey=parts.valkey,
+        journal=journal,
+        budget=parts.budget,
+        prices=parts.prices,
+        times=parts.booking,
+    )

@@ -73,10 +73,16 @@ class FeedbackStore:
                 },
             )
 
-    async def page(self, *, after: str | None, count: int) -> RatedQuestions:
-        """At most ``count`` rated questions, from the one after answer ``after`` on."""
+    async def forget(self, *, days: int) -> None:
+        """Drops ratings that were kept for so long."""
         async with transaction(self._pool) as connection:
-            cursor = await connection.execute(self._queries.rated, {"after": after, "count": count + 1})
+            await connection.execute(self._queries.forget, {"days": days})
+
+    async def page(self, *, after: str | None, count: int, rating: Rating | None = None) -> RatedQuestions:
+        """At most ``count`` rated questions, from the one after answer ``after`` on; of one rating where it is given."""
+        async with transaction(self._pool) as connection:
+            values = {"after": after, "count": count + 1, "rating": rating}
+            cursor = await connection.execute(self._queries.rated, values)
             found = await cursor.fetchall()
         rated = [
             RatedQuestion(

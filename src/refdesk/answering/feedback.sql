@@ -10,10 +10,14 @@ SET rating = EXCLUDED.rating, comment = EXCLUDED.comment, question = EXCLUDED.qu
 -- By answer_feedback_by_time. Ratings from before questions were kept have none, and are left out.
 SELECT answer_id, created_at, rating, comment, question, documents, finish_reason
 FROM answer_feedback
-WHERE question IS NOT NULL
+WHERE question IS NOT NULL AND (%(rating)s::text IS NULL OR rating = %(rating)s)
   AND (created_at, answer_id) > (
       coalesce((SELECT created_at FROM answer_feedback WHERE answer_id = %(after)s::text), '-infinity'),
       coalesce(%(after)s::text, '')
   )
 ORDER BY created_at, answer_id
 LIMIT %(count)s;
+
+-- name: forget
+-- Index: answer_feedback_by_time.
+DELETE FROM answer_feedback WHERE created_at < now() - make_interval(days => %(days)s);

@@ -52,7 +52,7 @@ class Generating:
         messages = prompting.messages(
             assignment.question, packed.sources, fence=assignment.fence, history=history, style=assignment.style
         )
-        draft.usage = Usage(packed.tokens, 0)
+        draft.usage, draft.model = Usage(packed.tokens, 0), self.model
         citations = CitationReader([source.n for source in packed.sources])
         dictation = _Dictation(draft, assignment.output_tokens_max, telemetry.Call(chat), citations)
         with dictation.measured(), _paying(draft, dictation.told):

@@ -6,6 +6,7 @@
     refdesk:takeovers:{<id>}  how often that has happened
     refdesk:readers:{<id>}    answers followed from other processes, each with its expiry
     refdesk:answer:<id>       an asker's record
+    refdesk:unbooked          what was begun and is not booked yet: log:<id>, answer:<id>, by when (`bookings`)
 
 Braces keep what belongs to one log on one node of a cluster.
 
@@ -48,6 +49,8 @@ PRESENCE_MS = 2000
 FINISHED_LOGS_KEPT = 256
 """Finished logs kept in this process's memory; older ones are read back from Valkey."""
 UNCOPIED_LOGS_MAX = 1000
+UNBOOKED = "refdesk:unbooked"
+LOG, ANSWER = "log:", "answer:"
 FOLLOW_BLOCK_MS = 30
 """How long one read of the followed streams waits; a log that is followed anew joins the next one."""
 
@@ -111,8 +114,10 @@ class Journal:
     async def save(self, record: AnswerRecord, *, job: bytes | None = None, also: Sequence[Command] = ()) -> None:
         """Keeps an asker's record, and with a new log its job; ``also`` goes in the same round trip."""
         kept_s, lease = self._retention_s, self.lease(record.log_id)
+        unbooked = ANSWER + record.answer_id if job is None else LOG + record.log_id
         commands: list[Command] = [
             ("SET", f"refdesk:answer:{record.answer_id}", msgspec.json.encode(record), "EX", kept_s),
+            ("ZADD", UNBOOKED, time.time(), unbooked),
             *also,
         ]
         if job is not None:
@@ -228,6 +233,20 @@ class Journal:
     def superseded_by(self, log: AnswerLog, on_superseded: Callable[[], None]) -> None:
         """Sets what happens when somebody else takes over a log that this process took over itself."""
         self._produced[log.id].on_superseded = on_superseded
+
+    def produces(self, log_id: str) -> bool:
+        """Whether this process writes the log, or has not copied all of it yet."""
+        return log_id in self._produced
+
+    async def has_producer(self, log_id: str) -> bool:
+        """Whether any process writes the log. Raises ValkeyError when it cannot be known."""
+        return bool(await self._valkey.command("EXISTS", _key("lease", log_id)))
+
+    async def kept(self, log_id: str) -> tuple[AnswerLog, bytes | None]:
+        """The log as far as it was copied, and its job, if there is one still. Raises ValkeyError when it cannot be known."""
+        log = AnswerLog(log_id)
+        log.extend((await self._entries([(log_id, "0-0")])).get(log_id, []))
+        return log, await self._valkey.command("GET", _key("job", log_id))
 
     # producing
 

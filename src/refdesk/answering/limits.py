@@ -2,7 +2,7 @@
 
 import msgspec
 
-from refdesk.contracts.answers import Question
+from refdesk.contracts.answers import Question, Usage
 from refdesk.contracts.errors import InvalidRequest, OutputLimitTooHigh, QuestionTooLong
 from refdesk.outside import tokens
 
@@ -49,6 +49,6 @@ class AnswerLimits(msgspec.Struct, frozen=True, kw_only=True):
         asked = question.wait_seconds
         return self.wait_seconds_max if asked is None else min(asked, self.wait_seconds_max)
 
-    def tokens_at_most(self, question: Question) -> int:
-        """What the answer may cost at most, input and output: what a budget reserves."""
-        return self.context_tokens_max + self.output_tokens(question)
+    def at_most(self, question: Question) -> Usage:
+        """What the answer may use at most: what a budget reserves."""
+        return Usage(self.context_tokens_max, self.output_tokens(question))

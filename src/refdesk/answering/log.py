@@ -94,10 +94,14 @@ class AnswerLog:
     @property
     def reusable(self) -> bool:
         """Whether the finished log may answer the next identical question: complete, and by whom it was meant to be."""
-        if not self.finished or self.entries[-1].name != Done.name:
-            return False
-        done = msgspec.json.decode(self.entries[-1].data, type=Done)
-        return done.finish_reason not in ("cancelled", "closest") and not done.degraded
+        done = self.ending()
+        return done is not None and done.finish_reason not in ("cancelled", "closest") and not done.degraded
+
+    def ending(self) -> Done | None:
+        """How it has ended, where it is complete."""
+        if not self.entries or self.entries[-1].name != Done.name:
+            return None
+        return msgspec.json.decode(self.entries[-1].data, type=Done)
 
     def text(self) -> str:
         """What has been said so far."""
@@ -265,6 +269,8 @@ class AnswerRecord(msgspec.Struct, frozen=True, kw_only=True):
     accepted: Accepted
     read_as: str = ""
     """The question as one reads it who has not heard the conversation; empty in records of earlier releases."""
+    groups: tuple[str, ...] = ()
+    """The asker's."""
 
     def entry(self) -> Entry:
         return encode_entry(1, self.accepted)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from datetime import datetime
+from decimal import Decimal
 from functools import partial
 
 import msgspec
@@ -44,6 +45,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     retrieve_s: float
     rewrite_s: float = 0.0
     in_conversation: bool = False
+    at_most: Usage = Usage()
+    """What was reserved for it."""
+    model: str = ""
+    """Who is meant to write it."""
     prepared_s: float = 0.0
     """From the question until its log was begun: the whole preparation. Jobs of earlier releases do not have it."""
 
@@ -60,6 +65,8 @@ class Writers(msgspec.Struct, frozen=True):
 
 CUT_OFF = frozenset({"cancelled", "length"})
 """How answers end in the middle of a sentence: what is left of it says perhaps not what it was to say."""
+Cost = Callable[[str, Usage], Decimal | None]
+"""What a model's usage costs; None where that is not known."""
 
 Check = Callable[[], Awaitable[None]]
 """Raises the reason why an answer is not to be written after all."""
@@ -95,11 +102,16 @@ class Production:
         writers: Writers,
         ticket: Ticket,
         on_end: Callable[["Production"], Awaitable[None]],
+        cost: Cost = lambda *_: None,
         check: Check | None = None,
     ) -> None:
         self.log = log
         self.job = job
         self.usage = Usage()
+        self.model = writers.first.model
+        """Who writes, or has written."""
+        self.is_superseded = False
+        """Whether another process writes the log."""
         self.failure: RefdeskError | None = None
         """Why the log ended with an error, if it did."""
         self._append = partial(journal.append, log)
@@ -107,6 +119,7 @@ class Production:
         self._fallback = writers.fallback
         self._ticket = ticket
         self._on_end = on_end
+        self._cost = cost
         self._check = check
         self._grounding = Grounding(job.assignment.sources, question=job.assignment.question)
         self._splitter = SentenceSplitter()
@@ -120,6 +133,16 @@ class Production:
         self._stop_as: type[RefdeskError] | None = None
         self._has_begun = self._is_stopped = False
         self.task = asyncio.create_task(self._run(), name=f"write {log.id}")
+
+    @property
+    def cost(self) -> Decimal | None:
+        """Of what was used until now, where there is a price."""
+        return self._cost(self.model, self.usage)
+
+    def superseded(self) -> None:
+        """Ends it at once: another process writes its log."""
+        self.is_superseded = True
+        self.stop(as_error=ShuttingDown)
 
     def stop(self, *, as_error: type[RefdeskError] | None = None) -> None:
         """Ends it at once, with this error or as ``cancelled``."""
@@ -177,6 +200,11 @@ class Production:
             return await self._fallback.write(self.job.assignment, self)
 
     @property
+    def age_s(self) -> float:
+        """Since its question was asked, or since it was taken over."""
+        return time.monotonic() - self._started
+
+    @property
     def begun(self) -> bool:
         return self._first_token_s is not None
 
@@ -186,6 +214,7 @@ class Production:
             return
         if self._first_token_s is None:
             self._first_token_s = time.monotonic() - self._started
+            telemetry.time_to_first_token.observe(self._first_token_s)
             self._ticket.began()
         fresh = self._new_part(text) if self._already_said else text
         events: list[Delta | Sentence] = [Delta(fresh)] if fresh else []
@@ -227,6 +256,7 @@ class Production:
         done = Done(
             finish_reason=verdict.finish_reason,
             usage=verdict.usage,
+            cost=None if (cost := self.cost) is None else float(cost),
             timings=Timings(
                 queue=round(self._queue_s, 4),
                 embed=round(job.embed_s, 4),

@@ -13,12 +13,19 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
+from refdesk.answering.bookings import Bookings, groups_of
 from refdesk.answering.cache import Cache
 from refdesk.answering.capacity import Capacity, Share
-from refdesk.answering.journal import Journal
+from refdesk.answering.caps import Spender
+from refdesk.answering.gap_finding import GapFinding
+from refdesk.answering.journal import LOG, Journal
 from refdesk.answering.log import AnswerLog, new_id
+from refdesk.answering.prices import Prices
 from refdesk.answering.production import Check, Job, Production, ShuttingDown, Writers
+from refdesk.answering.usage import Booking
 from refdesk.answering.withdrawal import Withdrawals
+from refdesk.contracts.access import Principal
+from refdesk.contracts.answers import Usage
 from refdesk.contracts.errors import RefdeskError
 from refdesk.outside import telemetry, tracing
 
@@ -35,8 +42,17 @@ class Graces(msgspec.Struct, frozen=True, kw_only=True):
 class Slot:
     """Room for one answer: its log, its share of the desk, and the key under which others find it, once it is claimed."""
 
-    def __init__(self, log: AnswerLog, share: Share, *, productions: "Productions", key: str | None = None) -> None:
+    def __init__(
+        self,
+        log: AnswerLog,
+        share: Share,
+        *,
+        productions: "Productions",
+        principal_name: str = "",
+        key: str | None = None,
+    ) -> None:
         self.log = log
+        self.principal_name = principal_name
         self.share = share
         self.key = key
         self.has_begun = False
@@ -67,6 +83,9 @@ class Productions:
         *,
         writers: Writers,
         capacity: Capacity,
+        bookings: Bookings,
+        gaps: GapFinding,
+        prices: Prices,
         withdrawals: Withdrawals,
         graces: Graces,
     ) -> None:
@@ -74,6 +93,9 @@ class Productions:
         self._cache = cache
         self._writers = writers
         self._capacity = capacity
+        self._bookings = bookings
+        self._gaps = gaps
+        self._prices = prices
         self._withdrawals = withdrawals
         self._graces = graces
         self._running: dict[str, Production] = {}
@@ -85,21 +107,22 @@ class Productions:
         self._capacity.check(principal_id)
 
     @asynccontextmanager
-    async def slot(self, principal_id: str, *, tokens: int, is_counted: bool) -> AsyncIterator[Slot]:
-        """Room for an answer of at most so many tokens. Left without one that has begun, all of it is given back.
+    async def slot(self, principal: Principal, *, at_most: Usage, is_counted: bool) -> AsyncIterator[Slot]:
+        """Room for an answer that uses so much at most. Left without one that has begun, all of it is given back.
 
         Raises Overloaded or TooManyRequests when there is no room.
         """
-        share = await self._capacity.take(principal_id, tokens=tokens, is_counted=is_counted)
-        log_id = new_id()
-        log = self._journal.start(log_id, on_superseded=lambda: self.stop(log_id, as_error=ShuttingDown))
-        slot = Slot(log, share, productions=self)
+        log_id, spender = new_id(), Spender(principal.id, principal.groups)
+        share = await self._capacity.take(spender, name=log_id, at_most=at_most, is_counted=is_counted)
+        log = self._journal.start(log_id, on_superseded=lambda: self._superseded(log_id))
+        slot = Slot(log, share, productions=self, principal_name=principal.name)
         try:
             yield slot
         finally:
             if not slot.has_begun:
                 self._journal.forget(log_id)
-                await self._give_back(slot)
+                await slot.share.give_back()
+                await self._release(slot)
 
     async def claim(self, key: str, log: AnswerLog) -> bool:
         """Whether this log now has the key; False when another has it."""
@@ -112,7 +135,8 @@ class Productions:
         async def on_end(production: Production) -> None:
             self._running.pop(slot.log.id, None)  # so that it cannot be stopped any more
             workflow.end(error=production.failure)
-            await self._give_back(slot, used_tokens=production.usage.input_tokens + production.usage.output_tokens)
+            await self._settle(slot, production)
+            await self._release(slot)
 
         self._running[slot.log.id] = Production(
             slot.log,
@@ -121,6 +145,7 @@ class Productions:
             writers=self._writers,
             ticket=slot.share.ticket,
             on_end=on_end,
+            cost=self._prices.cost,
             check=check,
         )
 
@@ -131,8 +156,10 @@ class Productions:
         for a job that this release cannot read.
         """
         job = msgspec.json.decode(payload, type=Job)
-        self._journal.superseded_by(log, lambda: self.stop(log.id, as_error=ShuttingDown))
-        slot = Slot(log, self._capacity.take_late(job.principal_id), productions=self, key=job.fingerprint)
+        self._journal.superseded_by(log, lambda: self._superseded(log.id))
+        spender = Spender(job.principal_id, groups_of(job.scope))
+        share = self._capacity.take_late(spender, name=log.id, at_most=job.at_most)
+        slot = Slot(log, share, productions=self, key=job.fingerprint)
         workflow = telemetry.Workflow()
         with tracing.current(workflow.span):
             self.start(
@@ -142,8 +169,31 @@ class Productions:
                 check=lambda: self._withdrawals.check(job.stands_on(), scope=job.scope),
             )
 
-    async def _give_back(self, slot: Slot, *, used_tokens: int = 0) -> None:
-        await slot.share.give_back(used_tokens=used_tokens)
+    async def _settle(self, slot: Slot, production: Production) -> None:
+        """What was used, in the budget and to be booked; by the process that writes the log at its end."""
+        if production.is_superseded:
+            slot.share.leave()
+            return
+        ending = slot.log.ending()
+        outcome = ending.finish_reason if ending is not None else production.failure.code if production.failure else ""
+        self._gaps.note_ending(
+            slot.log, principal_id=production.job.principal_id, question=production.job.assignment.question
+        )
+        telemetry.labelled(telemetry.answers, outcome).inc()
+        usage, cost, job = production.usage, production.cost, production.job
+        is_counted = await slot.share.give_back(used=usage, cost=cost)
+        booking = Booking(
+            id=LOG + slot.log.id,
+            principal_id=job.principal_id,
+            name=slot.principal_name,
+            groups=groups_of(job.scope),
+            model=production.model,
+            usage=usage,
+            cost=cost,
+        )
+        self._bookings.note(booking, is_counted=is_counted)
+
+    async def _release(self, slot: Slot) -> None:
         if slot.key is not None and not slot.log.reusable:
             await self._cache.release(slot.key, slot.log.id)
 
@@ -152,6 +202,10 @@ class Productions:
     def writes(self, log_id: str) -> bool:
         """Whether this process writes that answer now."""
         return log_id in self._running
+
+    def under_way(self) -> list[Production]:
+        """What is written here now, the oldest first."""
+        return sorted(self._running.values(), key=lambda production: -production.age_s)
 
     def joined(self, log_id: str, principal_id: str) -> None:
         """Notes that another principal waits for this answer; if it is written here, it begins in the first turn of either."""
@@ -164,6 +218,12 @@ class Productions:
         """Ends the answer at once, with this error or as ``cancelled``, if it is written here."""
         if (production := self._running.get(log_id)) is not None:
             production.stop(as_error=as_error)
+
+    def _superseded(self, log_id: str) -> None:
+        """Another process writes that log."""
+        self._bookings.withdraw(log_id)
+        if (production := self._running.get(log_id)) is not None:
+            production.superseded()
 
     async def stop_if_unread(self, log: AnswerLog) -> None:
         """Ends the answer unless it has a reader, here or in another process."""
@@ -188,3 +248,4 @@ class Productions:
             self.stop(log_id, as_error=ShuttingDown)
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._journal.flush()
+        await self._bookings.flush(wait_for_copies=False)

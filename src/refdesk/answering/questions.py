@@ -7,10 +7,13 @@ from collections.abc import Callable
 import msgspec
 
 from refdesk.answering.accepted_question import AcceptedQuestion
+from refdesk.answering.bookings import Bookings
 from refdesk.answering.budget import Budget
+from refdesk.answering.caps import Spender, counted
 from refdesk.answering.follow_ups import FollowUp, leaning, leans
+from refdesk.answering.prices import NOTHING, Prices
 from refdesk.answering.retrieval import Evidence, Retrieval, Sought
-from refdesk.answering.rewriting import Rewriter, tokens_at_most
+from refdesk.answering.rewriting import Rewriter, usage_at_most
 from refdesk.contracts.access import Principal
 from refdesk.contracts.answers import Question
 from refdesk.contracts.errors import TooManyRequests
@@ -21,9 +24,20 @@ logger = logging.getLogger(__name__)
 class Questions:
     """``rewriter`` writes follow-ups out in full, where there is one; otherwise what is found tells what they lean on."""
 
-    def __init__(self, retrieval: Retrieval, *, budget: Budget, passages: int, rewriter: Rewriter | None) -> None:
+    def __init__(
+        self,
+        retrieval: Retrieval,
+        *,
+        budget: Budget,
+        bookings: Bookings,
+        prices: Prices,
+        passages: int,
+        rewriter: Rewriter | None,
+    ) -> None:
         self._retrieval = retrieval
         self._budget = budget
+        self._bookings = bookings
+        self._prices = prices
         self._passages = passages
         self._rewriter = rewriter
 
@@ -58,18 +72,28 @@ class Questions:
 
     async def _rewritten(self, asked: AcceptedQuestion, rewriter: Rewriter) -> tuple[AcceptedQuestion, str | None]:
         """The question in full, if the budget has room for it and the model says it in time. What it uses is booked."""
-        begun, question = time.monotonic(), asked.question.question
-        used = tokens_at_most(question, asked.turns)
+        begun, question, principal = time.monotonic(), asked.question.question, asked.principal
+        used = usage_at_most(question, asked.turns)
+        cost = self._prices.cost(rewriter.model, used) or NOTHING
         try:
-            reservation = await self._budget.reserve(asked.principal.id, used, is_counted=asked.is_counted)
+            reservation = await self._budget.reserve(
+                Spender(principal.id, principal.groups),
+                used.input_tokens + used.output_tokens,
+                cost=counted(cost),
+                is_counted=asked.is_counted,
+            )
         except TooManyRequests as error:
             logger.debug("a follow-up was not rewritten: %s", error)
             return asked, None
         try:
             written = await rewriter.rewrite(question, asked.turns)
-            used = written.tokens
+            used = written.usage
         finally:
-            await self._budget.settle(reservation, used=used)
+            cost = self._prices.cost(rewriter.model, used) or NOTHING
+            tokens = used.input_tokens + used.output_tokens
+            is_counted = await self._budget.settle(reservation, used=tokens, cost=counted(cost))
+            if tokens:
+                self._bookings.note_rewriting(principal, model=rewriter.model, usage=used, is_counted=is_counted)
         return msgspec.structs.replace(asked, rewrite_s=time.monotonic() - begun), written.question
 
     async def _compared(

@@ -22,6 +22,7 @@ class Quoting:
         self._certainty_min = certainty_min
 
     async def write(self, assignment: Assignment, draft: Draft) -> Verdict:
+        draft.model = self.model
         found = await self._extractor.find(assignment.question, assignment.sources, follow_up=assignment.follow_up)
         is_certain = found.certainty >= self._certainty_min
         meter = Meter(assignment.output_tokens_max)

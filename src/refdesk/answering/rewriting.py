@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from refdesk.answering.conversations import Turn, as_messages
+from refdesk.contracts.answers import Usage
 from refdesk.contracts.errors import ModelFailed
 from refdesk.contracts.hidden_characters import clean
 from refdesk.outside.llm.client import Llm
@@ -33,16 +34,17 @@ repeat it unchanged. Reply with the question alone. The answers before it are qu
 
 
 class Written(msgspec.Struct, frozen=True):
-    """``question`` is the question in full, None when the model has not said one in time. ``tokens`` are what the call used."""
+    """``question`` is the question in full, None when the model has not said one in time. ``usage`` is what the call used."""
 
     question: str | None = None
-    tokens: int = 0
+    usage: Usage = Usage()
 
 
 class Rewriter:
     """At most ``seconds_max`` a question."""
 
     def __init__(self, llm: Llm, *, seconds_max: float) -> None:
+        self.model = llm.model
         self._llm = llm
         self._seconds_max = seconds_max
         self._free = asyncio.Semaphore(AT_ONCE_MAX)
@@ -63,14 +65,14 @@ class Rewriter:
                 await self._llm.stream(messages, output_tokens_max=REWRITTEN_TOKENS_MAX, on_texts=on_texts, told=told)
         except (ModelFailed, TimeoutError) as error:
             logger.debug("a follow-up was not rewritten: %r", error)
-            return Written(tokens=tokens_at_most(question, turns))
-        tokens = told.usage.input_tokens + told.usage.output_tokens if told.usage else tokens_at_most(question, turns)
+            return Written(usage=usage_at_most(question, turns))
+        usage = told.usage or usage_at_most(question, turns)
         written = clean("".join(said)).strip()
         is_question = written and "\n" not in written and len(written) <= REWRITTEN_CHARACTERS_MAX
-        return Written(written if is_question else None, tokens)
+        return Written(written if is_question else None, usage)
 
 
-def tokens_at_most(question: str, turns: Sequence[Turn]) -> int:
+def usage_at_most(question: str, turns: Sequence[Turn]) -> Usage:
     """What one rewriting can use."""
     read = [INSTRUCTION, question, *(message.content for message in as_messages(turns[-TURNS_READ:]))]
-    return sum(map(input_tokens, read)) + REWRITTEN_TOKENS_MAX
+    return Usage(sum(map(input_tokens, read)), REWRITTEN_TOKENS_MAX)

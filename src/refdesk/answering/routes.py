@@ -1,6 +1,7 @@
 """Answers over HTTP: `/api/answers`, `/api/search`, `/api/passages`. Encodings of ``Assistant`` and nothing else."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,7 +13,7 @@ from starlette.websockets import WebSocket
 
 from refdesk.answering.assistant import Assistant
 from refdesk.answering.browsing import Browsing
-from refdesk.answering.feedback import Feedback, FeedbackStore, RatedQuestions
+from refdesk.answering.feedback import Feedback, FeedbackStore, RatedQuestions, Rating
 from refdesk.answering.finished import FinishedAnswer
 from refdesk.answering.gate import Gate
 from refdesk.answering.indexed_documents import DocumentView, IndexedDocuments
@@ -25,8 +26,9 @@ from refdesk.contracts.answers import Failed, Granularity, Question
 from refdesk.contracts.errors import Expired, NotFound, RefdeskError
 from refdesk.contracts.texts import Number
 from refdesk.index.open_generations import OpenGenerations
+from refdesk.outside import telemetry
 from refdesk.web import sse
-from refdesk.web.http import Endpoint, Json, Parameter, SocketEndpoint, read_json, whole
+from refdesk.web.http import Endpoint, Json, Parameter, SocketEndpoint, read_json, server_timing, whole
 from refdesk.web.sse import EventStream, Offer, Wait, settled, while_connected
 
 ANSWER_ID = Parameter(name="answer_id", where="path", meaning="The answer")
@@ -38,6 +40,7 @@ RATED_LIMIT_MAX = 200
 RATED_LIMIT = Parameter(
     name="limit", kind=whole(1, RATED_LIMIT_MAX), default=RATED_LIMIT_MAX, meaning="Questions on a page"
 )
+RATED_AS = Parameter(name="rating", kind=Rating, meaning="Only those rated so")
 RATED_CURSOR = Parameter(name="cursor", meaning="`next_cursor` of the page before")
 GRANULARITY = Parameter(name="granularity", kind=Granularity, default="token", meaning="How the stream is cut")
 
@@ -165,7 +168,7 @@ class AnswerRoutes:
                 action="feedback.read",
                 handler=self.rated,
                 summary="What askers have rated, oldest first",
-                parameters=(RATED_LIMIT, RATED_CURSOR),
+                parameters=(RATED_LIMIT, RATED_CURSOR, RATED_AS),
                 response=RatedQuestions,
             ),
         ]
@@ -176,7 +179,7 @@ class AnswerRoutes:
         reader = self._assistant.reading.of(record, principal, granularity=question.granularity)
         if sse.EVENT_STREAM in request.headers.get("accept", ""):
             return self._stream(reader)
-        return Json(await while_connected(request.receive, reader.finished()))
+        return _timed(await while_connected(request.receive, reader.finished()))
 
     async def show(self, request: Request, principal: Principal) -> ASGIApp:
         answer_id = ANSWER_ID.of(request)
@@ -187,7 +190,7 @@ class AnswerRoutes:
             if kept is None:
                 raise
             return Json(kept)
-        return Json(await self._assistant.reading.of(record, principal).finished(wait=False))
+        return _timed(await self._assistant.reading.of(record, principal).finished(wait=False))
 
     async def resume(self, request: Request, principal: Principal) -> ASGIApp:
         after = LAST_EVENT_ID.of(request)
@@ -212,14 +215,20 @@ class AnswerRoutes:
             documents=answer.cited_documents(),
             finish_reason=answer.finish_reason,
         )
+        telemetry.labelled(telemetry.feedback, feedback.rating).inc()
+        if feedback.rating == "down":
+            self._assistant.rated_badly(record)
         return Response(status_code=204)
 
     async def rated(self, request: Request, _principal: Principal) -> ASGIApp:
-        return Json(await self._feedback.page(after=RATED_CURSOR.of(request), count=RATED_LIMIT.of(request)))
+        after, rating = RATED_CURSOR.of(request), RATED_AS.of(request)
+        return Json(await self._feedback.page(after=after, count=RATED_LIMIT.of(request), rating=rating))
 
     async def search(self, request: Request, principal: Principal) -> ASGIApp:
         asked = await read_json(request, SearchRequest)
-        return Json(await search(self._assistant, asked, principal))
+        begun = time.monotonic()
+        reply = await search(self._assistant, asked, principal)
+        return Json(reply, headers=server_timing({"search": time.monotonic() - begun}))
 
     async def passages(self, request: Request, principal: Principal) -> ASGIApp:
         return Json(await self._documents.show(DOCUMENT_ID.of(request), principal))
@@ -253,3 +262,8 @@ class AnswerRoutes:
                 raise
         finally:
             self._following.discard(reading)
+
+
+def _timed(answer: FinishedAnswer) -> Json:
+    """With what each step took, for a browser's tools."""
+    return Json(answer, headers=server_timing(msgspec.to_builtins(answer.timings)) if answer.timings else None)

@@ -43,6 +43,8 @@ class Draft(Protocol):
 
     usage: Usage
     """What the work has cost even if it is stopped now."""
+    model: str
+    """Who writes on it now."""
 
     @property
     def begun(self) -> bool:

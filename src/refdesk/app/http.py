@@ -10,12 +10,14 @@ from importlib.resources.abc import Traversable
 from typing import Any
 
 import msgspec
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+from prometheus_client.metrics_core import Metric
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from refdesk.contracts.access import Principal
+from refdesk.operations.peers import Peers, Seen, beside
 from refdesk.web import openapi
 from refdesk.web.http import DATA_HEADERS, Endpoint, Json
 
@@ -39,12 +41,16 @@ class Examples(msgspec.Struct, frozen=True):
     questions: list[str]
 
 
-def metrics_endpoint(measures: Sequence[Measure] = (), *, open_to: Callable[[HTTPConnection], bool]) -> Endpoint:
-    """``measures`` look up what is not counted in this process; each sets its own gauges, to NaN when it cannot."""
+def metrics_endpoint(
+    measures: Sequence[Measure] = (), *, open_to: Callable[[HTTPConnection], bool], peers: Peers | None = None
+) -> Endpoint:
+    """``measures`` look up what is not counted in this process; each sets its own gauges, to NaN when it cannot. What ``peers``
+    tell stands beside its own."""
 
     async def metrics(request: Request, principal: Principal) -> ASGIApp:
-        await asyncio.gather(*(_measured(measure) for measure in measures))
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST, headers=DATA_HEADERS)
+        _, seen = await asyncio.gather(measured(measures), peers.metrics() if peers else _nobody())
+        text = await asyncio.to_thread(_exposition, seen) if seen else generate_latest()
+        return Response(text, media_type=CONTENT_TYPE_LATEST, headers=DATA_HEADERS)
 
     return Endpoint(
         method="GET",
@@ -55,6 +61,35 @@ def metrics_endpoint(measures: Sequence[Measure] = (), *, open_to: Callable[[HTT
         summary="Prometheus metrics",
         media_types=("text/plain",),
     )
+
+
+class _Together:
+    """A registry of what is there already."""
+
+    def __init__(self, families: Sequence[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Sequence[Metric]:
+        return self._families
+
+
+def own_metrics() -> list[Metric]:
+    """What this process has counted."""
+    return list(REGISTRY.collect())
+
+
+def _exposition(seen: Sequence[Seen]) -> bytes:
+    together: Any = _Together(beside(own_metrics(), seen))
+    return generate_latest(together)
+
+
+async def _nobody() -> list[Seen]:
+    return []
+
+
+async def measured(measures: Sequence[Measure]) -> None:
+    """Has each of them set its gauges."""
+    await asyncio.gather(*(_measured(measure) for measure in measures))
 
 
 async def _measured(measure: Measure) -> None:

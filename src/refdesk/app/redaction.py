@@ -27,7 +27,7 @@ def shown(name: str, value: Any) -> str:
     text = "" if value is None else str(value)
     if name in SECRETS:
         return DOTS if text else ""
-    if not name.endswith("url"):
+    if not name.endswith(("url", "urls")):
         return text
     return _NAMED_SECRET.sub(rf"\1{DOTS}", _USER_INFO.sub(_without_secret, text))
 

@@ -7,7 +7,6 @@ import logging
 import resource
 import signal
 import socket
-import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import msgspec
@@ -196,9 +195,3 @@ async def refuse_open_door(keys: ApiKeys, *, host: str) -> None:
             "Make the first one with `refdesk keys create NAME --groups administrators --database URL`, or set "
             "REFDESK_BOOTSTRAP_KEY_FILE to a file with a key from `refdesk keys generate`."
         )
-
-
-def configure_logging() -> None:
-    """One line a record, to standard error."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("nats").setLevel(logging.WARNING)

@@ -330,12 +330,15 @@ class DocumentService:
     async def measure(self) -> None:
         """Set the metrics that the tables tell. Raises Unavailable; what is not known is NaN then, never an old value."""
         gauges = telemetry.outbox_pending, telemetry.outbox_oldest_age, telemetry.index_lag, telemetry.contents_missing
-        with telemetry.known_or_nan(*gauges):
+        states = {state: telemetry.documents.labels(state) for state in ("indexed", "pending", "failed")}
+        with telemetry.known_or_nan(*gauges, *states.values()):
             now = await self._beside.measures()
         telemetry.outbox_pending.set(now.outbox_pending)
         telemetry.outbox_oldest_age.set(now.outbox_oldest_age_seconds)
         telemetry.index_lag.set(now.index_lag_seconds)
         telemetry.contents_missing.set(now.contents_missing)
+        for state, gauge in states.items():
+            gauge.set(getattr(now, state))
 
     # -- tidying
 

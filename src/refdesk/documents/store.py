@@ -60,12 +60,15 @@ class Backlog(msgspec.Struct, frozen=True):
 
 
 class Measures(msgspec.Struct, frozen=True):
-    """What metrics show of it: cheap to ask, however many documents there are."""
+    """What metrics show of it: asked often, and each from an index alone."""
 
     outbox_pending: int
     outbox_oldest_age_seconds: float
     index_lag_seconds: float
     contents_missing: int
+    indexed: int
+    pending: int
+    failed: int
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):

@@ -182,13 +182,16 @@ SELECT (SELECT count(*) FROM outbox WHERE published_at IS NULL) AS outbox_pendin
        (SELECT count(*) FROM missing_contents) AS contents_missing;
 
 -- name: measures
--- Index: outbox_pending (ids sort by time), documents_pending.
+-- Index: outbox_pending (ids sort by time), documents_pending, documents_state.
 SELECT (SELECT count(*) FROM outbox WHERE published_at IS NULL) AS outbox_pending,
        coalesce((SELECT greatest(0, extract(epoch FROM clock_timestamp() - created_at))::float8
           FROM outbox WHERE published_at IS NULL ORDER BY id LIMIT 1), 0) AS outbox_oldest_age_seconds,
        (SELECT coalesce(greatest(0, extract(epoch FROM clock_timestamp() - min(pending_since))), 0)::float8
           FROM documents WHERE state = 'pending') AS index_lag_seconds,
-       (SELECT count(*) FROM missing_contents) AS contents_missing;
+       (SELECT count(*) FROM missing_contents) AS contents_missing,
+       (SELECT count(*) FROM documents WHERE state = 'indexed' AND deleted_at IS NULL) AS indexed,
+       (SELECT count(*) FROM documents WHERE state = 'pending') AS pending,
+       (SELECT count(*) FROM documents WHERE state = 'failed' AND deleted_at IS NULL) AS failed;
 
 -- name: changed_documents
 -- For event streams: what became of these documents, deleted ones included, and who could read the version before.

@@ -117,12 +117,35 @@ lineage_doubts = Counter(
 )
 truth_silent = Gauge("refdesk_truth_silent", "1 while the Document Service does not answer this assistant")
 inflight = Gauge("refdesk_inflight", "Answers waiting for the model or being written", ("kind",))
+time_to_first_token = Histogram(
+    "refdesk_time_to_first_token_seconds", "From a question to the first word of its answer", buckets=OPERATION_BUCKETS
+)
+answers = Counter(
+    "refdesk_answers_total",
+    "Answers written by this process by how they ended: a finish_reason, or an error's code",
+    ("outcome",),
+)
+gaps = Gauge("refdesk_gaps", "Groups of questions that the documents do not answer, by the table", ("state",))
+feedback = Counter("refdesk_feedback_total", "Answers that were rated", ("rating",))
 queue_wait = Histogram(
     "refdesk_queue_wait_seconds", "From the question to its turn at the model", buckets=OPERATION_BUCKETS
 )
 budget_reserved = Gauge("refdesk_budget_reserved_tokens", "Tokens set aside by this process and not settled yet")
 budget_unchecked = Counter(
     "refdesk_budget_unchecked_total", "Questions and searches let through because Valkey did not answer"
+)
+usage_answers = Counter(
+    "refdesk_usage_answers_total",
+    "Answers that were booked: written, or shared; and follow-ups written out in full (rewriting)",
+    ("kind",),
+)
+usage_tokens = Counter("refdesk_usage_tokens_total", "Tokens that were booked", ("model", "direction"))
+usage_cost = Counter(
+    "refdesk_usage_cost_total", "Costs that were booked, where there is a price", ("model", "currency")
+)
+usage_lost = Counter(
+    "refdesk_usage_lost_total",
+    "Answers of processes that died which nobody could book: nothing was known of them any more",
 )
 valkey_up = Gauge(
     "refdesk_valkey_up", "1: Valkey answers and takes writes; 0: it does not, and answers go on without it"
@@ -140,6 +163,7 @@ time_to_search = Histogram(
 broker_fsync_on_ack = Gauge(
     "refdesk_broker_fsync_on_ack", "1: NATS has a message on disk before it acknowledges it; 0: not; NaN: not known"
 )
+documents = Gauge("refdesk_documents", "Documents by state, by the table", ("state",))
 stream_fullness = Gauge(
     "refdesk_stream_fullness",
     "Part of a NATS stream's room that is taken: at 1 it takes nothing more, and changes wait in the outbox",

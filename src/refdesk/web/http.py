@@ -37,7 +37,7 @@ from refdesk.contracts.errors import (
     problem,
 )
 from refdesk.contracts.texts import WITHOUT_NUL, Text
-from refdesk.outside import tracing
+from refdesk.outside import logs, tracing
 from refdesk.web.addresses import MCP_ADDRESS, OPENAI_ADDRESSES, RESOURCE_METADATA, public_base
 from refdesk.web.openai_errors import REQUEST_ID, error_object, new_request_id, openai_status
 
@@ -179,6 +179,12 @@ class Json(Response):
         super().init_headers({**DATA_HEADERS, **(headers or {})})
 
 
+def server_timing(seconds: Mapping[str, float | None]) -> dict[str, str]:
+    """The header of that name (W3C): what each step took, in milliseconds."""
+    told = [f"{name};dur={value * 1000:.1f}" for name, value in seconds.items() if value is not None]
+    return {"Server-Timing": ", ".join(told)} if told else {}
+
+
 def refusal(error: RefdeskError, scope: Scope) -> Response:
     """The error as those who call this address read it: OpenAI's object below ``/v1/``, problem details elsewhere."""
     details, headers = problem(error), _refusal_headers(error, scope)
@@ -274,6 +280,15 @@ def whole(low: int, high: int) -> Any:
 
 
 @runtime_checkable
+class Identifiable(Protocol):
+    """A response that says itself which request it answers, and may have a word for that already."""
+
+    def identify(self, request_id: str) -> str:
+        """Which one it says that is."""
+        ...
+
+
+@runtime_checkable
 class Ending(Protocol):
     """A response that says why it ends when it is broken off, as an `EventStream` does."""
 
@@ -308,8 +323,18 @@ class _Guarded:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope[BODY_CLOCK] = self._clock
         request = Request(scope, receive, send)
+        endpoint = self._endpoint
+        about = logs.InRequest(
+            logs.request_id(request.headers.get("x-request-id")), f"{endpoint.method} {endpoint.path}"
+        )
+        with logs.in_request(about):
+            await self._answer(request, about)
+
+    async def _answer(self, request: Request, about: logs.InRequest) -> None:
+        scope, receive, send = request.scope, request.receive, request._send
         try:
             principal, permission = await self._admitted(request)
+            about.principal_id = principal.id
             async with permission.held():
                 with tracing.continued(request.headers.get("traceparent")):
                     response = await self._endpoint.handler(request, principal)
@@ -318,13 +343,16 @@ class _Guarded:
                 logger.warning("%s %s: %s", request.method, self._endpoint.path, error)
             response = refusal(error, scope)
         except ClientDisconnect:
+            about.outcome = "disconnected"
             return
         except Exception:
             logger.exception("%s %s failed", request.method, self._endpoint.path)
             response = refusal(RefdeskError(), scope)
         else:
+            about.outcome = _identified(response, about)
             await _send(response, permission, scope, receive, send)
             return
+        about.outcome = _identified(response, about)
         await response(scope, receive, send)
 
     async def _admitted(self, request: Request) -> tuple[Principal, Permission]:
@@ -332,6 +360,17 @@ class _Guarded:
         if open_to is not None and open_to(request):
             return ANONYMOUS, Permission()
         return await self._door.admit(request, self._endpoint.action)
+
+
+def _identified(response: ASGIApp, about: logs.InRequest) -> str:
+    """The response says which request it answers. Its status, as a text."""
+    if isinstance(response, Response):
+        about.request_id = response.headers.setdefault(REQUEST_ID, about.request_id)
+        return str(response.status_code)
+    stream: object = response
+    if isinstance(stream, Identifiable):
+        about.request_id = stream.identify(about.request_id)
+    return "200"
 
 
 async def _send(response: ASGIApp, permission: Permission, scope: Scope, receive: Receive, send: Send) -> None:

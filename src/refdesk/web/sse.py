@@ -29,6 +29,7 @@ HEARTBEAT_S = 10.0
 SEND_TIMEOUT_S = 10.0
 LOOKS_PER_TIMEOUT = 8
 
+REQUEST_ID = b"x-request-id"
 _HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache, no-transform"),
@@ -115,6 +116,13 @@ class EventStream:
         await self._begin(send)
         await self._body(offer)
         await settled(self._send(send, {"type": "http.response.body", "body": b"", "more_body": False}))
+
+    def identify(self, request_id: str) -> str:
+        """The stream says which request it answers, unless it does already; which one that is."""
+        said = dict(self._headers).get(REQUEST_ID, b"").decode()
+        if not said:
+            self._headers.append((REQUEST_ID, request_id.encode()))
+        return said or request_id
 
     async def _begin(self, send: Send) -> None:
         self._has_begun = True

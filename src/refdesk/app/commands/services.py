@@ -8,10 +8,9 @@ from importlib import import_module
 import click
 import uvloop
 
-from refdesk.app import server
 from refdesk.app import settings as app_settings
 from refdesk.app.commands.reachable import require_addresses
-from refdesk.outside import telemetry, tracing
+from refdesk.outside import logs, telemetry, tracing
 
 logger = logging.getLogger(__name__)
 
@@ -25,9 +24,9 @@ def service_options(command: Callable[..., None]) -> Callable[..., None]:
 def run_service(name: str, *, module: str, host: str | None, port: int | None) -> None:
     """Until it is stopped. The module is imported only now: the Document Service must not load the AI side's parts."""
     loaded = app_settings.load({"host": host, "port": port})
-    settings = loaded.settings
+    settings = app_settings.with_origins(loaded)
     require_addresses(settings)
-    server.configure_logging()
+    logs.configure(form=settings.log_form, level=settings.log_level)
     for mistake in loaded.mistaken:
         logger.warning(mistake)
     telemetry.describe_build(name)

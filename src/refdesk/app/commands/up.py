@@ -52,7 +52,7 @@ def command(data_dir: Path | None, host: str | None, port: int | None, no_sample
     loaded = app_settings.load(overrides)
     for mistake in loaded.mistaken:
         click.echo(mistake, err=True)
-    settings = loaded.settings
+    settings = app_settings.with_origins(loaded)
     require_addresses(settings)
     settings = msgspec.structs.replace(settings, port=settings.port or free_port())
     run(_up(settings, with_samples=not no_samples, llm=llm))
@@ -98,8 +98,9 @@ def _stack_options(settings: Settings) -> StackOptions:
 
 
 def _services(settings: Settings, *, url: str) -> list[Service]:
-    environment = app_settings.to_environment(settings)
     indexer_port = str(free_port())
+    environment = app_settings.to_environment(settings)
+    peers = [f"indexer=http://127.0.0.1:{indexer_port}", *filter(None, [settings.peer_urls])]
     return [
         Service(
             name="desk",
@@ -107,7 +108,7 @@ def _services(settings: Settings, *, url: str) -> list[Service]:
             health_url=f"{url}/health/live",  # a part that is away does not mend by starting the desk again
             live_url=f"{url}/health/live",
             silence_s_max=settings.silence_seconds_max,
-            environment=environment,
+            environment={**environment, f"{app_settings.PREFIX}PEER_URLS": ",".join(peers)},
             start_timeout_s=START_TIMEOUT_S,
             stop_grace_s=server.GRACE_S + 5.0,
         ),

@@ -11,7 +11,6 @@ import msgspec
 from refdesk import __version__
 from refdesk.answering.admission import Admission, AdmissionLimits
 from refdesk.answering.assistant import Assistant, AssistantParts
-from refdesk.answering.budget import Budget, BudgetLimits
 from refdesk.answering.conversation_routes import ConversationRoutes
 from refdesk.answering.extractive import Extractor
 from refdesk.answering.feedback import MIGRATIONS as FEEDBACK_MIGRATIONS
@@ -46,8 +45,11 @@ from refdesk.app.services.common import (
     serve_door,
 )
 from refdesk.app.services.doors import agents_door, door_endpoints, issuer_of
+from refdesk.app.services.gaps import GapParts, open_gaps
 from refdesk.app.services.generations import choose_model, configured_engine, configured_model, open_generations
+from refdesk.app.services.metering import Metering, open_metering
 from refdesk.app.services.models import WritingModels, open_writing_models
+from refdesk.app.services.operations import open_operations
 from refdesk.app.services.rerankers import open_reranking
 from refdesk.app.settings import Settings
 from refdesk.doors.protected_resource import metadata_endpoints
@@ -60,6 +62,7 @@ from refdesk.indexing.dead_letters import MIGRATIONS as DEAD_LETTER_MIGRATIONS
 from refdesk.indexing.dead_letters import DeadLetters
 from refdesk.operations.generation_routes import GenerationRoutes
 from refdesk.operations.generations import GenerationOperations
+from refdesk.operations.history import MIGRATIONS as HISTORY_MIGRATIONS
 from refdesk.operations.reconcile import reconcilers
 from refdesk.operations.replays import Replays
 from refdesk.operations.routes import OperationRoutes
@@ -97,6 +100,14 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
     news: IndexNews
 
 
+class Extras(msgspec.Struct, frozen=True):
+    """What an assistant keeps beside answers: what they have used, what they did not answer, conversations."""
+
+    metering: Metering
+    gaps: GapParts
+    history: History
+
+
 @asynccontextmanager
 async def open_service(settings: Settings) -> AsyncIterator[Service]:
     vocabularies = open_vocabularies(settings.llm_tokenizer)
@@ -104,12 +115,23 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         outside = await _open_outside(stack, settings, vocabularies)
         watch = _watch(settings, outside)
         history = History(outside.pool, turns_max=settings.conversation_turns_max)
-        assistant = Assistant(_assistant_parts(settings, outside, watch, vocabularies, history))
+        metering = open_metering(settings, outside.pool, outside.valkey)
+        feedback = FeedbackStore(outside.pool)
+        gaps = open_gaps(
+            settings,
+            outside.pool,
+            feedback=feedback,
+            generations=outside.generations,
+            gate=watch.gate,
+            news=watch.news,
+        )
+        extras = Extras(metering, gaps, history)
+        assistant = Assistant(_assistant_parts(settings, outside, watch, vocabularies, extras))
         routes = AnswerRoutes(
             assistant=assistant,
             generations=outside.generations,
             gate=watch.gate,
-            feedback=FeedbackStore(outside.pool),
+            feedback=feedback,
             browsing=assistant.browsing,
             send_timeout_s=settings.send_timeout_s,
             idle_s_max=settings.socket_idle_seconds_max,
@@ -120,6 +142,8 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             endpoints=[
                 *routes.endpoints(),
                 *ConversationRoutes(assistant.browsing, turns_max=settings.conversation_turns_max).endpoints(),
+                *metering.routes().endpoints(),
+                *gaps.routes.endpoints(),
                 *_operations(letters, outside).endpoints(),
                 *_generation_routes(settings, outside).endpoints(),
                 *door_endpoints(settings, assistant, outside.generations),
@@ -130,13 +154,17 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             sockets=[routes.socket()],
             background=[
                 assistant.run,
+                gaps.tidy,
                 agents.run,
                 *_background(outside, watch),
                 _forgetting(settings, outside, watch, history).run,
             ],
             parts=await _open_parts(stack, settings, outside),
             facts=dict(outside.models.facts),
-            measures=[letters.measure],
+            measures=[letters.measure, gaps.finding.measure],
+            operations=partial(
+                open_operations, settings, pool=outside.pool, session=outside.session, assistant=assistant
+            ),
             leave=routes.leave,
             close=assistant.close,
         )
@@ -177,9 +205,10 @@ def _watch(settings: Settings, outside: Outside) -> Watch:
 
 
 def _assistant_parts(
-    settings: Settings, outside: Outside, watch: Watch, vocabularies: Sequence[CountTokens], history: History
+    settings: Settings, outside: Outside, watch: Watch, vocabularies: Sequence[CountTokens], extras: Extras
 ) -> AssistantParts:
     generations, valkey, gate = outside.generations, outside.valkey, watch.gate
+    metering = extras.metering
     quoting = Quoting(Extractor(generations.encode), certainty_min=settings.certainty_min)
     return AssistantParts(
         retrieval=Retrieval(
@@ -201,13 +230,17 @@ def _assistant_parts(
         rewriter=outside.models.rewriter,
         similar=_similar_questions(settings, valkey),
         valkey=valkey,
-        budget=Budget(valkey, _budget_limits(settings)),
+        budget=metering.budget,
+        usage=metering.usage,
+        prices=metering.prices,
+        booking=metering.times,
+        gaps=extras.gaps.finding,
         admission=Admission(_admission_limits(settings)),
         limits=_answer_limits(settings, vocabularies),
         shape=shape_of(settings),
         retention_s=settings.answer_retention_s,
         graces=Graces(single_s=settings.disconnect_grace_s, in_conversation_s=settings.conversation_grace_s),
-        history=history,
+        history=extras.history,
         keeps=settings.conversations_kept,
         unwritten_max=settings.conversation_answers_unwritten_max,
     )
@@ -241,7 +274,7 @@ def _open_index(settings: Settings) -> AbstractAsyncContextManager[Pool]:
         "index_database_url",
         name="refdesk assistant",
         size_max=settings.assistant_connections_max,
-        migrations=[FEEDBACK_MIGRATIONS, DEAD_LETTER_MIGRATIONS],
+        migrations=[FEEDBACK_MIGRATIONS, DEAD_LETTER_MIGRATIONS, HISTORY_MIGRATIONS],
     )
 
 
@@ -296,16 +329,6 @@ def _generation_routes(settings: Settings, outside: Outside) -> GenerationRoutes
         configured_engine=configured_engine(settings),
     )
     return GenerationRoutes(operations)
-
-
-def _budget_limits(settings: Settings) -> BudgetLimits:
-    return BudgetLimits(
-        concurrent=settings.concurrent_per_principal_max,
-        requests_per_minute=settings.requests_per_minute_max,
-        searches_per_minute=settings.searches_per_minute_max,
-        tokens_per_minute=settings.tokens_per_minute_max,
-        tokens_per_day=settings.tokens_per_day_max,
-    )
 
 
 def _admission_limits(settings: Settings) -> AdmissionLimits:

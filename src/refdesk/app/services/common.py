@@ -23,6 +23,7 @@ from refdesk.app.prefix import Prefixed
 from refdesk.app.services import parts
 from refdesk.app.settings import PREFIX, Settings
 from refdesk.contracts.errors import ConfigurationError
+from refdesk.operations.peers import Peers
 from refdesk.outside.document_service import DocumentServiceClient, open_document_service
 from refdesk.outside.nats.broker import Broker, StreamSettings
 from refdesk.outside.postgres.database import migrate, open_pool, require_database
@@ -153,6 +154,14 @@ def nothing_to_leave() -> None:
     """The ``leave`` of a service whose streams all have an end."""
 
 
+class Operations(msgspec.Struct, frozen=True, kw_only=True):
+    """What shows how the desk does, and has done."""
+
+    endpoints: list[Endpoint]
+    background: list[server.Background]
+    peers: Peers
+
+
 class Service(msgspec.Struct, frozen=True, kw_only=True):
     """A service put together: its addresses, its work in the background, its parts and measures.
 
@@ -165,6 +174,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     parts: list[Part]
     facts: dict[str, Fact] = {}
     measures: list[Measure] = []
+    operations: Callable[[Health, Sequence[Measure]], Operations] | None = None
+    """Given the health and the measures of all that is at this door."""
     leave: Callable[[], None] = nothing_to_leave
     close: server.Background = nothing_to_close
 
@@ -197,11 +208,13 @@ async def _serve(settings: Settings, keys: ApiKeys, services: list[Service], acc
         trusted=trusted_networks(settings),
     )
     insight = Insight(authenticate, metrics_token=settings.metrics_token)
+    shown = [service.operations(health, measures) for service in services if service.operations is not None]
     listed = [
         *own,
+        *(endpoint for one in shown for endpoint in one.endpoints),
         *key_endpoints(keys),
         *health_endpoints(health, facts=facts, insight=insight),
-        http.metrics_endpoint(measures, open_to=insight.without_key),
+        http.metrics_endpoint(measures, open_to=insight.without_key, peers=next((one.peers for one in shown), None)),
     ]
     permissions = Permissions(keys, database_url=access_url(settings), silence_s_max=settings.access_silence_s_max)
     app = create_app(
@@ -223,7 +236,12 @@ async def _serve(settings: Settings, keys: ApiKeys, services: list[Service], acc
         ),
         sockets=[server.bind(settings.host, settings.port, send_timeout_s=settings.send_timeout_s)],
         limits=connection_limits(settings),
-        background=[health.run, permissions.run, *(work for service in services for work in service.background)],
+        background=[
+            health.run,
+            permissions.run,
+            *(work for service in services for work in service.background),
+            *(work for one in shown for work in one.background),
+        ],
         on_stop=[service.leave for service in services],
         on_hurry=[service.close for service in services],
     )

@@ -31,6 +31,7 @@ BASIC = frozenset(
     question_tokens_max output_tokens_max passages_max certainty_min similarity_min answer_retention_s
     conversations_kept conversation_retention_s
     concurrent_answers_max requests_per_minute_max tokens_per_minute_max tokens_per_day_max
+    tokens_per_month_max cost_per_day_max cost_per_month_max usage_caps llm_prices llm_currency
     """.split()
 )
 """What most desks set, or look at before they grow. All others are *advanced*: their defaults suit nearly everybody."""
@@ -159,8 +160,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     busy processor is not counted, nor is the time in which the machine sleeps."""
 
     # telemetry
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """What a service logs. `debug` has every request; `info` those that failed or took longer than a second."""
+    log_form: Literal["auto", "text", "json"] = "auto"
+    """How: `text` for people, `json` for programs; `auto` is text on a terminal, JSON elsewhere."""
     otlp_url: str | None = None
     """An OpenTelemetry collector for spans, such as http://collector:4318; needs the `tracing` extra."""
+    peer_urls: str | None = None
+    """Other processes of this desk, whose metrics and health an assistant tells, too, separated by commas:
+    `indexer=http://indexer:8080, documents=http://documents:8080`. `refdesk up` names its indexer."""
+    setting_origins: str | None = None
+    """Where the settings come from that were handed on to a service; `refdesk up` says so, for the operations page."""
 
     # documents
     feed_watchers_max: Count = 500
@@ -421,6 +431,40 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Tokens, in and out, one principal may use in a minute."""
     tokens_per_day_max: Count = 100_000_000
     """Tokens, in and out, one principal may use in a day (UTC)."""
+    tokens_per_month_max: Count | None = None
+    """The same in a calendar month (UTC). Unset: no cap."""
+    cost_per_day_max: Annotated[float, Meta(gt=0)] | None = None
+    """What one principal's answers may cost in a day (UTC), by `llm_prices`. Unset: no cap."""
+    cost_per_month_max: Annotated[float, Meta(gt=0)] | None = None
+    """The same in a calendar month (UTC)."""
+    usage_caps: str | None = None
+    """Caps of groups, each shared by all in it, and of single principals, separated by commas:
+    `sales tokens_per_day=1000000 cost_per_month=200, principal:7f3a tokens_per_month=5000000`."""
+
+    # usage and cost
+    llm_prices: str | None = None
+    """What a million tokens of a model cost, read and written, separated by commas: `gpt-4o 2.50/10, small 0.15/0.60`."""
+    llm_currency: Annotated[str, Meta(pattern="^[A-Z]{3}$")] = "USD"
+    """The currency of those prices."""
+    usage_interval_s: Annotated[float, Meta(gt=0)] = 10.0
+    """How often what answers have used is booked."""
+    usage_days_kept: Count = 400
+    """How long the sums of a day's usage are kept."""
+
+    # gaps: questions that the documents do not answer
+    gaps_kept: bool = True
+    """Whether questions without an answer, or with a bad one, are kept for curators and put together into gaps."""
+    gap_days_kept: Count = 90
+    """How long."""
+    gaps_max: Count = 1000
+    """Gaps that are kept; those that nobody has asked for the longest time go."""
+    gap_similarity_min: Annotated[float, Meta(ge=0, le=1)] = 0.7
+    """How alike (cosine) a question is to those of a gap that it joins."""
+    gap_interval_s: Annotated[float, Meta(gt=0)] = 30.0
+    """How often questions are put into gaps, and new documents are asked whether they fill any."""
+
+    feedback_days_kept: Count = 400
+    """How long ratings are kept, with their questions."""
 
     # keeping answers
     disconnect_grace_s: Seconds = 0.5

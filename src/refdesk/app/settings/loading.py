@@ -101,6 +101,26 @@ def _environment_layer(environ: Mapping[str, str], names: set[str]) -> dict[str,
     return layer
 
 
+def with_origins(loaded: Loaded) -> Settings:
+    """The settings with word of where they come from, for whom they are handed on to; unless they have it already."""
+    if loaded.settings.setting_origins is not None:
+        return loaded.settings
+    told = {name: origin for name, origin in loaded.origins.items() if origin != "default"}
+    return msgspec.structs.replace(loaded.settings, setting_origins=msgspec.json.encode(told).decode())
+
+
+def origins_of(settings: Settings) -> dict[str, str]:
+    """By name, as `with_origins` has told it; what has been set without a word of it, `refdesk up` has set."""
+    try:
+        told = msgspec.json.decode(settings.setting_origins or "{}", type=dict[str, str])
+    except msgspec.MsgspecError:
+        told = {}
+    return {
+        field.name: told.get(field.name, "default" if getattr(settings, field.name) == field.default else "refdesk up")
+        for field in msgspec.structs.fields(Settings)
+    }
+
+
 def to_environment(settings: Settings) -> dict[str, str]:
     """The settings as ``REFDESK_*`` variables: how `refdesk up` hands them to its services."""
     environment = {}

@@ -8,7 +8,7 @@ News only say when to look: they may be late, doubled or missed, so whoever wait
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from itertools import takewhile
 
@@ -27,6 +27,8 @@ class IndexNews:
     def __init__(self, database_url: str) -> None:
         self._database_url = database_url
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self.listeners: list[Callable[[str], None]] = []
+        """Each is told of every document that there is news of."""
         self._recent: dict[str, float] = {}
         """When there was news of a document (``time.monotonic``), the oldest first; "" for a connection that began."""
 
@@ -35,6 +37,8 @@ class IndexNews:
         async for payload in listen(self._database_url, CHANNEL):
             document_id = payload.rpartition("@")[0]
             self._remember(document_id)
+            for listener in self.listeners:
+                listener(document_id)
             for woken in list(self._waiting.get(document_id, ())) if document_id else self._everybody():
                 woken.set()
 

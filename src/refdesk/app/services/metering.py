@@ -1,0 +1,65 @@
+"""What answers use and may use, put together from the settings: prices, caps, the budget and its record."""
+
+from decimal import Decimal
+
+import msgspec
+
+from refdesk.answering.bookings import BookingTimes
+from refdesk.answering.budget import Budget, BudgetLimits
+from refdesk.answering.caps import Cap, Period, Unit, parse_caps
+from refdesk.answering.prices import Prices
+from refdesk.answering.usage import UsageStore
+from refdesk.answering.usage_routes import UsageRoutes
+from refdesk.app.settings import PREFIX, Settings
+from refdesk.outside.postgres.pool import Pool
+from refdesk.outside.valkey.client import Valkey
+
+
+class Metering(msgspec.Struct, frozen=True, kw_only=True):
+    budget: Budget
+    usage: UsageStore
+    prices: Prices
+    times: BookingTimes
+
+    def routes(self) -> UsageRoutes:
+        return UsageRoutes(self.usage, budget=self.budget, prices=self.prices)
+
+
+def open_metering(settings: Settings, pool: Pool, valkey: Valkey) -> Metering:
+    """Raises ConfigurationError for prices or caps that cannot be read."""
+    usage = UsageStore(pool)
+    return Metering(
+        budget=Budget(valkey, _limits(settings), booked=usage.booked),
+        usage=usage,
+        prices=Prices.parse(settings.llm_prices, currency=settings.llm_currency),
+        times=BookingTimes(
+            interval_s=settings.usage_interval_s,
+            answers_kept_s=settings.answer_retention_s,
+            days_kept=settings.usage_days_kept,
+        ),
+    )
+
+
+def _limits(settings: Settings) -> BudgetLimits:
+    return BudgetLimits(
+        concurrent=settings.concurrent_per_principal_max,
+        requests_per_minute=settings.requests_per_minute_max,
+        searches_per_minute=settings.searches_per_minute_max,
+        tokens_per_minute=settings.tokens_per_minute_max,
+        tokens_per_day=settings.tokens_per_day_max,
+        more=tuple(
+            cap
+            for cap in (
+                _cap("tokens", "month", settings.tokens_per_month_max),
+                _cap("cost", "day", settings.cost_per_day_max),
+                _cap("cost", "month", settings.cost_per_month_max),
+            )
+            if cap is not None
+        ),
+        named=parse_caps(settings.usage_caps),
+    )
+
+
+def _cap(unit: Unit, period: Period, limit: float | None) -> Cap | None:
+    setting = f"{PREFIX}{unit}_per_{period}_max".upper()
+    return None if limit is None else Cap(unit, period, Decimal(str(limit)), setting)
