@@ -29,7 +29,8 @@ async def llm() -> AsyncIterator[ScriptedLlm]:
 @pytest.fixture(scope="session")
 async def desk(llm: ScriptedLlm, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Refdesk]:
     home = tmp_path_factory.mktemp("desk")
-    async with running(home, "--no-samples", "--llm", llm.url, REFDESK_LLM_MODEL="scripted") as refdesk:
+    soon = {"REFDESK_USAGE_INTERVAL_S": "0.5", "REFDESK_GAP_INTERVAL_S": "0.5"}
+    async with running(home, "--no-samples", "--llm", llm.url, REFDESK_LLM_MODEL="scripted", **soon) as refdesk:
         yield refdesk
 
 

@@ -96,6 +96,8 @@ startDropping((files) => addFiles(files).catch(() => sayProblem(t("view.unreacha
 document.getElementById("skip-link").addEventListener("click", skipToMain);
 document.addEventListener("click", follow);
 addEventListener("hashchange", route);
+document.getElementById("usage-link").addEventListener("click", () => document.getElementById("preferences").hidePopover());
+import("./answered_gaps.js").then(({ showAnsweredGaps }) => showAnsweredGaps(), () => {});
 document.getElementById("nav-ask").setAttribute("aria-current", "page");
 route();
 if (matchMedia("(hover: hover)").matches && !location.hash) askView.focus(); // no keyboard popping up on a phone

@@ -11,6 +11,10 @@ import { localise } from "./texts.js";
 const MODULES = {
   documents: () => import("./documents.js"),
   "dead-letters": () => import("./dead_letters.js"),
+  operations: () => import("./operations.js"),
+  usage: () => import("./usage.js"),
+  gaps: () => import("./gaps.js"),
+  feedback: () => import("./ratings.js"),
 };
 const OVER_THE_VIEW = { reader: () => import("./reader.js") };
 const opened = new Map(); // name → the promise of its View

@@ -13,6 +13,7 @@ export default {
   "preferences.auto": "Wie auf diesem Gerät",
   "preferences.light": "Hell",
   "preferences.dark": "Dunkel",
+  "usage.title": "Verbrauch und Kosten",
 
   "key.title": "Ein API-Schlüssel wird gebraucht",
   "key.how": "Wer diesen Desk betreibt, kann einen erzeugen:",

@@ -13,6 +13,7 @@ export default {
   "preferences.auto": "As on this device",
   "preferences.light": "Light",
   "preferences.dark": "Dark",
+  "usage.title": "Usage and cost",
 
   "key.title": "An API key is needed",
   "key.how": "Whoever runs this desk can make one:",

@@ -1,0 +1,97 @@
+// How the desk does: every part, what happens and has happened, who waits. For those who run it; it shows nobody's words.
+
+import { requestJson } from "./api.js";
+import { IndexCare } from "./index_care.js";
+import { make } from "./page.js";
+import { cell, draw, figure, plotElement, row, sayNow } from "./plots.js";
+import { write, writeOrHide } from "./text.js";
+
+const PATH = "/api/operations";
+const REFRESH_MS = 15000;
+const VERDICTS = { ok: "Everything works.", degraded: "Works, but less well", unavailable: "Does not work" };
+
+export class View {
+  #range = document.getElementById("operations-range");
+  #plots = document.getElementById("operations-plots");
+  #care = new IndexCare();
+  #timer = null;
+  #shown = false;
+
+  start() {
+    this.#range.addEventListener("change", () => this.#refresh());
+    document.getElementById("operations-settings").addEventListener("toggle", (event) => event.target.open && this.#attempt(showSettings));
+    document.addEventListener("visibilitychange", () => this.#shown && !document.hidden && this.#refresh());
+    this.#care.start();
+  }
+
+  enter() {
+    this.#shown = true;
+    this.#care.enter();
+    return this.#refresh();
+  }
+
+  leave() {
+    this.#shown = false;
+    clearTimeout(this.#timer);
+  }
+
+  async #refresh() {
+    clearTimeout(this.#timer);
+    await this.#attempt(async () => {
+      const overview = await requestJson(PATH);
+      showParts(overview);
+      showSlow(overview.slow);
+      await this.#showPlots(overview);
+    });
+    if (this.#shown && !document.hidden) this.#timer = setTimeout(() => this.#refresh(), REFRESH_MS);
+  }
+
+  async #showPlots({ plots, currency }) {
+    document.getElementById("operations-plots-empty").hidden = Boolean(plots);
+    this.#plots.hidden = !plots;
+    await Promise.all((plots ?? []).map(async (view) => {
+      const element = this.#plots.querySelector(`[data-metric="${view.metric}"]`) ?? this.#plots.appendChild(plotElement(view));
+      sayNow(element, view, currency);
+      draw(element, await requestJson(`${PATH}/history?metric=${view.metric}&range=${this.#range.value}`), currency);
+    }));
+  }
+
+  async #attempt(work) {
+    const problem = document.getElementById("operations-problem");
+    try {
+      await work();
+      writeOrHide(problem, "");
+    } catch (refusal) {
+      writeOrHide(problem, refusal.message);
+    }
+  }
+}
+
+function showParts({ status, culprits, parts }) {
+  const verdict = document.getElementById("operations-status");
+  verdict.dataset.level = status;
+  write(verdict, culprits.length ? `${VERDICTS[status]}: ${culprits.join(", ")}` : VERDICTS[status]);
+  document.getElementById("operations-parts").replaceChildren(...parts.map((one) => {
+    const element = row("td", []);
+    const state = cell("td", one.why || one.level);
+    state.dataset.level = one.level;
+    element.append(cell("th", one.name, { scope: "row" }), cell("td", one.process), state);
+    return element;
+  }));
+}
+
+function showSlow(slow) {
+  document.getElementById("operations-slow-empty").hidden = slow.length > 0;
+  document.getElementById("operations-slow").replaceChildren(
+    ...slow.map((one) => make("li", "", `${one.principal_id} · ${one.state} · ${figure(one.seconds, "seconds")}`)),
+  );
+}
+
+async function showSettings() {
+  const { settings } = await requestJson(`${PATH}/settings`);
+  document.getElementById("operations-settings-rows").replaceChildren(...settings.map((one) => {
+    const element = row("td", []);
+    element.append(cell("th", one.name, { scope: "row" }), cell("td", one.value || "–"), cell("td", one.origin));
+    return element;
+  }));
+}

@@ -1,0 +1,59 @@
+// What askers said of their answers. For curators: these are other people's questions.
+
+import { requestJson } from "./api.js";
+import { joined, moment } from "./format.js";
+import { part, passageHash, stamp } from "./page.js";
+import { write, writeOrHide } from "./text.js";
+
+const PATH = "/api/feedback";
+
+export class View {
+  #rating = document.getElementById("feedback-rating");
+  #list = document.getElementById("feedback");
+  #more = document.getElementById("feedback-more");
+  #cursor = null;
+
+  start() {
+    this.#rating.addEventListener("change", () => this.enter());
+    this.#more.addEventListener("click", () => this.#attempt(() => this.#load(this.#cursor)));
+  }
+
+  enter() {
+    return this.#attempt(() => this.#load(null));
+  }
+
+  async #load(cursor) {
+    const query = new URLSearchParams({ limit: 50, rating: this.#rating.value, cursor: cursor ?? "" });
+    const page = await requestJson(`${PATH}?${query}`);
+    const rows = page.rated.map(ratingRow);
+    if (cursor) this.#list.append(...rows);
+    else this.#list.replaceChildren(...rows);
+    this.#cursor = page.next_cursor;
+    this.#more.hidden = !page.next_cursor;
+    document.getElementById("feedback-empty").hidden = this.#list.children.length > 0;
+  }
+
+  async #attempt(work) {
+    const problem = document.getElementById("feedback-problem");
+    try {
+      await work();
+      writeOrHide(problem, "");
+    } catch (refusal) {
+      writeOrHide(problem, refusal.message);
+    }
+  }
+}
+
+function ratingRow(one) {
+  const row = stamp("rating-template");
+  write(part(row, "question"), one.question);
+  writeOrHide(part(row, "comment"), one.comment ?? "");
+  write(part(row, "about"), joined(one.rating === "up" ? "useful" : "not useful", one.finish_reason, moment(one.rated_at)));
+  part(row, "documents").append(...one.documents.flatMap((id, place) => {
+    const link = document.createElement("a");
+    link.href = passageHash(id);
+    link.textContent = `cited document ${place + 1}`;
+    return place ? [" · ", link] : [link];
+  }));
+  return row;
+}

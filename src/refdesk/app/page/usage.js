@@ -1,0 +1,115 @@
+// What answers have used, and what is left: one's own, and everybody's for those who run the desk.
+
+import { request, requestJson } from "./api.js";
+import { seconds } from "./format.js";
+import { make } from "./page.js";
+import { cell, datum, figure, row } from "./plots.js";
+import { writeOrHide } from "./text.js";
+
+const PATH = "/api/usage";
+const KEYS = { day: "Day", principal: "Person", group: "Group", model: "Model" };
+const NUMBERS = { answers: "Answers", shared: "Shared", input_tokens: "Tokens in", output_tokens: "Tokens out", cost: "Cost" };
+const WINDOWS = {
+  tokens_per_minute: "tokens a minute",
+  tokens_per_day: "tokens a day",
+  tokens_per_month: "tokens a month",
+  cost_per_day: "a day",
+  cost_per_month: "a month",
+};
+
+export class View {
+  #form = document.getElementById("usage-choice");
+  #rows = document.getElementById("usage-rows");
+  #more = document.getElementById("usage-more");
+  #cursor = null;
+
+  start() {
+    this.#form.addEventListener("change", () => this.#attempt(() => this.#load(null)));
+    this.#form.addEventListener("submit", (event) => event.preventDefault());
+    this.#more.addEventListener("click", () => this.#attempt(() => this.#load(this.#cursor)));
+    document.getElementById("usage-csv").addEventListener("click", () => this.#attempt(() => this.#download()));
+  }
+
+  async enter() {
+    await this.#attempt(() => this.#load(null));
+    await this.#offerMore();
+  }
+
+  /** What those who run the desk may see. */
+  async #offerMore() {
+    const isOpen = await requestJson(`${PATH}?of=everybody&by=&limit=1`).then(() => true, () => false);
+    document.getElementById("usage-links").hidden = !isOpen;
+    this.#form.elements.of.querySelector('[value="everybody"]').disabled = !isOpen;
+  }
+
+  #query() {
+    const chosen = [...new FormData(this.#form)].filter(([, value]) => value);
+    return new URLSearchParams(chosen);
+  }
+
+  async #load(cursor) {
+    const query = this.#query();
+    if (cursor) query.set("cursor", cursor);
+    const page = await requestJson(`${PATH}?${query}`);
+    const keys = query.get("by").split(",");
+    const rows = page.rows.map((one) => usageRow(one, keys, page.currency));
+    if (cursor) this.#rows.append(...rows);
+    else this.#rows.replaceChildren(...rows);
+    document.getElementById("usage-head").replaceChildren(headRow(keys));
+    document.getElementById("usage-empty").hidden = this.#rows.children.length > 0;
+    this.#cursor = page.next_cursor;
+    this.#more.hidden = !page.next_cursor;
+    if (!cursor) showLeft(page);
+  }
+
+  async #download() {
+    const response = await request(`${PATH}.csv?${this.#query()}`);
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(await response.blob());
+    link.download = "usage.csv";
+    link.click();
+    URL.revokeObjectURL(link.href);
+  }
+
+  async #attempt(work) {
+    const problem = document.getElementById("usage-problem");
+    try {
+      await work();
+      writeOrHide(problem, "");
+    } catch (refusal) {
+      writeOrHide(problem, refusal.message);
+    }
+  }
+}
+
+function headRow(keys) {
+  const head = row("th", keys.map((key) => KEYS[key]), { scope: "col" });
+  head.append(...Object.values(NUMBERS).map((text) => cell("th", text, { scope: "col", class: "number" })));
+  return head;
+}
+
+function usageRow(one, keys, currency) {
+  const element = row("td", []);
+  element.append(...keys.map((key, place) => cell(place ? "td" : "th", keyText(one, key), place ? {} : { scope: "row" })));
+  for (const name of Object.keys(NUMBERS)) {
+    const place = cell("td", "", { class: "number" });
+    place.append(datum(one[name], name === "cost" ? "cost" : "tokens", currency));
+    element.append(place);
+  }
+  return element;
+}
+
+function keyText(one, key) {
+  if (key === "principal") return one.principal || one.principal_id || "–";
+  return one[key] || "–";
+}
+
+function showLeft({ left, currency }) {
+  document.getElementById("usage-left-part").hidden = !left?.length;
+  document.getElementById("usage-left").replaceChildren(...(left ?? []).map((one) => {
+    const unit = one.window.startsWith("cost") ? "cost" : "tokens";
+    const shown = (value) => figure(value, unit, currency);
+    const who = one.group ? `, shared by the group ${one.group}` : "";
+    return make("li", "", `${shown(one.left)} of ${shown(one.limit)} ${WINDOWS[one.window]}${who}; anew in ${seconds(one.resets_in_seconds)}`);
+  }));
+}
