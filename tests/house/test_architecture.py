@@ -84,6 +84,13 @@ def test_the_document_service_loads_nothing_of_the_ai_side() -> None:
     } == set()
 
 
+def test_agents_cost_nothing_until_they_come() -> None:
+    """What serves answers has not loaded the SDK that speaks MCP: the first request to /mcp does."""
+    loaded = loaded_after("import refdesk.app.services.desk")
+    assert "refdesk.doors.mcp.routes" in loaded
+    assert {name for name in loaded if name.split(".")[0] in ("mcp", "mcp_types", "sse_starlette", "openai")} == set()
+
+
 def test_commands_that_embed_nothing_load_no_model_library() -> None:
     """The command line starts fast, and the supervisor stays small."""
     loaded = loaded_after(

@@ -8,6 +8,7 @@ import msgspec
 
 from refdesk import __version__
 from refdesk.access.policy import audience_of
+from refdesk.web.addresses import MCP_ADDRESS, OPENAI_ADDRESSES
 from refdesk.web.http import Endpoint, Parameter
 
 _CONVERTER = re.compile(r":\w+(?=})")
@@ -15,7 +16,7 @@ _CONVERTER = re.compile(r":\w+(?=})")
 
 WITHOUT_CONTENT = (204, 304)
 
-_PROBLEM = {
+_PROBLEM: dict[str, Any] = {
     "description": "Problem details (RFC 9457); `type` is a stable slug",
     "content": {
         "application/problem+json": {
@@ -32,6 +33,34 @@ _PROBLEM = {
             }
         }
     },
+}
+
+_OPENAI_ERROR = {
+    "description": "OpenAI's error object",
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "properties": {
+                    "error": {
+                        "type": "object",
+                        "properties": {
+                            "message": {"type": "string"},
+                            "type": {"type": "string"},
+                            "param": {"type": ["string", "null"]},
+                            "code": {"type": ["string", "null"]},
+                        },
+                        "required": ["message", "type", "param", "code"],
+                    }
+                },
+                "required": ["error"],
+            }
+        }
+    },
+}
+_OF_MCP = {
+    "description": "Problem details for who is not let in; for others an error of JSON-RPC",
+    "content": {**_PROBLEM["content"], "application/json": {"schema": {"type": "object"}}},
 }
 
 
@@ -85,7 +114,7 @@ def _operation(endpoint: Endpoint, schemas: dict[int, Any]) -> dict[str, Any]:
         "parameters": [_parameter(parameter, schemas[id(parameter.kind)]) for parameter in _parameters(endpoint)],
         "responses": {
             **{str(status): _reply(endpoint, status, schemas) for status in (endpoint.status, *endpoint.also)},
-            "default": _PROBLEM,
+            "default": _refusal(endpoint.path),
         },
         "security": [] if audience_of(endpoint.action) == "public" else [{"key": []}],
     }
@@ -94,6 +123,12 @@ def _operation(endpoint: Endpoint, schemas: dict[int, Any]) -> dict[str, Any]:
     if taken:
         operation["requestBody"] = {"required": True, "content": taken}
     return operation
+
+
+def _refusal(path: str) -> dict[str, Any]:
+    if path.startswith(OPENAI_ADDRESSES):
+        return _OPENAI_ERROR
+    return _OF_MCP if path == MCP_ADDRESS else _PROBLEM
 
 
 def _parameter(parameter: Parameter, schema: Any) -> dict[str, Any]:

@@ -10,18 +10,32 @@ from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
+from starlette import types
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import Forbidden, RefdeskError
+from refdesk.contracts.texts import Text
 from refdesk.doors.mcp.tools import Caller, Tools
 from refdesk.web import sse
 from refdesk.web.addresses import MCP_ADDRESS, public_base
 from refdesk.web.http import DATA_HEADERS, JSON_BYTES_MAX, Endpoint, read_body, refusal
 
 _OWN_HEADERS = {name.lower().encode(): value.encode() for name, value in DATA_HEADERS.items()}
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One message of JSON-RPC, as MCP has them. The SDK reads and writes it."""
+
+    jsonrpc: Text
+    method: Text | msgspec.UnsetType = msgspec.UNSET
+    id: Any = msgspec.UNSET
+    params: Any = msgspec.UNSET
+    result: Any = msgspec.UNSET
+    error: Any = msgspec.UNSET
 
 
 class McpRoutes:
@@ -41,8 +55,8 @@ class McpRoutes:
                 action="tools.call",
                 handler=self.serve,
                 summary="MCP for agents (streamable HTTP, without sessions): search_documents, read_passage, ask",
-                request=dict[str, Any],
-                response=dict[str, Any],
+                request=Message,
+                response=Message,
                 media_types=(sse.EVENT_STREAM,),
             )
         ]
@@ -89,7 +103,7 @@ class _Reply:
     def _as_data(self, send: Send) -> Send:
         """With the headers of all that is data and no page."""
 
-        async def sending(message: Message) -> None:
+        async def sending(message: types.Message) -> None:
             if message["type"] == "http.response.start":
                 self._has_begun = True
                 given = dict(message.get("headers", []))
@@ -108,9 +122,9 @@ def _check_origin(request: Request, base: str) -> None:
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
     """The request's body once more, then what comes behind it: that the client has left."""
-    first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+    first: list[types.Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
-    async def replay() -> Message:
+    async def replay() -> types.Message:
         return first.pop() if first else await receive()
 
     return replay
