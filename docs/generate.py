@@ -18,6 +18,7 @@ from refdesk.app.cli import cli
 from refdesk.contracts.errors import RefdeskError
 from refdesk.outside import telemetry
 
+PACKAGE = "refdesk.app.settings"
 MARK = "<!-- Everything below is written by `python docs/generate.py` from the code. -->\n"
 REFERENCE = Path(__file__).parent / "reference"
 SUFFIXES = {"counter": "_total", "info": "_info"}
@@ -53,10 +54,15 @@ def _settings_tables(is_wanted: Callable[[str], bool]) -> str:
 
 
 def _settings() -> Iterator[tuple[str, str, str]]:
-    """Topic (the comment above), name and docstring of each setting, as they stand in the source."""
-    source = inspect.getsource(settings.fields)
+    """Topic (the comment above), name and docstring of each setting, as they stand in the sources."""
+    for kind in (settings.Settings, *(base for base in settings.Settings.__mro__[1:] if base.__module__.startswith(PACKAGE))):
+        yield from _settings_of(kind)
+
+
+def _settings_of(kind: type) -> Iterator[tuple[str, str, str]]:
+    source = inspect.getsource(inspect.getmodule(kind))
     lines = source.splitlines()
-    tree = next(n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.ClassDef) and n.name == "Settings")
+    tree = next(n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.ClassDef) and n.name == kind.__name__)
     topic = ""
     for field, following in zip(tree.body, [*tree.body[1:], None], strict=True):
         if not isinstance(field, ast.AnnAssign) or not isinstance(field.target, ast.Name):

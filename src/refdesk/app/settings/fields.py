@@ -1,4 +1,4 @@
-"""Every setting of Refdesk and its default, by topic (the comments above the first of each).
+"""Every setting of Refdesk and its default, by topic (the comments above the first of each); more are in `accounts`.
 
 Presence selects: with ``nats_url`` unset, ``refdesk up`` starts its own NATS; with ``llm_url`` unset, answers are quoted from
 the documents.
@@ -7,15 +7,12 @@ the documents.
 from pathlib import Path
 from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta
 
-PREFIX = "REFDESK_"
+from refdesk.app.settings.accounts import Accounts
+from refdesk.app.settings.kinds import Count, Port, Seconds, Whole
 
-Count = Annotated[int, Meta(ge=1)]
-Whole = Annotated[int, Meta(ge=0)]
-Seconds = Annotated[float, Meta(ge=0)]
-Port = Annotated[int, Meta(ge=0, le=65535)]
+PREFIX = "REFDESK_"
 
 DEFAULT_DATA_DIR = Path("~/.local/share/refdesk")
 
@@ -37,7 +34,7 @@ BASIC = frozenset(
 """What most desks set, or look at before they grow. All others are *advanced*: their defaults suit nearly everybody."""
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Settings(Accounts, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Names are the environment's in lower case, without ``REFDESK_``. Units and qualifiers stand last."""
 
     # where things are
@@ -160,18 +157,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     busy processor is not counted, nor is the time in which the machine sleeps."""
 
     # telemetry
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """What a service logs. `debug` has every request; `info` those that failed or took longer than a second."""
-    log_form: Literal["auto", "text", "json"] = "auto"
-    """How: `text` for people, `json` for programs; `auto` is text on a terminal, JSON elsewhere."""
     otlp_url: str | None = None
     """An OpenTelemetry collector for spans, such as http://collector:4318; needs the `tracing` extra."""
-    peer_urls: str | None = None
-    """Other processes of this desk, whose metrics and health an assistant tells, too, separated by commas:
-    `indexer=http://indexer:8080, documents=http://documents:8080`. `refdesk up` names its indexer."""
-    setting_origins: str | None = None
-    """Where the settings come from that were handed on to a service; `refdesk up` says so, for the operations page."""
-
     # documents
     feed_watchers_max: Count = 500
     """Clients that may watch documents change, per process."""
@@ -431,40 +418,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Tokens, in and out, one principal may use in a minute."""
     tokens_per_day_max: Count = 100_000_000
     """Tokens, in and out, one principal may use in a day (UTC)."""
-    tokens_per_month_max: Count | None = None
-    """The same in a calendar month (UTC). Unset: no cap."""
-    cost_per_day_max: Annotated[float, Meta(gt=0)] | None = None
-    """What one principal's answers may cost in a day (UTC), by `llm_prices`. Unset: no cap."""
-    cost_per_month_max: Annotated[float, Meta(gt=0)] | None = None
-    """The same in a calendar month (UTC)."""
-    usage_caps: str | None = None
-    """Caps of groups, each shared by all in it, and of single principals, separated by commas:
-    `sales tokens_per_day=1000000 cost_per_month=200, principal:7f3a tokens_per_month=5000000`."""
-
-    # usage and cost
-    llm_prices: str | None = None
-    """What a million tokens of a model cost, read and written, separated by commas: `gpt-4o 2.50/10, small 0.15/0.60`."""
-    llm_currency: Annotated[str, Meta(pattern="^[A-Z]{3}$")] = "USD"
-    """The currency of those prices."""
-    usage_interval_s: Annotated[float, Meta(gt=0)] = 10.0
-    """How often what answers have used is booked."""
-    usage_days_kept: Count = 400
-    """How long the sums of a day's usage are kept."""
-
-    # gaps: questions that the documents do not answer
-    gaps_kept: bool = True
-    """Whether questions without an answer, or with a bad one, are kept for curators and put together into gaps."""
-    gap_days_kept: Count = 90
-    """How long."""
-    gaps_max: Count = 1000
-    """Gaps that are kept; those that nobody has asked for the longest time go."""
-    gap_similarity_min: Annotated[float, Meta(ge=0, le=1)] = 0.7
-    """How alike (cosine) a question is to those of a gap that it joins."""
-    gap_interval_s: Annotated[float, Meta(gt=0)] = 30.0
-    """How often questions are put into gaps, and new documents are asked whether they fill any."""
-
-    feedback_days_kept: Count = 400
-    """How long ratings are kept, with their questions."""
 
     # keeping answers
     disconnect_grace_s: Seconds = 0.5
