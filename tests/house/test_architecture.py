@@ -20,6 +20,7 @@ from refdesk.web.http import Endpoint, SocketEndpoint
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
 READS_THE_ENVIRONMENT = {"refdesk/app/settings/loading.py"}
+LOOKS_FOR_A_DESKTOP = {"refdesk/app/commands/browser.py"}
 HANDS_THE_ENVIRONMENT_ON = {"refdesk/app/embedded/processes.py"}
 """Children get ours as it is; nothing is read out of it."""
 
@@ -101,7 +102,7 @@ def test_commands_that_embed_nothing_load_no_model_library() -> None:
 
 
 def test_the_environment_is_read_in_one_file(sources: list[Path]) -> None:
-    """os.environ and getenv appear in app/settings/loading.py, and where children are given ours."""
+    """os.environ and getenv appear where settings are loaded, children are given ours, and a desktop is looked for."""
     found = set()
     for file in sources:
         for node in ast.walk(tree_of(file)):
@@ -110,7 +111,7 @@ def test_the_environment_is_read_in_one_file(sources: list[Path]) -> None:
                 names = {alias.name for alias in node.names}
             if names & {"environ", "environb", "getenv", "getenvb"}:
                 found.add(name_of(file))
-    assert found == READS_THE_ENVIRONMENT | HANDS_THE_ENVIRONMENT_ON
+    assert found == READS_THE_ENVIRONMENT | HANDS_THE_ENVIRONMENT_ON | LOOKS_FOR_A_DESKTOP
 
 
 @pytest.mark.parametrize("module", ["pickle", "marshal", "shelve", "dill", "starlette.middleware.base"])

@@ -17,6 +17,7 @@ import pytest
 from refdesk import __version__
 from refdesk.app import cli as app_cli
 from refdesk.app.cli import COMMANDS, cli, main
+from refdesk.app.commands.browser import open_page
 from refdesk.contracts.errors import ConfigurationError, Unavailable
 
 NOTHING_THERE = "http://127.0.0.1:1"
@@ -255,7 +256,7 @@ def test_doctor_ends_with_1_when_something_is_wrong_and_shows_no_secret(
     monkeypatch.setenv("REFDESK_OPERATOR_KEY", "geheim")
     monkeypatch.setenv("REFDESK_PORT", "0")
     monkeypatch.setenv("REFDESK_VALKEY_URL", "redis://:geheim@127.0.0.1:1")
-    code, said, _ = refdesk("doctor", "--data-dir", "data")
+    code, said, _ = refdesk("doctor", "--settings", "--data-dir", "data")
     assert code == 1
     assert "REFDESK_OPERATOR_KEY = ••••••  [environment]" in said
     assert "REFDESK_DATA_DIR = " in said and "/data  [command line]" in said
@@ -265,3 +266,59 @@ def test_doctor_ends_with_1_when_something_is_wrong_and_shows_no_secret(
     assert (code, report["healthy"]) == (1, False)
     assert report["settings"]["operator_key"] == {"value": "••••••", "origin": "environment"}
     assert "geheim" not in said + as_json
+
+
+def test_the_shell_completes_commands_without_importing_them() -> None:
+    """With what each does."""
+    said = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "refdesk"],
+        env={
+            "PATH": os.environ["PATH"],
+            "_REFDESK_COMPLETE": "zsh_complete",
+            "COMP_WORDS": "refdesk re",
+            "COMP_CWORD": "1",
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout.split("\n")[0::3][:2] == ["plain", "plain"]
+    assert {"reconcile", "reindex"} <= set(said.stdout.split("\n"))
+    assert "refdesk.app.commands" not in said.stderr
+
+
+def test_a_corpus_asked_of_a_file_is_misuse(refdesk: Any, tmp_path: Path) -> None:
+    """Exit code 2, as for any misuse."""
+    (tmp_path / "set.jsonl").write_text('{"question": "Why?", "facts": ["so"]}\n')
+    code, _, said = refdesk("eval", "set.jsonl", "--load")
+    assert code == 2
+    assert "--load takes a folder" in said
+
+
+def test_doctor_shows_settings_only_when_asked(refdesk: Any) -> None:
+    """What is wrong stands first."""
+    assert "REFDESK_PORT" not in refdesk("doctor")[1]
+    assert "REFDESK_PORT = 8080  [default]" in refdesk("doctor", "--settings")[1]
+
+
+@pytest.mark.parametrize(
+    ("environ", "platform", "is_opened"),
+    [
+        ({"DISPLAY": ":0"}, "linux", True),
+        ({"WAYLAND_DISPLAY": "wayland-0"}, "linux", True),
+        ({}, "linux", False),
+        ({}, "darwin", True),
+        ({"SSH_CONNECTION": "10.0.0.1 22"}, "darwin", False),
+    ],
+)
+def test_the_page_is_opened_on_a_desktop_alone(
+    environ: dict[str, str], platform: str, is_opened: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not on a server, nor for whoever came from elsewhere."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    opened: list[str] = []
+    open_page("http://127.0.0.1:8080", environ=environ, platform=platform, opens=opened.append)
+    assert bool(opened) == is_opened
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: False)
+    open_page("http://127.0.0.1:8080", environ=environ, platform=platform, opens=opened.append)
+    assert len(opened) == is_opened

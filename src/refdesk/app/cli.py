@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 
 import click
+from click.shell_completion import CompletionItem
 
 from refdesk import __version__
 from refdesk.contracts.errors import RefdeskError
@@ -52,7 +53,7 @@ SUMMARIES: Mapping[str, str] = {
     "adopt-content": "Accept the content directory at the next start.",
     "keys": "Make, list, change and revoke API keys.",
     "model": "Prepare the packaged embedding model.",
-    "doctor": "Show every setting, check every part, and say how to mend what is wrong.",
+    "doctor": "Check every part, and say how to mend what is wrong.",
 }
 """What the list of commands says of those that it shows: it imports none of them."""
 
@@ -74,6 +75,11 @@ class _LazyGroup(click.Group):
         module, _, attribute = COMMANDS[name].partition(":")
         found: click.Command = getattr(import_module(module), attribute)
         return found
+
+    def shell_complete(self, context: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Of the commands shown, without importing them, and of the options."""
+        found = [CompletionItem(name, help=says) for name, says in SUMMARIES.items() if name.startswith(incomplete)]
+        return found + click.Command.shell_complete(self, context, incomplete)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -206,6 +206,12 @@ def operator_key_path(port: int) -> Path:
     return platformdirs.user_state_path("refdesk") / f"operator-{port}.key"
 
 
+def ports_of_this_account() -> list[int]:
+    """Where a Refdesk runs that this account has started by `refdesk up`."""
+    names = (file.stem.removeprefix("operator-") for file in operator_key_path(0).parent.glob("operator-*.key"))
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
 def operator_key_of(url: str) -> str | None:
     """The operator key of a Refdesk that this account started on this machine."""
     try:

@@ -1,4 +1,4 @@
-"""``refdesk doctor``: every setting and where it came from, then whether everything it names is there and answers."""
+"""``refdesk doctor``: whether everything that the settings name is there and answers, and the running Refdesk, too."""
 
 from pathlib import Path
 
@@ -13,11 +13,12 @@ from refdesk.app.settings import PREFIX, Loaded, Settings
 
 @click.command()
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Look at this data directory.")
+@click.option("--settings", "with_settings", is_flag=True, help="First show every setting, and where it came from.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on the last line.")
-def command(data_dir: Path | None, as_json: bool) -> None:
-    """Show every setting, check every part, and say how to mend what is wrong."""
+def command(data_dir: Path | None, with_settings: bool, as_json: bool) -> None:
+    """Check every part, and say how to mend what is wrong."""
     loaded = app_settings.load({"data_dir": data_dir})
-    if not as_json:
+    if with_settings and not as_json:
         _show_settings(loaded)
     findings = run(examine(loaded, on_finding=None if as_json else click.echo))
     healthy = all(finding.level != "FAIL" for finding in findings)

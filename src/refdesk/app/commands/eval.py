@@ -66,7 +66,7 @@ def command(
     before = None if earlier is None else read_report(earlier)
     opened = open_dataset(dataset, split=split)
     if load and opened.corpus is None:
-        raise InvalidRequest(f"--load takes a folder with a corpus; {dataset} is a file of questions.")
+        raise click.UsageError(f"--load takes a folder with a corpus; {dataset} is a file of questions.")
     prefix = prefix if prefix is not None else f"{opened.name}/" if opened.corpus else ""
     report = run(_measure(opened, load=load, prefix=prefix, at_once=at_once, url=url))
     _tell(report, before, reports, as_json=as_json)

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import aiohttp
@@ -13,6 +13,7 @@ import msgspec
 from refdesk.access.first_key import read_key_file
 from refdesk.app import samples, server, tiny_llm
 from refdesk.app import settings as app_settings
+from refdesk.app.commands.browser import open_page
 from refdesk.app.commands.client import CallFailed, Client, client_of, operator_key_path, run
 from refdesk.app.commands.reachable import require_addresses, require_servers
 from refdesk.app.embedded.children import ChildEvent
@@ -27,6 +28,8 @@ from refdesk.contracts.errors import RefdeskError
 from refdesk.outside.embedding.prepared import prepare
 
 START_TIMEOUT_S = 90.0
+OPERATOR_KEY = "operator.key"
+"""In the data directory, from the first start on."""
 TINY_LLM = "smollm2"
 LOCAL_LLM = "auto"
 MODEL_ASKED_S = 150.0
@@ -40,11 +43,14 @@ TINY_LLM_OUTPUT_TOKENS = 200
 @click.option("--host", help="Address to listen on (default: 127.0.0.1).")
 @click.option("--port", type=int, help="Port for people (default: 8080).")
 @click.option("--no-samples", is_flag=True, help="Do not load the sample handbook at the first start.")
+@click.option("--no-browser", is_flag=True, help="Do not open the page at the first start on a desktop.")
 @click.option(
     "--llm",
     help=f"An OpenAI-compatible URL, `{LOCAL_LLM}` for a server on this machine, or `{TINY_LLM}` for the packaged tiny model.",
 )
-def command(data_dir: Path | None, host: str | None, port: int | None, no_samples: bool, llm: str | None) -> None:
+def command(
+    data_dir: Path | None, host: str | None, port: int | None, no_samples: bool, no_browser: bool, llm: str | None
+) -> None:
     """Start everything on this machine: servers, services and the web page."""
     overrides = {"data_dir": data_dir, "host": host, "port": port}
     if llm not in (TINY_LLM, LOCAL_LLM):
@@ -55,10 +61,10 @@ def command(data_dir: Path | None, host: str | None, port: int | None, no_sample
     settings = app_settings.with_origins(loaded)
     require_addresses(settings)
     settings = msgspec.structs.replace(settings, port=settings.port or free_port())
-    run(_up(settings, with_samples=not no_samples, llm=llm))
+    run(_up(settings, with_samples=not no_samples, with_browser=not no_browser, llm=llm))
 
 
-async def _up(settings: Settings, *, with_samples: bool, llm: str | None) -> None:
+async def _up(settings: Settings, *, with_samples: bool, with_browser: bool, llm: str | None) -> None:
     server.bind(settings.host, settings.port).close()
     if settings.bootstrap_key_file is not None:
         read_key_file(settings.bootstrap_key_file)
@@ -66,6 +72,7 @@ async def _up(settings: Settings, *, with_samples: bool, llm: str | None) -> Non
     if llm == LOCAL_LLM:
         settings, found = await with_local_model(settings)
         click.echo(f"{settings.llm_model} writes the answers: {found.shown}.")
+    is_first_start = not (settings.data_dir / OPERATOR_KEY).exists()
     key = _operator_key(settings)
     if settings.embedding_url is None and settings.embedding_model is None:
         await prepare(settings.model_folders, say=click.echo)
@@ -78,7 +85,8 @@ async def _up(settings: Settings, *, with_samples: bool, llm: str | None) -> Non
     welcomes: list[asyncio.Task[None]] = []
 
     def on_ready(_: StackUrls) -> None:
-        welcome = _welcome(settings, url=url, operator_key=key, with_samples=with_samples)
+        opened = open_page if with_browser and is_first_start else None
+        welcome = _welcome(settings, url=url, operator_key=key, with_samples=with_samples, opened=opened)
         welcomes.append(asyncio.get_running_loop().create_task(welcome))
 
     with _operator_key_file(settings.port, key):
@@ -145,13 +153,17 @@ def _with_tiny_llm(settings: Settings, service: Service) -> Settings:
     )
 
 
-async def _welcome(settings: Settings, *, url: str, operator_key: str, with_samples: bool) -> None:
+async def _welcome(
+    settings: Settings, *, url: str, operator_key: str, with_samples: bool, opened: Callable[[str], None] | None
+) -> None:
     try:
         if with_samples:
             await _load_samples(settings, url=url, operator_key=operator_key)
     except (RefdeskError, aiohttp.ClientError) as error:
         click.echo(f"The sample documents could not be loaded: {error}", err=True)
     click.echo(f"Refdesk is ready at {url}")
+    if opened is not None:
+        opened(url)
     if settings.llm_url is None:
         click.echo(f"Answers are quoted from the documents. {await _way_to_a_model(settings)}")
     if not await _has_keys(url, operator_key=operator_key):
@@ -196,7 +208,7 @@ def _operator_key(settings: Settings) -> str:
     """The key in the data directory, made with it at the first start; a setting wins."""
     with writing(settings.data_dir):
         make_folder(settings.data_dir)
-        return settings.operator_key or kept_secret(settings.data_dir / "operator.key")
+        return settings.operator_key or kept_secret(settings.data_dir / OPERATOR_KEY)
 
 
 @contextlib.contextmanager

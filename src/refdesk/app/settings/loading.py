@@ -45,7 +45,8 @@ def load(overrides: Mapping[str, Any] | None = None, *, environ: Mapping[str, st
         for name, value in layer.items():
             if name not in names:
                 raise ConfigurationError(
-                    f"{origin} sets {name!r}, which is not a setting.{nearest(name, names)} `refdesk doctor` lists them all."
+                    f"{origin} sets {name!r}, which is not a setting.{nearest(name, names)} "
+                    "`refdesk doctor --settings` lists them all."
                 )
             values[name], origins[name] = value, origin
     mistaken = misspelt(environ, names | {"config"}, prefix=PREFIX)

@@ -3,23 +3,33 @@
 from collections.abc import Mapping
 
 from refdesk.app.commands.checks.findings import Finding, Findings, Level, call
-from refdesk.app.commands.client import operator_key_of
+from refdesk.app.commands.client import operator_key_of, ports_of_this_account
 from refdesk.app.settings import Loaded, Settings
 
 
 async def check_running(loaded: Loaded) -> Findings:
-    """The Refdesk at REFDESK_URL: its parts, and whether it knows our key."""
-    url = loaded.settings.url.rstrip("/")
+    """The Refdesk at REFDESK_URL, else one that this account has started: its parts, its model, whether it knows our key."""
+    url = _address(loaded)
     status, reply = await call(f"{url}/health/ready?verbose", key=loaded.settings.api_key or operator_key_of(url))
     if status == 0 or not isinstance(reply, Mapping) or "status" not in reply:
         level: Level = "warn" if loaded.origins["url"] == "default" else "FAIL"
         what = f"none at {url}" if status == 0 else f"what answers at {url} is not Refdesk"
         yield Finding(level, "running Refdesk", what, "Start it with `refdesk up`, or set REFDESK_URL.")
         return
+    yield Finding("ok", "running Refdesk", f"answers at {url}")
     for part, state in reply.get("parts", {}).items():
         mend = "" if state == "ok" else "Mend that part; Refdesk finds it again by itself."
         yield Finding(_level(part, reply), f"running Refdesk, {part}", state, mend)
+    for what, fact in reply.get("facts", {}).items():
+        yield Finding("ok", f"running Refdesk, {what}", fact)
     yield await _own_key(url, loaded.settings)
+
+
+def _address(loaded: Loaded) -> str:
+    """Where nobody has set one, that of the only Refdesk of this account, on whatever port it is."""
+    url, ports = loaded.settings.url.rstrip("/"), ports_of_this_account()
+    is_elsewhere = loaded.origins["url"] == "default" and len(ports) == 1 and operator_key_of(url) is None
+    return f"http://127.0.0.1:{ports[0]}" if is_elsewhere else url
 
 
 async def check_documents_url(loaded: Loaded) -> Findings:
