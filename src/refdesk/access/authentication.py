@@ -1,22 +1,36 @@
-"""Who is calling: an API key's principal, the operator, or (while no key exists) the local administrator.
+"""Who is calling, by the first of these that they bring:
+
+    Authorization: Bearer ──▶ the operator's key ─▶ an API key ─▶ a token of the identity provider
+    a cookie               ──▶ a session of somebody who signed in
+    nothing                ──▶ the local administrator, while no key exists and nobody can sign in
+
+What is brought decides alone: a wrong key is not made good by a cookie beside it.
 
 The local administrator is convenient and therefore narrow: only a direct connection from loopback, to a loopback name, not
-relayed by a proxy and not sent by a web page of another origin.
+relayed by a proxy and not sent by a web page of another origin. A proxy on this machine that adds no header looks the same. So
+where an identity provider is named there is no local administrator: people come through some proxy, and there may never be a
+key that closes the door.
 """
 
 import hmac
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
-from refdesk.access.clients import LOOPBACK, PROXY_HEADERS, Address, Network, caller, origin
-from refdesk.access.keys import ApiKeys
+from refdesk.access import credentials
+from refdesk.access.clients import LOOPBACK, PROXY_HEADERS, Network, caller, origin
+from refdesk.access.credentials import Credential
+from refdesk.access.keys import ApiKeys, key_id_of
 from refdesk.access.policy import may
 from refdesk.access.wrong_keys import WrongKeys
 from refdesk.contracts.access import LOCAL_ADMINISTRATOR, OPERATOR, Principal
 from refdesk.contracts.addresses import is_loopback
-from refdesk.contracts.errors import RefdeskError, TooManyRequests
+from refdesk.contracts.errors import RefdeskError, TooManyRequests, Unauthenticated
+
+if TYPE_CHECKING:  # loaded only where an identity provider is named
+    from refdesk.access.people import People
 
 Authenticate = Callable[[HTTPConnection], Awaitable[Principal | None]]
 """The caller's principal; None without a valid key."""
@@ -42,36 +56,53 @@ class Authentication:
         operator_key: str,
         wrong_keys: WrongKeys | None = None,
         trusted: tuple[Network, ...] = LOOPBACK,
+        people: "People | None" = None,
     ) -> None:
         self._keys = keys
         self._operator_key = operator_key
         self._wrong_keys = wrong_keys
         self._trusted = trusted
+        self._people = people
 
     async def __call__(self, connection: HTTPConnection) -> Principal | None:
-        """Raises TooManyRequests for an address that has sent too many wrong keys."""
-        key = bearer(connection)
-        if is_key(key, self._operator_key):
+        """Raises TooManyRequests for an address that has sent too many wrong keys, and what `People` raises."""
+        text = bearer(connection)
+        if is_key(text, self._operator_key):
+            credentials.keep(connection, Credential("operator"))
             return OPERATOR
-        if key is not None:
-            return await self._holder(key, caller(connection, trusted=self._trusted))
+        if text is not None:
+            return await self._holder(connection, text)
+        if self._people is not None:
+            return await self._people.by_session(connection)
         if is_local(connection) and not await self._keys.exist():
+            credentials.keep(connection, Credential("local"))
             return LOCAL_ADMINISTRATOR
         return None
 
-    async def _holder(self, key: str, address: Address | None) -> Principal | None:
-        """The principal of the key. Callers on this machine may try as many as they like."""
+    async def _holder(self, connection: HTTPConnection, text: str) -> Principal | None:
+        """The principal of a key or token. Callers on this machine may try as many as they like."""
+        address = caller(connection, trusted=self._trusted)
         if self._wrong_keys is None or address is None:
-            return await self._keys.principal(key)
-        if wait_s := self._wrong_keys.wait_s(origin(address), key):
+            return await self._of(connection, text)
+        if wait_s := self._wrong_keys.wait_s(origin(address), text):
             raise TooManyRequests(
                 "Too many wrong keys came from your address (REFDESK_WRONG_KEYS_PER_MINUTE_MAX). Wait as long as Retry-After "
                 "says, and send a right one.",
                 retry_after_s=wait_s,
             )
-        principal = await self._keys.principal(key)
-        self._wrong_keys.note(origin(address), key, right=principal is not None)
+        try:
+            principal = await self._of(connection, text)
+        except Unauthenticated:
+            self._wrong_keys.note(origin(address), text, right=False)
+            raise
+        self._wrong_keys.note(origin(address), text, right=principal is not None)
         return principal
+
+    async def _of(self, connection: HTTPConnection, text: str) -> Principal | None:
+        if self._people is not None and self._people.take(text):
+            return await self._people.by_token(connection, text)
+        credentials.keep(connection, Credential("key", key_id_of(text)))
+        return await self._keys.principal(text)
 
 
 class Insight:

@@ -55,8 +55,8 @@ GROUPS_MAX = 100
 RESERVED_NAMES = frozenset({LOCAL_ADMINISTRATOR.id, OPERATOR.id})
 """Their documents must not become a key's."""
 
-_PRINCIPAL_ID = re.compile(r"k[0-9a-f]{32}")
-"""The ids of principals, which no key may have as its name (``migrations/0002_principals.sql`` makes them)."""
+_PRINCIPAL_ID = re.compile(r"[ku][0-9a-f]{32}")
+"""The ids of principals, which no key may have as its name: of keys (``migrations/0002_principals.sql``) and of people."""
 _KEY = re.compile(r"rdk_(?P<id>[0-9a-f]{8})_(?P<secret>[0-9a-f]{64})(?P<checksum>[0-9a-f]{8})")
 
 

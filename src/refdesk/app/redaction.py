@@ -13,6 +13,7 @@ SECRETS = frozenset(
         "embedding_previous_api_key",
         "rerank_api_key",
         "qdrant_api_key",
+        "oidc_client_secret",
     }
 )
 """Shown as dots by `refdesk doctor`; so are passwords inside URLs."""

@@ -78,6 +78,22 @@ class Unauthenticated(RefdeskError):
     status = 401
 
 
+class SignInFailed(RefdeskError):
+    """The sign-in did not succeed. Begin again."""
+
+    code = "sign-in-failed"
+    title = "Sign-in failed"
+    status = 400
+
+
+class LogoutRefused(RefdeskError):
+    """The logout token is not valid. Send one that the identity provider has just signed for this desk."""
+
+    code = "logout-refused"
+    title = "Logout refused"
+    status = 400
+
+
 class Forbidden(RefdeskError):
     """Your key may not do this. Ask an administrator for the right."""
 

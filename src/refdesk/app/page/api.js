@@ -1,6 +1,7 @@
-// Calls to the service: the key goes along, and every refusal becomes a Problem with words to show.
+// Calls to the service: the key, or the session's token, goes along, and every refusal becomes a Problem with words to show.
 
 import { currentKey, nextKey } from "./key.js";
+import { renewSession, sessionHeaders } from "./sign_in.js";
 import { t } from "./texts.js";
 
 /** Where the desk is: at the root of its address, or below a path of a proxy. This file is at `web/api.js` there. */
@@ -42,7 +43,7 @@ export function request(path, { method = "GET", json, headers = {}, signal } = {
   return withKey(async (authorization) => {
     const response = await reach(path, { method, body, signal, headers: { ...type, ...headers, ...authorization } });
     return { response, status: response.status, problem: () => problemOf(response) };
-  }).then((sent) => sent.response);
+  }, method).then((sent) => sent.response);
 }
 
 export async function requestJson(path, options) {
@@ -51,20 +52,25 @@ export async function requestJson(path, options) {
 
 /** Send one file as multipart, telling how far it has come (0 to 1); resolves with the parsed reply. */
 export function upload(path, file, onProgress) {
-  return withKey((authorization) => sendFile(path, file, authorization, onProgress)).then((sent) => sent.reply);
+  return withKey((authorization) => sendFile(path, file, authorization, onProgress), "POST").then((sent) => sent.reply);
 }
 
 export function documentPath(id, rest = "") {
   return `/api/documents/${encodeURIComponent(id)}${rest}`;
 }
 
-/** Try with the key there is; after a 401 ask for another, until one is accepted or none is given. */
-async function withKey(send) {
-  for (;;) {
+/** Try with the key, or the session, there is; after a 401 ask for another key, until one is accepted or none is given. */
+async function withKey(send, method) {
+  for (let renewed = false; ;) {
     const key = currentKey();
-    const sent = await send(key ? { Authorization: `Bearer ${key}` } : {});
+    const sent = await send(key ? { Authorization: `Bearer ${key}` } : method === "GET" ? {} : await sessionHeaders());
     if (sent.status >= 200 && sent.status < 300) return sent;
     const problem = await sent.problem();
+    if (problem.type === "cross-site" && !renewed) { // another tab has begun another session
+      renewed = true;
+      await renewSession();
+      continue;
+    }
     if (sent.status !== 401 || !(await nextKey(key))) throw problem;
   }
 }

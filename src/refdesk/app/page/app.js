@@ -3,6 +3,7 @@
 import { AskView } from "./ask.js";
 import { startKey } from "./key.js";
 import { startPreferences } from "./preferences.js";
+import { startSignIn } from "./sign_in.js";
 import { localise, t } from "./texts.js";
 import { writeOrHide } from "./text.js";
 import { isView, openView } from "./views.js";
@@ -91,6 +92,7 @@ function skipToMain(event) {
 localise(document);
 startKey();
 startPreferences();
+startSignIn(() => askView.unsent);
 askView.start();
 startDropping((files) => addFiles(files).catch(() => sayProblem(t("view.unreachable"))));
 document.getElementById("skip-link").addEventListener("click", skipToMain);

@@ -4,6 +4,7 @@ import { ask, stop } from "./answers.js";
 import { requestJson } from "./api.js";
 import { startFeedback } from "./feedback.js";
 import { make, part, quietAnnouncer } from "./page.js";
+import { takeDraft } from "./sign_in.js";
 import { Turn } from "./turn.js";
 
 const STOP_WAIT_MS = 1500; // for the last event of a stopped answer, before the line is cut
@@ -18,14 +19,21 @@ export class AskView {
   #stopButton = document.getElementById("stop-button");
   #newConversation = document.getElementById("new-conversation");
   #conversationId = newId();
-  #running = null; // {turn, aborter} while an answer comes
+  #running = null; // {turn, aborter, question} while an answer comes
 
   start() {
     this.#form.addEventListener("submit", (event) => this.#submit(event));
     this.#question.addEventListener("keydown", (event) => this.#submitOnEnter(event));
     this.#stopButton.addEventListener("click", () => this.#stop());
     this.#newConversation.addEventListener("click", () => this.#startAnew());
+    this.#question.value = takeDraft();
     this.#showExamples();
+  }
+
+  /** What was typed and has no answer yet. */
+  get unsent() {
+    const { turn, question } = this.#running ?? {};
+    return turn && turn.answerId === null ? question : this.#question.value.trim();
   }
 
   focus() {
@@ -50,7 +58,7 @@ export class AskView {
     quietAnnouncer();
     const turn = new Turn(question);
     const aborter = new AbortController();
-    this.#running = { turn, aborter };
+    this.#running = { turn, aborter, question };
     this.#add(turn, question);
     this.#drawControls();
     try {

@@ -3,7 +3,9 @@
 import ipaddress
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib import import_module
 from importlib.resources.abc import Traversable
+from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 import msgspec
@@ -22,6 +24,7 @@ from refdesk.app.key_routes import key_endpoints
 from refdesk.app.prefix import Prefixed
 from refdesk.app.services import parts
 from refdesk.app.settings import PREFIX, Settings
+from refdesk.app.sign_in_routes import sign_in_endpoints
 from refdesk.contracts.errors import ConfigurationError
 from refdesk.operations.peers import Peers
 from refdesk.outside.document_service import DocumentServiceClient, open_document_service
@@ -30,6 +33,9 @@ from refdesk.outside.postgres.database import migrate, open_pool, require_databa
 from refdesk.outside.postgres.pool import Pool
 from refdesk.web.connections import ConnectionLimits
 from refdesk.web.http import BodyClock, Endpoint, SocketEndpoint, create_app
+
+if TYPE_CHECKING:
+    from refdesk.app.sign_in import SignIn
 
 
 def variable(name: str) -> str:
@@ -180,14 +186,27 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     close: server.Background = nothing_to_close
 
 
+@asynccontextmanager
+async def open_sign_in(settings: Settings, keys: ApiKeys) -> AsyncIterator["SignIn | None"]:
+    """Where people sign in; its libraries are loaded only where REFDESK_OIDC_ISSUER names a provider."""
+    if settings.oidc_issuer is None:
+        yield None
+        return
+    opening = import_module("refdesk.app.sign_in").open_sign_in(settings, keys)
+    async with cast(AbstractAsyncContextManager["SignIn"], opening) as sign_in:
+        yield sign_in
+
+
 async def serve_door(settings: Settings, keys: ApiKeys, services: list[Service]) -> None:
     """The services on one address, with what every door has: health, metrics, keys, the API's description."""
-    await server.refuse_open_door(keys, host=settings.host)
     url = access_url(settings)
-    async with parts.database(
-        "access database", url, read=parts.ACCESS_READ, writes=False, pools=[keys.pool]
-    ) as access:
-        await _serve(settings, keys, services, access)
+    async with (
+        open_sign_in(settings, keys) as sign_in,
+        parts.database("access database", url, read=parts.ACCESS_READ, writes=False, pools=[keys.pool]) as access,
+    ):
+        if sign_in is None:
+            await server.refuse_open_door(keys, host=settings.host)
+        await _serve(settings, keys, services, access, sign_in)
 
 
 def _distinct(given: list[Part]) -> list[Part]:
@@ -196,9 +215,12 @@ def _distinct(given: list[Part]) -> list[Part]:
     return [part for part in given if by_name[part.name] is part]
 
 
-async def _serve(settings: Settings, keys: ApiKeys, services: list[Service], access: Part) -> None:
+async def _serve(
+    settings: Settings, keys: ApiKeys, services: list[Service], access: Part, sign_in: "SignIn | None"
+) -> None:
     own = [endpoint for service in services for endpoint in service.endpoints]
-    health = Health(_distinct([access, *(part for service in services for part in service.parts)]))
+    provider = [] if sign_in is None else [sign_in.part]
+    health = Health(_distinct([access, *provider, *(part for service in services for part in service.parts)]))
     facts = {name: fact for service in services for name, fact in service.facts.items()}
     measures = [measure for service in services for measure in service.measures]
     authenticate = Authentication(
@@ -206,6 +228,7 @@ async def _serve(settings: Settings, keys: ApiKeys, services: list[Service], acc
         operator_key=required(settings, "operator_key"),
         wrong_keys=WrongKeys(per_minute_max=settings.wrong_keys_per_minute_max),
         trusted=trusted_networks(settings),
+        people=None if sign_in is None else sign_in.people,
     )
     insight = Insight(authenticate, metrics_token=settings.metrics_token)
     shown = [service.operations(health, measures) for service in services if service.operations is not None]
@@ -213,10 +236,16 @@ async def _serve(settings: Settings, keys: ApiKeys, services: list[Service], acc
         *own,
         *(endpoint for one in shown for endpoint in one.endpoints),
         *key_endpoints(keys),
+        *sign_in_endpoints(sign_in),
         *health_endpoints(health, facts=facts, insight=insight),
         http.metrics_endpoint(measures, open_to=insight.without_key, peers=next((one.peers for one in shown), None)),
     ]
-    permissions = Permissions(keys, database_url=access_url(settings), silence_s_max=settings.access_silence_s_max)
+    permissions = Permissions(
+        keys,
+        database_url=access_url(settings),
+        silence_s_max=settings.access_silence_s_max,
+        people=None if sign_in is None else sign_in.people,
+    )
     app = create_app(
         [
             *listed,

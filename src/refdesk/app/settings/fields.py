@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from refdesk.app.settings.accounts import Accounts
 from refdesk.app.settings.kinds import Count, Port, Seconds, Whole
+from refdesk.app.settings.signing_in import SigningIn
 
 PREFIX = "REFDESK_"
 
@@ -19,6 +19,8 @@ DEFAULT_DATA_DIR = Path("~/.local/share/refdesk")
 BASIC = frozenset(
     """
     data_dir content_dir host port trusted_proxies public_url allowed_hosts metrics_token
+    oidc_issuer oidc_client_id oidc_client_secret oidc_scopes oidc_groups_claim oidc_groups oidc_roles oidc_role oidc_audience
+    oidc_recheck_s session_idle_s_max session_s_max
     database_url documents_database_url index_database_url access_database_url qdrant_url qdrant_api_key
     nats_url nats_monitoring_url stream_replicas valkey_url documents_url bootstrap_key_file operator_key url api_key otlp_url
     upload_bytes_max parse_seconds_max parse_processes_max ocr_data_dir ocr_languages ocr_pages_max
@@ -34,7 +36,7 @@ BASIC = frozenset(
 """What most desks set, or look at before they grow. All others are *advanced*: their defaults suit nearly everybody."""
 
 
-class Settings(Accounts, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Settings(SigningIn, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Names are the environment's in lower case, without ``REFDESK_``. Units and qualifiers stand last."""
 
     # where things are

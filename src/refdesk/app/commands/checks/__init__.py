@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
-from refdesk.app.commands.checks import broker, databases, machine, models, qdrant, running, streams, valkey
+from refdesk.app.commands.checks import broker, databases, machine, models, provider, qdrant, running, streams, valkey
 from refdesk.app.commands.checks.findings import Check, Finding
 from refdesk.app.settings import Loaded
 
@@ -30,6 +30,7 @@ CHECKS: Mapping[str, Check] = {
     "streams": streams.check_streams,
     "Valkey": valkey.check_valkey,
     "Qdrant": qdrant.check_qdrant,
+    "identity provider": provider.check_provider,
     "Document Service": running.check_documents_url,
     "language model": models.check_language_model,
     "tokenizer": models.check_tokenizer,

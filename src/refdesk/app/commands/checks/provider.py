@@ -1,0 +1,39 @@
+"""The identity provider, when one is named: whether people can sign in with it."""
+
+from refdesk.access.cookies import cookies_for
+from refdesk.app.commands.checks.findings import Finding, Findings
+from refdesk.app.settings import Loaded
+from refdesk.app.sign_in import algorithms, mapped, open_provider, public_url
+from refdesk.contracts.errors import ConfigurationError
+from refdesk.outside.oidc_provider import ProviderSilent
+
+NAME = "identity provider"
+
+
+async def check_provider(loaded: Loaded) -> Findings:
+    """Its description and its keys are fetched; nobody is signed in, so its secret is not tried."""
+    settings = loaded.settings
+    if settings.oidc_issuer is None:
+        return
+    try:
+        cookies = cookies_for(public_url(settings))
+        mapped(settings)
+        algorithms(settings)
+        async with open_provider(settings) as provider:
+            await provider.look()
+            metadata = await provider.metadata()
+    except ConfigurationError as error:
+        yield Finding("FAIL", NAME, "nobody can sign in", error.message)
+    except ProviderSilent as error:
+        yield Finding("FAIL", NAME, error.message, "Start that server, or mend REFDESK_OIDC_ISSUER.")
+    else:
+        yield Finding("ok", NAME, f"{metadata.issuer} answers; people come back to {cookies.base}/auth/callback")
+        if metadata.code_challenge_methods_supported is None:
+            yield Finding("warn", NAME, "it does not say whether it checks code challenges (PKCE)", "See its manual.")
+        if "offline_access" not in settings.oidc_scopes.split():
+            lasts = f"{settings.oidc_unrenewable_s_max:g} s"
+            yield Finding(
+                "ok",
+                NAME,
+                f"if it gives refresh tokens only for offline_access, sessions last {lasts} (REFDESK_OIDC_SCOPES)",
+            )

@@ -1,0 +1,169 @@
+"""People sign in, stay signed in and are signed out, as they see it: in a real browser, at a provider of Authlib's."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from playwright.async_api import Browser, Page, expect
+from tests.browser.conftest import DESKTOP, EXPECT_MS_MAX, PHONE
+from tests.support.identity_provider import CLIENT_ID, CLIENT_SECRET, IdentityProvider
+from tests.support.running import Refdesk, running
+from tests.support.scripted_llm import ScriptedLlm, say
+
+pytestmark = pytest.mark.timeout(400)
+
+FACT = "The Marlowe lighthouse was painted white in 1987."
+QUESTION = "When was the Marlowe lighthouse painted white?"
+RECHECK_S = 2.0
+
+
+@pytest.fixture(scope="module")
+async def served_provider() -> AsyncIterator[IdentityProvider]:
+    async with IdentityProvider().serving() as provider:
+        yield provider
+
+
+@pytest.fixture(scope="module")
+async def sign_in_desk(
+    served_provider: IdentityProvider, llm: ScriptedLlm, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Refdesk]:
+    """A whole desk that has a document for `hr`; its administrator uses the command line."""
+    settings = {
+        "REFDESK_OIDC_ISSUER": served_provider.issuer,
+        "REFDESK_OIDC_CLIENT_ID": CLIENT_ID,
+        "REFDESK_OIDC_CLIENT_SECRET": CLIENT_SECRET,
+        "REFDESK_OIDC_RECHECK_S": f"{RECHECK_S}",
+        "REFDESK_LLM_MODEL": "scripted",
+    }
+    home = tmp_path_factory.mktemp("sign-in-desk")
+    async with running(home, "--no-samples", "--llm", llm.url, **settings) as desk:
+        served_provider.desk = desk.url
+        (home / "lighthouse.md").write_text(f"# Marlowe\n\n{FACT}")
+        added = await desk.command("add", "lighthouse.md", "--readers", "hr", "--json")
+        assert added.code == 0, added.err
+        yield desk
+
+
+@pytest.fixture
+def provider(served_provider: IdentityProvider, sign_in_desk: Refdesk) -> IdentityProvider:
+    """Nobody is signed in there: it asks who comes."""
+    served_provider.reset()
+    served_provider.signed_in = None
+    return served_provider
+
+
+@asynccontextmanager
+async def opened(browser: Browser, desk: Refdesk, *, phone: bool = False) -> AsyncIterator[Page]:
+    context = await browser.new_context(viewport=PHONE if phone else DESKTOP)
+    page = await context.new_page()
+    page.set_default_timeout(EXPECT_MS_MAX)
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    await page.goto(desk.url)
+    yield page
+    await context.close()
+    assert complaints == []
+
+
+async def sign_in(page: Page, provider: IdentityProvider, person: str = "ada") -> None:
+    """By what the page offers to whom it does not know, and the provider's form."""
+    await page.locator("#key-sign-in").click()
+    await page.get_by_role("button", name=person).click()
+    await expect(page.get_by_test_id("signed-in-as")).to_have_text(provider.people[person].name)
+    provider.signed_in = person
+
+
+async def answered(page: Page) -> None:
+    await page.locator("#question").fill(QUESTION)
+    await page.locator("#question").press("Enter")
+    await expect(page.get_by_test_id("turn").last).to_have_attribute("data-state", "done")
+
+
+async def test_a_person_signs_in_and_asks(
+    browser: Browser, sign_in_desk: Refdesk, provider: IdentityProvider, llm: ScriptedLlm
+) -> None:
+    """The page says who they are, and answers from what their groups may read."""
+    llm.reset()
+    llm.default = say(f"{FACT} [1]")
+    async with opened(browser, sign_in_desk) as page:
+        await sign_in(page, provider)
+        await expect(page.locator("#sign-in")).to_be_hidden()
+        await answered(page)
+        await expect(page.get_by_test_id("answer").last).to_contain_text("1987")
+
+
+async def test_the_cookie_is_out_of_reach_of_scripts(
+    browser: Browser, sign_in_desk: Refdesk, provider: IdentityProvider
+) -> None:
+    """`HttpOnly`, and under the name that loopback has."""
+    async with opened(browser, sign_in_desk) as page:
+        await sign_in(page, provider)
+        assert await page.evaluate("document.cookie") == ""
+        [cookie] = [one for one in await page.context.cookies() if "signing-in" not in one["name"]]
+        assert cookie["name"].startswith("refdesk-loopback-")
+        assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Lax")
+
+
+async def test_a_group_that_was_lost_at_the_provider_is_lost_on_the_page(
+    browser: Browser, sign_in_desk: Refdesk, provider: IdentityProvider
+) -> None:
+    """Within the time that the setting says, by a refreshed token."""
+    async with opened(browser, sign_in_desk) as page:
+        await sign_in(page, provider)
+        await page.goto(sign_in_desk.url + "/#documents")
+        await expect(page.get_by_test_id("document")).to_have_count(1)
+        refreshed = provider.calls["/token"]
+        provider.people["ada"].groups = ["legal"]
+        await expect(page.get_by_test_id("document")).to_have_count(0)
+        assert provider.calls["/token"] > refreshed
+        assert provider.reused_refresh_tokens == 0
+
+
+async def test_a_question_is_not_lost_on_the_way_to_sign_in(
+    browser: Browser, sign_in_desk: Refdesk, provider: IdentityProvider
+) -> None:
+    """The session has ended meanwhile: the refused question stands in its field again after signing in."""
+    async with opened(browser, sign_in_desk) as page:
+        await sign_in(page, provider)
+        await page.context.clear_cookies()
+        await page.locator("#question").fill(QUESTION)
+        await page.locator("#question").press("Enter")
+        await page.locator("#key-sign-in").click()
+        await expect(page.get_by_test_id("signed-in-as")).to_have_text("Ada Lovelace")
+        await expect(page.locator("#question")).to_have_value(QUESTION)
+
+
+async def test_signing_out_is_signing_out_at_the_provider(
+    browser: Browser, sign_in_desk: Refdesk, provider: IdentityProvider
+) -> None:
+    """And back at the desk, nobody is signed in."""
+    async with opened(browser, sign_in_desk) as page:
+        await sign_in(page, provider)
+        await page.locator("#sign-out").click()
+        await expect(page.locator("#sign-in")).to_be_visible()
+        assert page.url == sign_in_desk.url + "/"
+        assert provider.calls["/end-session"] == 1
+        assert provider.refresh == {}
+        assert (await page.request.get(sign_in_desk.url + "/api/me")).status == 401
+
+
+async def test_the_provider_signs_a_person_out_of_an_open_page(
+    browser: Browser, sign_in_desk: Refdesk, provider: IdentityProvider
+) -> None:
+    """Back-channel logout: the list of documents is watched; the page asks to sign in again by itself."""
+    async with opened(browser, sign_in_desk) as page:
+        await sign_in(page, provider)
+        await page.goto(sign_in_desk.url + "/#documents")
+        await expect(page.get_by_test_id("document")).to_have_count(1)
+        assert await provider.end_sessions_of("ada") == 200
+        await expect(page.locator("#key-sign-in")).to_be_visible()
+
+
+async def test_a_phone_has_room_for_who_is_signed_in(
+    browser: Browser, sign_in_desk: Refdesk, provider: IdentityProvider
+) -> None:
+    """Nothing is pushed off its edge, however long the name."""
+    provider.people["ada"].name = "Augusta Ada King, Countess of Lovelace"
+    async with opened(browser, sign_in_desk, phone=True) as page:
+        await sign_in(page, provider)
+        assert not await page.evaluate("document.documentElement.scrollWidth > innerWidth")
