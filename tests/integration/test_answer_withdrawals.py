@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
+import msgspec
 import pytest
 from tests.integration.documents_desk import running
 from tests.support.desk import PATIENT, AnswerDesk, Client, Event, Here, events, own_desk, text_of, until
@@ -128,6 +129,38 @@ async def test_a_running_answer_ends_when_its_document_is_taken_away(
         gate.set()
     assert (seen[-1].name, seen[-1].data["type"], seen[-1].id) == ("error", "answer-withdrawn", 0)
     assert seen[-1].data["partial"]
+
+
+@TAKE_AWAY
+async def test_at_the_doors_of_other_clients_it_ends_too(
+    here: Here, desk: AnswerDesk, document: str, take_away: Any
+) -> None:
+    """In OpenAI's words, and in those of a tool."""
+    desk.llm.default = say(ANSWER, gate=asyncio.Event(), gate_at=3)
+    client = here.client(READER)
+    chat = {"model": "refdesk", "messages": [{"role": "user", "content": QUESTION}], "stream": True}
+    call = {"name": "ask", "arguments": {"question": f"{QUESTION} Please tell."}}
+    asks = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
+    accept = {"Accept": "application/json, text/event-stream"}
+    async with (
+        client.call("POST", "/v1/chat/completions", json=chat) as completion,
+        asyncio.timeout(20),
+        asyncio.TaskGroup() as tasks,
+    ):
+        agent = tasks.create_task(said_at(client, "/mcp", json=asks, headers=accept))
+        await desk.llm.called(2)
+        async for line in completion.content:
+            if b'"content":"Thirty' in line:
+                break
+        await take_away(desk, document)
+        rest = await completion.read()
+    assert msgspec.json.decode(rest.rpartition(b"data: ")[2])["error"]["code"] == "answer-withdrawn"
+    assert '"isError":true' in agent.result() and "answer-withdrawn" in agent.result()
+
+
+async def said_at(client: Client, path: str, **request: Any) -> str:
+    async with client.call("POST", path, **request) as response:
+        return str(await response.text())
 
 
 async def test_over_a_websocket_the_end_says_that_something_was_shown(

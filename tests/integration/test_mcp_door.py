@@ -228,3 +228,4 @@ async def test_a_page_of_the_desk_may_call(here: Here) -> None:
     async with here.client().call("POST", "/mcp", headers=headers, json=LIST_TOOLS) as response:
         assert response.status == 200
         assert response.headers["x-content-type-options"] == "nosniff"
+        assert response.headers["x-request-id"]

@@ -63,7 +63,7 @@ async def test_an_answer_is_a_completion_with_its_sources_as_annotations(client:
     assert completion.usage is not None
     used = completion.usage
     assert (used.prompt_tokens, used.completion_tokens, used.total_tokens) == (100, 9, 109)
-    assert completion._request_id is not None and completion._request_id.startswith("req_")
+    assert completion._request_id
 
 
 async def test_what_openai_has_no_place_for_stands_in_refdesk(client: AsyncOpenAI, here: Here) -> None:
@@ -103,7 +103,7 @@ async def test_a_stream_ends_with_done_and_says_no_usage_unasked(here: Here) -> 
     async with here.client().call("POST", "/v1/chat/completions", json=body) as response:
         assert response.status == 200
         assert response.headers["content-type"].startswith("text/event-stream")
-        assert response.headers["x-request-id"].startswith("req_")
+        assert response.headers["x-request-id"]
         raw = (await response.read()).decode()
     assert raw.endswith("data: [DONE]\n\n")
     assert '"usage"' not in raw
@@ -307,13 +307,13 @@ async def test_errors_are_of_the_clients_own_classes(here: Here, client: AsyncOp
         with pytest.raises(openai.AuthenticationError) as denied:
             await stranger.chat.completions.create(model="refdesk", messages=ASK)
     assert denied.value.code == "invalid_api_key"
-    assert (denied.value.request_id or "").startswith("req_")
+    assert denied.value.request_id
     with pytest.raises(openai.NotFoundError) as absent:
         await client.chat.completions.create(model="gpt-5", messages=ASK)
     assert (absent.value.code, absent.value.param) == ("model_not_found", "model")
     with pytest.raises(openai.NotFoundError) as nothing:
         await client.get("/nothing", cast_to=object)
-    assert nothing.value.code == "not-found"
+    assert nothing.value.code == "not-found" and nothing.value.request_id
     with pytest.raises(openai.APIStatusError) as method:
         await client.get("/chat/completions", cast_to=object)
     assert (method.value.status_code, method.value.code) == (405, "method-not-allowed")

@@ -90,4 +90,5 @@ def configure(*, form: Form = "auto", level: Level = "info", stream: TextIO | No
     is_json = form == "json" or (form == "auto" and not stream.isatty())
     handler.setFormatter(JsonFormatter() if is_json else logging.Formatter(_TEXT))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    logging.getLogger("nats").setLevel(logging.WARNING)
+    for library in ("nats", "mcp"):
+        logging.getLogger(library).setLevel(logging.WARNING)

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 from msgspec import Meta
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
@@ -39,10 +40,11 @@ from refdesk.contracts.errors import (
 from refdesk.contracts.texts import WITHOUT_NUL, Text
 from refdesk.outside import logs, tracing
 from refdesk.web.addresses import MCP_ADDRESS, OPENAI_ADDRESSES, RESOURCE_METADATA, public_base
-from refdesk.web.openai_errors import REQUEST_ID, error_object, new_request_id, openai_status
+from refdesk.web.openai_errors import error_object, openai_status
 
 logger = logging.getLogger(__name__)
 
+REQUEST_ID = "x-request-id"
 JSON_BYTES_MAX = 1 << 20
 """Ceiling of a JSON request body, in bytes; uploads have their own."""
 
@@ -196,8 +198,14 @@ def refusal(error: RefdeskError, scope: Scope) -> Response:
 
 def openai_refusal(details: Mapping[str, Any], *, headers: Mapping[str, str] = DATA_HEADERS) -> Response:
     """A problem's details as OpenAI's error."""
-    given = {**headers, REQUEST_ID: new_request_id()}
-    return Json(error_object(details), status_code=openai_status(details["status"]), headers=given)
+    return Json(error_object(details), status_code=openai_status(details["status"]), headers=headers)
+
+
+def _outside(error: RefdeskError, scope: Scope) -> Response:
+    """The refusal of a request that came to no endpoint, which has an id all the same."""
+    response = refusal(error, scope)
+    response.headers[REQUEST_ID] = logs.request_id(Headers(scope=scope).get(REQUEST_ID))
+    return response
 
 
 def _refusal_headers(error: RefdeskError, scope: Scope) -> dict[str, str]:
@@ -324,9 +332,7 @@ class _Guarded:
         scope[BODY_CLOCK] = self._clock
         request = Request(scope, receive, send)
         endpoint = self._endpoint
-        about = logs.InRequest(
-            logs.request_id(request.headers.get("x-request-id")), f"{endpoint.method} {endpoint.path}"
-        )
+        about = logs.InRequest(logs.request_id(request.headers.get(REQUEST_ID)), f"{endpoint.method} {endpoint.path}")
         with logs.in_request(about):
             await self._answer(request, about)
 
@@ -402,7 +408,7 @@ class _Path:
         await (endpoint or self._refusal(scope))(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> ASGIApp:
-        response = refusal(MethodNotAllowed(f"{scope['path']} does not take {scope['method']}."), scope)
+        response = _outside(MethodNotAllowed(f"{scope['path']} does not take {scope['method']}."), scope)
         response.headers["Allow"] = ", ".join(self._by_method)
         return response
 
@@ -442,7 +448,7 @@ async def refuse(error: RefdeskError, scope: Scope, receive: Receive, send: Send
     if scope["type"] == "websocket":
         await WebSocket(scope, receive, send).send_denial_response(refusal(error, scope))
     else:
-        await refusal(error, scope)(scope, receive, send)
+        await _outside(error, scope)(scope, receive, send)
 
 
 def create_app(

@@ -3,11 +3,8 @@
 ``code`` is OpenAI's own word where there is one, else the problem's type; ``message`` says what to do, as everywhere.
 """
 
-import secrets
 from collections.abc import Mapping
 from typing import Any
-
-REQUEST_ID = "x-request-id"
 
 _CODES = {
     "unauthenticated": "invalid_api_key",
@@ -31,7 +28,3 @@ def error_object(problem: Mapping[str, Any]) -> dict[str, Any]:
     kind = _TYPES.get(status) or ("invalid_request_error" if status < 500 else "server_error")
     code = problem.get("code") or _CODES.get(problem["type"], problem["type"])
     return {"error": {"message": problem["detail"], "type": kind, "param": problem.get("field"), "code": code}}
-
-
-def new_request_id() -> str:
-    return f"req_{secrets.token_hex(12)}"

@@ -22,7 +22,7 @@ from refdesk.contracts.texts import Text
 from refdesk.doors.mcp.tools import Caller, Tools
 from refdesk.web import sse
 from refdesk.web.addresses import MCP_ADDRESS, public_base
-from refdesk.web.http import DATA_HEADERS, JSON_BYTES_MAX, Endpoint, read_body, refusal
+from refdesk.web.http import DATA_HEADERS, JSON_BYTES_MAX, REQUEST_ID, Endpoint, read_body, refusal
 
 _OWN_HEADERS = {name.lower().encode(): value.encode() for name, value in DATA_HEADERS.items()}
 
@@ -87,7 +87,12 @@ class _Reply:
         self._body = body
         self._more = more
         self._scope: Scope = {}
+        self._headers = dict(_OWN_HEADERS)
         self._has_begun = False
+
+    def identify(self, request_id: str) -> str:
+        self._headers[REQUEST_ID.encode()] = request_id.encode()
+        return request_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._scope = scope
@@ -107,7 +112,7 @@ class _Reply:
             if message["type"] == "http.response.start":
                 self._has_begun = True
                 given = dict(message.get("headers", []))
-                message = {**message, "headers": list({**_OWN_HEADERS, **given}.items())}
+                message = {**message, "headers": list({**self._headers, **given}.items())}
             await send(message)
 
         return sending

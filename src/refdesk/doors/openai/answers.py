@@ -16,7 +16,7 @@ from refdesk.contracts.errors import RefdeskError, problem
 from refdesk.doors.openai.chat_requests import Asked
 from refdesk.web.addresses import public_base
 from refdesk.web.http import Json, openai_refusal
-from refdesk.web.openai_errors import REQUEST_ID, error_object, new_request_id
+from refdesk.web.openai_errors import error_object
 from refdesk.web.sse import EventStream, Offer, Wait, settled, while_connected
 
 
@@ -61,7 +61,7 @@ class OpenAiAnswers:
         answer = await while_connected(request.receive, reader.finished())
         if answer.error is not None:
             return openai_refusal(msgspec.json.decode(answer.error))
-        return Json(form.whole(answer), headers={REQUEST_ID: new_request_id()})
+        return Json(form.whole(answer))
 
     def _stream(self, reader: AnswerReader, form: Form) -> EventStream:
         async def body(offer: Offer) -> None:
@@ -77,7 +77,6 @@ class OpenAiAnswers:
 
         return EventStream(
             body,
-            headers={REQUEST_ID: new_request_id()},
             last_words=lambda error: error_object(problem(error)),
             send_timeout_s=self._send_timeout_s,
         )

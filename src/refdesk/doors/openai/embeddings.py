@@ -24,7 +24,6 @@ from refdesk.outside import telemetry
 from refdesk.outside.embedding.packaged import Embedder
 from refdesk.outside.embedding.vectors import Vectors
 from refdesk.web.http import Endpoint, Json
-from refdesk.web.openai_errors import REQUEST_ID, new_request_id
 from refdesk.web.sse import while_connected
 
 Format = Literal["float", "base64"]
@@ -113,7 +112,7 @@ class EmbeddingRoutes:
             usage=EmbeddingUsage(sum(counts), sum(counts)),
             refdesk=EmbeddingSpace(opened.generation.id),
         )
-        return Json(reply, headers={REQUEST_ID: new_request_id()})
+        return Json(reply)
 
     def _texts(self, asked: EmbeddingRequest) -> list[str]:
         """Raises InvalidRequest for none, too many, empty ones, and numbers of tokens."""

@@ -9,7 +9,6 @@ from starlette.types import ASGIApp
 from refdesk.contracts.access import Principal
 from refdesk.doors.openai.requests import MODEL, check_model
 from refdesk.web.http import Endpoint, Json, Parameter
-from refdesk.web.openai_errors import REQUEST_ID, new_request_id
 
 CREATED = 1_767_225_600
 """2026-01-01: when this format was first spoken here. Clients want a time, and equal ones from equal desks."""
@@ -51,9 +50,9 @@ def model_endpoints() -> list[Endpoint]:
 
 
 async def _list(request: Request, principal: Principal) -> ASGIApp:
-    return Json(ModelList([Model()]), headers={REQUEST_ID: new_request_id()})
+    return Json(ModelList([Model()]))
 
 
 async def _show(request: Request, principal: Principal) -> ASGIApp:
     check_model(MODEL_NAME.of(request))
-    return Json(Model(), headers={REQUEST_ID: new_request_id()})
+    return Json(Model())
