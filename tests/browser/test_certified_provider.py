@@ -181,12 +181,12 @@ async def test_signing_out_there_signs_out_here(page: Page, certified: tuple[Ref
 async def test_its_access_tokens_are_keys(certified: tuple[Refdesk, CertifiedProvider]) -> None:
     """Of a program of its own, for the desk's audience; a token without that is none."""
     desk, provider = certified
-    basic = aiohttp.BasicAuth("program", "the-desks-secret")
+    program = {"Authorization": aiohttp.encode_basic_auth("program", "the-desks-secret")}
     async with aiohttp.ClientSession() as session:
 
         async def status(**form: str) -> int:
             asked = {"grant_type": "client_credentials", **form}
-            async with session.post(provider.issuer + "/token", data=asked, auth=basic) as response:
+            async with session.post(provider.issuer + "/token", data=asked, headers=program) as response:
                 token = (await response.json())["access_token"]
             async with session.get(desk.url + "/api/me", headers={"Authorization": f"Bearer {token}"}) as response:
                 return response.status

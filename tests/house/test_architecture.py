@@ -156,7 +156,7 @@ def test_every_address_says_who_may_call_it(endpoints: list[Endpoint | SocketEnd
     public = {endpoint.path for endpoint in endpoints if audience_of(endpoint.action) == "public"}
     assert {path for path in public if not openapi.is_page(path)} == {
         *("/health/live", "/health/ready"),
-        *("/auth/login", "/auth/callback", "/auth/backchannel-logout", "/api/sign-in"),
+        *("/auth/login", "/auth/callback", "/auth/logout", "/auth/backchannel-logout", "/api/sign-in"),
         *("/.well-known/oauth-protected-resource", "/.well-known/oauth-protected-resource/mcp"),
     }
     opened = {endpoint.path for endpoint in endpoints if isinstance(endpoint, Endpoint) and endpoint.open_to}

@@ -248,6 +248,24 @@ async def test_signing_out_ends_the_session_here_and_there(browser: Browser, pro
     assert (await browser.json("GET", "/api/me", headers=copy))[0] == 401
 
 
+async def test_signing_out_is_not_cut_off_by_its_own_end(
+    browser: Browser, desk: SignInDesk, provider: IdentityProvider
+) -> None:
+    """All that is open by the session ends at once; the request that ends it is answered, however slow the provider is."""
+    await browser.sign_in()
+    provider.revokes = asyncio.Event()
+    async with browser.open_socket(Origin=desk.url) as socket:
+        await socket.receive_str()
+        leaving = asyncio.ensure_future(browser.json("POST", "/auth/logout"))
+        async with asyncio.timeout(ENDS_S_MAX):
+            await socket.receive()
+        assert socket.close_code == 1008
+        provider.revokes.set()
+        status, left = await leaving
+    assert status == 200
+    assert left["continue_at"].startswith(provider.issuer)
+
+
 async def test_sessions_are_listed_and_ended_by_their_owner(browser: Browser, desk: SignInDesk) -> None:
     """From another browser, too; nobody sees, or ends, those of others: foreign and missing are the same."""
     await browser.sign_in()

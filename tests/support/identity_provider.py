@@ -4,6 +4,7 @@ Code flow with PKCE (S256 alone), rotating refresh tokens, user info, key rotati
 `spoil` lets a test change what is signed; `people` may change at any time, as they do in a directory.
 """
 
+import asyncio
 import contextlib
 import secrets
 import time
@@ -274,6 +275,8 @@ class IdentityProvider:
         self.gives_refresh_tokens = True
         self.groups_in_id_token = True
         self.forgets_to_spend_codes = False
+        self.revokes: asyncio.Event | None = None
+        """Set, revocations wait for it."""
         self.reused_refresh_tokens = 0
         self.keys = [RSAKey.generate_key(2048, {"kid": "first", "use": "sig"})]
         self._server = _Server(self)
@@ -418,6 +421,8 @@ class IdentityProvider:
         return RedirectResponse(request.query_params["post_logout_redirect_uri"], status_code=303)
 
     async def _revoke(self, request: Request) -> Response:
+        if self.revokes is not None:
+            await self.revokes.wait()
         self.refresh.pop(str((await request.form()).get("token")), None)
         return Response()
 

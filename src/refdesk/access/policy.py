@@ -120,7 +120,7 @@ POLICY: Mapping[Action, Rule] = {
     "signin.describe": Rule("public"),
     "keys.manage": Rule("administrator"),
     "session.begin": Rule("public"),
-    "session.leave": Rule("principal"),
+    "session.leave": Rule("public"),
     "sessions.read": Rule("principal"),
     "sessions.read_all": Rule("administrator"),
     "sessions.end": Rule("principal"),

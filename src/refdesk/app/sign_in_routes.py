@@ -14,7 +14,7 @@ from refdesk.access.cross_site import csrf_token
 from refdesk.access.policy import may, require
 from refdesk.access.sessions import SessionView
 from refdesk.contracts.access import Principal, Role
-from refdesk.contracts.errors import LogoutRefused, NotFound, RefdeskError
+from refdesk.contracts.errors import LogoutRefused, NotFound, RefdeskError, Unauthenticated
 from refdesk.web.http import DATA_HEADERS, Endpoint, Json, Parameter, read_body, refusal
 
 if TYPE_CHECKING:  # loaded only where an identity provider is named
@@ -180,11 +180,11 @@ class SignInRoutes:
         return _redirect(cookies.base + signed_in.return_to, session, cookies.no_attempt())
 
     async def _logout(self, request: Request, principal: Principal) -> ASGIApp:
+        """The door lets everybody in: whoever it let in by a session would be cut off when that session ends."""
         people = self._people
         cookie = people.cookies.session_of(request)
-        credential = kept(request)
-        if cookie is None or credential is None or credential.kind != "session":
-            raise NotFound("You are not signed in here: keys and tokens have no session to leave.")
+        if cookie is None or await people.by_session(request) is None:
+            raise Unauthenticated("You are not signed in here: keys and tokens have no session to leave.")
         response = Json(LeftView(await people.signing_in.end(cookie)))
         response.headers.append("Set-Cookie", people.cookies.no_session())
         return response
