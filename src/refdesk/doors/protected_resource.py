@@ -18,10 +18,18 @@ class ResourceMetadata(msgspec.Struct, frozen=True, kw_only=True):
     resource_name: str = "Refdesk"
     bearer_methods_supported: tuple[str, ...] = ("header",)
     authorization_servers: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    scopes_supported: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
-def metadata_endpoints(issuer: str | None) -> list[Endpoint]:
-    """Of the desk as a whole, and of ``/mcp``. ``issuer``: the provider that people sign in with, where there is one."""
+class Issuer(msgspec.Struct, frozen=True):
+    """The provider that people sign in with, and the scopes that tell who they are."""
+
+    url: str
+    scopes: tuple[str, ...] = ()
+
+
+def metadata_endpoints(issuer: Issuer | None) -> list[Endpoint]:
+    """Of the desk as a whole, and of ``/mcp``. ``issuer``: None where nobody can sign in."""
     return [
         Endpoint(
             method="GET",
@@ -35,14 +43,15 @@ def metadata_endpoints(issuer: str | None) -> list[Endpoint]:
     ]
 
 
-def _handler(address: str, issuer: str | None) -> Handler:
+def _handler(address: str, issuer: Issuer | None) -> Handler:
     return partial(_show, address=address, issuer=issuer)
 
 
-async def _show(request: Request, principal: Principal, *, address: str, issuer: str | None) -> ASGIApp:
+async def _show(request: Request, principal: Principal, *, address: str, issuer: Issuer | None) -> ASGIApp:
     return Json(
         ResourceMetadata(
             resource=f"{public_base(request.scope)}{address}",
-            authorization_servers=(issuer,) if issuer else msgspec.UNSET,
+            authorization_servers=(issuer.url,) if issuer else msgspec.UNSET,
+            scopes_supported=(issuer.scopes or msgspec.UNSET) if issuer else msgspec.UNSET,
         )
     )

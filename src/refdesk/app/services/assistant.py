@@ -44,7 +44,7 @@ from refdesk.app.services.common import (
     required,
     serve_door,
 )
-from refdesk.app.services.doors import agents_door, door_endpoints, issuer_of
+from refdesk.app.services.doors import agents_door, door_endpoints
 from refdesk.app.services.gaps import GapParts, open_gaps
 from refdesk.app.services.generations import choose_model, configured_engine, configured_model, open_generations
 from refdesk.app.services.metering import Metering, open_metering
@@ -52,7 +52,6 @@ from refdesk.app.services.models import WritingModels, open_writing_models
 from refdesk.app.services.operations import open_operations
 from refdesk.app.services.rerankers import open_reranking
 from refdesk.app.settings import Settings
-from refdesk.doors.protected_resource import metadata_endpoints
 from refdesk.index.ledger.lineage import LineageMemory
 from refdesk.index.ledger.news import IndexNews
 from refdesk.index.ledger.standings import Standings
@@ -148,7 +147,6 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                 *_generation_routes(settings, outside).endpoints(),
                 *door_endpoints(settings, assistant, outside.generations),
                 *agents.endpoints(),
-                *metadata_endpoints(issuer_of(settings)),
                 *http.page_endpoints(lambda: samples.examples(settings.data_dir)),
             ],
             sockets=[routes.socket()],

@@ -12,8 +12,11 @@ from refdesk.doors.openai.chat import ChatRoutes
 from refdesk.doors.openai.chat_requests import ChatLimits
 from refdesk.doors.openai.embeddings import EmbeddingRoutes
 from refdesk.doors.openai.models import model_endpoints
+from refdesk.doors.protected_resource import Issuer, metadata_endpoints
 from refdesk.index.open_generations import OpenGenerations
 from refdesk.web.http import Endpoint
+
+NO_SCOPES = ("openid", "offline_access")
 
 
 def door_endpoints(settings: Settings, assistant: Assistant, generations: OpenGenerations) -> list[Endpoint]:
@@ -29,7 +32,12 @@ def door_endpoints(settings: Settings, assistant: Assistant, generations: OpenGe
         bytes_max=settings.embedding_body_bytes_max,
         limits=_embedding_limits(settings),
     )
-    return [*chat.endpoints(), *model_endpoints(), *embeddings.endpoints()]
+    return [
+        *chat.endpoints(),
+        *model_endpoints(),
+        *embeddings.endpoints(),
+        *metadata_endpoints(_issuer(settings)),
+    ]
 
 
 def agents_door(assistant: Assistant, generations: OpenGenerations, gate: Gate) -> McpRoutes:
@@ -37,9 +45,13 @@ def agents_door(assistant: Assistant, generations: OpenGenerations, gate: Gate) 
     return McpRoutes(Tools(assistant, IndexedDocuments(assistant, generations=generations, gate=gate)))
 
 
-def issuer_of(settings: Settings) -> str | None:
-    """The provider that people sign in with, where one is set."""
-    return getattr(settings, "oidc_issuer", None)
+def _issuer(settings: Settings) -> Issuer | None:
+    """Agents ask for an access token alone: not for an ID token, nor to stay signed in."""
+    if settings.oidc_issuer is None:
+        return None
+    return Issuer(
+        settings.oidc_issuer, tuple(scope for scope in settings.oidc_scopes.split() if scope not in NO_SCOPES)
+    )
 
 
 def _chat_limits(settings: Settings) -> ChatLimits:
