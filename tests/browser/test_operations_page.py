@@ -78,7 +78,7 @@ async def test_usage_shows_what_the_api_says(visit: Open, llm: ScriptedLlm, desk
     await page.locator("#preferences-button").click()
     await page.locator("#usage-link").click()
     await until(lambda: _has_rows(page), within_s=60)
-    async with page.expect_response(lambda reply: "/api/usage?" in reply.url) as told:
+    async with page.expect_response(lambda reply: "by=model" in reply.url) as told:
         await page.locator('[name="by"]').select_option("model")
     rows = (await (await told.value).json())["rows"]
     names = ("answers", "shared", "input_tokens", "output_tokens", "cost")

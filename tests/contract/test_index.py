@@ -7,6 +7,7 @@ from contextlib import aclosing
 
 import msgspec
 import numpy as np
+import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
 from tests.contract.given import ANYONE, DIMENSIONS, EVERYTHING, chunks, document, put, question, texts_of, vectors
@@ -378,6 +379,34 @@ class TestAudit:
         drawn = dict(await index.sample(5))
         assert set(drawn) == {"a", "b"}
         assert all(text.startswith(name) for name, text in drawn.items())
+
+
+class TestEpoch:
+    async def test_it_names_the_state_of_the_index_whatever_else_is_written(
+        self, index: ChunkIndex, fresh_database: str
+    ) -> None:
+        """Every change has another; other work in the same database has none."""
+        epochs = [await index.epoch()]
+
+        async def changed() -> bool:
+            epochs.append(await index.epoch())
+            return epochs[-1] not in epochs[:-1]
+
+        await put(index, document(), "leave")
+        assert await changed()
+        await put(index, document(version=2, readers=("hr",)), "leave")
+        assert await changed(), "other readers"
+        assert not await put(index, document(version=2), "leave")
+        assert not await changed(), "nothing newer"
+        seen = (await index.audit(count=10))[0]
+        assert await index.reopen(seen, version=1, readers=["everyone"])
+        assert await changed()
+        await index.remove("leave", 3)
+        assert await changed()
+        async with await psycopg.AsyncConnection.connect(fresh_database, autocommit=True) as connection:
+            await connection.execute("CREATE TABLE elsewhere (n int)")
+            await connection.execute("INSERT INTO elsewhere VALUES (1)")
+        assert not await changed()
 
 
 class TestOperations:

@@ -1,8 +1,8 @@
 """One question, one call: finished logs are replayed, running ones are joined, under two keys in Valkey.
 
 *Exact*: the same question (white space and letter case aside), scope, parameters and shape of the desk, while neither the
-documents nor the index has changed at all. Change is told by the databases' own transaction snapshots (``epoch``): equal
-snapshots see equal data.
+documents nor the index has changed at all. Change is told by their epochs: each change of documents is counted, each of a
+generation leaves its transaction's mark, in the transaction that makes it. Equal epochs see equal data.
 
 *Fingerprint*: the same question, history, wishes of style, shape and parameters, standing on the same passages in the same
 versions. Such a log is, by construction, what would be generated now. It is safe across people: whoever reaches a fingerprint

@@ -208,7 +208,7 @@ class DocumentStanding(msgspec.Struct, frozen=True):
 class StandingReply(msgspec.Struct, frozen=True):
     """Every change committed before ``as_of`` is searchable; ``index_lag_seconds`` is its age, 0 when none waits.
 
-    ``epoch`` names the database's transaction snapshot: equal epochs, equal documents.
+    ``epoch`` counts the changes of documents: equal epochs, equal documents.
     """
 
     as_of: datetime

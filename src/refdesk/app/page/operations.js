@@ -16,6 +16,7 @@ export class View {
   #care = new IndexCare();
   #timer = null;
   #shown = false;
+  #asked = 0;
 
   start() {
     this.#range.addEventListener("change", () => this.#refresh());
@@ -38,7 +39,9 @@ export class View {
   async #refresh() {
     clearTimeout(this.#timer);
     await this.#attempt(async () => {
+      const own = ++this.#asked;
       const overview = await requestJson(PATH);
+      if (own !== this.#asked) return; // another range was chosen meanwhile
       showParts(overview);
       showSlow(overview.slow);
       await this.#showPlots(overview);
@@ -52,7 +55,9 @@ export class View {
     await Promise.all((plots ?? []).map(async (view) => {
       const element = this.#plots.querySelector(`[data-metric="${view.metric}"]`) ?? this.#plots.appendChild(plotElement(view));
       sayNow(element, view, currency);
-      draw(element, await requestJson(`${PATH}/history?metric=${view.metric}&range=${this.#range.value}`), currency);
+      const range = this.#range.value;
+      const history = await requestJson(`${PATH}/history?metric=${view.metric}&range=${range}`);
+      if (range === this.#range.value) draw(element, history, currency);
     }));
   }
 

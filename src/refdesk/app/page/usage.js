@@ -22,6 +22,7 @@ export class View {
   #rows = document.getElementById("usage-rows");
   #more = document.getElementById("usage-more");
   #cursor = null;
+  #asked = 0;
 
   start() {
     this.#form.addEventListener("change", () => this.#attempt(() => this.#load(null)));
@@ -50,7 +51,9 @@ export class View {
   async #load(cursor) {
     const query = this.#query();
     if (cursor) query.set("cursor", cursor);
+    const own = ++this.#asked;
     const page = await requestJson(`${PATH}?${query}`);
+    if (own !== this.#asked) return; // something else was chosen meanwhile
     const keys = query.get("by").split(",");
     const rows = page.rows.map((one) => usageRow(one, keys, page.currency));
     if (cursor) this.#rows.append(...rows);

@@ -15,11 +15,11 @@ from psycopg_pool import AsyncConnectionPool
 from refdesk.contracts.access import Scope
 from refdesk.contracts.answers import Filters
 from refdesk.index.chunks import IndexedDocument
-from refdesk.index.ledger.generations import Generation, Role, check_role, enter, enter_to_change, within
+from refdesk.index.ledger.generations import Generation, Role, enter, enter_to_change, within
 from refdesk.index.ledger.statements import one, row, rows
 from refdesk.index.port import Held
 from refdesk.index.ranking import Corpus
-from refdesk.outside.postgres.database import load_queries, one_statement, pipelined, transaction
+from refdesk.outside.postgres.database import load_queries, pipelined, transaction
 
 Access = dict[str, Any]
 
@@ -75,11 +75,13 @@ class Holdings:
         return None if found is None else Held(*found)
 
     async def epoch(self) -> str:
-        """A name of the database's transaction snapshot: whatever changes the index changes its ledger."""
-        async with one_statement(self._pool) as connection:
-            epoch, active = await one(connection, _queries.epoch, {"id": self._generation.id})
-        check_role(self._generation, self._role, active=active)
-        return str(epoch)
+        """A name of all changes to this generation: whatever changes the index changes its ledger, and the ledger's tallies.
+
+        Not of the database's snapshot: other work writes there all the time.
+        """
+        async with self.snapshot(_queries.begin_epoch) as connection:
+            [epoch] = await one(connection, _queries.epoch, {})
+        return f"{self._generation.id}:{epoch}"
 
     async def sizes(self) -> Corpus:
         async with self.read() as connection:
@@ -99,6 +101,11 @@ async def announce(connection: AsyncConnection, document: IndexedDocument, *, be
     }
     await connection.execute(_queries.announce, {"document_id": document.document_id, "version": document.version})
     await connection.execute(_queries.tally, changes)
+
+
+async def touch(connection: AsyncConnection) -> None:
+    """The end of a change that nobody waits for and that changes no size."""
+    await connection.execute(_queries.touch, {})
 
 
 def access(scope: Scope, filters: Filters | None) -> Access:

@@ -23,6 +23,13 @@ WHERE document_id = ANY (%(document_ids)s) AND version >= 0 LIMIT cardinality(%(
 -- Index: documents_document_id_key.
 SELECT version, content_sha256 FROM documents WHERE document_id = %(document_id)s AND version >= 0
 
+-- name: begin_epoch
+BEGIN READ ONLY
+
 -- name: epoch
--- And whether the generation is active (null: it is gone).
-SELECT pg_current_snapshot()::text, (SELECT g.active FROM generations g WHERE g.id = %(id)s)
+-- Which transaction has written each slot last: every change writes one (`tally`, `touch`). At most 64 rows.
+SELECT md5(string_agg(slot || ' ' || xmin::text, ' ' ORDER BY slot)) FROM tallies
+
+-- name: touch
+-- A change that leaves all sizes as they are. Like `tally`, the last statement that locks anything.
+UPDATE tallies SET documents = documents WHERE slot = pg_backend_pid() %% 64

@@ -23,7 +23,7 @@ from refdesk.contracts.access import Scope
 from refdesk.contracts.answers import Filters
 from refdesk.index.chunks import Chunk, IndexedDocument, Passage, content_hash
 from refdesk.index.ledger.generations import Generation, Role
-from refdesk.index.ledger.holdings import Holdings, Sizes, access, announce, facts, storable, tombstone
+from refdesk.index.ledger.holdings import Holdings, Sizes, access, announce, facts, storable, tombstone, touch
 from refdesk.index.ledger.statements import one as _one
 from refdesk.index.ledger.statements import row as _row
 from refdesk.index.ledger.statements import rows as _rows
@@ -142,6 +142,7 @@ class PgvectorIndex(ChunkIndex):
             if not seen.whole:
                 await connection.execute(_queries.delete_chunks, {"key": opened[0]})
                 await connection.execute(_queries.delete_postings, {"key": opened[0]})
+            await touch(connection)
         return True
 
     async def tidy(self) -> None:

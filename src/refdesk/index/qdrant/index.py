@@ -34,7 +34,7 @@ from refdesk.contracts.answers import Filters
 from refdesk.contracts.errors import Unavailable
 from refdesk.index.chunks import Chunk, IndexedDocument, Passage, content_hash
 from refdesk.index.ledger.generations import Generation, GenerationMoved, Role
-from refdesk.index.ledger.holdings import Holdings, Sizes, access, announce, facts, storable, tombstone
+from refdesk.index.ledger.holdings import Holdings, Sizes, access, announce, facts, storable, tombstone, touch
 from refdesk.index.ledger.statements import row, rows
 from refdesk.index.port import CHUNKS_PER_DOCUMENT_MAX, ChunkIndex, Held, Holding, Vectors, check_chunks
 from refdesk.index.qdrant.collection import BATCH_POINTS, Collection
@@ -215,6 +215,7 @@ class QdrantIndex(ChunkIndex):
             if not seen.whole and revision is not None:
                 await connection.execute(_queries.retire, {"revision": revision, "key": key})
                 await connection.execute(_queries.hide, {"key": key})
+            await touch(connection)
         return True
 
     async def tidy(self) -> None:
