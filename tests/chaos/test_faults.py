@@ -74,6 +74,7 @@ async def suffer_one(scene: Scene, fault: Fault) -> str:
         await until(lambda: named(cluster, fault), what=f"{fault.name}: it is named", within_s=NAMED_S_MAX)
         named_s = time.monotonic() - began
         told = await doctor(cluster, fault)
+        await until(lambda: shown(cluster, fault), what=f"{fault.name}: operations name it", within_s=NAMED_S_MAX)
         for name in set(SERVICES) - _away(fault):
             assert (await cluster.call("GET", "/health/live", of=name))[0] == 200, name
         if fault.refusal is not None:
@@ -107,6 +108,14 @@ async def named(cluster: Cluster, fault: Fault) -> bool:
         if (status == 503) != bool(worse):
             return False
     return True
+
+
+async def shown(cluster: Cluster, fault: Fault) -> bool:
+    """On the operations page, where the assistant suffers from it: among the culprits."""
+    if "assistant" not in fault.seen:
+        return True
+    status, seen = await cluster.call("GET", "/api/operations", of="assistant")
+    return status == 200 and fault.seen["assistant"][0] in seen["culprits"]
 
 
 async def doctor(cluster: Cluster, fault: Fault) -> str:

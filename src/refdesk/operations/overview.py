@@ -3,6 +3,7 @@
 It names principals and no more of anybody: no question, no title, no text.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -21,6 +22,8 @@ from refdesk.web.http import Endpoint, Handler, Json, Parameter
 WINDOW_S = 900
 """What counts as lately."""
 SLOW_SHOWN = 10
+PLOTS_S_MAX = 2.0
+"""How long the figures may take: whoever looks while a database is away wants to hear that."""
 
 Range = Literal["15m", "1h", "6h", "24h", "7d", "30d"]
 Metric = Literal[
@@ -172,8 +175,9 @@ class Overview:
     async def _plots(self) -> list[PlotView] | None:
         """What is broken must not hide what is broken."""
         try:
-            lately = await self._history.recent(range_s=WINDOW_S)
-        except Unavailable:
+            async with asyncio.timeout(PLOTS_S_MAX):
+                lately = await self._history.recent(range_s=WINDOW_S)
+        except (Unavailable, TimeoutError):
             return None
         return [
             PlotView(metric=plot.name, title=plot.title, unit=plot.unit, kind=plot.kind, now=lately[plot.name])

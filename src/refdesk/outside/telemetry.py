@@ -188,6 +188,7 @@ parse_seconds = Histogram(
 parse_killed = Counter("refdesk_parse_killed_total", "Parser processes that ended on a document", ("reason",))
 build = Info("build", "Version, Python and service of this process")
 contents_missing = Gauge("refdesk_contents_missing", "Contents that documents refer to and the content directory lacks")
+content_free = Gauge("refdesk_content_free_bytes", "Bytes that are free where contents are kept")
 index_drift = Gauge(
     "refdesk_index_drift_documents", "Documents that differed when index and documents were last compared", ("kind",)
 )

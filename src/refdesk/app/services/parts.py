@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from refdesk.app.health import Part
 from refdesk.contracts.errors import Unavailable
 from refdesk.contracts.events import SUBJECTS
+from refdesk.outside import telemetry
 from refdesk.outside.blobs import Blobs
 from refdesk.outside.nats.broker import Broker
 from refdesk.outside.nats.connection import error_code
@@ -39,6 +40,7 @@ async def database(
 def content(blobs: Blobs, *, upload_bytes_max: int) -> Part:
     async def look() -> str | None:
         free = await blobs.look()
+        telemetry.content_free.set(free)
         if free >= upload_bytes_max:
             return None
         return f"The content directory has {free >> 20:,} MiB left: the largest upload does not fit any more."
