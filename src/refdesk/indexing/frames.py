@@ -9,12 +9,37 @@ from refdesk.indexing.parsed import ParsedDocument
 LENGTH_BYTES = 8
 
 
+class Mark(msgspec.Struct, frozen=True):
+    """A rectangle on a page, in shares of its width and height."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+
+class PageMarks(msgspec.Struct, frozen=True):
+    """Where a text stands on a page: a rectangle for each of its lines; none when it is not there."""
+
+    page: int
+    marks: list[Mark]
+
+
+class PageLook(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of a PDF to draw, so wide in pixels; with ``text`` only where that stands on it."""
+
+    page: int
+    width: int = 0
+    pixels_max: int = 0
+    text: str | None = None
+
+
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """What to parse; the document itself is the next frame.
 
     With ``recognise_page`` only the text of that page is asked for; with ``recognised`` the texts of pages asked for before
     stand in for those that hold none. The attachments in ``unread``, by their numbers from 1 on, are named with the reason
-    given, and so are all from ``unread_from`` on.
+    given, and so are all from ``unread_from`` on. With ``look`` only that is asked for.
     """
 
     media_type: str
@@ -23,10 +48,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     recognised: dict[int, str] = {}
     unread: dict[int, str] = {}
     unread_from: int | None = None
+    look: PageLook | None = None
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """One of document, page text, rejection and out-of-memory, or nothing for "ready"; with the memory held by now.
+    """One of document, page text, image, marks, rejection and out-of-memory, or nothing for "ready"; with the memory held by now.
 
     Before a document comes, ``attachment`` says of which of its attachments the parser begins to read, and 0 that it has read it:
     if it comes to grief there, the others can do without.
@@ -35,6 +61,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
 
     document: ParsedDocument | None = None
     page_text: str | None = None
+    image: bytes | None = None
+    marks: PageMarks | None = None
     attachment: int | None = None
     rejection: str | None = None
     details: dict[str, int | str] = {}

@@ -19,7 +19,7 @@ import msgspec
 
 from refdesk.contracts.documents import ReadingNote
 from refdesk.contracts.errors import DocumentRejected, Overloaded
-from refdesk.indexing.frames import Reply, Request
+from refdesk.indexing.frames import PageLook, Reply, Request
 from refdesk.indexing.parsed import NOTE_CHARACTERS_MAX, Block, ParsedDocument, ParsingLimits, rejected
 from refdesk.indexing.priority import limit, waited_s
 from refdesk.indexing.recognition import RecognitionLimits, pages
@@ -101,6 +101,15 @@ class ParserPool:
                 f"No text could be recognised in {_name(filename)}", "upload a clearer scan, or one that has some"
             )
         return parsed
+
+    async def look(self, content: bytes, look: PageLook) -> Reply:
+        """How a page of a PDF looks, or where a text stands on it. Raises as `parse` does."""
+        if self._waiting >= self._sizes.queue_max:
+            raise Overloaded(f"{self._waiting} pages already wait to be drawn. Try again later.", retry_after_s=5)
+        reply = await self._in_turn(Request(media_type=kinds.PDF, filename=None, look=look), content)
+        if reply.image is None and reply.marks is None:
+            raise _rejection(reply)
+        return reply
 
     async def _read(self, request: Request, content: bytes) -> ParsedDocument:
         """An attachment that takes the parser along is left out, and after some of them all that follow are."""

@@ -29,9 +29,10 @@ from refdesk.contracts.errors import DocumentRejected
 from refdesk.indexing.attachments import Began
 from refdesk.indexing.extraction import extract
 from refdesk.indexing.fences import fence
-from refdesk.indexing.frames import Reply, Request, frame, read_frame
+from refdesk.indexing.frames import PageLook, Reply, Request, frame, read_frame
 from refdesk.indexing.parsed import ParsingLimits
 from refdesk.indexing.priority import spare_processors
+from refdesk.indexing.readers.pdf_looks import draw_page, find_marks
 from refdesk.indexing.scans import recognise
 
 
@@ -89,7 +90,16 @@ def _read(request: Request, content: bytes, limits: ParsingLimits, *, began: Beg
             name=request.filename or "the document",
         )
         return Reply(page_text=text[: limits.characters_max])
+    if request.look is not None:
+        return _look(request.look, content, name=request.filename or "The document")
     return Reply(document=extract(content, request, limits=limits, began=began))
+
+
+def _look(look: PageLook, content: bytes, *, name: str) -> Reply:
+    if look.text is not None:
+        return Reply(marks=find_marks(content, page=look.page, text=look.text, name=name))
+    image = draw_page(content, page=look.page, width=look.width, pixels_max=look.pixels_max, name=name)
+    return Reply(image=image)
 
 
 def _cpu_s(request: Request, limits: ParsingLimits) -> int:

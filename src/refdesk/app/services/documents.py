@@ -7,12 +7,15 @@ from functools import partial
 from refdesk.access.keys import ApiKeys
 from refdesk.app.services import parts
 from refdesk.app.services.common import Service, open_broker, open_database, open_keys, required, serve_door
+from refdesk.app.services.page_drawing import open_drawing
 from refdesk.app.settings import Settings
 from refdesk.documents import sync_routes
 from refdesk.documents.changes import Limits
 from refdesk.documents.content_check import ContentCheck
 from refdesk.documents.contents import ContentRecord
 from refdesk.documents.feed import DocumentFeed, FeedLimits
+from refdesk.documents.look_routes import LookRoutes
+from refdesk.documents.looks import LookLimits, Looks
 from refdesk.documents.outbox import Outbox
 from refdesk.documents.quotas import UploadLimits, UploadQuotas
 from refdesk.documents.relay import Relay, RelaySettings
@@ -51,6 +54,7 @@ async def open_service(settings: Settings, keys: ApiKeys) -> AsyncIterator[Servi
             limits=_limits(settings),
             principal_named=keys.named,
         )
+        looks = Looks(service, await enter(open_drawing(settings)), limits=_look_limits(settings))
         check = ContentCheck(contents, blobs, retell=service.retell)
         feed = DocumentFeed(beside, database_url=url, limits=_feed_limits(settings))
         relay = Relay(outbox, broker=broker, database_url=url, settings=RelaySettings(lease_s=settings.relay_lease_s))
@@ -63,6 +67,7 @@ async def open_service(settings: Settings, keys: ApiKeys) -> AsyncIterator[Servi
         yield Service(
             endpoints=[
                 *sync_routes.endpoints(Syncs(background, limits=_sync_limits(settings))),
+                *LookRoutes(looks, width_max=settings.page_image_width_max).endpoints(),
                 *endpoints(service, feed=feed, check=check, quotas=UploadQuotas(_upload_limits(settings))),
             ],
             leave=feed.leave,
@@ -119,6 +124,14 @@ def _upload_limits(settings: Settings) -> UploadLimits:
         at_once=settings.concurrent_uploads_max,
         per_minute=settings.uploads_per_minute_max,
         bytes_per_day=settings.upload_bytes_per_day_max,
+    )
+
+
+def _look_limits(settings: Settings) -> LookLimits:
+    return LookLimits(
+        cache_bytes_max=settings.page_image_cache_bytes_max,
+        at_once=settings.page_image_processes_max,
+        waiting_max=settings.page_image_waiting_max,
     )
 
 

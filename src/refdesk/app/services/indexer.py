@@ -12,6 +12,7 @@ from refdesk.app.hosts import named
 from refdesk.app.services import ai_parts, parts
 from refdesk.app.services.common import connection_limits, open_broker, open_database, open_documents, required
 from refdesk.app.services.generations import open_generations
+from refdesk.app.services.parsers import parsing_limits
 from refdesk.app.settings import Settings
 from refdesk.index.ledger.lineage import LineageMemory
 from refdesk.index.ledger.standings import Standings
@@ -20,10 +21,8 @@ from refdesk.indexing.active_generation import IndexingParts, LiveIndexing
 from refdesk.indexing.dead_letters import MIGRATIONS as DEAD_LETTER_MIGRATIONS
 from refdesk.indexing.dead_letters import DeadLetters
 from refdesk.indexing.lanes import LaneSettings
-from refdesk.indexing.parsed import ParsingLimits
 from refdesk.indexing.parsing import ParserPool, PoolSizes
 from refdesk.indexing.priority import stand_back
-from refdesk.indexing.recognition import RecognitionLimits, find_data
 from refdesk.indexing.reembedding import Reembedding
 from refdesk.indexing.worker import Worker, WorkerSettings
 from refdesk.operations.lineage import Lineage
@@ -46,7 +45,7 @@ async def serve(settings: Settings) -> None:
         recorder = Recorder(broker, standings=Standings(pool), generations=generations)
         documents = await enter(open_documents(settings))
         session = await enter(aiohttp.ClientSession())
-        parsers = await enter(ParserPool(limits=_parsing_limits(settings), sizes=_pool_sizes(settings)))
+        parsers = await enter(ParserPool(limits=parsing_limits(settings), sizes=_pool_sizes(settings)))
         sources = IndexingParts(documents, parsers, settings.chunks_max, _lane_settings(settings))
         indexing = LiveIndexing(generations, sources)
         letters = DeadLetters(pool, log_characters_max=settings.dead_letter_log_characters_max)
@@ -142,25 +141,6 @@ def _lane_settings(settings: Settings) -> LaneSettings:
     )
 
 
-def _parsing_limits(settings: Settings) -> ParsingLimits:
-    return ParsingLimits(
-        wall_s=settings.parse_seconds_max,
-        cpu_s=max(1, round(settings.parse_seconds_max)),
-        memory_bytes_max=settings.parse_memory_bytes_max,
-        pages_max=settings.parse_pages_max,
-        characters_max=settings.parse_characters_max,
-        blocks_max=settings.parse_blocks_max,
-        archive_members_max=settings.parse_archive_members_max,
-        archive_bytes_max=settings.parse_archive_bytes_max,
-        archive_ratio_max=settings.parse_archive_ratio_max,
-        attachments_max=settings.attachments_max,
-        attachment_bytes_max=settings.attachment_bytes_max,
-        attachment_depth_max=settings.attachment_depth_max,
-        processors_spared=settings.parse_processors_spared,
-        recognition=_recognition(settings),
-    )
-
-
 def _pool_sizes(settings: Settings) -> PoolSizes:
     return PoolSizes(
         workers=settings.parse_processes_max,
@@ -168,18 +148,4 @@ def _pool_sizes(settings: Settings) -> PoolSizes:
         idle_s=settings.parse_process_idle_seconds_max,
         documents_per_worker_max=settings.parse_process_documents_max,
         resident_bytes_max=settings.parse_process_bytes_max,
-    )
-
-
-def _recognition(settings: Settings) -> RecognitionLimits | None:
-    """None where the languages' data is not installed."""
-    data_dir = find_data(settings.ocr_languages, data_dir=settings.ocr_data_dir)
-    if data_dir is None:
-        return None
-    return RecognitionLimits(
-        data_dir=str(data_dir),
-        languages=settings.ocr_languages,
-        pages_max=settings.ocr_pages_max,
-        page_s=settings.ocr_page_seconds_max,
-        total_s=settings.ocr_seconds_max,
     )

@@ -162,6 +162,16 @@ class Settings(SigningIn, frozen=True, kw_only=True, forbid_unknown_fields=True)
     otlp_url: str | None = None
     """An OpenTelemetry collector for spans, such as http://collector:4318; needs the `tracing` extra."""
     # documents
+    page_image_width_max: Count = 2400
+    """The widest image of a page of a PDF, in pixels."""
+    page_image_pixels_max: Count = 12_000_000
+    """Pixels of such an image; a longer page is drawn narrower."""
+    page_image_cache_bytes_max: Whole = 64 * 1024 * 1024
+    """Drawn pages that the Document Service keeps in memory."""
+    page_image_processes_max: Count = 1
+    """Processes that draw pages, started when somebody looks at one. What one may take are the limits of parsing."""
+    page_image_waiting_max: Count = 32
+    """Pages that may wait to be drawn; more are refused (503)."""
     feed_watchers_max: Count = 500
     """Clients that may watch documents change, per process."""
     feed_watchers_per_principal_max: Count = 50

@@ -1,0 +1,32 @@
+"""What draws pages for the Document Service: the parser's fenced processes, a few of its own."""
+
+import msgspec
+
+from refdesk.app.services.parsers import parsing_limits
+from refdesk.app.settings import Settings
+from refdesk.documents.looks import Drawing
+from refdesk.indexing.frames import PageLook
+from refdesk.indexing.parsing import ParserPool, PoolSizes
+
+
+def open_page_drawers(settings: Settings) -> ParserPool:
+    """To be entered. A process starts when somebody looks at a page, and ends when nobody has for a while."""
+    sizes = PoolSizes(
+        workers=settings.page_image_processes_max,
+        queue_max=settings.page_image_waiting_max + settings.page_image_processes_max,
+        idle_s=settings.parse_process_idle_seconds_max,
+        documents_per_worker_max=settings.parse_process_documents_max,
+        resident_bytes_max=settings.parse_process_bytes_max,
+    )
+    return ParserPool(limits=parsing_limits(settings), sizes=sizes)
+
+
+def drawing(settings: Settings, drawers: ParserPool) -> Drawing:
+    async def draw(content: bytes, page: int, width: int) -> bytes:
+        look = PageLook(page=page, width=width, pixels_max=settings.page_image_pixels_max)
+        return (await drawers.look(content, look)).image or b""
+
+    async def find(content: bytes, page: int, text: str) -> bytes:
+        return msgspec.json.encode((await drawers.look(content, PageLook(page=page, text=text))).marks)
+
+    return Drawing(draw=draw, find=find)
