@@ -84,6 +84,7 @@ async def visit(browser: Browser, desk: Refdesk, llm: ScriptedLlm) -> AsyncItera
             context = await contexts.enter_async_context(await browser.new_context(viewport=viewport))
             visits.append(Visit(await context.new_page(), desk=desk))
             await visits[-1].page.goto(desk.url + path)
+            await expect(visits[-1].page.locator("html")).to_have_attribute("data-ready", "true")
             return visits[-1]
 
         yield opened

@@ -9,12 +9,13 @@ import { make } from "./page.js";
 import { t } from "./texts.js";
 
 const ELEMENTS = [[STRONG, "STRONG"], [EMPHASIS, "EM"], [DELETED, "DEL"], [CODE, "CODE"]];
+const DIRECTED = new Set(["p", "ul", "ol", "blockquote", "table", "h3", "h4", "h5", "h6"]); // each may be of another script
 const HEADING_BELOW = 2; // the question above the answer has the second level
 const HEADING_LEVEL_MAX = 6;
 
 /**
  * `answer` is `{text, sentences, growing, quoted}`; a sentence is `{begins, ends, citations, support}`, its place in the text.
- * `citation` makes the element for a source's number, or null when there is no such source.
+ * `citation(n, sentence)` makes the element for a source's number in that sentence, or null when there is no such source.
  */
 export function drawAnswer(root, answer, citation) {
   become(root, new Drawing(answer, citation).draw());
@@ -151,11 +152,11 @@ class Drawing {
   #shown({ text, cites, sentence }) {
     if (cites === undefined) return text;
     this.#cited[sentence]?.add(cites);
-    return this.#citation(cites) ?? ` [${cites}]`; // the model named a source it was not given
+    return this.#citation(cites, sentence) ?? ` [${cites}]`; // the model named a source it was not given
   }
 
-  #found(n) {
-    const mark = this.#citation(n);
+  #found(n, sentence) {
+    const mark = this.#citation(n, sentence);
     mark?.classList.add("found");
     return mark ?? "";
   }
@@ -164,7 +165,7 @@ class Drawing {
   #finish({ citations, support }, index) {
     const last = this.#spans[index].at(-1);
     if (!last) return; // code, or a line that says nothing
-    for (const n of citations) if (!this.#cited[index].has(n)) last.append(this.#found(n));
+    for (const n of citations) if (!this.#cited[index].has(n)) last.append(this.#found(n, index));
     if (support !== "contradicted") return;
     for (const span of this.#spans[index]) span.classList.add("contradicted");
     last.append(make("small", "contradicted-mark", t("turn.contradicted")));
@@ -178,6 +179,7 @@ function isLastFilled(cells, column) {
 function added(parent, tag, className = "", text = "") {
   const element = make(tag, className, text);
   if (!className) element.removeAttribute("class");
+  if (DIRECTED.has(tag)) element.dir = "auto";
   parent.append(element);
   return element;
 }

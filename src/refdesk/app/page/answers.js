@@ -1,6 +1,6 @@
 // An answer as a stream of events that outlives its connection.
 
-import { ConnectionLost, Problem, request } from "./api.js";
+import { ConnectionLost, Problem, request, requestJson } from "./api.js";
 import { messages, pause } from "./sse.js";
 
 const WAITS_MS = [300, 1000, 2000, 4000, 8000];
@@ -12,14 +12,24 @@ const REWRITTEN = "answer-rewritten"; // the last words seen died with the proce
  * last event seen; `reconnecting` is yielded while that is tried. An answer that was rewritten meanwhile is told again from
  * its start: a second `accepted` says so. Throws a Problem when the question is refused.
  */
-export async function* ask(question, { conversationId, signal }) {
-  const seen = { answerId: null, lastId: null, failures: 0 };
-  let response = await request("/api/answers", {
+export async function* ask(question, { conversationId, filters, cache, signal }) {
+  const response = await request("/api/answers", {
     method: "POST",
-    json: { question, conversation_id: conversationId },
+    json: { question, conversation_id: conversationId, filters, cache },
     headers: { Accept: "text/event-stream" },
     signal,
   });
+  yield* stream(response, { answerId: null, lastId: null, failures: 0 }, signal);
+}
+
+/** The events of an answer that was asked before, perhaps elsewhere, from its first. */
+export async function* follow(answerId, { signal }) {
+  const response = await request(answerPath(answerId, "/events"), { headers: { Accept: "text/event-stream" }, signal });
+  yield* stream(response, { answerId, lastId: null, failures: 0 }, signal);
+}
+
+async function* stream(first, seen, signal) {
+  let response = first;
   for (;;) {
     for await (const event of newEvents(response, seen)) {
       yield event;
@@ -37,6 +47,20 @@ export async function* ask(question, { conversationId, signal }) {
 /** Stop the model at once. */
 export function stop(answerId) {
   return request(answerPath(answerId), { method: "DELETE" });
+}
+
+/** An answer as one object: one's own, or one that somebody shares. */
+export function readAnswer(answerId) {
+  return requestJson(answerPath(answerId));
+}
+
+/** Let whoever may read all of its evidence read the answer. */
+export function share(answerId) {
+  return request(answerPath(answerId, "/share"), { method: "POST" });
+}
+
+export function unshare(answerId) {
+  return request(answerPath(answerId, "/share"), { method: "DELETE" });
 }
 
 export function sendFeedback(answerId, feedback) {

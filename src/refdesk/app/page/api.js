@@ -37,11 +37,11 @@ export class ConnectionLost extends Problem {
 }
 
 /** Send a request; resolves with the response when it succeeded, rejects with a Problem when it did not. */
-export function request(path, { method = "GET", json, headers = {}, signal } = {}) {
+export function request(path, { method = "GET", json, headers = {}, signal, keepalive } = {}) {
   const body = json === undefined ? undefined : JSON.stringify(json);
   const type = body === undefined ? {} : { "Content-Type": "application/json" };
   return withKey(async (authorization) => {
-    const response = await reach(path, { method, body, signal, headers: { ...type, ...headers, ...authorization } });
+    const response = await reach(path, { method, body, signal, keepalive, headers: { ...type, ...headers, ...authorization } });
     return { response, status: response.status, problem: () => problemOf(response) };
   }, method).then((sent) => sent.response);
 }

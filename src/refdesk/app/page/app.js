@@ -10,7 +10,8 @@ import { isView, openView } from "./views.js";
 import { startDropping } from "./dropping.js";
 
 const askView = new AskView();
-let shown = { name: "ask", view: askView };
+const ASKING = ["conversation", "answer"]; // addresses of the view in which one asks
+let shown = { name: "ask", view: askView, hash: "" };
 let routing = 0;
 
 async function route() {
@@ -18,7 +19,8 @@ async function route() {
   const [kind, ...rest] = location.hash.slice(1).split("/").map(decoded);
   try {
     if (kind === "document" && rest[0]) return await openDocument(own, rest);
-    await showView(own, isView(kind) ? kind : "ask", rest);
+    if (isView(kind)) await showView(own, kind, rest);
+    else await showView(own, "ask", ASKING.includes(kind) ? [kind, ...rest] : []);
     if (own === routing) (await reader?.catch(() => null))?.close();
   } catch {
     if (own === routing) sayProblem(t("view.unreachable"));
@@ -27,11 +29,11 @@ async function route() {
 
 let reader = null; // the promise of it, once something was opened
 
-async function openDocument(own, [id, ordinal]) {
+async function openDocument(own, [id, ordinal, used]) {
   reader = openView("reader");
   const opened = await reader;
   opened.onLeave = leaveReader;
-  if (own === routing) await opened.open(id, ordinal ? Number(ordinal) : undefined);
+  if (own === routing) await opened.open(id, ordinal ? Number(ordinal) : undefined, used);
 }
 
 function decoded(text) {
@@ -47,12 +49,14 @@ async function showView(own, name, rest) {
   if (own !== routing) return;
   const changed = shown.name !== name;
   if (changed) shown.view.leave?.();
-  shown = { name, view };
+  shown = { name, view, hash: location.hash };
   for (const each of document.querySelectorAll("#main > .view")) each.hidden = each.id !== `${name}-view`;
   for (const link of document.querySelectorAll(".masthead nav a")) {
     link.setAttribute("aria-current", link.id === `nav-${name}` ? "page" : "false");
   }
   sayProblem("");
+  const title = document.getElementById(`nav-${name}`)?.textContent;
+  document.title = title ? `${title} · Refdesk` : "Refdesk";
   view.enter?.(...rest);
   if (changed) scrollTo({ top: 0, behavior: "instant" });
 }
@@ -62,7 +66,7 @@ function sayProblem(text) {
 }
 
 function leaveReader() {
-  history.replaceState(null, "", `#${shown.name}`);
+  history.replaceState(null, "", shown.hash || "#ask");
   route();
 }
 
@@ -80,6 +84,22 @@ async function addFiles(files) {
   if (files.length === 0) return;
   location.hash = "#documents";
   (await openView("documents")).add(files);
+}
+
+async function toggleHistory() {
+  const drawer = await openView("history");
+  drawer.onRemoved = (id) => askView.left(id);
+  drawer.toggle();
+}
+
+/** `?answer=` is an answer's address for others, `?q=` a question that somebody asks from elsewhere. */
+function followQuery() {
+  const query = new URLSearchParams(location.search);
+  const answerId = query.get("answer");
+  const question = query.get("q")?.trim();
+  if (!answerId && !question) return null;
+  history.replaceState(null, "", location.pathname + (answerId ? `#answer/${encodeURIComponent(answerId)}` : "#ask"));
+  return answerId ? null : question;
 }
 
 function skipToMain(event) {
@@ -101,5 +121,11 @@ addEventListener("hashchange", route);
 document.getElementById("usage-link").addEventListener("click", () => document.getElementById("preferences").hidePopover());
 import("./answered_gaps.js").then(({ showAnsweredGaps }) => showAnsweredGaps(), () => {});
 document.getElementById("nav-ask").setAttribute("aria-current", "page");
+document.getElementById("history-button").addEventListener("click", () => toggleHistory().catch(() => sayProblem(t("view.unreachable"))));
+addEventListener("refdesk:address", (event) => { shown.hash = event.detail; });
+const asked = followQuery();
 route();
+if (location.hash.startsWith("#document/")) askView.restore();
+if (asked) askView.ask(asked);
 if (matchMedia("(hover: hover)").matches && !location.hash) askView.focus(); // no keyboard popping up on a phone
+document.documentElement.dataset.ready = "true";

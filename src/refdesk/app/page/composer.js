@@ -27,6 +27,10 @@ export class Composer {
     this.#lineCancel.addEventListener("click", () => this.#cancelLine());
   }
 
+  get text() {
+    return this.#question.value.trim();
+  }
+
   focus() {
     this.#question.focus({ preventScroll: true });
   }

@@ -69,7 +69,7 @@ export class View {
     try {
       const page = await listConversations({ words: this.#search.value.trim(), cursor });
       if (listing !== this.#listing) return;
-      const rows = page.conversations.filter(({ id }) => !this.#removed.has(id)).map((one) => this.#row(one));
+      const rows = page.conversations.filter(({ id }) => !this.#removed.has(id)).map((one) => this.#drawn(one) ?? this.#row(one));
       if (cursor) this.#list.append(...rows);
       else this.#list.replaceChildren(...rows);
       this.#cursor = page.next_cursor ?? null;
@@ -83,14 +83,23 @@ export class View {
     }
   }
 
+  /** The row that is there and says the same: an open menu stays open. */
+  #drawn({ id, updated_at: updatedAt, title }) {
+    return [...this.#list.children].find(({ dataset }) => dataset.id === id && dataset.says === `${updatedAt} ${title}`);
+  }
+
   #row(conversation) {
     const row = stamp("conversation-template");
+    row.dataset.says = `${conversation.updated_at} ${conversation.title}`;
     const link = part(row, "title");
     row.dataset.id = conversation.id;
     write(link, conversation.title);
     link.href = conversationHash(conversation.id);
     link.addEventListener("click", () => !BESIDE.matches && this.close());
     write(part(row, "when"), moment(conversation.updated_at));
+    part(row, "menu").addEventListener("click", (event) => {
+      if (event.target.closest("button")) part(row, "menu").open = false;
+    });
     part(row, "rename").addEventListener("click", () => this.#beginRename(row, conversation));
     part(row, "delete").addEventListener("click", () => this.#remove(row, conversation));
     for (const format of Object.keys(FORMATS)) {
@@ -108,7 +117,6 @@ export class View {
 
   #beginRename(row, conversation) {
     const form = part(row, "rename-form");
-    part(row, "menu").open = false;
     form.hidden = false;
     form.elements.title.value = clean(conversation.title);
     form.elements.title.select();
@@ -129,6 +137,7 @@ export class View {
     await this.#attempt(async () => {
       const renamed = await renameConversation(conversation.id, title);
       conversation.title = renamed.title;
+      row.dataset.says = `${renamed.updated_at} ${renamed.title}`;
       write(part(row, "title"), renamed.title);
       this.#endRename(row);
     });

@@ -28,8 +28,9 @@ export function quietAnnouncer() {
   document.getElementById("announcer").replaceChildren();
 }
 
-/** The address of a passage within this page. */
-export function passageHash(documentId, passageOrdinal) {
-  const place = passageOrdinal === undefined ? "" : `/${passageOrdinal}`;
+/** The address of a passage within this page, and of a sentence in it. */
+export function passageHash(documentId, passageOrdinal, sentence = "") {
+  const mark = sentence ? `/${encodeURIComponent(sentence)}` : "";
+  const place = passageOrdinal === undefined ? "" : `/${passageOrdinal}${mark}`;
   return `#document/${encodeURIComponent(documentId)}${place}`;
 }

@@ -2,15 +2,21 @@
 
 import { addressOf, documentPath, request, requestJson } from "./api.js";
 import { joined, mediaType } from "./format.js";
+import { save } from "./handing_out.js";
 import { currentKey } from "./key.js";
 import { make } from "./page.js";
-import { clean, write } from "./text.js";
+import { drawPassages } from "./passages.js";
+import { write } from "./text.js";
 import { t } from "./texts.js";
 
 const BESIDE = matchMedia("(min-width: 68rem)"); // wide enough to read and ask at once; the same width is in styles.css
 const BLOB_MS = 60_000;
 // What may open in place, and as what. A blob is of our own origin, so a web page among the documents must not be one.
-const OPENED_AS = { PDF: "application/pdf", Text: "text/plain;charset=utf-8", Markdown: "text/plain;charset=utf-8" };
+const OPENED_AS = {
+  "application/pdf": "application/pdf",
+  "text/plain": "text/plain;charset=utf-8",
+  "text/markdown": "text/plain;charset=utf-8",
+};
 
 export class View {
   onLeave = () => {}; // what to do when the person wants to close it
@@ -25,9 +31,13 @@ export class View {
   #opener = null; // gets the focus back
   #page = null;
   #turnOfOpening = 0;
+  #look = document.getElementById("reader-look");
+  #place = null; // what is shown: {shown, cited, used}
+  #prefersText = false;
 
   start() {
     document.getElementById("reader-close").addEventListener("click", () => this.onLeave());
+    this.#look.addEventListener("click", () => this.#lookOtherwise());
     this.#original.addEventListener("click", (event) => this.#openOriginal(event));
     this.#dialog.addEventListener("cancel", (event) => {
       event.preventDefault();
@@ -38,15 +48,17 @@ export class View {
     });
   }
 
-  async open(documentId, ordinal) {
+  /** `used`: the sentence of that passage to mark. */
+  async open(documentId, ordinal, used = "") {
     const opening = ++this.#turnOfOpening;
     this.#reveal();
     this.#begin(documentId);
     try {
       const document = await this.#load(documentId);
-      if (opening === this.#turnOfOpening) this.#draw(document, ordinal);
+      if (opening === this.#turnOfOpening) this.#draw(document, ordinal, used);
     } catch (problem) {
-      if (opening === this.#turnOfOpening) this.#fail(problem);
+      const waiting = problem.status === 404 ? await unread(documentId) : null;
+      if (opening === this.#turnOfOpening) this.#fail(problem, waiting);
     }
   }
 
@@ -81,13 +93,43 @@ export class View {
     return requestJson(`/api/passages/${encodeURIComponent(documentId)}`);
   }
 
-  #draw(shown, ordinal) {
+  #draw(shown, ordinal, used) {
     this.#shown = shown;
     write(this.#title, shown.title);
     const address = /^https?:/.test(shown.url ?? "") ? shown.url : ""; // as text: nothing a document says becomes a link
     write(this.#about, joined(mediaType(shown.media_type), t("reader.version", { n: shown.version }), t("reader.passages", { n: shown.passages.length }), address));
-    this.#body.replaceChildren(...drawPassages(shown.passages, ordinal));
-    this.#point(shown, shown.passages.find((passage) => passage.ordinal === ordinal));
+    const cited = shown.passages.find((passage) => passage.ordinal === ordinal);
+    this.#place = { shown, cited, used };
+    this.#look.hidden = !isPdf(shown) || shown.passages.length === 0;
+    if (this.#look.hidden || this.#prefersText) this.#drawText();
+    else this.#drawPages().catch(() => this.#drawText());
+  }
+
+  #drawText() {
+    const { shown, cited, used } = this.#place;
+    this.#body.replaceChildren(...drawPassages(shown, { cited: cited?.ordinal, used }));
+    if (shown.passages.length === 0) this.#body.append(make("p", "empty", t("reader.pending")));
+    this.#look.textContent = t("reader.show_pages");
+    this.#point(shown, cited);
+  }
+
+  /** Rejects where they cannot be drawn. */
+  async #drawPages() {
+    const place = this.#place;
+    const { drawPdf } = await import("./pdf_pages.js");
+    if (place !== this.#place) return;
+    const target = await drawPdf(this.#body, place.shown, { page: place.cited?.page, used: place.used });
+    if (place !== this.#place) return;
+    this.#look.textContent = t("reader.show_text");
+    this.#point(place.shown, place.cited);
+    (target.querySelector(".pdf-mark") ?? target).scrollIntoView({ block: place.used ? "center" : "start", behavior: "instant" });
+  }
+
+  /** From pages to text, or back. */
+  #lookOtherwise() {
+    this.#prefersText = !this.#prefersText;
+    if (this.#prefersText) this.#drawText();
+    else this.#drawPages().catch(() => this.#drawText());
   }
 
   #point(shown, cited) {
@@ -96,16 +138,23 @@ export class View {
     this.#original.hidden = false;
     const target = this.#body.querySelector(".cited");
     (target ?? this.#title).focus({ preventScroll: true });
-    if (target) target.scrollIntoView({ block: "center", behavior: "instant" });
+    const inView = target?.querySelector(".used") ?? target;
+    if (inView) inView.scrollIntoView({ block: "center", behavior: "instant" });
     else this.#body.scrollTop = 0;
   }
 
-  #fail(problem) {
-    this.#shown = null;
-    this.#title.textContent = t("reader.cannot");
-    this.#about.textContent = "";
-    this.#body.replaceChildren(make("p", "failure", problem.message));
-    this.#original.hidden = true;
+  /** `waiting`: the document, where it is there and only not in the index. */
+  #fail(problem, waiting) {
+    this.#shown = waiting && { document_id: waiting.id, media_type: waiting.media_type, title: waiting.title };
+    write(this.#title, waiting ? waiting.own_title ?? waiting.title : t("reader.cannot"));
+    write(this.#about, waiting ? joined(mediaType(waiting.media_type), t("reader.version", { n: waiting.version })) : "");
+    const [className, text] = waiting ? stateOf(waiting) : ["failure", problem.message];
+    this.#body.replaceChildren(make("p", className, text));
+    this.#body.firstElementChild.dataset.testid = "reader-state";
+    this.#place = null;
+    this.#look.hidden = true;
+    this.#original.hidden = !waiting;
+    if (waiting) this.#original.href = addressOf(documentPath(waiting.id, "/content"));
     this.#title.focus({ preventScroll: true });
   }
 
@@ -118,7 +167,7 @@ export class View {
     if (!currentKey() && !isPdf(this.#shown)) return;
     event.preventDefault();
     const shown = this.#shown;
-    const type = OPENED_AS[mediaType(shown.media_type)];
+    const type = OPENED_AS[shown.media_type.split(";")[0]];
     const tab = type ? window.open("", "_blank") : null; // now, while the click still allows it
     if (tab) tab.opener = null;
     try {
@@ -141,41 +190,15 @@ function fileName(response) {
   return name && decodeURIComponent(name);
 }
 
-function save(url, name) {
-  const link = document.createElement("a");
-  link.href = url;
-  link.download = clean(name);
-  link.click();
+/** A document that the index does not have, as its service knows it; null when it is not there either. */
+function unread(id) {
+  return requestJson(documentPath(id)).catch(() => null);
+}
+
+function stateOf({ state, failure }) {
+  return state === "failed" ? ["failure", t("reader.failed", { reason: failure ?? "" }).trim()] : ["empty", t("reader.pending")];
 }
 
 function isPdf(shown) {
-  return mediaType(shown.media_type) === "PDF";
-}
-
-function drawPassages(passages, ordinal) {
-  if (passages.length === 0) return [make("p", "empty", t("reader.pending"))];
-  let before = {};
-  return passages.flatMap((passage) => {
-    const marks = drawMarks(passage, before);
-    before = passage;
-    return [...marks, drawPassage(passage, passage.ordinal === ordinal)];
-  });
-}
-
-/** The page number and the heading, where they change. */
-function drawMarks(passage, before) {
-  const marks = [];
-  if (passage.page && passage.page !== before.page) marks.push(make("p", "page-mark", t("reader.page", { n: passage.page })));
-  if (passage.heading && passage.heading !== before.heading) marks.push(make("h3", "passage-heading", passage.heading));
-  return marks;
-}
-
-function drawPassage(passage, cited) {
-  const element = make("p", cited ? "passage cited" : "passage", passage.text);
-  element.dataset.ordinal = passage.ordinal;
-  element.dataset.testid = "passage";
-  if (!cited) return element;
-  element.tabIndex = -1;
-  element.setAttribute("aria-current", "true");
-  return element;
+  return shown.media_type.startsWith("application/pdf");
 }

@@ -60,3 +60,11 @@ export function placeOf(sentence, text, from) {
   }
   return { begins, ends };
 }
+
+export const HEADINGS = " › ";
+
+/** The path of headings, without the title in front of it. */
+export function headingsOf(heading, title) {
+  const path = (heading ?? "").split(HEADINGS).filter(Boolean);
+  return path[0] === title ? path.slice(1) : path;
+}

@@ -1,9 +1,10 @@
 // One question and its answer on the page, drawn event by event.
 
 import { drawAnswer, spoken } from "./answer_text.js";
+import { usedSentence } from "./evidence.js";
 import { joined, moment, seconds } from "./format.js";
 import { announce, make, part, passageHash, stamp } from "./page.js";
-import { clean, placeOf, write, writeOrHide } from "./text.js";
+import { clean, headingsOf, placeOf, write, writeOrHide } from "./text.js";
 import { hasText, t } from "./texts.js";
 
 const QUOTING = "extractive"; // the model that writes no Markdown: it quotes
@@ -23,14 +24,43 @@ export class Turn {
   #text = "";
   #sentences = [];
   #quoted = false;
+  #quiet = false;
   #drawing = null; // the frame in which what has come is drawn
   #answer = this.element.querySelector(".answer");
   #status = this.element.querySelector(".status");
 
-  constructor(question) {
+  /** `quiet`: nothing is read out of a turn that stood here before. */
+  constructor(question, { quiet = false } = {}) {
+    this.#quiet = quiet;
     write(this.element.querySelector(".turn-question"), question);
     this.#show("searching", t("turn.searching"));
-    announce(t("turn.searching_aloud"));
+    this.#say(t("turn.searching_aloud"));
+  }
+
+  /** Draw an answer that is kept, as its events would have. */
+  restore(kept) {
+    if (kept.status === "withdrawn") return this.#withdraw();
+    this.on_accepted(kept);
+    if (kept.sources.length > 0) this.on_sources(kept.sources);
+    if (kept.text) this.on_delta(kept);
+    kept.sentences.forEach((sentence) => this.on_sentence(sentence));
+    this.#firstWordsMs = null;
+    if (kept.status === "done") this.on_done(kept);
+    else this.on_error({ ...kept.error, partial: Boolean(kept.text) });
+  }
+
+  /** The answer as text, its citations as numbers and what they stand for. */
+  plain() {
+    const text = clean(this.#text).trim();
+    const cited = [...this.#cited].sort((one, other) => one - other).map((n) => this.#sources.get(n));
+    const lines = cited.map((source) => `[${source.n}] ${joined(clean(source.title), placeWords(source))}`);
+    return [`${this.element.querySelector(".turn-question").textContent}\n`, text, lines.length > 0 && "", ...lines]
+      .filter((line) => line !== false).join("\n");
+  }
+
+  /** Say below the answer why something could not be done with it. */
+  complain(text) {
+    writeOrHide(part(this.element, "action-note"), text);
   }
 
   handle({ name, data }) {
@@ -52,7 +82,7 @@ export class Turn {
   on_queued({ position, estimated_seconds }) {
     const text = t("turn.queued", { n: position, wait: seconds(estimated_seconds) });
     this.#show("queued", text);
-    announce(text);
+    this.#say(text);
   }
 
   on_sources(sources) {
@@ -73,10 +103,10 @@ export class Turn {
     this.#wordsCame();
     const sentence = clean(text);
     const place = placeOf(sentence, clean(this.#text), this.#sentences.at(-1)?.ends ?? 0);
-    this.#sentences.push({ ...place, citations, support });
+    this.#sentences.push({ ...place, text: sentence, citations, support });
     this.#drawSoon();
-    const aloud = spoken(sentence, { quoted: this.#quoted });
-    if (aloud) announce(aloud);
+    const aloud = this.#quiet ? "" : spoken(sentence, { quoted: this.#quoted });
+    if (aloud) this.#say(aloud);
   }
 
   on_reconnecting() {
@@ -93,8 +123,10 @@ export class Turn {
     writeOrHide(part(this.element, "freshness"), this.#freshness(done));
     write(part(this.element, "small-print"), this.#smallPrint(done));
     part(this.element, "feedback").hidden = false;
+    part(this.element, "actions").hidden = false;
+    part(this.element, "continue").hidden = done.finish_reason !== "length";
     this.#finish(done.finish_reason === "cancelled" ? "cancelled" : "done");
-    announce(ending(done.finish_reason) || t("turn.complete", { n: this.#cited.size }));
+    this.#say(ending(done.finish_reason) || t("turn.complete", { n: this.#cited.size }));
   }
 
   on_error(problem) {
@@ -104,7 +136,7 @@ export class Turn {
     write(part(this.element, "problem-text"), text);
     part(this.element, "problem").hidden = false;
     this.#finish("failed");
-    announce(text);
+    this.#say(text);
   }
 
   /** The person stopped it, and no more events will come. */
@@ -113,7 +145,7 @@ export class Turn {
     this.element.dataset.finishReason = "cancelled";
     writeOrHide(part(this.element, "notice"), ending("cancelled"));
     this.#finish("cancelled");
-    announce(ending("cancelled"));
+    this.#say(ending("cancelled"));
   }
 
   #wordsCame() {
@@ -127,9 +159,20 @@ export class Turn {
     writeOrHide(this.#status, text);
   }
 
+  #say(text) {
+    if (!this.#quiet) announce(text);
+  }
+
+  #withdraw() {
+    this.finished = true;
+    writeOrHide(part(this.element, "notice"), t("turn.withdrawn"));
+    this.element.dataset.finishReason = "withdrawn";
+    this.#show("withdrawn", "");
+  }
+
   #sayNothingFound() {
     this.#text = t("turn.nothing");
-    announce(this.#text);
+    this.#say(this.#text);
   }
 
   #finish(state) {
@@ -151,15 +194,36 @@ export class Turn {
     this.#drawing = null;
     const answer = { text: clean(this.#text), sentences: this.#sentences, growing: !this.finished, quoted: this.#quoted };
     this.#cited.clear();
-    drawAnswer(this.#answer, answer, (n) => this.#citation(n));
-    for (const card of this.element.querySelectorAll(".source")) card.dataset.cited = this.#cited.has(Number(card.dataset.n));
+    drawAnswer(this.#answer, answer, (n, sentence) => this.#citation(n, sentence));
+    for (const card of this.element.querySelectorAll(".source")) this.#drawCard(card, Number(card.dataset.n));
   }
 
-  #citation(n) {
+  #citation(n, index) {
     const source = this.#sources.get(n);
     if (!source) return null;
     this.#cited.add(n);
-    return citationButton(source);
+    return citationButton(source, this.#used(source, this.#sentences[index]));
+  }
+
+  /** The sentence of the source that this sentence of the answer stands on; empty where none stands out. */
+  #used(source, sentence) {
+    if (!sentence) return "";
+    const known = (sentence.used ??= new Map());
+    if (!known.has(source.n)) known.set(source.n, usedSentence(source.passage, sentence.text));
+    return known.get(source.n);
+  }
+
+  /** A card shows the sentence that was used, as soon as one is; until then how its passage begins. */
+  #drawCard(card, n) {
+    const isCited = this.#cited.has(n);
+    if (card.dataset.cited === String(isCited) && !isCited) return;
+    card.dataset.cited = String(isCited);
+    const source = this.#sources.get(n);
+    const used = this.#sentences.map((sentence) => sentence.used?.get(n)).find(Boolean);
+    if (!used) return;
+    write(part(card, "passage"), used);
+    part(card, "passage").dataset.used = "true";
+    card.querySelector("a").href = passageHash(source.document_id, source.ordinal, used);
   }
 
   /** Once the answer stands, keep the sources it cites in view and fold away the rest. */
@@ -217,18 +281,22 @@ function sourceCard(source) {
   card.querySelector("a").href = passageHash(source.document_id, source.ordinal);
   write(part(card, "number"), source.n);
   write(part(card, "title"), source.title);
-  writeOrHide(part(card, "place"), joined(source.heading, source.page && t("reader.page", { n: source.page })));
+  writeOrHide(part(card, "place"), placeWords(source));
   write(part(card, "passage"), source.passage);
   part(card, "stale").hidden = !source.stale;
   return card;
 }
 
-function citationButton(source) {
+function placeWords(source) {
+  return joined(headingsOf(source.heading, source.title).join(" › "), source.page && t("reader.page", { n: source.page }));
+}
+
+function citationButton(source, used) {
   const button = make("button", "citation", `[${source.n}]`);
   const place = source.page ? `, ${t("reader.page", { n: source.page })}` : "";
   button.type = "button";
   button.dataset.testid = "citation";
-  button.dataset.opens = passageHash(source.document_id, source.ordinal);
+  button.dataset.opens = passageHash(source.document_id, source.ordinal, used);
   button.setAttribute("aria-label", t("turn.source", { n: source.n, title: clean(source.title) }) + place);
   const raised = make("sup", "");
   raised.append(button);

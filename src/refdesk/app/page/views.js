@@ -16,7 +16,10 @@ const MODULES = {
   gaps: () => import("./gaps.js"),
   feedback: () => import("./ratings.js"),
 };
-const OVER_THE_VIEW = { reader: () => import("./reader.js") };
+const OVER_THE_VIEW = {
+  history: () => import("./history.js"),
+  reader: () => import("./reader.js"),
+};
 const opened = new Map(); // name → the promise of its View
 
 export function isView(name) {

@@ -1,0 +1,377 @@
+"""Conversations on the page: they survive a reload, another device and a lost line; and what one does with them."""
+
+import asyncio
+import json
+import re
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Page, Route, expect
+from tests.browser.conftest import PHONE, Open
+from tests.support.running import Json, Refdesk, until
+from tests.support.scripted_llm import ScriptedLlm, say
+
+FACT = "The Marlowe lighthouse was painted white in 1987."
+QUESTION = "When was the Marlowe lighthouse painted white?"
+LAMP = "Its lamp turns once in nine seconds."
+ANSWER = f"{FACT} [1]"
+WHOLE = f"{FACT} [1] {LAMP} [1]"
+
+pytestmark = pytest.mark.timeout(400)
+
+
+@pytest.fixture
+async def lighthouse(desk: Refdesk) -> Json:
+    """A document that can be asked about."""
+    text = f"# Marlowe\n\nThe rock lies two miles out.\n\n## The tower\n\n{FACT} {LAMP}"
+    return await desk.settled(await desk.upload("lighthouse.md", text.encode()))
+
+
+async def asked(page: Page, question: str = QUESTION) -> None:
+    await page.locator("#question").fill(question)
+    await page.locator("#question").press("Enter")
+
+
+async def answered(page: Page, question: str = QUESTION) -> None:
+    """Asked, and the answer is complete."""
+    await asked(page, question)
+    await expect(page.get_by_test_id("turn").last).to_have_attribute("data-state", "done")
+
+
+async def kept(desk: Refdesk, page: Page, turns: int) -> None:
+    """The conversation on the page is in the history with so many turns."""
+    conversation_id = page.url.partition("#conversation/")[2]
+
+    async def listed() -> bool:
+        found = (await desk.call("GET", "/api/conversations?limit=200"))["conversations"]
+        return any(one["id"] == conversation_id and one["turns"] == turns for one in found)
+
+    await until(listed, what=f"{turns} turns are kept")
+
+
+# what survives
+
+
+async def test_a_reload_in_the_middle_of_an_answer_goes_on_with_it(
+    visit: Open, llm: ScriptedLlm, lighthouse: Json
+) -> None:
+    """The turns before it, and the running one to its end; the model is not asked again."""
+    gate = asyncio.Event()
+    llm.plan = [say(ANSWER), say(WHOLE, gate=gate, gate_at=8)]
+    page = (await visit()).page
+    await answered(page)
+    await asked(page, "And what about its lamp?")
+    await expect(page.get_by_test_id("answer").last).to_contain_text("The Marlowe")
+    await page.reload()
+    turns = page.get_by_test_id("turn")
+    await expect(turns).to_have_count(2)
+    await expect(turns.first.get_by_test_id("answer")).to_contain_text(FACT)
+    await expect(turns.last).to_have_attribute("data-state", "answering")
+    await expect(page.locator("#stop-button")).to_be_visible()
+    gate.set()
+    await expect(turns.last).to_have_attribute("data-finish-reason", "stop")
+    await expect(turns.last.get_by_test_id("answer")).to_contain_text("nine seconds")
+    assert len(llm.calls) == 2
+    assert await page.title() == f"{QUESTION} · Refdesk"
+
+
+async def test_another_device_finds_the_conversation(
+    visit: Open, desk: Refdesk, llm: ScriptedLlm, lighthouse: Json
+) -> None:
+    """In the list, with its sources; a follow-up there belongs to it."""
+    llm.default = say(ANSWER)
+    page = (await visit()).page
+    await answered(page)
+    await kept(desk, page, 1)
+    phone = (await visit(viewport=PHONE)).page
+    await phone.locator("#history-button").click()
+    await phone.get_by_test_id("conversation-title").first.click()
+    await expect(phone.get_by_test_id("answer")).to_contain_text(FACT)
+    await expect(phone.locator("#history")).to_be_hidden()
+    await phone.get_by_test_id("citation").click()
+    await expect(phone.get_by_test_id("used")).to_have_text(FACT)
+    await phone.locator("#reader-close").click()
+    await answered(phone, "And its lamp?")
+    await kept(desk, phone, 2)
+    await page.reload()
+    await expect(page.get_by_test_id("turn")).to_have_count(2)
+
+
+async def test_a_lost_line_is_taken_up_after_the_last_event(visit: Open, llm: ScriptedLlm, lighthouse: Json) -> None:
+    """By Last-Event-ID: nothing is there twice."""
+    llm.default = say(WHOLE)
+    page = (await visit()).page
+    resumed: list[str | None] = []
+
+    async def cut_off(route: Route) -> None:
+        whole = await route.fetch()
+        await route.fulfill(response=whole, body=(await whole.text()).partition("event: sentence")[0])
+
+    async def noted(route: Route) -> None:
+        resumed.append(await route.request.header_value("last-event-id"))
+        await route.continue_()
+
+    await page.route("**/api/answers", cut_off)
+    await page.route("**/api/answers/*/events", noted)
+    await answered(page)
+    assert len(resumed) == 1 and int(resumed[0] or 0) > 1
+    assert (await page.get_by_test_id("answer").inner_text()).count("painted white") == 1
+
+
+# the drawer
+
+
+async def test_a_conversation_is_found_renamed_and_deleted_with_a_way_back(
+    visit: Open, desk: Refdesk, llm: ScriptedLlm, lighthouse: Json
+) -> None:
+    """Undone in time, the service never hears of it; else it is gone, also from another page."""
+    llm.default = say(ANSWER)
+    page = (await visit()).page
+    await answered(page, "When was the zebra lighthouse painted?")
+    await kept(desk, page, 1)
+    await page.locator("#history-button").click()
+    await page.locator("#history-search").fill("ZEBRA")
+    rows = page.get_by_test_id("conversation")
+    await expect(rows).to_have_count(1)
+    await rows.get_by_test_id("conversation-menu").locator("summary").click()
+    await rows.get_by_test_id("conversation-rename").click()
+    await rows.get_by_test_id("conversation-name").fill("Zebra paint")
+    await rows.get_by_test_id("conversation-name").press("Enter")
+    await expect(rows.get_by_test_id("conversation-title")).to_have_text("Zebra paint")
+    await rows.get_by_test_id("conversation-menu").locator("summary").click()
+    await rows.get_by_test_id("conversation-delete").click()
+    await expect(rows).to_have_count(0)
+    await expect(page.get_by_test_id("turn")).to_have_count(0)
+    await page.locator("#toast-undo").click()
+    await expect(rows.get_by_test_id("conversation-title")).to_have_text("Zebra paint")
+    await rows.get_by_test_id("conversation-menu").locator("summary").click()
+    await rows.get_by_test_id("conversation-delete").click()
+    await page.reload()
+
+    async def is_gone() -> bool:
+        return (await desk.call("GET", "/api/conversations", params={"q": "zebra"}))["conversations"] == []
+
+    await until(is_gone, what="the deleted conversation is gone")
+    await page.locator("#history-button").click()
+    await page.locator("#history-search").fill("zebra")
+    await expect(page.locator("#history-empty")).to_be_visible()
+
+
+async def test_a_conversation_is_exported(visit: Open, desk: Refdesk, llm: ScriptedLlm, lighthouse: Json) -> None:
+    """As a file with its question, its answer and its source."""
+    llm.default = say(ANSWER)
+    page = (await visit()).page
+    await answered(page, "When was the exported lighthouse painted?")
+    await kept(desk, page, 1)
+    await page.locator("#history-button").click()
+    row = page.get_by_test_id("conversation").filter(has_text="exported lighthouse")
+    await row.get_by_test_id("conversation-menu").locator("summary").click()
+    async with page.expect_download() as markdown:
+        await row.get_by_test_id("conversation-markdown").click()
+    text = Path(await (await markdown.value).path()).read_text()
+    assert "## When was the exported lighthouse painted?" in text and "[^1-1]: Marlowe" in text
+    await row.get_by_test_id("conversation-menu").locator("summary").click()
+    async with page.expect_download() as as_json:
+        await row.get_by_test_id("conversation-json").click()
+    exported = json.loads(Path(await (await as_json.value).path()).read_text())
+    assert exported["turns"][0]["sources"][0]["document_id"] == lighthouse["id"]
+
+
+# sharing
+
+
+async def test_a_shared_answer_opens_by_its_link(
+    visit: Open, desk: Refdesk, llm: ScriptedLlm, lighthouse: Json
+) -> None:
+    """With its evidence; no longer shared, it is not there, in the page's words."""
+    llm.default = say(ANSWER)
+    page = (await visit()).page
+    await answered(page)
+    await page.get_by_test_id("share").click()
+    await expect(page.get_by_test_id("link")).to_have_value(re.compile(r"\?answer="))
+    link = await page.get_by_test_id("link").input_value()
+    elsewhere = (await visit(link.removeprefix(desk.url))).page
+    await expect(elsewhere.get_by_test_id("answer")).to_contain_text(FACT)
+    await expect(elsewhere.get_by_test_id("turn-question")).to_have_text(QUESTION)
+    await elsewhere.get_by_test_id("citation").click()
+    await expect(elsewhere.get_by_test_id("used")).to_have_text(FACT)
+    await desk.delete(lighthouse)
+    missing = (await visit(link.removeprefix(desk.url))).page
+    await expect(missing.locator("#dialogue")).to_contain_text("There is no answer here that you may read")
+
+
+# asking
+
+
+async def test_a_question_is_edited_and_answered_anew(
+    visit: Open, desk: Refdesk, llm: ScriptedLlm, lighthouse: Json
+) -> None:
+    """Either takes the place of what was there, on the page and in the history."""
+    llm.default = say(ANSWER)
+    page = (await visit()).page
+    await answered(page)
+    await answered(page, "And its lamp?")
+    await kept(desk, page, 2)
+    llm.default = say(f"{LAMP} [1]")
+    await page.get_by_test_id("regenerate").last.click()
+    await expect(page.get_by_test_id("answer").last).to_contain_text(LAMP)
+    await expect(page.get_by_test_id("turn")).to_have_count(2)
+    await page.get_by_test_id("edit").first.click()
+    await expect(page.locator("#question")).to_have_value(QUESTION)
+    await answered(page, "When was the lighthouse at Marlowe painted?")
+    await expect(page.get_by_test_id("turn")).to_have_count(1)
+    await kept(desk, page, 1)
+    await page.reload()
+    await expect(page.get_by_test_id("turn-question")).to_have_text(["When was the lighthouse at Marlowe painted?"])
+
+
+async def test_a_stopped_answer_says_so_and_blames_no_source(visit: Open, llm: ScriptedLlm, lighthouse: Json) -> None:
+    """Half a sentence contradicts nothing."""
+    llm.default = say(ANSWER.replace("1987", "1899"), gate=asyncio.Event(), gate_at=8)
+    page = (await visit()).page
+    await asked(page)
+    await expect(page.get_by_test_id("answer")).to_contain_text("1899")
+    await page.locator("#stop-button").click()
+    await expect(page.get_by_test_id("turn")).to_have_attribute("data-finish-reason", "cancelled")
+    await expect(page.get_by_test_id("notice")).to_have_text("You stopped this answer.")
+    await expect(page.locator(".contradicted-mark")).to_have_count(0)
+
+
+async def test_a_question_waits_for_the_answer_before_it(visit: Open, llm: ScriptedLlm, lighthouse: Json) -> None:
+    """Enter while an answer comes says so, and asks when it is complete."""
+    gate = asyncio.Event()
+    llm.plan = [say(ANSWER, gate=gate, gate_at=4)]
+    llm.default = say(f"{LAMP} [1]")
+    page = (await visit()).page
+    await asked(page)
+    await expect(page.get_by_test_id("answer")).to_contain_text("The Marlowe")
+    await asked(page, "And its lamp?")
+    await expect(page.locator("#composer-line")).to_contain_text("And its lamp?")
+    await asked(page, "And the rock?")
+    await expect(page.locator("#composer-line")).to_contain_text("One question waits already")
+    await expect(page.locator("#question")).to_have_value("And the rock?")
+    await page.locator("#question").fill("")
+    gate.set()
+    await expect(page.get_by_test_id("turn")).to_have_count(2)
+    await expect(page.get_by_test_id("answer").last).to_contain_text(LAMP)
+    await expect(page.locator("#composer-line")).to_be_hidden()
+
+
+async def test_a_refused_question_comes_back_into_the_box(visit: Open) -> None:
+    """To be shortened."""
+    page = (await visit()).page
+    await asked(page, "why " * 1000)
+    await expect(page.get_by_test_id("problem-text")).to_contain_text("the limit is 500")
+    assert (await page.locator("#question").input_value()).startswith("why why")
+
+
+async def test_an_answer_at_its_length_limit_is_gone_on_with(visit: Open, llm: ScriptedLlm, lighthouse: Json) -> None:
+    """In the same conversation."""
+    llm.plan = [say(f"{ANSWER} Its lamp", finish_reason="length")]
+    llm.default = say(f"{LAMP} [1]")
+    page = (await visit()).page
+    await answered(page)
+    await expect(page.get_by_test_id("notice")).to_contain_text("length limit")
+    await page.get_by_test_id("continue").click()
+    await expect(page.get_by_test_id("answer").last).to_contain_text(LAMP)
+    assert QUESTION in str(llm.calls[-1].body["messages"])
+
+
+async def test_an_answer_is_copied_with_its_citations(visit: Open, llm: ScriptedLlm, lighthouse: Json) -> None:
+    """As text that says where each number leads."""
+    llm.default = say(ANSWER)
+    page = (await visit()).page
+    await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    await answered(page)
+    await page.get_by_test_id("copy").click()
+    await expect(page.get_by_test_id("action-note")).to_contain_text("Copied")
+    copied = await page.evaluate("navigator.clipboard.readText()")
+    assert copied == f"{QUESTION}\n\n{ANSWER}\n\n[1] Marlowe"
+
+
+async def test_a_link_asks_a_question(visit: Open, llm: ScriptedLlm, lighthouse: Json) -> None:
+    """`?q=`, once: a reload shows it again and does not ask."""
+    llm.default = say(ANSWER)
+    page = (await visit("/?q=When+was+the+Marlowe+lighthouse+painted+white%3F")).page
+    await expect(page.get_by_test_id("answer")).to_contain_text(FACT)
+    assert "?q=" not in page.url
+    await page.reload()
+    await expect(page.get_by_test_id("answer")).to_contain_text(FACT)
+    assert len(llm.calls) == 1
+
+
+async def test_a_question_is_answered_from_what_was_chosen(
+    visit: Open, desk: Refdesk, llm: ScriptedLlm, lighthouse: Json
+) -> None:
+    """A tag and a document, as chips that can be taken away."""
+    body = {"title": "Rates", "text": f"{FACT} So say the rates.", "tags": ["rates"]}
+    rates = await desk.settled(await desk.call("POST", "/api/documents", json=body, expect=(201,)))
+    llm.default = say(ANSWER)
+    page = (await visit()).page
+    await page.locator("#filter-button").click()
+    await page.locator("#filter-words").fill("rat")
+    await page.get_by_test_id("filter-choice").filter(has_text="#rates").click()
+    await expect(page.get_by_test_id("filter-chip")).to_have_text("#rates")
+    async with page.expect_request("**/api/answers") as asking:
+        await answered(page)
+    assert json.loads((await asking.value).post_data or "")["filters"] == {"tags": ["rates"], "document_ids": []}
+    await expect(page.get_by_test_id("source")).to_have_count(1)
+    await page.get_by_test_id("filter-chip").click()
+    await page.locator("#filter-button").click()
+    await page.get_by_test_id("filter-choice").filter(has_text=re.compile("^Rates$")).click()
+    async with page.expect_request("**/api/answers") as asking:
+        await answered(page, "What do the rates say?")
+    assert json.loads((await asking.value).post_data or "")["filters"]["document_ids"] == [rates["id"]]
+
+
+async def test_starters_are_about_the_documents_of_the_desk(visit: Open, llm: ScriptedLlm, lighthouse: Json) -> None:
+    """By their titles; one is asked with a click."""
+    llm.default = say(ANSWER)
+    page = (await visit()).page
+    await expect(page.get_by_test_id("example")).to_have_text(["What does “Marlowe” say?"])
+    await page.get_by_test_id("example").click()
+    await expect(page.get_by_test_id("turn-question")).to_have_text("What does “Marlowe” say?")
+
+
+# languages and colours
+
+
+async def test_the_page_speaks_german(visit: Open, llm: ScriptedLlm, lighthouse: Json) -> None:
+    """When somebody chooses it; it stays so, and so do chosen colours."""
+    llm.default = say(ANSWER)
+    page = (await visit()).page
+    await page.locator("#preferences-button").click()
+    await page.locator("#theme").select_option("dark")
+    dark = await page.evaluate("getComputedStyle(document.body).backgroundColor")
+    await page.locator("#language").select_option("de")
+    await expect(page.locator("#ask-button")).to_have_text("Fragen")
+    await expect(page.locator("html")).to_have_attribute("lang", "de")
+    await answered(page)
+    await expect(page.get_by_test_id("sources")).to_contain_text("Quellen")
+    await page.reload()
+    await expect(page.locator("#nav-documents")).to_have_text("Dokumente")
+    await expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    assert await page.evaluate("getComputedStyle(document.body).backgroundColor") == dark == "rgb(25, 24, 21)"
+
+
+async def test_text_runs_in_the_direction_of_its_script(visit: Open, desk: Refdesk, llm: ScriptedLlm) -> None:
+    """A Hebrew question and answer in an English page."""
+    fact = "המגדלור נצבע לבן בשנת 1987."
+    await desk.settled(await desk.upload("hebrew.md", fact.encode()))
+    llm.default = say(f"{fact} [1]")
+    page = (await visit()).page
+    await answered(page, "מתי נצבע המגדלור?")
+    direction = "(element) => getComputedStyle(element).direction"
+    assert await page.get_by_test_id("turn-question").evaluate(direction) == "rtl"
+    assert await page.get_by_test_id("answer").locator("p").first.evaluate(direction) == "rtl"
+    assert await page.locator("#ask-view").evaluate(direction) == "ltr"
+
+
+async def test_a_question_that_cannot_be_sent_comes_back(visit: Open, llm: ScriptedLlm) -> None:
+    """The service is not there: it says so, and the words are not lost."""
+    page = (await visit()).page
+    await page.route("**/api/answers", lambda route: route.abort())
+    await asked(page)
+    await expect(page.get_by_test_id("problem-text")).to_contain_text("cannot be reached")
+    await expect(page.locator("#question")).to_have_value(QUESTION)
+    assert not llm.calls
