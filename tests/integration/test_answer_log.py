@@ -315,3 +315,30 @@ async def test_a_service_that_is_told_to_end_ends_its_streams_with_words(desk: A
         for stream in await asyncio.gather(*endless):
             assert (stream[-1].name, stream[-1].data["partial"]) == ("error", True)
         assert await asyncio.wait_for(process.process.wait(), 20) == 0
+
+
+async def test_who_follows_an_answer_of_another_process_is_sent_there_at_once(desk: AnswerDesk) -> None:
+    """Our own stream just ends, and can be resumed; OpenAI's format knows no such thing, and says that it may be asked again."""
+    desk.llm.reset()
+    gate = asyncio.Event()
+    desk.llm.default = say(gate=gate, gate_at=2)
+    question = "Which days of leave expire, and when?"
+    chat = {"model": "refdesk", "messages": [{"role": "user", "content": question}], "stream": True}
+    async with desk.assistants(2) as (first, second):
+        there, here = await first.client(ASKER), await second.client(ASKER)
+        writing = asyncio.create_task(there.ask(question))
+        await desk.llm.called()
+        async with (
+            here.stream(question) as own,
+            here.call("POST", "/v1/chat/completions", json=chat) as completion,
+            asyncio.timeout(15),
+        ):
+            await own.content.readuntil(b"event: delta\n")
+            await completion.content.readuntil(b'"content":"Thirty')
+            second.process.terminate()
+            ended, cut = await asyncio.gather(own.read(), completion.read())
+        gate.set()
+        assert text_of(await writing) == ANSWER
+    assert b"event: done" not in ended and b"event: error" not in ended
+    assert msgspec.json.decode(cut.rpartition(b"data: ")[2])["error"]["code"] == "unavailable"
+    assert len(desk.llm.calls) == 1

@@ -23,6 +23,7 @@ from refdesk.answering.gap_finding import GapFinding
 from refdesk.answering.history import History
 from refdesk.answering.journal import Journal
 from refdesk.answering.keeping import Keeper
+from refdesk.answering.leaving import Leaving
 from refdesk.answering.limits import AnswerLimits
 from refdesk.answering.log import AnswerRecord
 from refdesk.answering.prices import Prices
@@ -130,6 +131,8 @@ class Assistant:
             )
         )
         self._gaps = parts.gaps
+        self.leaving = Leaving(self.writes)
+        """Of streams that another process writes, when this one shuts down."""
         self._journal = journal
         self._budget = budget
 

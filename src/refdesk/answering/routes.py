@@ -1,9 +1,6 @@
 """Answers over HTTP: `/api/answers`, `/api/search`, `/api/passages`. Encodings of ``Assistant`` and nothing else."""
 
-import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import msgspec
 from starlette.requests import Request
@@ -63,13 +60,6 @@ class AnswerRoutes:
         self._browsing = browsing
         self._send_timeout_s = send_timeout_s
         self._idle_s_max = idle_s_max
-        self._following: set[asyncio.Timeout] = set()
-        """One for each stream of an answer that another process writes."""
-
-    def leave(self) -> None:
-        """End the streams of answers that another process writes: their readers go on with them there."""
-        for reading in self._following:
-            reading.reschedule(0)  # long ago
 
     def socket(self) -> SocketEndpoint:
         return SocketEndpoint(
@@ -241,27 +231,12 @@ class AnswerRoutes:
                 return offer(b"".join([entry.frame() for entry in batch]))
 
             try:
-                async with self._until_we_leave(reader.record.log_id):
+                async with self._assistant.leaving.until_we_leave(reader.record.log_id):
                     await reader.events(on_entries)
             except RefdeskError as error:
                 await settled(offer(sse.message(Failed.name, msgspec.json.encode(reader.cut_off(error)))))
 
         return EventStream(body, last_words=reader.cut_off, send_timeout_s=self._send_timeout_s)
-
-    @asynccontextmanager
-    async def _until_we_leave(self, log_id: str) -> AsyncIterator[None]:
-        """Ends the block, quietly, when this process shuts down and another one writes the answer."""
-        reading = asyncio.timeout(None)
-        try:
-            async with reading:
-                if not self._assistant.writes(log_id):
-                    self._following.add(reading)
-                yield
-        except TimeoutError:
-            if not reading.expired():
-                raise
-        finally:
-            self._following.discard(reading)
 
 
 def _timed(answer: FinishedAnswer) -> Json:

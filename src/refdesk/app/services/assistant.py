@@ -163,7 +163,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             operations=partial(
                 open_operations, settings, pool=outside.pool, session=outside.session, assistant=assistant
             ),
-            leave=routes.leave,
+            leave=assistant.leaving.leave,
             close=assistant.close,
         )
 

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 from refdesk.answering.assistant import Assistant
 from refdesk.answering.finished import FinishedAnswer
 from refdesk.answering.log import AnswerRecord, Entry
+from refdesk.answering.production import ShuttingDown
 from refdesk.answering.reading import AnswerReader
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import RefdeskError, problem
@@ -70,8 +71,10 @@ class OpenAiAnswers:
                 return offer(pieces) if pieces else None
 
             await settled(offer(form.begin()))
+            leaving = self._assistant.leaving
             try:
-                await reader.events(on_entries)
+                async with leaving.until_we_leave(reader.record.log_id, saying=ShuttingDown):
+                    await reader.events(on_entries)
             except RefdeskError as error:
                 await settled(offer(form.fail(problem(error))))
 

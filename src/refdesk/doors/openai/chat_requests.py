@@ -114,6 +114,9 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     store: Any = None
     moderation: Any = None
     prompt_cache_options: Any = None
+    top_k: Any = None
+    min_p: Any = None
+    repetition_penalty: Any = None
 
 
 class ChatLimits(msgspec.Struct, frozen=True, kw_only=True):
