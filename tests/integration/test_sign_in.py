@@ -2,16 +2,20 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import aiohttp
 import pytest
 from tests.support.desk import own_database
-from tests.support.identity_provider import IdentityProvider
+from tests.support.identity_provider import CLIENT_ID, IdentityProvider
 from tests.support.sign_in_desk import Browser, SignInDesk, open_browser, open_sign_in_desk
 
 from refdesk.access.oidc.people import principal_id
+from refdesk.app.commands.checks.provider import check_provider
 from refdesk.app.embedded.nats import free_port
 from refdesk.app.embedded.stack import StackUrls
+from refdesk.app.health import Health
+from refdesk.app.settings import Loaded, Settings
 
 ENDS_S_MAX = 5.0
 """What is promised: whoever is signed out is gone everywhere within this time."""
@@ -397,3 +401,30 @@ async def test_a_provider_that_is_away_stops_nothing_but_signing_in(
             assert provider.issuer.removeprefix("http://") in await response.text()
         provider.is_down = False
         assert (await browser.sign_in())["name"] == "Ada Lovelace"
+
+
+async def test_readiness_and_doctor_name_the_provider(desk: SignInDesk, provider: IdentityProvider) -> None:
+    """Away, it makes the desk degraded, and no more; both say who it is. It is asked beside, not for each look."""
+    async with open_sign_in_desk(desk.database_url, provider) as desk:
+        host = provider.issuer.removeprefix("http://")
+        health = Health([desk.sign_in.part])
+        for _ in range(5):
+            assert (await health.verdicts())["identity provider"].level == "ok"
+        assert provider.calls["/.well-known/openid-configuration"] == 1
+        assert await _diagnosis(desk, provider) == {"identity provider": "ok", "refresh tokens": "ok"}
+        provider.metadata = {"code_challenge_methods_supported": None}
+        assert (await _diagnosis(desk, provider))["code challenges"] == "warn"
+        provider.is_down = True
+        assert await _diagnosis(desk, provider) == {"identity provider": "FAIL"}
+        assert await _diagnosis(desk, provider, oidc_client_id=None) == {"identity provider": "FAIL"}
+        assert await _diagnosis(desk, provider, public_url="http://desk.example") == {"identity provider": "FAIL"}
+    async with open_sign_in_desk(desk.database_url, provider) as desk:
+        verdict = (await Health([desk.sign_in.part]).verdicts())["identity provider"]
+        assert verdict.level == "degraded"
+        assert host in verdict.why
+
+
+async def _diagnosis(desk: SignInDesk, provider: IdentityProvider, **changed: Any) -> dict[str, str]:
+    settings = {"oidc_issuer": provider.issuer, "oidc_client_id": CLIENT_ID, "public_url": desk.url} | changed
+    loaded = Loaded(settings=Settings(**settings), origins={})
+    return {finding.name: finding.level async for finding in check_provider(loaded)}

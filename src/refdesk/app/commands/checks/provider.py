@@ -1,8 +1,11 @@
 """The identity provider, when one is named: whether people can sign in with it."""
 
+from collections.abc import Iterator
+
 from refdesk.access.cookies import cookies_for
+from refdesk.access.oidc.provider import Metadata
 from refdesk.app.commands.checks.findings import Finding, Findings
-from refdesk.app.settings import Loaded
+from refdesk.app.settings import Loaded, Settings
 from refdesk.app.sign_in import algorithms, mapped, open_provider, public_url
 from refdesk.contracts.errors import ConfigurationError
 from refdesk.outside.oidc_provider import ProviderSilent
@@ -28,12 +31,15 @@ async def check_provider(loaded: Loaded) -> Findings:
         yield Finding("FAIL", NAME, error.message, "Start that server, or mend REFDESK_OIDC_ISSUER.")
     else:
         yield Finding("ok", NAME, f"{metadata.issuer} answers; people come back to {cookies.base}/auth/callback")
-        if metadata.code_challenge_methods_supported is None:
-            yield Finding("warn", NAME, "it does not say whether it checks code challenges (PKCE)", "See its manual.")
-        if "offline_access" not in settings.oidc_scopes.split():
-            lasts = f"{settings.oidc_unrenewable_s_max:g} s"
-            yield Finding(
-                "ok",
-                NAME,
-                f"if it gives refresh tokens only for offline_access, sessions last {lasts} (REFDESK_OIDC_SCOPES)",
-            )
+        for finding in _remarks(settings, metadata, host=provider.host):
+            yield finding
+
+
+def _remarks(settings: Settings, metadata: Metadata, *, host: str) -> Iterator[Finding]:
+    """What does not keep anybody out."""
+    if metadata.code_challenge_methods_supported is None:
+        yield Finding("warn", "code challenges", f"{host} does not say that it checks them", "See its manual.")
+    if "offline_access" not in settings.oidc_scopes.split():
+        lasts = f"{settings.oidc_unrenewable_s_max:g} s"
+        said = f"where {host} gives none without offline_access (REFDESK_OIDC_SCOPES), sessions last {lasts}"
+        yield Finding("ok", "refresh tokens", said)
