@@ -5,12 +5,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import get_args
+from typing import cast, get_args
 
 import msgspec
 import pytest
 
-from refdesk.access.policy import audience_of
+from refdesk.access.policy import POLICY, audience_of, may
+from refdesk.contracts.access import Principal, Role
 from refdesk.contracts.answers import AnswerEvent, Failed, Source, Sources, Timings, Usage
 from refdesk.contracts.events import Event
 from refdesk.web import openapi
@@ -71,6 +72,26 @@ def test_every_address_is_documented_and_no_other(endpoints: list[Endpoint | Soc
         if not endpoint.path.startswith("/web/")
     }
     assert documented == served
+
+
+def test_the_table_of_roles_is_the_policy() -> None:
+    """keys-and-access.md says of each role what it may; every action is in a row, or said to be for everybody."""
+    page = (DOCS / "howto" / "keys-and-access.md").read_text(encoding="utf-8")
+    section = page.partition("## Roles")[2].partition("\n## ")[0]
+    head, _, *rows = [line.strip("| ").split(" |") for line in section.splitlines() if line.startswith("|")]
+    roles = [name.strip() for name in head[1:]]
+    assert roles == list(get_args(Role))
+    said = {}
+    for what, *marks in rows:
+        for action in re.findall(r"`(\w+\.\w+)`", what):
+            said[action] = [role for role, mark in zip(roles, marks, strict=True) if mark.strip() == "yes"]
+    for action, rule in POLICY.items():
+        if rule.audience == "public":
+            assert f"`{action}`" in section
+        else:
+            allowed = [role for role in roles if may(Principal(id="x", role=cast("Role", role)), action)]
+            assert said.pop(action) == allowed, action
+    assert said == {}
 
 
 def _method(endpoint: Endpoint | SocketEndpoint) -> str:

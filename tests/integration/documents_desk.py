@@ -6,7 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import aiohttp
 import msgspec
@@ -14,7 +14,7 @@ import uvicorn
 from psycopg_pool import AsyncConnectionPool
 from starlette.requests import HTTPConnection
 
-from refdesk.contracts.access import Principal
+from refdesk.contracts.access import Principal, Role, role_within
 from refdesk.documents import sync_routes
 from refdesk.documents.changes import Limits
 from refdesk.documents.content_check import ContentCheck
@@ -105,7 +105,8 @@ async def authenticate(connection: HTTPConnection) -> Principal | None:
         return None
     name, *words = given.split()
     groups = tuple(word for word in words if not word.startswith("role="))
-    return Principal(id=name, groups=groups, role="asker" if "role=asker" in words else "writer")
+    roles = [role for role in get_args(Role) if f"role={role}" in words]
+    return Principal(id=name, groups=groups, role=role_within(groups, roles[0] if roles else "writer"))
 
 
 @contextlib.asynccontextmanager

@@ -77,7 +77,9 @@ async def made(keys: ApiKeys, name: str = "ada", *groups: str) -> str:
 async def test_a_key_names_its_holder_and_groups(keys: ApiKeys) -> None:
     """Here and in every other process."""
     made_ = await keys.create("ada", ("hr", "editors", "hr"))
-    assert await keys.principal(made_.key or "") == Principal(id=made_.id, groups=("editors", "hr"), name="ada")
+    assert await keys.principal(made_.key or "") == Principal(
+        id=made_.id, groups=("editors", "hr"), name="ada", role="curator"
+    )
 
 
 async def test_a_key_carries_its_checksum(keys: ApiKeys) -> None:

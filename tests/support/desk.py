@@ -14,7 +14,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -34,6 +34,7 @@ from refdesk.app.settings import Settings, to_environment
 from refdesk.contracts.access import Principal
 from refdesk.index.chunks import Chunk, IndexedDocument, embedded_text
 from refdesk.index.pgvector.index import PgvectorIndex
+from refdesk.index.port import ChunkIndex
 from refdesk.outside.embedding.packaged import Embedder, Turns
 from refdesk.outside.postgres.database import open_pool
 from refdesk.web.http import create_app
@@ -144,6 +145,35 @@ class Client:
             return response.status, response.headers, msgspec.json.decode(body) if body else None
 
 
+class Indexing(Protocol):
+    """Where documents are made searchable directly."""
+
+    @property
+    def index(self) -> ChunkIndex: ...
+
+    @property
+    def embedder(self) -> Embedder: ...
+
+
+async def index_text(into: Indexing, document: dict[str, Any], text: str) -> None:
+    """One chunk per paragraph."""
+    chunks, start = [], 0
+    for ordinal, paragraph in enumerate(text.split("\n\n")):
+        chunks.append(Chunk(ordinal=ordinal, text=paragraph, start=start, end=start + len(paragraph)))
+        start += len(paragraph) + 2
+    vectors = await into.embedder.embed([embedded_text(document["title"], chunk) for chunk in chunks])
+    indexed = IndexedDocument(
+        document_id=document["id"],
+        version=document["version"],
+        title=document["title"],
+        readers=tuple(document["readers"]),
+        tags=tuple(document["tags"]),
+        media_type=document["media_type"],
+        content_sha256=document["content_sha256"],
+    )
+    assert await into.index.replace(indexed, chunks, np.asarray(vectors))
+
+
 @dataclass
 class AnswerDesk:
     """What the assistants of a test stand on."""
@@ -178,22 +208,7 @@ class AnswerDesk:
         return dict(reply.json)
 
     async def put_into_index(self, document: dict[str, Any], text: str) -> None:
-        """One chunk per paragraph."""
-        chunks, start = [], 0
-        for ordinal, paragraph in enumerate(text.split("\n\n")):
-            chunks.append(Chunk(ordinal=ordinal, text=paragraph, start=start, end=start + len(paragraph)))
-            start += len(paragraph) + 2
-        vectors = await self.embedder.embed([embedded_text(document["title"], chunk) for chunk in chunks])
-        indexed = IndexedDocument(
-            document_id=document["id"],
-            version=document["version"],
-            title=document["title"],
-            readers=tuple(document["readers"]),
-            tags=tuple(document["tags"]),
-            media_type=document["media_type"],
-            content_sha256=document["content_sha256"],
-        )
-        assert await self.index.replace(indexed, chunks, np.asarray(vectors))
+        await index_text(self, document, text)
 
     @contextlib.asynccontextmanager
     async def assistant_here(self, **changes: Any) -> AsyncIterator["Here"]:
@@ -217,7 +232,9 @@ class AnswerDesk:
     async def key_of(self, principal: Principal) -> str:
         """An API key of the principal's, made on first use. Its id is its name, as with keys that are older than ids."""
         if principal not in self._keys:
-            self._keys[principal] = str((await self.keys.create(principal.id, principal.groups)).key)
+            self._keys[principal] = str(
+                (await self.keys.create(principal.id, principal.groups, role=principal.role)).key
+            )
             url = self.settings.access_database_url or self.settings.documents_database_url or ""
             async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
                 await connection.execute("UPDATE api_keys SET principal_id = name WHERE name = %s", (principal.id,))

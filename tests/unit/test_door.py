@@ -13,7 +13,7 @@ from refdesk.app import http
 from refdesk.app.health import Health, Part, health_endpoints
 from refdesk.app.hosts import named
 from refdesk.app.settings import Settings
-from refdesk.contracts.access import ADMINISTRATORS, Principal
+from refdesk.contracts.access import Principal, Role
 from refdesk.web.http import create_app
 
 ELSEWHERE = {"X-Forwarded-For": "203.0.113.7"}
@@ -25,13 +25,18 @@ NAMES = Settings(
     allowed_hosts="desk.example.org, *.example.net",
     operator_key=OPERATOR_KEY,
 )
-GROUPS = {"rita": (), "ada": (ADMINISTRATORS,), OPERATOR_KEY: (ADMINISTRATORS,)}
+ROLES: dict[str, Role] = {
+    "rita": "writer",
+    "olga": "operator",
+    "ada": "administrator",
+    OPERATOR_KEY: "administrator",
+}
 
 
 async def holder(connection: HTTPConnection) -> Principal | None:
     """Keys are names here."""
     name = bearer(connection)
-    return Principal(id=name, groups=GROUPS[name]) if name in GROUPS else None
+    return Principal(id=name, role=ROLES[name]) if name in ROLES else None
 
 
 async def well() -> None:
@@ -73,6 +78,7 @@ async def get(url: str, *, key: str | None = None, **headers: str) -> tuple[int,
         ("/metrics", None, 401),
         ("/metrics", "wrong", 401),
         ("/metrics", "rita", 403),
+        ("/metrics", "olga", 200),
         ("/metrics", "ada", 200),
         ("/metrics", TOKEN, 200),
         ("/openapi.json", None, 401),

@@ -5,12 +5,12 @@ from contextlib import ExitStack
 import pytest
 
 from refdesk.app.commands.client import RETRY_DELAYS_S, CallFailed, patiently
-from refdesk.contracts.access import ADMINISTRATORS, Principal
+from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import TooManyRequests
 from refdesk.documents import quotas as module
 from refdesk.documents.quotas import UploadLimits, UploadQuotas
 
-ANN, BEN, ADMIN = Principal(id="ann"), Principal(id="ben"), Principal(id="root", groups=(ADMINISTRATORS,))
+ANN, BEN, ADMIN = Principal(id="ann"), Principal(id="ben"), Principal(id="root", role="administrator")
 LIMITS = UploadLimits(at_once=3, per_minute=5, bytes_per_day=1000)
 START = 1_800_000_000.0  # the first second of a minute, and not the last of a day
 

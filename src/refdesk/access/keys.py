@@ -23,15 +23,15 @@ from typing import Any, Literal
 import msgspec
 
 from refdesk.contracts.access import (
-    ADMINISTRATORS,
-    EDITORS,
     EVERYONE,
     LOCAL_ADMINISTRATOR,
     OPERATOR,
     PRINCIPAL_PREFIX,
+    ROLE_GROUPS,
     Principal,
     Role,
     is_reader,
+    role_within,
 )
 from refdesk.contracts.errors import ConfigurationError, Conflict, InvalidRequest, NotFound, RefdeskError
 from refdesk.outside.postgres.database import (
@@ -153,14 +153,14 @@ class ApiKeys:
             row = await (await connection.execute(self._queries.lock_key, {"name": name})).fetchone()
             if row is None:
                 raise _no_key(name)
-            before = _view(row)
+            before, kept_role = _view(row), row[3]  # a role that came with a group goes with it
             groups = before.groups if groups is None else tuple(sorted(set(groups)))
-            role = before.role if role is None else role
+            role = kept_role if role is None else role
             _check_rights(groups, role)
             values = {"name": name, "groups": list(groups), "role": role}
             await connection.execute(self._queries.change_key, values)
         self.forget()
-        return msgspec.structs.replace(before, groups=groups, role=role)
+        return msgspec.structs.replace(before, groups=groups, role=role_within(groups, role))
 
     async def adopt(self, key: str, *, groups: tuple[str, ...]) -> Adoption:
         """Let a key in that was made elsewhere, unless it is known, or another took its place (``rotate``).
@@ -242,12 +242,14 @@ def key_id_of(key: str) -> str:
 
 
 def _principal(principal_id: str, name: str, groups: Sequence[str], role: Role) -> Principal:
-    return Principal(id=principal_id, groups=tuple(groups), name=name, role=role)
+    return Principal(id=principal_id, groups=tuple(groups), name=name, role=role_within(groups, role))
 
 
 def _view(row: Sequence[Any]) -> KeyView:
     principal_id, name, groups, role, created_at = row
-    return KeyView(id=principal_id, name=name, groups=tuple(groups), role=role, created_at=created_at)
+    return KeyView(
+        id=principal_id, name=name, groups=tuple(groups), role=role_within(groups, role), created_at=created_at
+    )
 
 
 def _no_key(name: str) -> NotFound:
@@ -271,8 +273,12 @@ def _check_rights(groups: tuple[str, ...], role: Role) -> None:
     for group in groups:
         if not is_reader(group) or group.startswith(PRINCIPAL_PREFIX) or group == EVERYONE:
             raise InvalidRequest(f"{group!r} cannot name a group: use letters, digits and . _ @ + -.", field="groups")
-        if role == "asker" and group in (ADMINISTRATORS, EDITORS):
-            raise InvalidRequest(f"The group {group!r} changes documents; an asker does not.", field="role")
+        meant = ROLE_GROUPS.get(group, role)
+        if role not in ("writer", "administrator", meant):
+            raise InvalidRequest(
+                f"The group {group!r} stands for the role `{meant}`; a key whose role is `{role}` cannot be in it.",
+                field="role",
+            )
 
 
 def _checksum(text: str) -> str:

@@ -5,25 +5,36 @@
     socket message ─ require(principal, "answers.ask") ───────┘
 
 Every route and every message of a socket names its action. An action has an *audience*, which the door checks, and may have a
-rule for what is acted upon, which the use case checks once it knows that.
+rule for what is acted upon, which the use case checks once it knows that. An audience is named for the least role that belongs to
+it. Operators belong to none that is shown content: a document's title, text or reason, a question, an answer, a passage.
 
 Which documents somebody may *read* is not asked here one by one: a principal's `Scope` stands inside every query
 (`contracts.access`). What may not be read is not there, at any door.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Literal, NamedTuple
 
 import msgspec
 
-from refdesk.contracts.access import EVERYONE, PRINCIPAL_PREFIX, Principal
+from refdesk.contracts.access import EDITORS, EVERYONE, PRINCIPAL_PREFIX, Principal, Role, Scope
 from refdesk.contracts.errors import Forbidden
 
 ANONYMOUS = Principal(id="anonymous", role="asker")
 """A caller without a key."""
 
-Audience = Literal["public", "principal", "writer", "administrator"]
-"""``public``: every caller. ``principal``: callers with a key. ``writer``: callers whose key may write."""
+Audience = Literal["public", "principal", "asker", "writer", "curator", "operator", "administrator"]
+"""``public``: every caller. ``principal``: whoever is known. Any other: that role, and those that may all that it may."""
+
+ROLES: Mapping[Audience, frozenset[Role]] = {
+    "principal": frozenset({"asker", "writer", "curator", "operator", "administrator"}),
+    "asker": frozenset({"asker", "writer", "curator", "administrator"}),
+    "writer": frozenset({"writer", "curator", "administrator"}),
+    "curator": frozenset({"curator", "administrator"}),
+    "operator": frozenset({"operator", "administrator"}),
+    "administrator": frozenset({"administrator"}),
+}
+"""Which roles belong to an audience."""
 
 Action = Literal[
     "page.read",
@@ -46,6 +57,7 @@ Action = Literal[
     "documents.let_read",
     "documents.upload_freely",
     "documents.operate",
+    "documents.inspect",
     "syncs.report",
     "syncs.read",
     "syncs.read_all",
@@ -68,8 +80,12 @@ Action = Literal[
     "usage.read",
     "usage.read_all",
     "operations.read",
+    "feedback.read_all",
+    "examples.read",
     "dead_letters.manage",
     "index.manage",
+    "index.compare",
+    "operations.read_content",
 ]
 
 
@@ -78,6 +94,8 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
 
     owner: str | None = None
     """The id of the principal whose it is."""
+    readers: Collection[str] = ()
+    """Who may read the document."""
     reader: str | None = None
     """A reader that is to be added to a document."""
 
@@ -98,9 +116,23 @@ def _owns_or_administers(principal: Principal, resource: Resource) -> bool:
     return principal.administrator or _owns(principal, resource)
 
 
-def _owns_or_edits(principal: Principal, resource: Resource) -> bool:
-    """Editors change what they can also read; only that comes to this rule."""
-    return principal.editor or _owns_or_administers(principal, resource)
+def _curates(principal: Principal, readers: Collection[str]) -> bool:
+    """Whether a document of these readers is one of the curator's groups.
+
+    What everyone reads is of no group; it is kept up by the curators of the group ``editors``.
+    """
+    return principal.role == "curator" and curated_scope(principal).allows(tuple(readers))
+
+
+def curated_scope(principal: Principal) -> Scope:
+    """The documents of a curator's groups."""
+    groups = {*principal.groups, *((EVERYONE,) if EDITORS in principal.groups else ())}
+    return Scope(readers=tuple(sorted(groups)))
+
+
+def _owns_or_curates(principal: Principal, resource: Resource) -> bool:
+    """Only what the principal can also read comes to this rule."""
+    return _owns_or_administers(principal, resource) or _curates(principal, resource.readers)
 
 
 def _may_name(principal: Principal, resource: Resource) -> bool:
@@ -112,12 +144,16 @@ def _may_name(principal: Principal, resource: Resource) -> bool:
 
 _SYNCS = "Syncs belong to their owner. Only administrators act for others."
 
+_ANSWERS = "This answer is somebody else's."
+_CONVERSATIONS = "This conversation is somebody else's."
+
 POLICY: Mapping[Action, Rule] = {
     "page.read": Rule("public"),
     "health.read": Rule("public"),
-    "metrics.read": Rule("administrator"),
+    "metrics.read": Rule("operator"),
     "description.read": Rule("principal"),
     "signin.describe": Rule("public"),
+    "examples.read": Rule("asker"),
     "keys.manage": Rule("administrator"),
     "session.begin": Rule("public"),
     "session.leave": Rule("public"),
@@ -126,47 +162,57 @@ POLICY: Mapping[Action, Rule] = {
     "sessions.end": Rule("principal"),
     "sessions.end_all": Rule("administrator"),
     "principal.read": Rule("principal"),
-    "documents.read": Rule("principal"),
+    "documents.read": Rule("asker"),
     "documents.create": Rule("writer"),
     "documents.change": Rule(
-        "writer", _owns_or_edits, "You may read this document but not change it. Ask its owner or an editor."
+        "writer",
+        _owns_or_curates,
+        "You may read this document but not change it. Ask its owner or a curator of its groups.",
     ),
     "documents.name": Rule(
         "writer", _owns_or_administers, "External ids belong to their owner. Only administrators use those of others."
     ),
     "documents.let_read": Rule("writer", _may_name, "You may let everyone, your own groups or principals read."),
     "documents.upload_freely": Rule("administrator"),
-    "documents.operate": Rule("administrator"),
+    "documents.operate": Rule("operator"),
+    "documents.inspect": Rule("administrator"),
     "syncs.report": Rule("writer", _owns_or_administers, _SYNCS),
-    "syncs.read": Rule("principal", _owns_or_administers, _SYNCS),
+    "syncs.read": Rule("asker", _owns_or_administers, _SYNCS),
     "syncs.read_all": Rule("administrator"),
-    "answers.ask": Rule("principal"),
-    "answers.read": Rule("principal", _owns, "This answer is somebody else's."),
-    "answers.stop": Rule("principal", _owns, "This answer is somebody else's."),
-    "answers.rate": Rule("principal", _owns, "This answer is somebody else's."),
-    "answers.share": Rule("principal", _owns, "This answer is somebody else's."),
+    "answers.ask": Rule("asker"),
+    "answers.read": Rule("asker", _owns, _ANSWERS),
+    "answers.stop": Rule("asker", _owns, _ANSWERS),
+    "answers.rate": Rule("asker", _owns, _ANSWERS),
+    "answers.share": Rule("asker", _owns, _ANSWERS),
     "answers.read_details": Rule("administrator"),
-    "conversations.read": Rule("principal", _owns, "This conversation is somebody else's."),
-    "conversations.change": Rule("principal", _owns, "This conversation is somebody else's."),
-    "passages.search": Rule("principal"),
-    "passages.read": Rule("principal"),
+    "conversations.read": Rule("asker", _owns, _CONVERSATIONS),
+    "conversations.change": Rule("asker", _owns, _CONVERSATIONS),
+    "passages.search": Rule("asker"),
+    "passages.read": Rule("asker"),
     "passages.read_scores": Rule("administrator"),
-    "texts.embed": Rule("principal"),
-    "tools.call": Rule("principal"),
-    "feedback.read": Rule("administrator"),
+    "texts.embed": Rule("asker"),
+    "tools.call": Rule("asker"),
+    "feedback.read": Rule("curator"),
+    "feedback.read_all": Rule("administrator"),
     "gaps.read": Rule("administrator"),
-    "gaps.read_own": Rule("principal"),
+    "gaps.read_own": Rule("asker"),
     "usage.read": Rule("principal"),
     "usage.read_all": Rule("administrator"),
-    "operations.read": Rule("administrator"),
-    "dead_letters.manage": Rule("administrator"),
-    "index.manage": Rule("administrator"),
+    "operations.read": Rule("operator"),
+    "dead_letters.manage": Rule("operator"),
+    "index.manage": Rule("operator"),
+    "index.compare": Rule("administrator"),
+    "operations.read_content": Rule("administrator"),
 }
-"""Answers and conversations are their asker's alone, administrators included; an answer may be shared by them."""
+"""Answers and conversations are their asker's alone, administrators included; an answer may be shared by them.
+``operations.read_content``: what operations say of a document in words, which may name it: why it could not be indexed."""
 
 _REFUSALS: Mapping[Audience, str] = {
-    "writer": "Your key reads and asks; it may not write (its role is `asker`). Ask for one that may.",
-    "administrator": "Only administrators may do this. Use a key of the group `administrators`.",
+    "asker": "Your role is `operator`: you see how the desk does, and no documents, questions or answers.",
+    "writer": "This is for writers; your key may not write (its role is `{role}`). Ask for one that may.",
+    "curator": "Only curators and administrators may do this; your role is `{role}`.",
+    "operator": "Only operators and administrators may do this; your role is `{role}`.",
+    "administrator": "Only administrators may do this; your role is `{role}`.",
 }
 
 
@@ -190,19 +236,11 @@ def require(
         return
     rule = POLICY[action]
     is_outside = not _belongs(principal, rule.audience)
-    error = Forbidden(_REFUSALS.get(rule.audience) if is_outside else rule.refusal)
+    error = Forbidden(_REFUSALS.get(rule.audience, "").format(role=principal.role) if is_outside else rule.refusal)
     if field is not None:
         error.details["field"] = field
     raise error
 
 
 def _belongs(principal: Principal, audience: Audience) -> bool:
-    match audience:
-        case "public":
-            return True
-        case "principal":
-            return principal != ANONYMOUS
-        case "writer":
-            return principal.administrator or (principal.role == "writer" and principal != ANONYMOUS)
-        case "administrator":
-            return principal.administrator
+    return audience == "public" or (principal != ANONYMOUS and principal.role in ROLES[audience])

@@ -10,6 +10,7 @@ from starlette.websockets import WebSocket
 
 from refdesk.answering.assistant import Assistant
 from refdesk.answering.browsing import Browsing
+from refdesk.answering.curating import curated
 from refdesk.answering.feedback import Feedback, FeedbackStore, RatedQuestions, Rating
 from refdesk.answering.finished import FinishedAnswer
 from refdesk.answering.gate import Gate
@@ -57,6 +58,7 @@ class AnswerRoutes:
         self._assistant = assistant
         self._documents = IndexedDocuments(assistant, generations=generations, gate=gate)
         self._feedback = feedback
+        self._gate = gate
         self._browsing = browsing
         self._send_timeout_s = send_timeout_s
         self._idle_s_max = idle_s_max
@@ -210,9 +212,10 @@ class AnswerRoutes:
             self._assistant.rated_badly(record)
         return Response(status_code=204)
 
-    async def rated(self, request: Request, _principal: Principal) -> ASGIApp:
+    async def rated(self, request: Request, principal: Principal) -> ASGIApp:
         after, rating = RATED_CURSOR.of(request), RATED_AS.of(request)
-        return Json(await self._feedback.page(after=after, count=RATED_LIMIT.of(request), rating=rating))
+        page = await self._feedback.page(after=after, count=RATED_LIMIT.of(request), rating=rating)
+        return Json(await curated(page, principal, gate=self._gate))
 
     async def search(self, request: Request, principal: Principal) -> ASGIApp:
         asked = await read_json(request, SearchRequest)

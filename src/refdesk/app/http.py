@@ -155,7 +155,7 @@ def _examples_endpoint(examples: Callable[[], list[str]]) -> Endpoint:
     return Endpoint(
         method="GET",
         path="/api/examples",
-        action="description.read",
+        action="examples.read",
         handler=show,
         summary="Questions to begin with",
         response=Examples,

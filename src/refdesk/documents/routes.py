@@ -71,6 +71,8 @@ EXTERNAL_ID = Parameter(name="external_id", where="path", meaning="The document,
 OWNER = Parameter(name="owner", meaning="Whose external ids: a principal's id (default: yours). For administrators")
 
 _ROOT = "/api/documents"
+_INSPECTING = ("/standing", "/manifest")
+"""They speak of any document, whoever may read it: for the AI Service."""
 LENGTH = re.compile(r"\d{1,15}", re.ASCII)
 _ENTITY_TAG = re.compile(r'"(\d{1,18})"', re.ASCII)
 
@@ -118,6 +120,7 @@ def _many(routes: "_Routes") -> list[Endpoint]:
             routes.external,
             "List what stands under a prefix of names",
             *(PREFIX, OWNER, CURSOR, EXTERNAL_LIMIT),
+            action="documents.name",
             **listing,
         ),
         _endpoint(
@@ -184,7 +187,7 @@ def _operations(routes: "_Routes") -> list[Endpoint]:
         Endpoint(
             method=method,
             path=_ROOT + path,
-            action="documents.operate",
+            action="documents.inspect" if path in _INSPECTING else "documents.operate",
             handler=handler,
             summary=summary,
             parameters=parameters,

@@ -248,7 +248,7 @@ class DocumentService:
     async def check_may_change(self, principal: Principal, document_id: str) -> None:
         """Raise what a change would raise, before an upload is read. Raises NotFound, Forbidden."""
         document = await self.get(document_id, scope=principal.scope)
-        require(principal, "documents.change", Resource(owner=document.owner))
+        require(principal, "documents.change", Resource(owner=document.owner, readers=document.readers))
 
     # -- reading
 
@@ -418,7 +418,7 @@ class DocumentService:
         row = await writing.lock(document_id, principal.scope) if is_id(document_id) else None
         if row is None:
             raise NotFound
-        require(principal, "documents.change", Resource(owner=row["owner"]))
+        require(principal, "documents.change", Resource(owner=row["owner"], readers=row["readers"]))
         if if_match is not None and row["version"] not in if_match:
             raise VersionMismatch(
                 f"The document is at version {row['version']}, not at the one in If-Match. Fetch it again and repeat "

@@ -1,4 +1,4 @@
-"""The generations of the index over HTTP, for administrators."""
+"""The generations of the index over HTTP, for operators. Only administrators compare them by questions of their own."""
 
 from typing import Annotated, Any
 
@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from refdesk.access.policy import may, require
 from refdesk.contracts.access import Principal
 from refdesk.contracts.texts import Text
 from refdesk.index.ledger.generations import Engine
@@ -83,24 +84,23 @@ class GenerationRoutes:
             _endpoint("DELETE", one, self.drop, "Discard one that is not searched", parameters=(ID,), status=204),
         ]
 
-    async def listing(self, _: Request, __: Principal) -> ASGIApp:
-        return Json(
-            GenerationList(
-                await self._operations.views(), self._operations.configured_model, self._operations.configured_engine
-            )
-        )
+    async def listing(self, _: Request, principal: Principal) -> ASGIApp:
+        views = [_seen(view, principal) for view in await self._operations.views()]
+        return Json(GenerationList(views, self._operations.configured_model, self._operations.configured_engine))
 
-    async def begin(self, request: Request, _: Principal) -> ASGIApp:
+    async def begin(self, request: Request, principal: Principal) -> ASGIApp:
         wanted = await read_json(request, NewGeneration)
-        return Json(await self._operations.begin(wanted.model, wanted.engine), status_code=202)
+        return Json(_seen(await self._operations.begin(wanted.model, wanted.engine), principal), status_code=202)
 
-    async def compare(self, request: Request, _: Principal) -> ASGIApp:
+    async def compare(self, request: Request, principal: Principal) -> ASGIApp:
         wanted = await read_json(request, ComparisonRequest)
+        if wanted.questions:  # how they fare tells what the documents say
+            require(principal, "index.compare", field="questions")
         return Json(await self._operations.compare(ID.of(request), wanted.questions, k=wanted.k))
 
-    async def activate(self, request: Request, _: Principal) -> ASGIApp:
+    async def activate(self, request: Request, principal: Principal) -> ASGIApp:
         wanted = await read_json(request, Activation)
-        return Json(await self._operations.activate(ID.of(request), with_gaps=wanted.with_gaps))
+        return Json(_seen(await self._operations.activate(ID.of(request), with_gaps=wanted.with_gaps), principal))
 
     async def drop(self, request: Request, _: Principal) -> ASGIApp:
         await self._operations.drop(ID.of(request))
@@ -109,3 +109,11 @@ class GenerationRoutes:
 
 def _endpoint(method: Any, path: str, handler: Any, summary: str, **told: Any) -> Endpoint:
     return Endpoint(method=method, path=path, action="index.manage", handler=handler, summary=summary, **told)
+
+
+def _seen(view: GenerationView, principal: Principal) -> GenerationView:
+    """Why a document is a gap may name it: for those who read content."""
+    if may(principal, "operations.read_content"):
+        return view
+    gaps = [msgspec.structs.replace(gap, reason="") for gap in view.gaps]
+    return msgspec.structs.replace(view, gaps=gaps)

@@ -1,4 +1,8 @@
-"""The AI Service's operations over HTTP, for administrators: dead letters, and comparing the index."""
+"""The AI Service's operations over HTTP, for operators: dead letters, and comparing the index.
+
+What a letter says in words (its reason, its event, the log) may name a document: it is for administrators. An operator sees
+which document it is by its id, and what kind of fault it was by its code.
+"""
 
 from datetime import datetime
 from typing import Any
@@ -8,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from refdesk.access.policy import Action
+from refdesk.access.policy import Action, may, require
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import InvalidRequest, NotFound
 from refdesk.contracts.texts import NUMBER_MAX, Number, Text
@@ -27,6 +31,7 @@ CODE = Parameter(name="code", meaning="Only letters of this code")
 REASON = Parameter(name="reason", meaning="A part of their reason")
 
 BESIDE = "beside/"
+CONTENT: Action = "operations.read_content"
 
 _LETTERS = "/api/dead-letters"
 
@@ -53,6 +58,12 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     event: Any = None
     payload: str | None = None
     log: str = ""
+
+    def seen_by(self, principal: Principal) -> "Letter":
+        """Without what is said in words, for those who read no content."""
+        if may(principal, CONTENT):
+            return self
+        return msgspec.structs.replace(self, reason="", event=None, payload=None, log="")
 
 
 class Letters(msgspec.Struct, frozen=True):
@@ -120,26 +131,27 @@ class OperationRoutes:
             ),
         ]
 
-    async def page(self, request: Request, _: Principal) -> ASGIApp:
-        limit = LIMIT.of(request)
-        letters = await self._letters.list(
-            limit=limit, before=CURSOR.of(request), code=CODE.of(request), reason=REASON.of(request)
-        )
+    async def page(self, request: Request, principal: Principal) -> ASGIApp:
+        limit, reason = LIMIT.of(request), REASON.of(request)
+        _require_reasons(principal, reason)
+        letters = await self._letters.list(limit=limit, before=CURSOR.of(request), code=CODE.of(request), reason=reason)
         cursor = str(letters[-1].id) if len(letters) == limit else None
-        shown = [_shown(letter) for letter in letters]
+        shown = [_shown(letter).seen_by(principal) for letter in letters]
         return Json(Letters(dead_letters=shown, open=await self._letters.count(), next_cursor=cursor))
 
-    async def read(self, request: Request, _: Principal) -> ASGIApp:
+    async def read(self, request: Request, principal: Principal) -> ASGIApp:
         letter = await self._letters.get(ID.of(request))
         if letter is None:
             raise NotFound
-        return Json(msgspec.structs.replace(_shown(letter), log=letter.log, **_contents(letter.payload)))
+        whole = msgspec.structs.replace(_shown(letter), log=letter.log, **_contents(letter.payload))
+        return Json(whole.seen_by(principal))
 
     async def retry(self, request: Request, _: Principal) -> ASGIApp:
         return Json(Retried(outcome=await self._replays.one(ID.of(request))), status_code=202)
 
-    async def retry_every(self, request: Request, _: Principal) -> ASGIApp:
+    async def retry_every(self, request: Request, principal: Principal) -> ASGIApp:
         wanted = await read_json(request, RetryRequest)
+        _require_reasons(principal, wanted.reason)
         if sum((bool(wanted.code), bool(wanted.reason), wanted.all)) != 1:
             raise InvalidRequest("Say which: give one of `code`, `reason` and `all: true`.")
         return Json(await self._replays.every(code=wanted.code or None, reason=wanted.reason or None))
@@ -172,6 +184,12 @@ def _endpoint(
     method: Any, path: str, handler: Any, summary: str, *, action: Action = "dead_letters.manage", **told: Any
 ) -> Endpoint:
     return Endpoint(method=method, path=path, action=action, handler=handler, summary=summary, **told)
+
+
+def _require_reasons(principal: Principal, reason: str | None) -> None:
+    """Whoever may look for a word in reasons reads them. Raises Forbidden."""
+    if reason:
+        require(principal, CONTENT, field="reason")
 
 
 def _shown(letter: DeadLetter) -> Letter:

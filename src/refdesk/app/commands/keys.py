@@ -11,7 +11,7 @@ from refdesk.app.commands.client import connect, console, json_option, print_jso
 from refdesk.contracts.access import Role
 
 role_option = click.option(
-    "--role", type=click.Choice(get_args(Role)), help="`asker` reads and asks; `writer` also adds documents (default)."
+    "--role", type=click.Choice(get_args(Role)), help="What its holder may do (default: writer). See `Keys and access`."
 )
 
 
@@ -22,7 +22,7 @@ def command() -> None:
 
 @command.command()
 @click.argument("name")
-@click.option("--groups", default="", help="Comma-separated groups; `administrators` may do everything.")
+@click.option("--groups", default="", help="Comma-separated groups, by which documents name readers.")
 @role_option
 @click.option("--database", help="Write into this access database itself; no Refdesk needs to run.")
 @url_option

@@ -1,0 +1,305 @@
+"""The matrix of access: who calls, what they call upon, and what has to come of it, written down a second time.
+
+Nothing here asks the policy. A route is known by its action; each action has a row of its own that says which people it lets in,
+and each route a probe that says how it is called and upon what. What has no row or no probe is missing from the matrix.
+"""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import msgspec
+import psycopg
+
+from refdesk.access.policy import Action
+from refdesk.contracts.access import Role, readers_with_owner
+from refdesk.index.open_generations import Opened
+from refdesk.indexing.dead_letters import DeadLetters, Fault, Work
+from refdesk.outside.postgres.database import open_pool
+from tests.support.desk import index_text
+from tests.support.live_desk import OPERATOR_KEY, LiveDesk
+
+Target = Literal["own", "foreign", "missing"]
+MARK = "ZEBRA"
+"""Stands in every title, text, question and reason: whoever is shown content is shown it."""
+SECRET = "OKAPI"
+"""Stands in what is foreign, besides."""
+
+
+@dataclass(frozen=True)
+class Person:
+    role: Role
+    groups: tuple[str, ...] = ()
+
+
+PEOPLE: Mapping[str, Person] = {
+    "administrator": Person("administrator"),
+    "curator": Person("curator", ("finance",)),
+    "curator elsewhere": Person("curator", ("legal",)),
+    "writer": Person("writer", ("legal",)),
+    "asker": Person("asker", ("legal",)),
+    "operator": Person("operator", ("finance",)),
+    "owner": Person("writer"),
+    "group reader": Person("asker", ("finance",)),
+    "stranger": Person("writer"),
+}
+"""Foreign documents are the owner's, and read by the group ``finance``."""
+NOBODY = frozenset({"anonymous", "revoked key"})
+ASKERS = frozenset(PEOPLE) - {"operator"}
+WRITERS = ASKERS - {"asker", "group reader"}
+CURATORS = frozenset({"curator", "curator elsewhere", "administrator"})
+OPERATORS = frozenset({"operator", "administrator"})
+ADMINISTRATORS = frozenset({"administrator"})
+EVERYBODY = frozenset(PEOPLE) | NOBODY
+
+LET_IN: Mapping[Action, frozenset[str]] = {
+    "page.read": EVERYBODY,
+    "health.read": EVERYBODY,
+    "metrics.read": OPERATORS,
+    "description.read": frozenset(PEOPLE),
+    "examples.read": ASKERS,
+    "keys.manage": ADMINISTRATORS,
+    "documents.read": ASKERS,
+    "documents.create": WRITERS,
+    "documents.change": WRITERS,
+    "documents.name": WRITERS,
+    "documents.operate": OPERATORS,
+    "documents.inspect": ADMINISTRATORS,
+    "syncs.report": WRITERS,
+    "syncs.read": ASKERS,
+    "answers.ask": ASKERS,
+    "answers.read": ASKERS,
+    "answers.stop": ASKERS,
+    "answers.rate": ASKERS,
+    "passages.search": ASKERS,
+    "passages.read": ASKERS,
+    "feedback.read": CURATORS,
+    "dead_letters.manage": OPERATORS,
+    "index.manage": OPERATORS,
+}
+"""Whom the door lets in, whatever they would do it to."""
+
+READERS_OF_FOREIGN = frozenset({"administrator", "curator", "owner", "group reader"})
+CHANGERS_OF_FOREIGN = frozenset({"administrator", "curator", "owner"})
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Of those that the door lets in: who sees what is foreign, who may do it, and what the others are told."""
+
+    sees: frozenset[str] = frozenset()
+    may: frozenset[str] = frozenset()
+    hidden: int = 404
+    missing: int = 404
+
+    def status(self, who: str, target: Target) -> int | None:
+        """The refusal; None where it is allowed."""
+        if target == "own":
+            return None
+        if target == "missing":
+            return self.missing if who not in ADMINISTRATORS or self.missing == 404 else None
+        if who not in self.sees:
+            return self.hidden
+        return None if who in self.may else 403
+
+
+READ_DOCUMENT = Rule(sees=READERS_OF_FOREIGN, may=READERS_OF_FOREIGN)
+CHANGE_DOCUMENT = Rule(sees=READERS_OF_FOREIGN, may=CHANGERS_OF_FOREIGN)
+OWN_ALONE = Rule()
+OWNERS_LIST = Rule(
+    sees=frozenset({"administrator", "owner"}), may=frozenset({"administrator", "owner"}), hidden=403, missing=403
+)
+"""Of names of an owner that the call names: whether there is such an owner is not told."""
+SYNC = Rule(sees=frozenset({"administrator", "owner"}), may=frozenset({"administrator", "owner"}))
+MANAGED = Rule(sees=OPERATORS, may=OPERATORS)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How one route is called. ``of`` names what stands in its address; without it there is one cell, and no target."""
+
+    of: str = ""
+    rule: Rule | None = None
+    json: Any = None
+    query: str = ""
+    accepts: frozenset[int] = frozenset()
+    """Statuses, besides success, of a call that was let in: what it asks for cannot be done, and nobody is hurt."""
+    changes: bool = False
+    """What it is called upon is not the same afterwards: each call that is allowed has one of its own."""
+
+
+TEXT = {"title": f"{MARK} made", "text": f"# {MARK}"}
+PROBES: Mapping[str, Probe] = {
+    "GET /": Probe(),
+    "GET /api/examples": Probe(),
+    "GET /health/live": Probe(),
+    "GET /health/ready": Probe(),
+    "GET /metrics": Probe(),
+    "GET /openapi.json": Probe(),
+    "POST /api/documents": Probe(json=TEXT),
+    "GET /api/documents": Probe(),
+    "GET /api/documents/events": Probe(),
+    "GET /api/documents/by-external-id": Probe("owner", OWNERS_LIST, query="owner={}"),
+    "PUT /api/documents/by-external-id/{external_id:path}": Probe("owner", OWNERS_LIST, json=TEXT, query="owner={}"),
+    "GET /api/documents/{id}": Probe("document", READ_DOCUMENT),
+    "PUT /api/documents/{id}": Probe("document", CHANGE_DOCUMENT, json={"title": f"{MARK} renamed"}, changes=True),
+    "DELETE /api/documents/{id}": Probe("document", CHANGE_DOCUMENT, changes=True),
+    "GET /api/documents/{id}/content": Probe("document", READ_DOCUMENT),
+    "GET /api/documents/{id}/versions": Probe("document", READ_DOCUMENT),
+    "POST /api/documents/{id}/retry": Probe("document", CHANGE_DOCUMENT, changes=True),
+    "POST /api/documents/standing": Probe(json={"document_ids": []}),
+    "GET /api/documents/backlog": Probe(),
+    "GET /api/documents/manifest": Probe(),
+    "POST /api/documents/manifest": Probe(json={"document_ids": []}),
+    "POST /api/documents/check-content": Probe(json={}),
+    "POST /api/documents/retell": Probe(json={"documents": []}),
+    "POST /api/documents/syncs": Probe(json={"source": f"{MARK}/"}),
+    "GET /api/documents/syncs": Probe("owner", OWNERS_LIST, query="owner={}"),
+    "GET /api/documents/syncs/{id}": Probe("sync", SYNC),
+    "PUT /api/documents/syncs/{id}": Probe("sync", SYNC, json={"counts": {}}),
+    "POST /api/answers": Probe(json={"question": f"What is {MARK}?"}),
+    "GET /api/answers/{answer_id}": Probe("answer", OWN_ALONE),
+    "GET /api/answers/{answer_id}/events": Probe("answer", OWN_ALONE),
+    "DELETE /api/answers/{answer_id}": Probe("answer", OWN_ALONE),
+    "POST /api/answers/{answer_id}/feedback": Probe("answer", OWN_ALONE, json={"rating": "up", "comment": MARK}),
+    "GET /api/feedback": Probe(),
+    "POST /api/search": Probe(json={"query": MARK}),
+    "GET /api/passages/{document_id}": Probe("document", READ_DOCUMENT),
+    "GET /api/dead-letters": Probe(),
+    "GET /api/dead-letters/{id}": Probe("letter", MANAGED),
+    "POST /api/dead-letters/{id}/retry": Probe("letter", MANAGED, changes=True),
+    "POST /api/dead-letters/retry": Probe(json={"code": "none-such"}),
+    "DELETE /api/dead-letters/{id}": Probe("letter", MANAGED, changes=True),
+    "GET /api/index/generations": Probe(),
+    "POST /api/index/generations": Probe(json={"model": "no-such-model"}, accepts=frozenset({422})),
+    "POST /api/index/generations/{id}/compare": Probe("generation", MANAGED, json={}, accepts=frozenset({409})),
+    "POST /api/index/generations/{id}/activate": Probe("generation", MANAGED, json={}),
+    "DELETE /api/index/generations/{id}": Probe("generation", MANAGED, accepts=frozenset({409})),
+    "POST /api/index/reconcile": Probe(json={"dry_run": True}),
+    "POST /api/keys": Probe(json={"name": ""}, accepts=frozenset({422})),
+    "GET /api/keys": Probe(),
+    "PUT /api/keys/{name}": Probe("key", MANAGED, json={"groups": ["legal"]}, changes=True),
+    "POST /api/keys/{name}/rotate": Probe("key", MANAGED, changes=True),
+    "DELETE /api/keys/{name}": Probe("key", MANAGED, changes=True),
+}
+"""By method and path, as the desk declares them."""
+
+SOCKET_PROBES: Mapping[str, Probe] = {
+    "ask": Probe(json={"question": f"What is {MARK}?"}),
+    "resume": Probe("answer", OWN_ALONE),
+    "stop": Probe("answer", OWN_ALONE),
+}
+"""By the type of a message of ``/api/answers/ws``."""
+
+
+def _words(target: Target) -> str:
+    return MARK if target == "own" else f"{MARK} {SECRET}"
+
+
+@dataclass
+class Matrix:
+    """A desk with these people, and what they call upon."""
+
+    desk: LiveDesk
+    generation: Opened
+    keys: dict[str, str] = field(default_factory=dict)
+    ids: dict[str, str] = field(default_factory=dict)
+    """Of each person, the principal's."""
+    kept: dict[tuple[str, str, Target], str] = field(default_factory=dict)
+
+    async def prepare(self) -> None:
+        for who, person in PEOPLE.items():
+            made = await self.desk.keys.create(who.replace(" ", "-"), person.groups, role=person.role)
+            self.keys[who], self.ids[who] = made.key or "", made.id
+        revoked = await self.desk.keys.create("revoked", (), role="administrator")
+        await self.desk.keys.revoke("revoked")
+        self.keys["revoked key"] = revoked.key or ""
+
+    def people(self) -> list[str]:
+        return [*PEOPLE, *sorted(NOBODY)]
+
+    async def target(self, of: str, who: str, target: Target, *, fresh: bool) -> str:
+        """The id of a thing of that kind. Kept ones are shared by all calls that leave it as it is."""
+        whose = "owner" if target == "foreign" else who if who in PEOPLE else "owner"
+        place = (of, whose, target)
+        if fresh or place not in self.kept:
+            made = await self._missing(of) if target == "missing" else await self._make(of, whose, target)
+            if fresh:
+                return made
+            self.kept[place] = made
+        return self.kept[place]
+
+    async def _missing(self, of: str) -> str:
+        match of:
+            case "letter" | "generation":
+                return "999999"
+            case "key" | "owner":
+                return "nobody-such"
+        return secrets.token_hex(16) if of != "answer" else self.kept[("answer", "owner", "foreign")][:-6] + "000000"
+
+    async def _make(self, of: str, whose: str, target: Target) -> str:
+        match of:
+            case "document":
+                return await self._document(whose, target)
+            case "answer":
+                return await self._answer(whose, target)
+            case "sync":
+                return str(
+                    (await self._asked("POST", "/api/documents/syncs", whose, {"source": f"{_words(target)}/"}))["id"]
+                )
+            case "letter":
+                return await self._letter()
+            case "generation":
+                return str(
+                    (await self._asked("GET", "/api/index/generations", "administrator"))["generations"][0]["id"]
+                )
+            case "key":
+                name = f"spare-{secrets.token_hex(4)}"
+                await self.desk.keys.create(name, ())
+                return name
+            case "owner":
+                return self.ids[whose]
+        raise AssertionError(of)
+
+    async def _document(self, whose: str, target: Target) -> str:
+        """What is own is nobody else's to read. It is in the index, too."""
+        words, readers = _words(target), [] if target == "own" else ["finance"]
+        made = await self._asked(
+            "POST", "/api/documents", "administrator", {"title": words, "text": words, "readers": readers}
+        )
+        await self._execute("UPDATE documents SET owner = %s WHERE id = %s", self.ids[whose], made["id"])
+        readers = list(readers_with_owner(readers, self.ids[whose]))
+        await index_text(self.generation, {**made, "readers": readers}, words)
+        return str(made["id"])
+
+    async def _answer(self, whose: str, target: Target) -> str:
+        """The operator has none: somebody else's stands for it, which the door must keep from them as well."""
+        asker = whose if whose in ASKERS else "owner"
+        made = await self._asked("POST", "/api/answers", asker, {"question": f"What is {_words(target)}?"})
+        return str(made["answer_id"])
+
+    async def _letter(self) -> str:
+        work = Work(
+            event_id=None,
+            subject="s",
+            payload=b'{"title": "%b"}' % MARK.encode(),
+            document_id=secrets.token_hex(16),
+            version=1,
+        )
+        async with open_pool(self.desk.settings.index_database_url or "", name="test letters", size_max=1) as pool:
+            fault = Fault(reason=f"{MARK}.pdf is torn.", code="torn", final=True, log=MARK)
+            await DeadLetters(pool).record(work, fault, attempts_max=1)
+        listed = await self._asked("GET", "/api/dead-letters", "administrator")
+        return str(next(letter["id"] for letter in listed["dead_letters"] if letter["document_id"] == work.document_id))
+
+    async def _asked(self, method: str, path: str, who: str, json: Any = None) -> Any:
+        key = OPERATOR_KEY if who == "administrator" else self.keys[who]
+        status, _, body = await self.desk.call(method, path, key=key, json=json)
+        assert status < 300, (method, path, who, body)
+        return msgspec.json.decode(body)
+
+    async def _execute(self, statement: str, *parameters: str) -> None:
+        url = self.desk.settings.documents_database_url or ""
+        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+            await connection.execute(statement.encode(), parameters)
