@@ -63,6 +63,11 @@ async def delete_in_silence(door: Door) -> None:
     )
 
 
+async def expire(door: Door) -> None:
+    """By itself, a second from now: the news of that is that it will end, and nothing comes when it does."""
+    await execute(door, "UPDATE api_keys SET expires_at = now() + interval '1 second' WHERE name = 'ada'")
+
+
 async def execute(door: Door, *statements: str) -> None:
     url = door.desk.settings.access_database_url or ""
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
@@ -75,6 +80,7 @@ LOSSES: dict[Callable[[Door], Awaitable[None]], str] = {
     rotate: "unauthenticated",
     delete_the_row: "unauthenticated",
     delete_in_silence: "unauthenticated",
+    expire: "unauthenticated",
     change_groups: "access-changed",
     change_role: "access-changed",
 }

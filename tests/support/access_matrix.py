@@ -45,7 +45,7 @@ PEOPLE: Mapping[str, Person] = {
     "stranger": Person("writer"),
 }
 """Foreign documents are the owner's, and read by the group ``finance``."""
-NOBODY = frozenset({"anonymous", "revoked key"})
+NOBODY = frozenset({"anonymous", "revoked key", "expired key"})
 ASKERS = frozenset(PEOPLE) - {"operator"}
 WRITERS = ASKERS - {"asker", "group reader"}
 CURATORS = frozenset({"curator", "curator elsewhere", "administrator"})
@@ -180,6 +180,7 @@ PROBES: Mapping[str, Probe] = {
     "POST /api/keys": Probe(json={"name": ""}, accepts=frozenset({422})),
     "GET /api/keys": Probe(),
     "PUT /api/keys/{name}": Probe("key", MANAGED, json={"groups": ["legal"]}, changes=True),
+    "PATCH /api/keys/{name}": Probe("key", MANAGED, json={"groups": ["legal"]}, changes=True),
     "POST /api/keys/{name}/rotate": Probe("key", MANAGED, changes=True),
     "DELETE /api/keys/{name}": Probe("key", MANAGED, changes=True),
 }
@@ -214,7 +215,9 @@ class Matrix:
             self.keys[who], self.ids[who] = made.key or "", made.id
         revoked = await self.desk.keys.create("revoked", (), role="administrator")
         await self.desk.keys.revoke("revoked")
-        self.keys["revoked key"] = revoked.key or ""
+        expired = await self.desk.keys.create("expired", (), role="administrator")
+        await self._execute("UPDATE api_keys SET expires_at = now() WHERE name = %s", "expired")
+        self.keys |= {"revoked key": revoked.key or "", "expired key": expired.key or ""}
 
     def people(self) -> list[str]:
         return [*PEOPLE, *sorted(NOBODY)]

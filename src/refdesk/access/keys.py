@@ -4,7 +4,9 @@ A key is ``rdk_<id>_<secret><checksum>``: the id finds the row, 256 random bits 
 typing errors be told from keys without a look-up. Only its SHA-256 is stored.
 
 A key belongs to a principal, whose id is its own for ever: a key that takes the place of another (``rotate``) is the same
-principal, a key that is made under a name used before is another one.
+principal, a key that is made under a name used before is another one, unless it is made for a principal that is there.
+
+A key that has expired is like one that never was. Whoever has an old one learns nothing from it.
 """
 
 import asyncio
@@ -14,14 +16,16 @@ import re
 import secrets
 import time
 import zlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from importlib import resources
 from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
+from refdesk.access.key_uses import KeyUses
 from refdesk.contracts.access import (
     EVERYONE,
     LOCAL_ADMINISTRATOR,
@@ -61,7 +65,9 @@ _KEY = re.compile(r"rdk_(?P<id>[0-9a-f]{8})_(?P<secret>[0-9a-f]{64})(?P<checksum
 
 
 Adoption = Literal["new", "known", "rotated"]
-"""What became of a key that was made elsewhere; one that was rotated opens nothing any more."""
+"""What became of a key that was made elsewhere; one that was rotated, or has expired, opens nothing any more."""
+Holder = Literal["person", "service"]
+"""Who has a key: somebody, or a program of its own account."""
 
 
 class KeyView(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -71,15 +77,27 @@ class KeyView(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
     groups: tuple[str, ...]
     role: Role
+    holder: Holder
     created_at: datetime
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
+    previous_until: datetime | None = None
+    """How long the key before the last rotation still opens."""
     key: str | None = None
 
 
 class ApiKeys:
-    """The keys in their database, with a one-second memory."""
+    """The keys in their database, with a one-second memory.
 
-    def __init__(self, pool: Pool, *, clock: Callable[[], float] = time.monotonic) -> None:
+    ``rotation_grace_s``: how long a key still opens after another has taken its place.
+    """
+
+    def __init__(
+        self, pool: Pool, *, rotation_grace_s: float = 0.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.pool = pool
+        self.uses = KeyUses(pool)
+        self._rotation_grace_s = rotation_grace_s
         self._queries = load_queries(resources.files("refdesk.access") / "keys.sql")
         self._clock = clock
         self._known: dict[str, tuple[float, asyncio.Task[Principal | None]]] = {}
@@ -87,7 +105,7 @@ class ApiKeys:
         self._exists: tuple[float, bool] = (float("-inf"), False)
 
     async def principal(self, key: str) -> Principal | None:
-        """The principal of this key; None when it is not one of ours or was revoked."""
+        """The principal of this key; None when it is not one of ours, was revoked, or has expired."""
         key_id = key_id_of(key)
         if not key_id:
             return None
@@ -98,11 +116,14 @@ class ApiKeys:
                 self._known.clear()
             remembered = self._known[key] = now, asyncio.create_task(self._look_up(key_id, key))
         try:
-            return await asyncio.shield(remembered[1])
+            principal = await asyncio.shield(remembered[1])
         except RefdeskError:
             if self._known.get(key) is remembered:
                 del self._known[key]
             raise
+        if principal is not None:
+            self.uses.note(principal.name)
+        return principal
 
     async def principals(self, key_ids: Sequence[str]) -> dict[str, Principal]:
         """The principals of those keys that are there now, by the key's id: never from memory."""
@@ -128,27 +149,50 @@ class ApiKeys:
         self._exists = (now, exists)
         return exists
 
-    async def create(self, name: str, groups: tuple[str, ...], *, role: Role = "writer") -> KeyView:
-        """A key of a new principal, even under a name that was used before.
+    async def create(
+        self,
+        name: str,
+        groups: tuple[str, ...] = (),
+        *,
+        role: Role = "writer",
+        holder: Holder = "person",
+        expires_at: datetime | None = None,
+        principal: str | None = None,
+    ) -> KeyView:
+        """A key of a new principal, even under a name that was used before; or of ``principal``, whose id that is.
 
-        Raises InvalidRequest for a bad name or group, Conflict when the name is taken.
+        Raises InvalidRequest for a bad name, group, role or end, Conflict when the name is taken.
         """
         _check_name(name)
         _check_rights(groups, role)
-        made = await self._make(self._queries.create_key, name=name, groups=sorted(set(groups)), role=role)
+        _check_end(expires_at)
+        if principal in RESERVED_NAMES:
+            raise InvalidRequest(f"{principal!r} is Refdesk's own; no key can be its.", field="principal")
+        columns = _columns(name, groups, role=role)
+        columns |= {"holder": holder, "expires_at": expires_at, "principal_id": principal}
+        made = await self._make(self._queries.create_key, columns)
         if made is None:
             raise Conflict(f"There is a key named {name!r} already. Choose another name, or revoke that one first.")
         return made
 
-    async def rotate(self, name: str) -> KeyView:
-        """Another key for the same principal; the one before stops working. Raises NotFound."""
-        made = await self._make(self._queries.rotate_key, name=name)
+    async def rotate(self, name: str, *, expires_at: datetime | None = None) -> KeyView:
+        """Another key for the same principal; the one before stops working, after the grace. Raises InvalidRequest, NotFound."""
+        _check_end(expires_at)
+        values = {"name": name, "expires_at": expires_at, "grace_s": self._rotation_grace_s}
+        made = await self._make(self._queries.rotate_key, values)
         if made is None:
             raise _no_key(name)
         return made
 
-    async def change(self, name: str, *, groups: tuple[str, ...] | None = None, role: Role | None = None) -> KeyView:
-        """The key with other groups or another role; None leaves them. Raises InvalidRequest, NotFound."""
+    async def change(
+        self,
+        name: str,
+        *,
+        groups: tuple[str, ...] | None = None,
+        role: Role | None = None,
+        expires_at: datetime | UnsetType | None = UNSET,
+    ) -> KeyView:
+        """The key with other groups, another role or another end; what is not given stays. Raises InvalidRequest, NotFound."""
         async with transaction(self.pool) as connection:
             row = await (await connection.execute(self._queries.lock_key, {"name": name})).fetchone()
             if row is None:
@@ -157,10 +201,14 @@ class ApiKeys:
             groups = before.groups if groups is None else tuple(sorted(set(groups)))
             role = kept_role if role is None else role
             _check_rights(groups, role)
-            values = {"name": name, "groups": list(groups), "role": role}
+            if isinstance(expires_at, UnsetType):
+                expires_at = before.expires_at
+            else:
+                _check_end(expires_at)
+            values = {"name": name, "groups": list(groups), "role": role, "expires_at": expires_at}
             await connection.execute(self._queries.change_key, values)
         self.forget()
-        return msgspec.structs.replace(before, groups=groups, role=role_within(groups, role))
+        return msgspec.structs.replace(before, groups=groups, role=role_within(groups, role), expires_at=expires_at)
 
     async def adopt(self, key: str, *, groups: tuple[str, ...]) -> Adoption:
         """Let a key in that was made elsewhere, unless it is known, or another took its place (``rotate``).
@@ -172,8 +220,8 @@ class ApiKeys:
         key_id = key_id_of(key)
         if not key_id:
             raise ConfigurationError("This is not a key of Refdesk's. `refdesk keys generate` makes one.")
-        columns: dict[str, Any] = {"name": f"bootstrap-{key_id}", "groups": list(groups), "role": "writer"}
-        if await self._make(self._queries.create_key, key=key, **columns) is not None:
+        columns = _columns(f"bootstrap-{key_id}", groups)
+        if await self._make(self._queries.create_key, columns, key=key) is not None:
             return "new"
         if await self._look_up(key_id, key) is not None:
             return "known"
@@ -199,7 +247,7 @@ class ApiKeys:
         self._known.clear()
         self._exists = (float("-inf"), False)
 
-    async def _make(self, query: bytes, *, key: str | None = None, **columns: Any) -> KeyView | None:
+    async def _make(self, query: bytes, columns: Mapping[str, Any], *, key: str | None = None) -> KeyView | None:
         key = key or new_key()
         values = {"id": key_id_of(key), "key_sha256": _digest(key), **columns}
         async with transaction(self.pool) as connection:
@@ -217,7 +265,7 @@ class ApiKeys:
 
 @asynccontextmanager
 async def open_api_keys(
-    url: str, *, setting: str, wait_s: float = 0.0, connections_max: int = 2
+    url: str, *, setting: str, wait_s: float = 0.0, connections_max: int = 2, rotation_grace_s: float = 0.0
 ) -> AsyncIterator[ApiKeys]:
     """The keys of the database at ``url``, which ``setting`` names; its table is made when it is not there.
 
@@ -226,7 +274,7 @@ async def open_api_keys(
     await require_database(url, setting=setting, wait_s=wait_s)
     async with open_pool(url, name="refdesk keys", size_max=connections_max) as pool:
         await migrate(pool, MIGRATIONS)
-        yield ApiKeys(pool)
+        yield ApiKeys(pool, rotation_grace_s=rotation_grace_s)
 
 
 def new_key() -> str:
@@ -246,10 +294,24 @@ def _principal(principal_id: str, name: str, groups: Sequence[str], role: Role) 
 
 
 def _view(row: Sequence[Any]) -> KeyView:
-    principal_id, name, groups, role, created_at = row
+    principal_id, name, groups, role, holder, created_at, expires_at, last_used_at, previous_until = row
     return KeyView(
-        id=principal_id, name=name, groups=tuple(groups), role=role_within(groups, role), created_at=created_at
+        id=principal_id,
+        name=name,
+        groups=tuple(groups),
+        role=role_within(groups, role),
+        holder=holder,
+        created_at=created_at,
+        expires_at=expires_at,
+        last_used_at=last_used_at,
+        previous_until=previous_until,
     )
+
+
+def _columns(name: str, groups: Sequence[str], *, role: Role = "writer") -> dict[str, Any]:
+    """Of a person's key that does not expire, and is a principal of its own."""
+    rights = {"name": name, "groups": sorted(set(groups)), "role": role}
+    return {**rights, "holder": "person", "expires_at": None, "principal_id": None}
 
 
 def _no_key(name: str) -> NotFound:
@@ -279,6 +341,13 @@ def _check_rights(groups: tuple[str, ...], role: Role) -> None:
                 f"The group {group!r} stands for the role `{meant}`; a key whose role is `{role}` cannot be in it.",
                 field="role",
             )
+
+
+def _check_end(expires_at: datetime | None) -> None:
+    if expires_at is not None and expires_at <= datetime.now(UTC):
+        raise InvalidRequest(
+            f"expires_at is {expires_at.isoformat()}, which is past. Give a time to come.", field="expires_at"
+        )
 
 
 def _checksum(text: str) -> str:

@@ -35,7 +35,7 @@ LOOK_INTERVAL_S = 1.0
 LOOK_S_MIN = 0.5
 """What a look may take in any case, however long the database has been silent."""
 LOST: Mapping[Kind, str] = {
-    "key": "Your key was revoked while this was open.",
+    "key": "Your key was revoked, or has expired, while this was open.",
     "local": "A key was made while this was open: send one.",
     "session": "Your sign-in has ended while this was open. Sign in again.",
     "token": "Your token has expired while this was open. Get another one from your identity provider.",

@@ -1,31 +1,49 @@
 """API keys over HTTP, for administrators."""
 
-from typing import Any, Literal
+from datetime import datetime
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import UNSET, Meta, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from refdesk.access.keys import ApiKeys, KeyView
+from refdesk.access.keys import ApiKeys, Holder, KeyView
 from refdesk.contracts.access import Principal, Role
 from refdesk.contracts.texts import Text
-from refdesk.web.http import Endpoint, Handler, Json, Parameter, read_json
+from refdesk.web.http import JSON_BYTES_MAX, Endpoint, Handler, Json, Parameter, decode_json, read_body, read_json
 
 KEY_NAME = Parameter(name="name", where="path", meaning="The key")
+PRINCIPAL_CHARACTERS_MAX = 500
+
+Moment = Annotated[datetime, Meta(tz=True)]
+PrincipalId = Annotated[Text, Meta(min_length=1, max_length=PRINCIPAL_CHARACTERS_MAX)]
 
 
 class NewKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``principal``: the id of whose it is, where that is somebody who is there; else it is a principal of its own."""
+
     name: Text
     groups: tuple[Text, ...] = ()
     role: Role = "writer"
+    holder: Holder = "person"
+    expires_at: Moment | None = None
+    principal: PrincipalId | None = None
 
 
 class ChangedKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What to change of a key; what is left out stays."""
+    """What to change of a key; what is left out stays. With ``expires_at`` null it does not expire."""
 
     groups: tuple[Text, ...] | None = None
     role: Role | None = None
+    expires_at: Moment | UnsetType | None = UNSET
+
+
+class Rotation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When the key that is made expires; left out, it lives as long as the one before was to."""
+
+    expires_at: Moment | None = None
 
 
 class KeyList(msgspec.Struct, frozen=True):
@@ -33,38 +51,55 @@ class KeyList(msgspec.Struct, frozen=True):
 
 
 def key_endpoints(keys: ApiKeys) -> list[Endpoint]:
-    async def create(request: Request, principal: Principal) -> ASGIApp:
-        asked = await read_json(request, NewKey)
-        return Json(await keys.create(asked.name, asked.groups, role=asked.role), status_code=201)
-
-    async def show(request: Request, principal: Principal) -> ASGIApp:
-        return Json(KeyList(await keys.listing()))
-
-    async def change(request: Request, principal: Principal) -> ASGIApp:
-        asked = await read_json(request, ChangedKey)
-        return Json(await keys.change(KEY_NAME.of(request), groups=asked.groups, role=asked.role))
-
-    async def rotate(request: Request, principal: Principal) -> ASGIApp:
-        return Json(await keys.rotate(KEY_NAME.of(request)), status_code=201)
-
-    async def revoke(request: Request, principal: Principal) -> ASGIApp:
-        await keys.revoke(KEY_NAME.of(request))
-        return Response(status_code=204)
-
-    one = "/api/keys/{name}"
+    routes = _Routes(keys)
+    one, replaced = "/api/keys/{name}", "Change a key's groups, role or end"
     return [
-        _key_endpoint("POST", "/api/keys", create, "Create an API key; it is shown once", NewKey, KeyView, status=201),
-        _key_endpoint("GET", "/api/keys", show, "List keys", None, KeyList),
-        _key_endpoint("PUT", one, change, "Change a key's groups or role", ChangedKey, KeyView),
-        _key_endpoint(
-            "POST", one + "/rotate", rotate, "Give its holder another key, shown once", None, KeyView, status=201
+        _endpoint(
+            "POST", "/api/keys", routes.create, "Create an API key; it is shown once", NewKey, KeyView, status=201
         ),
-        _key_endpoint("DELETE", one, revoke, "Revoke a key", status=204),
+        _endpoint("GET", "/api/keys", routes.show, "List keys", None, KeyList),
+        _endpoint("PATCH", one, routes.change, replaced, ChangedKey, KeyView),
+        _endpoint("PUT", one, routes.change, f"{replaced}, as PATCH does", ChangedKey, KeyView),
+        _endpoint(
+            "POST",
+            one + "/rotate",
+            routes.rotate,
+            "Give its holder another key, shown once",
+            Rotation,
+            KeyView,
+            status=201,
+        ),
+        _endpoint("DELETE", one, routes.revoke, "Revoke a key", status=204),
     ]
 
 
-def _key_endpoint(
-    method: Literal["GET", "POST", "PUT", "DELETE"],
+class _Routes:
+    def __init__(self, keys: ApiKeys) -> None:
+        self._keys = keys
+
+    async def create(self, request: Request, principal: Principal) -> ASGIApp:
+        asked = await read_json(request, NewKey)
+        return Json(await self._keys.create(**msgspec.structs.asdict(asked)), status_code=201)
+
+    async def show(self, request: Request, principal: Principal) -> ASGIApp:
+        return Json(KeyList(await self._keys.listing()))
+
+    async def change(self, request: Request, principal: Principal) -> ASGIApp:
+        asked = await read_json(request, ChangedKey)
+        return Json(await self._keys.change(KEY_NAME.of(request), **msgspec.structs.asdict(asked)))
+
+    async def rotate(self, request: Request, principal: Principal) -> ASGIApp:
+        body = await read_body(request, bytes_max=JSON_BYTES_MAX)  # calls of the releases before send none
+        asked = decode_json(body, Rotation) if body else Rotation()
+        return Json(await self._keys.rotate(KEY_NAME.of(request), expires_at=asked.expires_at), status_code=201)
+
+    async def revoke(self, request: Request, principal: Principal) -> ASGIApp:
+        await self._keys.revoke(KEY_NAME.of(request))
+        return Response(status_code=204)
+
+
+def _endpoint(
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"],
     path: str,
     handler: Handler,
     summary: str,

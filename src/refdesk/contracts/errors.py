@@ -71,7 +71,7 @@ class OutputLimitTooHigh(InvalidRequest):
 
 
 class Unauthenticated(RefdeskError):
-    """No valid API key was sent. Send `Authorization: Bearer <key>`; `refdesk keys create NAME` makes one."""
+    """No valid API key was sent (keys may expire). Send `Authorization: Bearer <key>`; `refdesk keys create NAME` makes one."""
 
     code = "unauthenticated"
     title = "Unauthenticated"

@@ -62,6 +62,7 @@ async def open_keys(settings: Settings) -> AsyncIterator[ApiKeys]:
         setting=setting,
         wait_s=settings.database_wait_s,
         connections_max=settings.access_connections_max,
+        rotation_grace_s=settings.key_rotation_grace_s,
     ) as keys:
         if settings.bootstrap_key_file is not None:
             await adopt_key_file(keys, settings.bootstrap_key_file)
@@ -268,6 +269,7 @@ async def _serve(
         background=[
             health.run,
             permissions.run,
+            keys.uses.run,
             *(work for service in services for work in service.background),
             *(work for one in shown for work in one.background),
         ],

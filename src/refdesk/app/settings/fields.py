@@ -90,6 +90,8 @@ class Settings(SigningIn, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """The AI Service's database, with pgvector. `refdesk up` sets it."""
     access_database_url: str | None = None
     """API keys. Unset with a documents database set: they live there."""
+    key_rotation_grace_s: Annotated[float, Meta(ge=0, le=7 * 24 * 3600)] = 0.0
+    """How long an API key still opens after `refdesk keys rotate` has made another in its place. 0: not at all."""
     access_silence_s_max: Annotated[float, Meta(ge=1)] = 4.0
     """How long streams and sockets stay open while the database of the API keys does not answer; then they end."""
     database_wait_s: Seconds = 10.0
