@@ -77,6 +77,7 @@ LET_IN: Mapping[Action, frozenset[str]] = {
     "feedback.read": CURATORS,
     "dead_letters.manage": OPERATORS,
     "index.manage": OPERATORS,
+    "audit.read": ADMINISTRATORS,
 }
 """Whom the door lets in, whatever they would do it to."""
 
@@ -179,6 +180,8 @@ PROBES: Mapping[str, Probe] = {
     "POST /api/index/reconcile": Probe(json={"dry_run": True}),
     "POST /api/keys": Probe(json={"name": ""}, accepts=frozenset({422})),
     "GET /api/keys": Probe(),
+    "GET /api/audit": Probe(),
+    "GET /api/audit/export": Probe(),
     "PUT /api/keys/{name}": Probe("key", MANAGED, json={"groups": ["legal"]}, changes=True),
     "PATCH /api/keys/{name}": Probe("key", MANAGED, json={"groups": ["legal"]}, changes=True),
     "POST /api/keys/{name}/rotate": Probe("key", MANAGED, changes=True),

@@ -86,6 +86,7 @@ Action = Literal[
     "index.manage",
     "index.compare",
     "operations.read_content",
+    "audit.read",
 ]
 
 
@@ -203,6 +204,7 @@ POLICY: Mapping[Action, Rule] = {
     "index.manage": Rule("operator"),
     "index.compare": Rule("administrator"),
     "operations.read_content": Rule("administrator"),
+    "audit.read": Rule("administrator"),
 }
 """Answers and conversations are their asker's alone, administrators included; an answer may be shared by them.
 ``operations.read_content``: what operations say of a document in words, which may name it: why it could not be indexed."""

@@ -26,6 +26,7 @@ from refdesk.contracts.texts import Number
 from refdesk.index.open_generations import OpenGenerations
 from refdesk.outside import telemetry
 from refdesk.web import sse
+from refdesk.web.auditing import about
 from refdesk.web.http import Endpoint, Json, Parameter, SocketEndpoint, read_json, server_timing, whole
 from refdesk.web.sse import EventStream, Offer, Wait, settled, while_connected
 
@@ -168,6 +169,7 @@ class AnswerRoutes:
     async def ask(self, request: Request, principal: Principal) -> ASGIApp:
         question = await read_json(request, Question)
         record = await self._assistant.ask(question, principal)
+        about(request, record.answer_id)
         reader = self._assistant.reading.of(record, principal, granularity=question.granularity)
         if sse.EVENT_STREAM in request.headers.get("accept", ""):
             return self._stream(reader)

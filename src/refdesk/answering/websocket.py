@@ -24,6 +24,7 @@ from refdesk.contracts.answers import Granularity, Question
 from refdesk.contracts.errors import InvalidRequest, RefdeskError, TooManyRequests, problem
 from refdesk.contracts.texts import Number, Text
 from refdesk.outside import telemetry
+from refdesk.web.auditing import also
 from refdesk.web.http import decode_json, said
 from refdesk.web.sse import Wait
 
@@ -150,6 +151,7 @@ class AnswerSocket:
     async def _ask(self, question: Question, request_id: str | None) -> None:
         try:
             record = await self._assistant.ask(question, self._principal)
+            also(self._websocket, ACTIONS["ask"], record.answer_id)
         except RefdeskError as error:
             await self._send({"event": "error", "request_id": request_id, "data": problem(error)})
             return

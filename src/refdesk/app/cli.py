@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, str] = {
     "dead-letters": "refdesk.app.commands.dead_letters:command",
     "adopt-content": "refdesk.app.commands.adopt_content:command",
     "keys": "refdesk.app.commands.keys:command",
+    "audit": "refdesk.app.commands.audit:command",
     "model": "refdesk.app.commands.model:command",
     "doctor": "refdesk.app.commands.doctor:command",
 }
@@ -52,6 +53,7 @@ SUMMARIES: Mapping[str, str] = {
     "dead-letters": "List, show, retry and discard what could not be indexed.",
     "adopt-content": "Accept the content directory at the next start.",
     "keys": "Make, list, change and revoke API keys.",
+    "audit": "Show who did what, and what came of it.",
     "model": "Prepare the packaged embedding model.",
     "doctor": "Check every part, and say how to mend what is wrong.",
 }

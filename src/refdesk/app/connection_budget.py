@@ -15,7 +15,7 @@ REVOKED_KEYS = 1
 
 def budget(settings: Settings) -> Mapping[str, Mapping[str, int]]:
     """By service, and by the setting that names the database."""
-    access = settings.access_connections_max + REVOKED_KEYS + HEALTH
+    access = settings.access_connections_max + settings.audit_connections_max + REVOKED_KEYS + HEALTH
     documents = (
         settings.documents_read_connections_max
         + settings.documents_write_connections_max

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 from refdesk.access.keys import ApiKeys, Holder, KeyView
 from refdesk.contracts.access import Principal, Role
 from refdesk.contracts.texts import Text
+from refdesk.web.auditing import record_about
 from refdesk.web.http import JSON_BYTES_MAX, Endpoint, Handler, Json, Parameter, decode_json, read_body, read_json
 
 KEY_NAME = Parameter(name="name", where="path", meaning="The key")
@@ -79,6 +80,7 @@ class _Routes:
 
     async def create(self, request: Request, principal: Principal) -> ASGIApp:
         asked = await read_json(request, NewKey)
+        await record_about(request, asked.name)
         return Json(await self._keys.create(**msgspec.structs.asdict(asked)), status_code=201)
 
     async def show(self, request: Request, principal: Principal) -> ASGIApp:
@@ -118,4 +120,5 @@ def _endpoint(
         request=request,
         response=response,
         status=status,
+        records_itself=path == "/api/keys" and method == "POST",
     )

@@ -39,6 +39,7 @@ from refdesk.documents.uploads import TextDocument, UploadForm, read_change
 from refdesk.outside import tracing
 from refdesk.outside.blobs import OpenBlob
 from refdesk.outside.media_types import MARKDOWN, TEXT
+from refdesk.web.auditing import about, also
 from refdesk.web.http import Endpoint, Handler, Json, Parameter, read_json, whole
 from refdesk.web.sse import EVENT_STREAM, EventStream, body_of, message
 
@@ -229,6 +230,7 @@ class _Routes:
     async def create(self, request: Request, principal: Principal) -> ASGIApp:
         change = await self._read_change(request, principal)
         document = await self._service.create(principal, change, traceparent=tracing.current_traceparent())
+        _audited(request, document, change)
         return _created(document, request)
 
     async def _read_change(self, request: Request, principal: Principal) -> Change:
@@ -255,24 +257,28 @@ class _Routes:
 
     async def replace(self, request: Request, principal: Principal) -> ASGIApp:
         await self._service.check_may_change(principal, _id(request))
+        change = await self._read_change(request, principal)
         document = await self._service.replace(
             principal,
             _id(request),
-            await self._read_change(request, principal),
+            change,
             if_match=_if_match(request),
             traceparent=tracing.current_traceparent(),
         )
+        _audited(request, document, change)
         return _shown(document)
 
     async def put_external(self, request: Request, principal: Principal) -> ASGIApp:
         key = external_id(EXTERNAL_ID.of(request), self._service.limits)
+        change = _agreeing(await self._read_change(request, principal), key)
         document, created = await self._service.put_external(
             principal,
             ExternalName(key, _owner(request, principal)),
-            _agreeing(await self._read_change(request, principal), key),
+            change,
             if_match=_if_match(request),
             traceparent=tracing.current_traceparent(),
         )
+        _audited(request, document, change)
         return _created(document, request) if created else _shown(document)
 
     async def external(self, request: Request, principal: Principal) -> ASGIApp:
@@ -394,6 +400,13 @@ def _created(document: Document, request: Request) -> Json:
     below = request.scope.get("root_path", "")
     headers = {"ETag": f'"{document.version}"', "Location": f"{below}{_ROOT}/{document.id}"}
     return Json(document, status_code=201, headers=headers)
+
+
+def _audited(request: Request, document: Document, change: Change) -> None:
+    """What the audit log cannot tell from the address: which document it was, and that its readers were named."""
+    about(request, document.id)
+    if change.readers is not None:
+        also(request, "documents.let_read", document.id)
 
 
 def _id(request: Request) -> str:

@@ -100,6 +100,11 @@ rerankings = Counter(
 acl_denied = Counter(
     "refdesk_acl_denied_total", "Passages and answers withheld from somebody who may not read them, or not any more"
 )
+audit_lost = Counter(
+    "refdesk_audit_lost_total",
+    "Entries of the audit log that were not written: too many were waiting, or the process ended",
+)
+audit_waiting = Gauge("refdesk_audit_waiting", "Entries of the audit log that wait to be written")
 connections_refused = Counter(
     "refdesk_connections_refused_total",
     "Connections refused before a request was whole: too large, too slow, not HTTP, or one too many",

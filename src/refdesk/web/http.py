@@ -22,6 +22,7 @@ from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from refdesk.access.audit import Audit
 from refdesk.access.authentication import Authenticate
 from refdesk.access.permission import Permission
 from refdesk.access.policy import ANONYMOUS, Action, may, require
@@ -40,6 +41,7 @@ from refdesk.contracts.errors import (
 from refdesk.contracts.texts import WITHOUT_NUL, Text
 from refdesk.outside import logs, tracing
 from refdesk.web.addresses import MCP_ADDRESS, OPENAI_ADDRESSES, RESOURCE_METADATA, public_base
+from refdesk.web.auditing import Trail
 from refdesk.web.openai_errors import error_object, openai_status
 
 logger = logging.getLogger(__name__)
@@ -158,6 +160,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """Statuses of other replies that are no problem."""
     open_to: Callable[[HTTPConnection], bool] | None = None
     """Whom it lets in without a key, whatever its action."""
+    records_itself: bool = False
+    """Whether the handler writes to the audit log before it acts, since only it knows upon what."""
 
 
 class SocketEndpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -304,18 +308,20 @@ class Ending(Protocol):
 
 
 class Door(msgspec.Struct, frozen=True):
-    """Who is let in, and for how long."""
+    """Who is let in, for how long, and where that is written down."""
 
     authenticate: Authenticate
     permit: Permit = for_ever
+    audit: Audit | None = None
 
-    async def admit(self, connection: HTTPConnection, action: Action) -> tuple[Principal, Permission]:
+    async def admit(self, connection: HTTPConnection, action: Action, trail: Trail) -> tuple[Principal, Permission]:
         """Raises Unauthenticated and Forbidden."""
         if may(ANONYMOUS, action):
             return ANONYMOUS, Permission()
         principal = await self.authenticate(connection)
         if principal is None:
             raise Unauthenticated
+        trail.known(principal)
         require(principal, action)
         return principal, self.permit(connection, principal)
 
@@ -338,34 +344,48 @@ class _Guarded:
 
     async def _answer(self, request: Request, about: logs.InRequest) -> None:
         scope, receive, send = request.scope, request.receive, request._send
+        endpoint = self._endpoint
+        trail = Trail(
+            self._door.audit,
+            request,
+            endpoint.action,
+            did=f"{endpoint.method} {endpoint.path}",
+            request_id=about.request_id,
+            is_recorded_later=endpoint.records_itself,
+        )
         try:
-            principal, permission = await self._admitted(request)
+            principal, permission = await self._admitted(request, trail)
             about.principal_id = principal.id
+            await trail.admitted(principal)
             async with permission.held():
                 with tracing.continued(request.headers.get("traceparent")):
                     response = await self._endpoint.handler(request, principal)
         except RefdeskError as error:
+            trail.refused(error)
             if error.status >= 500:
                 logger.warning("%s %s: %s", request.method, self._endpoint.path, error)
             response = refusal(error, scope)
         except ClientDisconnect:
             about.outcome = "disconnected"
+            trail.refused(None)
             return
         except Exception:
+            trail.refused(None)
             logger.exception("%s %s failed", request.method, self._endpoint.path)
             response = refusal(RefdeskError(), scope)
         else:
+            trail.done()
             about.outcome = _identified(response, about)
             await _send(response, permission, scope, receive, send)
             return
         about.outcome = _identified(response, about)
         await response(scope, receive, send)
 
-    async def _admitted(self, request: Request) -> tuple[Principal, Permission]:
+    async def _admitted(self, request: Request, trail: Trail) -> tuple[Principal, Permission]:
         open_to = self._endpoint.open_to
         if open_to is not None and open_to(request):
             return ANONYMOUS, Permission()
-        return await self._door.admit(request, self._endpoint.action)
+        return await self._door.admit(request, self._endpoint.action, trail)
 
 
 def _identified(response: ASGIApp, about: logs.InRequest) -> str:
@@ -422,9 +442,12 @@ class _GuardedSocket:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         websocket = WebSocket(scope, receive, send)
+        trail = Trail(self._door.audit, websocket, self._endpoint.action, did=f"WebSocket {self._endpoint.path}")
         try:
-            principal, permission = await self._door.admit(websocket, self._endpoint.action)
+            principal, permission = await self._door.admit(websocket, self._endpoint.action, trail)
+            await trail.admitted(principal)
         except RefdeskError as error:
+            trail.refused(error)
             await websocket.send_denial_response(refusal(error, scope))
             return
         try:
@@ -457,12 +480,13 @@ def create_app(
     authenticate: Authenticate,
     body_clock: BodyClock = BodyClock(),  # noqa: B008 (frozen)
     permit: Permit = for_ever,
+    audit: Audit | None = None,
 ) -> ASGIApp:
     """One ASGI application of these endpoints. ``authenticate`` gives None for a caller without a valid key.
 
     A bare router: the middlewares of a whole Starlette would wrap every ``send``, and an answer sends for every word.
     """
-    door = Door(authenticate, permit)
+    door = Door(authenticate, permit, audit)
     paths: dict[str, _Path] = {}
     routes: list[BaseRoute] = []
     for endpoint in endpoints:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from refdesk.access.audit import Audit
 from refdesk.access.authentication import Authentication, Insight, is_local
 from refdesk.access.clients import LOOPBACK, Network
 from refdesk.access.first_key import adopt_key_file
@@ -17,12 +18,14 @@ from refdesk.access.keys import ApiKeys, open_api_keys
 from refdesk.access.permissions import Permissions
 from refdesk.access.wrong_keys import WrongKeys
 from refdesk.app import http, server
+from refdesk.app.audit_routes import audit_endpoints
 from refdesk.app.health import Fact, Health, Part, health_endpoints
 from refdesk.app.hosts import named
 from refdesk.app.http import Measure
 from refdesk.app.key_routes import key_endpoints
 from refdesk.app.prefix import Prefixed
 from refdesk.app.services import parts
+from refdesk.app.services.auditing import open_audit
 from refdesk.app.settings import PREFIX, Settings
 from refdesk.app.sign_in_routes import sign_in_endpoints
 from refdesk.contracts.errors import ConfigurationError
@@ -204,10 +207,11 @@ async def serve_door(settings: Settings, keys: ApiKeys, services: list[Service])
     async with (
         open_sign_in(settings, keys) as sign_in,
         parts.database("access database", url, read=parts.ACCESS_READ, writes=False, pools=[keys.pool]) as access,
+        open_audit(settings, url=url, trusted=trusted_networks(settings)) as audit,
     ):
         if sign_in is None:
             await server.refuse_open_door(keys, host=settings.host)
-        await _serve(settings, keys, services, access, sign_in)
+        await _serve(settings, keys, services, access, sign_in, audit)
 
 
 def _distinct(given: list[Part]) -> list[Part]:
@@ -217,7 +221,7 @@ def _distinct(given: list[Part]) -> list[Part]:
 
 
 async def _serve(
-    settings: Settings, keys: ApiKeys, services: list[Service], access: Part, sign_in: "SignIn | None"
+    settings: Settings, keys: ApiKeys, services: list[Service], access: Part, sign_in: "SignIn | None", audit: Audit
 ) -> None:
     own = [endpoint for service in services for endpoint in service.endpoints]
     provider = [] if sign_in is None else [sign_in.part]
@@ -238,6 +242,7 @@ async def _serve(
         *(endpoint for one in shown for endpoint in one.endpoints),
         *key_endpoints(keys),
         *sign_in_endpoints(sign_in),
+        *audit_endpoints(audit),
         *health_endpoints(health, facts=facts, insight=insight),
         http.metrics_endpoint(measures, open_to=insight.without_key, peers=next((one.peers for one in shown), None)),
     ]
@@ -256,6 +261,7 @@ async def _serve(
         authenticate=authenticate,
         body_clock=body_clock(settings),
         permit=permissions,
+        audit=audit,
     )
     await server.serve(
         Prefixed(
@@ -270,6 +276,7 @@ async def _serve(
             health.run,
             permissions.run,
             keys.uses.run,
+            audit.run,
             *(work for service in services for work in service.background),
             *(work for one in shown for work in one.background),
         ],

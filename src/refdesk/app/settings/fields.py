@@ -133,9 +133,17 @@ class Settings(SigningIn, frozen=True, kw_only=True, forbid_unknown_fields=True)
     operator_key: str | None = None
     """Shared secret of Refdesk's own services. `refdesk up` makes one."""
 
+    # the audit log
+    audit_retention_days: Count = 365
+    """How long entries of the audit log are kept."""
+    audit_queue_max: Count = 10_000
+    """Entries that may wait in one process while the database of the API keys is away. Further ones are lost, and counted."""
+
     # connections to PostgreSQL (docs/howto/operate.md has their sum)
     access_connections_max: Count = 2
     """Of one process, to look up keys."""
+    audit_connections_max: Count = 2
+    """Of one process, to write and read the audit log."""
     documents_read_connections_max: Count = 6
     """Of one Document Service, to read documents."""
     documents_write_connections_max: Count = 6
