@@ -176,10 +176,9 @@ def test_a_secret_is_shown_as_dots(name: str) -> None:
 
 
 def test_every_key_is_a_secret() -> None:
-    """A setting that holds one is named so."""
-    assert {
-        name for name in Settings.__struct_fields__ if name.endswith(("key", "password", "token", "secret"))
-    } == SECRETS
+    """A setting that holds one is named so; one that names a file with one holds none."""
+    named = {name for name in Settings.__struct_fields__ if name.endswith(("key", "password", "token", "secret"))}
+    assert named - {"tls_key"} == SECRETS
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from refdesk.access.keys import ApiKeys
+from refdesk.app.tls import Certificate
 from refdesk.contracts.addresses import is_loopback
 from refdesk.contracts.errors import ConfigurationError
 from refdesk.web import connections
@@ -39,6 +40,14 @@ GARBAGE_THRESHOLD = 10_000
 Background = Callable[[], Awaitable[None]]
 
 
+class Secure(msgspec.Struct, frozen=True):
+    """Where TLS is spoken, with which certificate. A handshake may take ``handshake_s``."""
+
+    sockets: Sequence[socket.socket]
+    certificate: Certificate
+    handshake_s: float
+
+
 class Server(uvicorn.Server):
     """uvicorn without its signal handling: signals are ours, and the exit code is 0 after a graceful end.
 
@@ -48,6 +57,31 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self._stopping = asyncio.Event()
+        self.secure: Secure | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """With those that speak TLS. (uvicorn knows one kind of all its sockets, and no limit for a handshake.)"""
+        await super().startup(sockets=sockets)
+        if self.secure is None:
+            return
+        loop, config = asyncio.get_running_loop(), self.config
+
+        def protocol() -> asyncio.Protocol:
+            made: asyncio.Protocol = config.http_protocol_class(  # type: ignore[call-arg]
+                config=config, server_state=self.server_state, app_state=self.lifespan.state, _loop=loop
+            )
+            return made
+
+        for listener in self.secure.sockets:
+            self.servers.append(
+                await loop.create_server(
+                    protocol,
+                    sock=listener,
+                    ssl=self.secure.certificate.context,
+                    ssl_handshake_timeout=self.secure.handshake_s,
+                    backlog=config.backlog,
+                )
+            )
 
     def stop(self) -> None:
         self.should_exit = True
@@ -66,16 +100,19 @@ async def serve(
     *,
     sockets: Sequence[socket.socket],
     limits: ConnectionLimits,
+    secure: Secure | None = None,
     background: Sequence[Background] = (),
     on_stop: Sequence[Callable[[], None]] = (),
     on_hurry: Sequence[Background] = (),
 ) -> None:
     """Serves until SIGINT or SIGTERM; background work runs for as long, and its failure ends the service.
 
-    ``on_stop`` then ends at once what waits for news and has no end of its own. Open requests and streams have ``GRACE_S``;
-    shortly before its end ``on_hurry`` is called, to end what is still open with words rather than a broken connection.
+    ``secure``: sockets that speak TLS. ``on_stop`` ends at once what waits for news and has no end of its own. Open requests and
+    streams have ``GRACE_S``; shortly before its end ``on_hurry`` is called, to end what is still open with words rather than a
+    broken connection.
     """
     server = open_server(app, limits)
+    server.secure = secure
     _settle_memory()
     async with asyncio.TaskGroup() as tasks:
         running = [tasks.create_task(_run(work)) for work in background]

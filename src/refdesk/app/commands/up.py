@@ -76,7 +76,10 @@ async def _up(settings: Settings, *, with_samples: bool, with_browser: bool, llm
     key = _operator_key(settings)
     if settings.embedding_url is None and settings.embedding_model is None:
         await prepare(settings.model_folders, say=click.echo)
-    url = f"http://{_reachable(settings.host)}:{settings.port}"
+    url = shown = f"http://{_reachable(settings.host)}:{settings.port}"
+    if settings.tls_certificate is not None:  # its own services and this account's command line need no certificate
+        settings = msgspec.structs.replace(settings, plain_port=settings.plain_port or free_port())
+        url, shown = f"http://127.0.0.1:{settings.plain_port}", f"https{shown.removeprefix('http')}"
     services = []
     if llm == TINY_LLM:
         services.append(_tiny_llm_service(free_port()))
@@ -86,10 +89,10 @@ async def _up(settings: Settings, *, with_samples: bool, with_browser: bool, llm
 
     def on_ready(_: StackUrls) -> None:
         opened = open_page if with_browser and is_first_start else None
-        welcome = _welcome(settings, url=url, operator_key=key, with_samples=with_samples, opened=opened)
+        welcome = _welcome(settings, url=url, shown=shown, operator_key=key, with_samples=with_samples, opened=opened)
         welcomes.append(asyncio.get_running_loop().create_task(welcome))
 
-    with _operator_key_file(settings.port, key):
+    with _operator_key_file(settings.plain_port or settings.port, key):
         await supervise(_stack_options(settings), services=services, on_event=_say, on_ready=on_ready)
 
 
@@ -154,14 +157,20 @@ def _with_tiny_llm(settings: Settings, service: Service) -> Settings:
 
 
 async def _welcome(
-    settings: Settings, *, url: str, operator_key: str, with_samples: bool, opened: Callable[[str], None] | None
+    settings: Settings,
+    *,
+    url: str,
+    shown: str,
+    operator_key: str,
+    with_samples: bool,
+    opened: Callable[[str], None] | None,
 ) -> None:
     try:
         if with_samples:
             await _load_samples(settings, url=url, operator_key=operator_key)
     except (RefdeskError, aiohttp.ClientError) as error:
         click.echo(f"The sample documents could not be loaded: {error}", err=True)
-    click.echo(f"Refdesk is ready at {url}")
+    click.echo(f"Refdesk is ready at {shown}" + (f" (this account: {url})" if url != shown else ""))
     if opened is not None:
         opened(url)
     if settings.llm_url is None:

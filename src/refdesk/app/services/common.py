@@ -1,6 +1,7 @@
 """What every service shares: required settings, the keys that people call with, the door they come through."""
 
 import ipaddress
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib import import_module
@@ -28,6 +29,7 @@ from refdesk.app.services import parts
 from refdesk.app.services.auditing import open_audit
 from refdesk.app.settings import PREFIX, Settings
 from refdesk.app.sign_in_routes import sign_in_endpoints
+from refdesk.app.tls import Certificate
 from refdesk.contracts.errors import ConfigurationError
 from refdesk.operations.peers import Peers
 from refdesk.outside.document_service import DocumentServiceClient, open_document_service
@@ -39,6 +41,8 @@ from refdesk.web.http import BodyClock, Endpoint, SocketEndpoint, create_app
 
 if TYPE_CHECKING:
     from refdesk.app.sign_in import SignIn
+
+LOOPBACK_ADDRESS = "127.0.0.1"
 
 
 def variable(name: str) -> str:
@@ -152,6 +156,28 @@ def public_path(settings: Settings) -> str:
     return urlsplit(settings.public_url or "").path.rstrip("/")
 
 
+def secure_sockets(settings: Settings) -> server.Secure | None:
+    """The port, where it speaks TLS. Raises ConfigurationError."""
+    certificate, key = settings.tls_certificate, settings.tls_key
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        missing = "tls_certificate" if certificate is None else "tls_key"
+        raise ConfigurationError(f"{variable(missing)} is not set: TLS needs a certificate and its key.")
+    ready = Certificate(certificate.expanduser(), key.expanduser())
+    listener = server.bind(settings.host, settings.port, send_timeout_s=settings.send_timeout_s)
+    return server.Secure([listener], ready, settings.headers_seconds_max)
+
+
+def plain_sockets(settings: Settings) -> list[socket.socket]:
+    """The port, where it speaks plain HTTP; beside one that speaks TLS, the one for Refdesk's own services."""
+    if settings.tls_certificate is None:
+        return [server.bind(settings.host, settings.port, send_timeout_s=settings.send_timeout_s)]
+    if settings.plain_port is None:
+        return []
+    return [server.bind(LOOPBACK_ADDRESS, settings.plain_port, send_timeout_s=settings.send_timeout_s)]
+
+
 def body_clock(settings: Settings) -> BodyClock:
     return BodyClock(total_s=settings.body_seconds_max, pause_s=settings.body_pause_seconds_max)
 
@@ -263,6 +289,7 @@ async def _serve(
         permit=permissions,
         audit=audit,
     )
+    secure = secure_sockets(settings)
     await server.serve(
         Prefixed(
             named(app, settings),
@@ -270,13 +297,12 @@ async def _serve(
             trusted=trusted_networks(settings),
             public_url=settings.public_url,
         ),
-        sockets=[server.bind(settings.host, settings.port, send_timeout_s=settings.send_timeout_s)],
+        sockets=plain_sockets(settings),
+        secure=secure,
         limits=connection_limits(settings),
         background=[
-            health.run,
-            permissions.run,
-            keys.uses.run,
-            audit.run,
+            *([] if secure is None else [secure.certificate.run]),
+            *(health.run, permissions.run, keys.uses.run, audit.run),
             *(work for service in services for work in service.background),
             *(work for one in shown for work in one.background),
         ],

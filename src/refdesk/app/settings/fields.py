@@ -26,6 +26,7 @@ BASIC = frozenset(
     upload_bytes_max parse_seconds_max parse_processes_max ocr_data_dir ocr_languages ocr_pages_max
     index_concurrency embedding_threads reconcile_interval_s
     embedding_url embedding_model embedding_api_key embedding_tokens_max model_dir rerank_url rerank_model rerank_api_key
+    tls_certificate tls_key
     llm_url llm_model llm_api_key llm_context_tokens_max llm_tokenizer llm_temperature
     question_tokens_max output_tokens_max passages_max certainty_min similarity_min answer_retention_s
     conversations_kept conversation_retention_s
@@ -48,6 +49,12 @@ class Settings(SigningIn, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Address to listen on. Anything but loopback needs an API key to exist."""
     port: Port = 8080
     """Port to listen on."""
+    tls_certificate: Path | None = None
+    """A PEM file with the certificate of this port, and its chain. Read again when it changes. Unset: plain HTTP."""
+    tls_key: Path | None = None
+    """A PEM file with its private key, without a password."""
+    plain_port: Port | None = None
+    """With TLS: a further port without it, on loopback alone, for Refdesk's own services. `refdesk up` sets it."""
 
     # connections and requests
     send_timeout_s: Seconds = 10.0
