@@ -1,14 +1,21 @@
 """Nothing stays open that could not be opened now: each kind of connection, each way of losing the right to it."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from statistics import median, quantiles
 
 import psycopg
 import pytest
-from tests.support.desk import LEAVE, AnswerDesk, own_desk
-from tests.support.open_connections import Door, everything_open, model_is_left, open_door
+from tests.integration.documents_desk import ADMINISTRATOR, running
+from tests.support.desk import LEAVE, AnswerDesk, own_desk, until
+from tests.support.open_connections import Door, Opened, everything_open, kinds, model_is_left, open_door, opened
+from tests.support.scripted_llm import say
 
 from refdesk.app.embedded.stack import StackUrls
+from refdesk.documents.relay import Relay
+from refdesk.outside.nats.broker import Broker
 
 ENDS_S_MAX = 5.0
 """What is promised: revocation takes effect everywhere within this time."""
@@ -153,3 +160,101 @@ async def test_the_first_key_ends_what_the_local_administrator_has_open(door: Do
         endings = {kind: await one.ending() for kind, one in opened.items()}
     await door.elsewhere.revoke("ada")
     assert endings == {kind: FAREWELLS.get(kind) or "unauthenticated" for kind in opened}
+
+
+ROUNDS = 1000
+AT_ONCE = 16
+P99_S_MAX = 5.0
+WATCHED = ("an answer's stream", "a socket", "a feed of documents")
+END = ("error", "deleted")
+"""What tells the reader of something that stays open that this is gone."""
+
+
+class Round:
+    """One person with a document of their own group, and what they have open on it."""
+
+    def __init__(self, door: Door, number: int) -> None:
+        self.door, self.name, self.group = door, f"p{number}", f"g{number}"
+
+    async def begin(self) -> None:
+        self.headers = await self.door.key(self.name, self.group)
+        self.document = await self.door.desk.add(f"Leave {self.name}", LEAVE, readers=(self.group,))
+
+    async def revoke(self) -> None:
+        await self.door.elsewhere.revoke(self.name)
+
+    async def leave_the_group(self) -> None:
+        await self.door.elsewhere.change(self.name, groups=())
+
+    async def expire(self) -> None:
+        await execute(self.door, f"UPDATE api_keys SET expires_at = now() WHERE name = '{self.name}'")
+
+    async def close(self) -> None:
+        reply = await self.door.desk.documents.call(
+            "PUT", f"/{self.document}", by=ADMINISTRATOR, json={"readers": ["board"]}
+        )
+        assert reply.status == 200, reply.body
+
+    async def delete(self) -> None:
+        assert (await self.door.desk.documents.call("DELETE", f"/{self.document}", by=ADMINISTRATOR)).status == 204
+
+    async def gone_after(self, lose: str) -> float:
+        """Seconds until the last of what is open has ended, or has told that the document is gone."""
+        clock = asyncio.get_running_loop().time
+        async with AsyncExitStack() as stack:
+            readers = kinds(self.door, self.headers)
+            opened_ = {kind: await stack.enter_async_context(opened(readers[kind])) for kind in WATCHED}
+            lost_at = clock()
+            await getattr(self, lose)()
+            took = await asyncio.gather(*(self._gone(one) for one in opened_.values()))
+            await self._nothing_is_left()
+            late = [heard for one in opened_.values() for at, heard in one.heard if at > lost_at + P99_S_MAX]
+            assert late in ([], ["heartbeat"]), (lose, late)
+        return max(took) - lost_at
+
+    async def _gone(self, one: Opened) -> float:
+        def at() -> float | None:
+            told = [at for at, name in one.heard if name in END]
+            return told[0] if told else asyncio.get_running_loop().time() if one.ended.done() else None
+
+        return float(await until(at, within_s=30.0))
+
+    async def _nothing_is_left(self) -> None:
+        """At any other door: refused, or as if it had never been."""
+        status, _ = await self.door.json("GET", f"/api/documents/{self.document}", self.headers)
+        assert status in (401, 404)
+        status, found = await self.door.json("POST", "/api/search", self.headers, json={"query": "paid leave"})
+        assert status == 401 or self.document not in str(found)
+
+
+LOSSES_OF_A_ROUND = ("revoke", "leave_the_group", "expire", "close", "delete")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+async def test_a_thousand_losses_are_seen_everywhere_within_seconds(
+    servers: StackUrls, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Keys revoked, changed and expired, documents closed and deleted, while streams, sockets and feeds are open on them."""
+    took: list[float] = []
+    async with (
+        own_desk(servers, tmp_path_factory, valkey_number=15, **PATIENT) as desk,
+        Broker.connect(servers.nats_url, name="test relay") as broker,
+        running(Relay(desk.documents.outbox, broker=broker, database_url=desk.documents.database_url).run),
+        open_door(desk) as door,
+    ):
+        desk.llm.default = say(gate=asyncio.Event(), gate_at=2)
+        places = asyncio.Semaphore(AT_ONCE)
+
+        async def go(number: int) -> None:
+            async with places:
+                one = Round(door, number)
+                await one.begin()
+                took.append(await one.gone_after(LOSSES_OF_A_ROUND[number % len(LOSSES_OF_A_ROUND)]))
+
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(ROUNDS):
+                tasks.create_task(go(number))
+    p99 = quantiles(took, n=100)[98]
+    sys.stdout.write(f"{ROUNDS} losses: p50 {median(took):.2f} s, p99 {p99:.2f} s, max {max(took):.2f} s\n")
+    assert len(took) == ROUNDS and p99 <= P99_S_MAX
