@@ -18,7 +18,7 @@ from refdesk.index.open_generations import Opened
 from refdesk.indexing.dead_letters import DeadLetters, Fault, Work
 from refdesk.outside.postgres.database import open_pool
 from tests.support.desk import index_text
-from tests.support.live_desk import OPERATOR_KEY, LiveDesk
+from tests.support.live_desk import LiveDesk
 
 Target = Literal["own", "foreign", "missing"]
 MARK = "ZEBRA"
@@ -66,6 +66,7 @@ LET_IN: Mapping[Action, frozenset[str]] = {
     "documents.name": WRITERS,
     "documents.operate": OPERATORS,
     "documents.inspect": ADMINISTRATORS,
+    "documents.read_erasure": WRITERS,
     "syncs.report": WRITERS,
     "syncs.read": ASKERS,
     "answers.ask": ASKERS,
@@ -107,7 +108,8 @@ class Rule:
 
 READ_DOCUMENT = Rule(sees=READERS_OF_FOREIGN, may=READERS_OF_FOREIGN)
 CHANGE_DOCUMENT = Rule(sees=READERS_OF_FOREIGN, may=CHANGERS_OF_FOREIGN)
-OWN_ALONE = Rule()
+ERASURE = Rule(sees=CHANGERS_OF_FOREIGN, may=CHANGERS_OF_FOREIGN)
+OWN_ALONE = Rule(sees=frozenset({"owner"}), may=frozenset({"owner"}))
 OWNERS_LIST = Rule(
     sees=frozenset({"administrator", "owner"}), may=frozenset({"administrator", "owner"}), hidden=403, missing=403
 )
@@ -141,11 +143,12 @@ PROBES: Mapping[str, Probe] = {
     "POST /api/documents": Probe(json=TEXT),
     "GET /api/documents": Probe(),
     "GET /api/documents/events": Probe(),
-    "GET /api/documents/by-external-id": Probe("owner", OWNERS_LIST, query="owner={}"),
+    "GET /api/documents/by-external-id": Probe("owner", OWNERS_LIST, query="prefix=x&owner={}"),
     "PUT /api/documents/by-external-id/{external_id:path}": Probe("owner", OWNERS_LIST, json=TEXT, query="owner={}"),
     "GET /api/documents/{id}": Probe("document", READ_DOCUMENT),
     "PUT /api/documents/{id}": Probe("document", CHANGE_DOCUMENT, json={"title": f"{MARK} renamed"}, changes=True),
     "DELETE /api/documents/{id}": Probe("document", CHANGE_DOCUMENT, changes=True),
+    "GET /api/documents/{id}/erasure": Probe("document", ERASURE, accepts=frozenset({409})),
     "GET /api/documents/{id}/content": Probe("document", READ_DOCUMENT),
     "GET /api/documents/{id}/versions": Probe("document", READ_DOCUMENT),
     "POST /api/documents/{id}/retry": Probe("document", CHANGE_DOCUMENT, changes=True),
@@ -214,7 +217,7 @@ class Matrix:
 
     async def prepare(self) -> None:
         for who, person in PEOPLE.items():
-            made = await self.desk.keys.create(who.replace(" ", "-"), person.groups, role=person.role)
+            made = await self.desk.keys.create("the-" + who.replace(" ", "-"), person.groups, role=person.role)
             self.keys[who], self.ids[who] = made.key or "", made.id
         revoked = await self.desk.keys.create("revoked", (), role="administrator")
         await self.desk.keys.revoke("revoked")
@@ -251,9 +254,8 @@ class Matrix:
             case "answer":
                 return await self._answer(whose, target)
             case "sync":
-                return str(
-                    (await self._asked("POST", "/api/documents/syncs", whose, {"source": f"{_words(target)}/"}))["id"]
-                )
+                wanted = {"source": f"{_words(target)}/", "owner": self.ids[whose]}
+                return str((await self._asked("POST", "/api/documents/syncs", "administrator", wanted))["id"])
             case "letter":
                 return await self._letter()
             case "generation":
@@ -300,8 +302,7 @@ class Matrix:
         return str(next(letter["id"] for letter in listed["dead_letters"] if letter["document_id"] == work.document_id))
 
     async def _asked(self, method: str, path: str, who: str, json: Any = None) -> Any:
-        key = OPERATOR_KEY if who == "administrator" else self.keys[who]
-        status, _, body = await self.desk.call(method, path, key=key, json=json)
+        status, _, body = await self.desk.call(method, path, key=self.keys[who], json=json)
         assert status < 300, (method, path, who, body)
         return msgspec.json.decode(body)
 

@@ -5,6 +5,7 @@ the log. Every door (SSE, WebSocket, JSON, the command line) is an encoding of t
 """
 
 import asyncio
+from collections.abc import Collection
 
 import msgspec
 
@@ -165,6 +166,10 @@ class Assistant:
     def writes(self, log_id: str) -> bool:
         """Whether this process writes that answer now."""
         return self._productions.writes(log_id)
+
+    async def erase(self, document_ids: Collection[str]) -> int:
+        """Removes answers that stand on one of these documents; returns how many. Raises ValkeyError."""
+        return await self._journal.erase(document_ids)
 
     async def run(self) -> None:
         """Copies logs, receives stops, and ends answers without readers, until cancelled."""

@@ -1,6 +1,6 @@
 """Whether an answer helped, in the asker's words. Kept in the AI Service's own database, with the question and what was cited."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from importlib import resources
 from typing import Annotated, Literal
@@ -11,7 +11,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from refdesk.contracts.access import Principal
 from refdesk.contracts.texts import Text
-from refdesk.outside.postgres.database import load_queries, transaction
+from refdesk.outside.postgres.database import load_queries, one_statement, transaction
 
 MIGRATIONS = resources.files("refdesk.answering") / "migrations"
 
@@ -72,6 +72,13 @@ class FeedbackStore:
                     "finish_reason": finish_reason,
                 },
             )
+
+    async def erase(self, document_ids: Collection[str]) -> int:
+        """Question, comment and evidence of ratings whose answers cited one of these; returns how many. Raises Unavailable."""
+        async with one_statement(self._pool) as connection:
+            return (
+                await connection.execute(self._queries.erase_evidence, {"document_ids": list(document_ids)})
+            ).rowcount
 
     async def forget(self, *, days: int) -> None:
         """Drops ratings that were kept for so long."""

@@ -6,6 +6,11 @@ ON CONFLICT (answer_id) DO UPDATE
 SET rating = EXCLUDED.rating, comment = EXCLUDED.comment, question = EXCLUDED.question, documents = EXCLUDED.documents,
     finish_reason = EXCLUDED.finish_reason, created_at = now();
 
+-- name: erase_evidence
+-- What was asked and said of a deleted document; that there was a rating stays. Index: answer_feedback_documents.
+UPDATE answer_feedback SET question = NULL, comment = NULL, documents = '{}'
+WHERE documents && %(document_ids)s::text[];
+
 -- name: rated
 -- By answer_feedback_by_time. Ratings from before questions were kept have none, and are left out.
 SELECT answer_id, created_at, rating, comment, question, documents, finish_reason

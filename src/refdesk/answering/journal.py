@@ -26,11 +26,12 @@ import logging
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 import msgspec
 
+from refdesk.answering.evidence_logs import EvidenceLogs
 from refdesk.answering.log import FIRST_LOG_ID, AnswerLog, AnswerRecord, Entry
 from refdesk.answering.scripts import lua
 from refdesk.contracts.answers import AnswerEvent, Delta, Failed
@@ -76,6 +77,7 @@ class Journal:
     """Every log this process produces or follows, and the finished ones it remembers."""
 
     def __init__(self, valkey: Valkey, *, retention_s: int) -> None:
+        self.evidence = EvidenceLogs(valkey, retention_s=retention_s)
         self._valkey = valkey
         self._retention_s = retention_s
         self._write = Script(valkey, lua("write"))
@@ -144,7 +146,7 @@ class Journal:
         leased = await self._valkey.command("EXISTS", _key("lease", log_id), _key("job", log_id))
         if (log := self.known(log_id)) is not None:
             return log
-        if not entries and not leased:
+        if not entries and (not leased or await self.evidence.is_erased(log_id)):
             return None
         log = AnswerLog(log_id)
         log.extend(entries.get(log_id, []))
@@ -223,6 +225,15 @@ class Journal:
                 return
             for produced, last in zip(batches, reached, strict=True):
                 self._copied(produced, last)
+            await self.evidence.note([produced.log for produced in batches])
+
+    async def erase(self, document_ids: Collection[str]) -> int:
+        """Remove finished logs that stand on one of these documents, here and in Valkey. How many; raises ValkeyError."""
+        wanted = set(document_ids)
+        for log in list(self._finished.values()):
+            if any(one.document_id in wanted for one in log.stands_on() or ()):
+                self._finished.pop(log.id, None)
+        return await self.evidence.erase(document_ids)
 
     def known(self, log_id: str) -> AnswerLog | None:
         """The log, if this process has it in memory."""

@@ -66,9 +66,16 @@ class Reading:
             raise NotFound
         log = await self._open(record.log_id)
         if log is None:
-            raise Expired
+            raise await self._what_became_of(record.log_id)
         log.position_after(after)
         return record
+
+    async def _what_became_of(self, log_id: str) -> AnswerWithdrawn | Expired:
+        """Of a log that is not there any more. Which of the two is not known while Valkey is away: then it is old."""
+        try:
+            return AnswerWithdrawn() if await self._journal.evidence.is_erased(log_id) else Expired()
+        except ValkeyError:
+            return Expired()
 
     async def recall(self, answer_id: str, principal: Principal, *, after: int = 0) -> AnswerRecord:
         """The asker's own record, as `find`, to be shown again. Raises AnswerWithdrawn, too, and AccessUnknown (`withdrawal`)."""

@@ -1,8 +1,8 @@
 """What the two services say to each other: CloudEvents 1.0, structured JSON, on NATS JetStream.
 
 Stream ``DOCUMENTS`` carries ``documents.<id>.changed`` and ``documents.<id>.deleted`` from the Document Service;
-stream ``INDEX`` carries ``index.<id>.started``, ``applied`` and ``failed`` back. Duplicates and reordering are normal:
-``version`` decides, never arrival.
+stream ``INDEX`` carries ``index.<id>.started``, ``applied``, ``failed`` and ``erased`` back. Duplicates and reordering are
+normal: ``version`` decides, never arrival.
 """
 
 from datetime import datetime
@@ -17,7 +17,7 @@ CONTENT_TYPE = "application/cloudevents+json"
 DOCUMENTS_STREAM = "DOCUMENTS"
 INDEX_STREAM = "INDEX"
 SUBJECTS = {DOCUMENTS_STREAM: "documents.>", INDEX_STREAM: "index.>"}
-INDEXER, RECORDER, STATES = "indexer", "standings", "documents"
+INDEXER, RECORDER, STATES, ERASER = "indexer", "standings", "documents", "erasures"
 READERS = {DOCUMENTS_STREAM: (INDEXER, RECORDER), INDEX_STREAM: (STATES,)}
 """The durable consumers that each stream is there for. There may be others. What the first has acknowledged was not lost."""
 NEWS_S = 5.0
@@ -117,10 +117,28 @@ class IndexFailed(msgspec.Struct, frozen=True, kw_only=True):
         return f"index.{self.document_id}.failed"
 
 
-Event = DocumentChanged | DocumentDeleted | IndexStarted | IndexApplied | IndexFailed
+class IndexErased(msgspec.Struct, frozen=True, kw_only=True):
+    """The AI side has nothing of a deleted document any more; ``places`` says how many things it removed where."""
+
+    type: ClassVar[str] = "index.erased"
+
+    document_id: str
+    version: int
+    places: dict[str, int]
+    """``answers``, ``feedback`` …: what was said from the document."""
+    generations: tuple[str, ...]
+    """The generations of the index that were looked at, and have no passage of it."""
+    occurred_at: datetime
+
+    @property
+    def subject(self) -> str:
+        return f"index.{self.document_id}.erased"
+
+
+Event = DocumentChanged | DocumentDeleted | IndexStarted | IndexApplied | IndexFailed | IndexErased
 
 _BY_TYPE: dict[str, type[Event]] = {
-    kind.type: kind for kind in (DocumentChanged, DocumentDeleted, IndexStarted, IndexApplied, IndexFailed)
+    kind.type: kind for kind in (DocumentChanged, DocumentDeleted, IndexStarted, IndexApplied, IndexFailed, IndexErased)
 }
 
 

@@ -9,7 +9,16 @@ import logging
 import msgspec
 
 from refdesk.contracts.errors import Unavailable
-from refdesk.contracts.events import INDEX_STREAM, STATES, IndexApplied, IndexFailed, IndexStarted, Received, decode
+from refdesk.contracts.events import (
+    INDEX_STREAM,
+    STATES,
+    IndexApplied,
+    IndexErased,
+    IndexFailed,
+    IndexStarted,
+    Received,
+    decode,
+)
 from refdesk.documents.store import DocumentStore
 from refdesk.outside import telemetry, tracing
 from refdesk.outside.nats.broker import Broker, ConsumerSettings, Message
@@ -65,5 +74,7 @@ class StateConsumer:
                     telemetry.time_to_search.observe(waited_s)
             case IndexFailed() as event:
                 await self._store.apply_failed(event)
+            case IndexErased() as event:
+                await self._store.apply_erased(event)
             case event:
                 raise msgspec.ValidationError(f"{event.type} does not belong on this stream")

@@ -31,6 +31,7 @@ from refdesk.contracts.events import (
     DocumentChanged,
     DocumentDeleted,
     IndexApplied,
+    IndexErased,
     IndexFailed,
     IndexStarted,
     encode,
@@ -118,8 +119,10 @@ class DocumentTransaction:
         return await self._write(self._sql.replace_document, {**columns, "id": document_id})
 
     async def bury(self, document_id: str) -> Row:
+        """Its versions are forgotten after the row is buried, which notes the contents that they had (`erasure`)."""
+        row = await self._write(self._sql.bury_document, {"id": document_id})
         await self._connection.execute(self._sql.forget_versions, {"id": document_id})
-        return await self._write(self._sql.bury_document, {"id": document_id})
+        return row
 
     async def retry(self, document_id: str) -> Row:
         return await self._write(self._sql.retry_document, {"id": document_id})
@@ -297,6 +300,17 @@ class DocumentStore:
     async def apply_failed(self, event: IndexFailed) -> None:
         """About the current version only; never after it was applied."""
         await self._hear(self._sql.apply_failed, msgspec.structs.asdict(event))
+
+    async def apply_erased(self, event: IndexErased) -> None:
+        """Of a document that is deleted. Told again, it changes nothing but the time."""
+        places = {**event.places, **{f"index generation {name}": 0 for name in event.generations}}
+        parameters = {
+            "document_id": event.document_id,
+            "erased_at": event.occurred_at,
+            "places": list(places),
+            "removed": list(places.values()),
+        }
+        await self._hear(self._sql.apply_erased, parameters)
 
     async def _hear(self, query: bytes, parameters: Mapping[str, Any]) -> list[Row]:
         """Apply what an indexer says; that it says something is news in itself."""

@@ -253,6 +253,15 @@ WITH before AS (
 )
 SELECT waited_s, CASE WHEN deleted_at IS NULL THEN pg_notify('refdesk_documents', id) END FROM applied;
 
+-- name: apply_erased
+-- Index: documents_pkey, erasures_pkey.
+INSERT INTO erasures (document_id, place, erased_at, removed)
+SELECT d.id, told.place, %(erased_at)s, told.removed
+FROM documents d, unnest(%(places)s::text[], %(removed)s::bigint[]) AS told (place, removed)
+WHERE d.id = %(document_id)s AND d.deleted_at IS NOT NULL
+ON CONFLICT (document_id, place) DO UPDATE SET removed = greatest(erasures.removed, excluded.removed), erased_at = greatest(erasures.erased_at, excluded.erased_at)
+RETURNING 1;
+
 -- name: apply_failed
 -- About the current version only, and never after it was applied. Index: documents_pkey.
 WITH applied AS (

@@ -126,6 +126,19 @@ class Blobs:
             removed += await asyncio.to_thread(self._remove, await unreferenced(batch), grace_s)
         return removed
 
+    async def erase(self, names: set[str], *, grace_s: float) -> set[str]:
+        """Remove those that nobody stored within ``grace_s``; returns which of all of them are not there, or not any more.
+
+        The caller knows that nobody references them, as ``unreferenced`` of `sweep` says it.
+        """
+        return await asyncio.to_thread(self._erase, names, grace_s)
+
+    def _erase(self, names: set[str], grace_s: float) -> set[str]:
+        with translated(PLACE):
+            self._own()
+            self._remove({name for name in names if self._path(name).exists()}, grace_s)
+            return {name for name in names if not self._path(name).exists()}
+
     def _path(self, sha256: str) -> Path:
         return self.directory / sha256[:2] / sha256[2:4] / sha256
 

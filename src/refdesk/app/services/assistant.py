@@ -1,7 +1,7 @@
 """The AI Service's api role: retrieval, the language model, answers."""
 
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 
@@ -12,6 +12,7 @@ from refdesk import __version__
 from refdesk.answering.admission import Admission, AdmissionLimits
 from refdesk.answering.assistant import Assistant, AssistantParts
 from refdesk.answering.conversation_routes import ConversationRoutes
+from refdesk.answering.erasures import Erase, Erasures
 from refdesk.answering.extractive import Extractor
 from refdesk.answering.feedback import MIGRATIONS as FEEDBACK_MIGRATIONS
 from refdesk.answering.feedback import FeedbackStore
@@ -137,6 +138,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         )
         letters = DeadLetters(outside.pool)
         agents = agents_door(assistant, outside.generations, watch.gate)
+        places = {"answers": assistant.erase, "conversations": history.erase, "feedback": feedback.erase}
         yield Service(
             endpoints=[
                 *routes.endpoints(),
@@ -154,6 +156,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                 assistant.run,
                 gaps.tidy,
                 agents.run,
+                *_erasures(outside, places=places),
                 *_background(outside, watch),
                 _forgetting(settings, outside, watch, history).run,
             ],
@@ -252,6 +255,13 @@ def _forgetting(settings: Settings, outside: Outside, watch: Watch, history: His
         news=watch.news,
         retention=Retention(kept_s=settings.conversation_retention_s, sweep_s=settings.conversation_sweep_s),
     )
+
+
+def _erasures(outside: Outside, *, places: Mapping[str, Erase]) -> list[Background]:
+    """Without NATS nobody tells of deletions: what was said from a document is withheld, and goes when it is old."""
+    if outside.broker is None:
+        return []
+    return [Erasures(outside.broker, places=places, generations=outside.generations).run]
 
 
 def _background(outside: Outside, watch: Watch) -> list[Background]:

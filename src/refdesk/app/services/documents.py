@@ -9,10 +9,11 @@ from refdesk.app.services import parts
 from refdesk.app.services.common import Service, open_broker, open_database, open_keys, required, serve_door
 from refdesk.app.services.page_drawing import open_drawing
 from refdesk.app.settings import Settings
-from refdesk.documents import sync_routes
+from refdesk.documents import erasure_routes, sync_routes
 from refdesk.documents.changes import Limits
 from refdesk.documents.content_check import ContentCheck
 from refdesk.documents.contents import ContentRecord
+from refdesk.documents.erasure import Erasure
 from refdesk.documents.feed import DocumentFeed, FeedLimits
 from refdesk.documents.look_routes import LookRoutes
 from refdesk.documents.looks import LookLimits, Looks
@@ -56,6 +57,7 @@ async def open_service(settings: Settings, keys: ApiKeys) -> AsyncIterator[Servi
         )
         looks = Looks(service, await enter(open_drawing(settings)), limits=_look_limits(settings))
         check = ContentCheck(contents, blobs, retell=service.retell)
+        erasure = Erasure(background, blobs)
         feed = DocumentFeed(beside, database_url=url, limits=_feed_limits(settings))
         relay = Relay(outbox, broker=broker, database_url=url, settings=RelaySettings(lease_s=settings.relay_lease_s))
         fsync = FsyncWatch(settings.nats_monitoring_url)
@@ -68,6 +70,7 @@ async def open_service(settings: Settings, keys: ApiKeys) -> AsyncIterator[Servi
             endpoints=[
                 *sync_routes.endpoints(Syncs(background, limits=_sync_limits(settings))),
                 *LookRoutes(looks, width_max=settings.page_image_width_max).endpoints(),
+                *erasure_routes.endpoints(erasure),
                 *endpoints(service, feed=feed, check=check, quotas=UploadQuotas(_upload_limits(settings))),
             ],
             leave=feed.leave,
@@ -77,6 +80,7 @@ async def open_service(settings: Settings, keys: ApiKeys) -> AsyncIterator[Servi
                 states.run,
                 purging.run,
                 service.keep_tidy,
+                erasure.run,
                 partial(check.run, interval_s=settings.content_check_interval_s),
                 fsync.warn,
             ],
