@@ -9,6 +9,7 @@ import aiohttp
 import msgspec
 import pytest
 from tests.support.access_matrix import (
+    BETWEEN,
     EVERYBODY,
     LET_IN,
     MARK,
@@ -18,6 +19,7 @@ from tests.support.access_matrix import (
     READERS_OF_FOREIGN,
     SECRET,
     SOCKET_PROBES,
+    TOOL_PROBES,
     Matrix,
     Probe,
     Target,
@@ -43,8 +45,11 @@ WITHIN_POLICY_ALONE = {
     "operations.read_content",
     "passages.read_scores",
     "syncs.read_all",
+    "usage.read_all",
 }
 """Actions that no route is named by: a use case asks for them."""
+SHORTEST_ID = 8
+"""What is shorter is a number, or a word that stands elsewhere, too."""
 PARAMETER = re.compile(r"{[^}]+}")
 
 
@@ -123,8 +128,13 @@ async def call(
         thing = await matrix.target(probe.of, who, target, fresh=probe.changes and allowed and target != "missing")
     if probe.query:
         path = PARAMETER.sub("name", path) + "?" + probe.query.format(thing)
-    path = PARAMETER.sub(lambda _: thing, path)
-    body = {} if probe.json is None else {"json": probe.json}
+    parts = iter(thing.split(BETWEEN))
+    path = PARAMETER.sub(lambda _: next(parts), path)
+    body: dict[str, Any] = {
+        "headers": {"Accept": "application/json, text/event-stream"} if endpoint.path == "/mcp" else {}
+    }
+    if probe.json is not None:
+        body["json"] = probe.json
     status, headers, said = await matrix.desk.call(endpoint.method, path, key=matrix.keys.get(who), **body)
     kind = headers.get("content-type", "").encode()
     return Cell(f"{endpoint.method} {endpoint.path}", who, target, status, kind + b" " + _without(said, thing))
@@ -132,7 +142,9 @@ async def call(
 
 def _without(said: bytes, thing: str) -> bytes:
     """What was said, without the id that it repeats; a number is none that could be told from others."""
-    return said if thing.isdigit() else said.replace(thing.encode(), b"<it>")
+    for part in thing.split(BETWEEN):
+        said = said if len(part) < SHORTEST_ID else said.replace(part.encode(), b"<it>")
+    return said
 
 
 def leaks(cells: list[Cell]) -> list[Any]:
@@ -203,6 +215,34 @@ async def told(socket: aiohttp.ClientWebSocketResponse, message: dict[str, Any])
         told_after = told_after or said.get("request_id") == "after"
         follows = follows and said["event"] != "done"
     return (None, None) if refusal is None else (refusal["status"], refusal)
+
+
+async def test_every_tool_for_agents_is_as_it_is_written_down(matrix: Matrix) -> None:
+    """Those that the desk lists, by everybody whom it lets in; what is foreign looks like what is not there."""
+    listed = (await rpc(matrix, "administrator", "tools/list"))["result"]["tools"]
+    assert {tool["name"] for tool in listed} == TOOL_PROBES.keys()
+    for who in sorted(LET_IN["tools.call"]):
+        for name, probe in TOOL_PROBES.items():
+            said: dict[Target | None, Any] = {}
+            for target in TARGETS if probe.of else (None,):
+                thing = "-" if target is None else await matrix.target(probe.of, who, target, fresh=False)
+                arguments = {**probe.json, **({} if target is None else {"document_id": thing})}
+                reply = (await rpc(matrix, who, "tools/call", name=name, arguments=arguments))["result"]
+                refused = reply.get("isError", False)
+                assert refused == (expected("tools.call", probe, who, target) is not None), (who, name, target, reply)
+                said[target] = str(reply).replace(thing, "<it>")
+                assert who in READERS_OF_FOREIGN or SECRET not in said[target]
+            if probe.of and who not in READERS_OF_FOREIGN:
+                assert said["foreign"] == said["missing"]
+
+
+async def rpc(matrix: Matrix, who: str, method: str, **params: Any) -> Any:
+    headers = {"Accept": "application/json, text/event-stream"}
+    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+    status, _, said = await matrix.desk.call("POST", "/mcp", key=matrix.keys[who], headers=headers, json=body)
+    assert status == 200, said
+    data = said.partition(b"data: ")[2].partition(b"\n")[0] if said.startswith(b"event:") else said
+    return msgspec.json.decode(data)
 
 
 def test_people_of_every_role_are_in_the_matrix() -> None:

@@ -1,5 +1,6 @@
 """The audit log: what is in it, that it stays, and what happens while it cannot be written."""
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -329,6 +330,9 @@ async def test_an_export_is_all_of_it(door: tuple[str, Audit, ApiKeys], monkeypa
 
 # a whole desk
 
+RPC = {"jsonrpc": "2.0", "id": 1, "method": "tools/call"}
+ACCEPT = {"Accept": "application/json, text/event-stream"}
+
 
 @pytest.fixture(scope="module")
 async def desk(servers: StackUrls, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LiveDesk]:
@@ -351,6 +355,10 @@ async def test_a_desk_tells_what_people_do_and_nothing_of_what_they_say(desk: Li
     async with desk.session.ws_connect(f"{desk.url}/api/answers/ws", headers=headers) as socket:
         await socket.send_json({"type": "ask", "question": "And a ZEBRA?"})
         spoken = (await socket.receive_json(timeout=30))["answer_id"]
+    chat = {"model": "refdesk", "messages": [{"role": "user", "content": "What is a ZEBRA?"}]}
+    chatted = await asked(desk, ada.key, "POST", "/v1/chat/completions", chat)
+    call = {"name": "ask", "arguments": {"question": "What is a ZEBRA?"}}
+    agent = await desk.call("POST", "/mcp", key=ada.key, json=RPC | {"params": call}, headers=ACCEPT)
     await asked(desk, ada.key, "GET", "/api/audit", status=403)
     expected = [
         ("documents.create", document["id"], "allowed"),
@@ -360,6 +368,8 @@ async def test_a_desk_tells_what_people_do_and_nothing_of_what_they_say(desk: Li
         ("documents.change", document["id"], "allowed"),
         ("answers.ask", answer["answer_id"], "allowed"),
         ("answers.ask", spoken, "allowed"),
+        ("answers.ask", chatted["refdesk"]["answer_id"], "allowed"),
+        ("answers.ask", re.search(rb"answer_id\W+(\w+)", agent[2])[1].decode(), "allowed"),  # type: ignore[index]
         ("audit.read", None, "denied"),
     ]
 

@@ -17,6 +17,7 @@ from refdesk.contracts.access import Role, readers_with_owner
 from refdesk.index.open_generations import Opened
 from refdesk.indexing.dead_letters import DeadLetters, Fault, Work
 from refdesk.outside.postgres.database import open_pool
+from tests.integration.documents_desk import eventually
 from tests.support.desk import index_text
 from tests.support.live_desk import LiveDesk
 
@@ -73,6 +74,16 @@ LET_IN: Mapping[Action, frozenset[str]] = {
     "answers.read": ASKERS,
     "answers.stop": ASKERS,
     "answers.rate": ASKERS,
+    "answers.share": ASKERS,
+    "conversations.read": ASKERS,
+    "conversations.change": ASKERS,
+    "texts.embed": ASKERS,
+    "gaps.read": ADMINISTRATORS,
+    "gaps.read_own": ASKERS,
+    "usage.read": frozenset(PEOPLE),
+    "operations.read": OPERATORS,
+    "tools.call": ASKERS,
+    "signin.describe": EVERYBODY,
     "passages.search": ASKERS,
     "passages.read": ASKERS,
     "feedback.read": CURATORS,
@@ -115,6 +126,7 @@ OWNERS_LIST = Rule(
 )
 """Of names of an owner that the call names: whether there is such an owner is not told."""
 SYNC = Rule(sees=frozenset({"administrator", "owner"}), may=frozenset({"administrator", "owner"}))
+FOR_ALL = Rule(sees=frozenset(PEOPLE), may=frozenset(PEOPLE))
 MANAGED = Rule(sees=OPERATORS, may=OPERATORS)
 
 
@@ -168,6 +180,34 @@ PROBES: Mapping[str, Probe] = {
     "DELETE /api/answers/{answer_id}": Probe("answer", OWN_ALONE),
     "POST /api/answers/{answer_id}/feedback": Probe("answer", OWN_ALONE, json={"rating": "up", "comment": MARK}),
     "GET /api/feedback": Probe(),
+    "POST /api/answers/{answer_id}/share": Probe("answer", OWN_ALONE, changes=True),
+    "DELETE /api/answers/{answer_id}/share": Probe("answer", OWN_ALONE),
+    "GET /api/conversations": Probe(),
+    "GET /api/conversations/{id}": Probe("conversation", OWN_ALONE),
+    "PATCH /api/conversations/{id}": Probe("conversation", OWN_ALONE, json={"title": "x"}),
+    "DELETE /api/conversations/{id}": Probe("conversation", OWN_ALONE, changes=True),
+    "DELETE /api/conversations/{id}/turns/{answer_id}": Probe("turn", OWN_ALONE, changes=True),
+    "GET /api/conversations/{id}/export": Probe("conversation", OWN_ALONE),
+    "GET /api/usage": Probe(),
+    "GET /api/usage.csv": Probe(),
+    "GET /api/gaps": Probe(),
+    "GET /api/gaps/{id}": Probe("gap", MANAGED),
+    "DELETE /api/gaps/{id}": Probe("gap", MANAGED, changes=True),
+    "GET /api/gaps/mine": Probe(),
+    "POST /api/gaps/{id}/seen": Probe("gap", OWN_ALONE, changes=True),
+    "GET /api/operations": Probe(),
+    "GET /api/operations/history": Probe(query="metric=tokens"),
+    "GET /api/operations/settings": Probe(),
+    "POST /v1/chat/completions": Probe(
+        json={"model": "refdesk", "messages": [{"role": "user", "content": f"What is {MARK}?"}]}
+    ),
+    "POST /v1/responses": Probe(json={"model": "refdesk", "input": f"What is {MARK}?"}),
+    "GET /v1/models": Probe(),
+    "GET /v1/models/{model}": Probe("model", FOR_ALL),
+    "POST /v1/embeddings": Probe(json={"model": "refdesk", "input": MARK}),
+    "POST /mcp": Probe(json={"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}),
+    "GET /.well-known/oauth-protected-resource": Probe(),
+    "GET /.well-known/oauth-protected-resource/mcp": Probe(),
     "POST /api/search": Probe(json={"query": MARK}),
     "GET /api/passages/{document_id}": Probe("document", READ_DOCUMENT),
     "GET /api/dead-letters": Probe(),
@@ -202,6 +242,16 @@ SOCKET_PROBES: Mapping[str, Probe] = {
 
 def _words(target: Target) -> str:
     return MARK if target == "own" else f"{MARK} {SECRET}"
+
+
+TOOL_PROBES: Mapping[str, Probe] = {
+    "search_documents": Probe(json={"query": MARK}),
+    "read_passage": Probe("document", READ_DOCUMENT, json={"ordinal": 0}),
+    "ask": Probe(json={"question": f"What is {MARK}?"}),
+}
+"""By the name of a tool of ``/mcp``."""
+BETWEEN = "|"
+"""Between the ids of a thing that has two in its address."""
 
 
 @dataclass
@@ -241,10 +291,12 @@ class Matrix:
 
     async def _missing(self, of: str) -> str:
         match of:
-            case "letter" | "generation":
+            case "letter" | "generation" | "gap":
                 return "999999"
-            case "key" | "owner":
+            case "key" | "owner" | "model":
                 return "nobody-such"
+            case "turn":
+                return BETWEEN.join((secrets.token_hex(4), secrets.token_hex(16)))
         return secrets.token_hex(16) if of != "answer" else self.kept[("answer", "owner", "foreign")][:-6] + "000000"
 
     async def _make(self, of: str, whose: str, target: Target) -> str:
@@ -268,6 +320,14 @@ class Matrix:
                 return name
             case "owner":
                 return self.ids[whose]
+            case "model":
+                return "refdesk"
+            case "gap":
+                return await self._gap(whose, target)
+            case "conversation":
+                return (await self._conversation(whose, target)).partition(BETWEEN)[0]
+            case "turn":
+                return await self._conversation(whose, target)
         raise AssertionError(of)
 
     async def _document(self, whose: str, target: Target) -> str:
@@ -280,6 +340,30 @@ class Matrix:
         readers = list(readers_with_owner(readers, self.ids[whose]))
         await index_text(self.generation, {**made, "readers": readers}, words)
         return str(made["id"])
+
+    async def _gap(self, whose: str, target: Target) -> str:
+        """A question of theirs that a document may answer by now."""
+        row = await self._execute(
+            "WITH gap AS (INSERT INTO gaps (model, centre, questions, question, first_at, last_at, answered_at)"
+            " VALUES ('m', '', 1, %s, now(), now(), now()) RETURNING id), asked AS ("
+            " INSERT INTO gap_questions (name, gap_id, principal_id, question, reason, asked_at)"
+            " SELECT gen_random_uuid()::text, id, %s, %s, 'not_found', now() FROM gap) SELECT id FROM gap",
+            *(_words(target), self.ids[whose], _words(target)),
+        )
+        return str(row[0])
+
+    async def _conversation(self, whose: str, target: Target) -> str:
+        """One with a single turn, once it is kept: its id, and the answer's."""
+        name, asker = f"talk-{secrets.token_hex(4)}", whose if whose in ASKERS else "owner"
+        question = {"question": f"What is {_words(target)}?", "conversation_id": name}
+        answer = await self._asked("POST", "/api/answers", asker, question)
+
+        async def is_kept() -> bool:
+            listed = await self._asked("GET", "/api/conversations", asker)
+            return any(one["id"] == name for one in listed["conversations"])
+
+        await eventually(is_kept)
+        return BETWEEN.join((name, str(answer["answer_id"])))
 
     async def _answer(self, whose: str, target: Target) -> str:
         """The operator has none: somebody else's stands for it, which the door must keep from them as well."""
@@ -306,7 +390,9 @@ class Matrix:
         assert status < 300, (method, path, who, body)
         return msgspec.json.decode(body)
 
-    async def _execute(self, statement: str, *parameters: str) -> None:
+    async def _execute(self, statement: str, *parameters: str) -> Any:
+        """Its row, where it gives one. (One database has all tables.)"""
         url = self.desk.settings.documents_database_url or ""
         async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
-            await connection.execute(statement.encode(), parameters)
+            cursor = await connection.execute(statement.encode(), parameters)
+            return await cursor.fetchone() if cursor.description else None

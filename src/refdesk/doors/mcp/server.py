@@ -14,6 +14,7 @@ from starlette.requests import Request
 from refdesk import __version__
 from refdesk.contracts.errors import RefdeskError, problem
 from refdesk.doors.mcp.tools import Caller, ToolFailed, Tools, schema_of
+from refdesk.web.auditing import also
 from refdesk.web.http import JSON_BYTES_MAX
 
 logger = logging.getLogger(__name__)
@@ -86,6 +87,8 @@ async def _called(tools: Tools, params: types.CallToolRequestParams, context: Co
     except Exception:
         logger.exception("the tool %s failed", params.name)
         return _failed(problem(RefdeskError()))
+    if answer_id := reply.structured.get("answer_id"):
+        also(context.request, "answers.ask", answer_id)
     return types.CallToolResult(content=[types.TextContent(text=reply.text)], structured_content=reply.structured)
 
 

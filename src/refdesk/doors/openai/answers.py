@@ -16,6 +16,7 @@ from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import RefdeskError, problem
 from refdesk.doors.openai.chat_requests import Asked
 from refdesk.web.addresses import public_base
+from refdesk.web.auditing import about
 from refdesk.web.http import Json, openai_refusal
 from refdesk.web.openai_errors import error_object
 from refdesk.web.sse import EventStream, Offer, Wait, settled, while_connected
@@ -55,6 +56,7 @@ class OpenAiAnswers:
     ) -> ASGIApp:
         """Asks, and answers in that form. Raises the refusal."""
         record = await self._assistant.ask(asked.question, principal, asked.brought)
+        about(request, record.answer_id)
         reader = self._assistant.reading.of(record, principal)
         form = opens(record, public_base(request.scope))
         if streamed:
