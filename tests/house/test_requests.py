@@ -33,7 +33,7 @@ def _open(schema: dict[str, Any], where: str, schemas: dict[str, Any]) -> set[st
         name = schema["$ref"].rpartition("/")[2]
         fields = schemas[name].get("properties", {}).items()
         return {place for field, kind in fields for place in _open(kind, f"{name}.{field}", schemas)}
-    if schema.get("type") == "string" and schema.get("pattern") != WITHOUT_NUL:
+    if schema.get("type") == "string" and schema.get("pattern") != WITHOUT_NUL and schema.get("format") != "date-time":
         return {where}
     inside = [*schema.get("anyOf", []), schema.get("items")]
     return {place for kind in inside if isinstance(kind, dict) for place in _open(kind, where, schemas)}

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
-from itertools import pairwise
+from itertools import chain, pairwise, repeat
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -44,6 +44,8 @@ WITHIN_POLICY_ALONE = {
     "index.compare",
     "operations.read_content",
     "passages.read_scores",
+    "sessions.end_all",
+    "sessions.read_all",
     "syncs.read_all",
     "usage.read_all",
 }
@@ -128,7 +130,7 @@ async def call(
         thing = await matrix.target(probe.of, who, target, fresh=probe.changes and allowed and target != "missing")
     if probe.query:
         path = PARAMETER.sub("name", path) + "?" + probe.query.format(thing)
-    parts = iter(thing.split(BETWEEN))
+    parts = chain(thing.split(BETWEEN), repeat("1"))
     path = PARAMETER.sub(lambda _: next(parts), path)
     body: dict[str, Any] = {
         "headers": {"Accept": "application/json, text/event-stream"} if endpoint.path == "/mcp" else {}

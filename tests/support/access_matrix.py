@@ -61,6 +61,11 @@ LET_IN: Mapping[Action, frozenset[str]] = {
     "description.read": frozenset(PEOPLE),
     "examples.read": ASKERS,
     "keys.manage": ADMINISTRATORS,
+    "session.begin": EVERYBODY,
+    "session.leave": EVERYBODY,
+    "sessions.read": frozenset(PEOPLE),
+    "sessions.end": frozenset(PEOPLE),
+    "principal.read": frozenset(PEOPLE),
     "documents.read": ASKERS,
     "documents.create": WRITERS,
     "documents.change": WRITERS,
@@ -144,6 +149,10 @@ class Probe:
     """What it is called upon is not the same afterwards: each call that is allowed has one of its own."""
 
 
+NO_PROVIDER = frozenset({404})
+"""This desk has none; `test_sign_in` has one."""
+NO_PAGES = frozenset({404, 422})
+"""These documents are text."""
 TEXT = {"title": f"{MARK} made", "text": f"# {MARK}"}
 PROBES: Mapping[str, Probe] = {
     "GET /": Probe(),
@@ -162,6 +171,8 @@ PROBES: Mapping[str, Probe] = {
     "DELETE /api/documents/{id}": Probe("document", CHANGE_DOCUMENT, changes=True),
     "GET /api/documents/{id}/erasure": Probe("document", ERASURE, accepts=frozenset({409})),
     "GET /api/documents/{id}/content": Probe("document", READ_DOCUMENT),
+    "GET /api/documents/{id}/pages/{page}.png": Probe("document", READ_DOCUMENT, accepts=NO_PAGES),
+    "GET /api/documents/{id}/pages/{page}/marks": Probe("document", READ_DOCUMENT, accepts=NO_PAGES),
     "GET /api/documents/{id}/versions": Probe("document", READ_DOCUMENT),
     "POST /api/documents/{id}/retry": Probe("document", CHANGE_DOCUMENT, changes=True),
     "POST /api/documents/standing": Probe(json={"document_ids": []}),
@@ -188,6 +199,14 @@ PROBES: Mapping[str, Probe] = {
     "DELETE /api/conversations/{id}": Probe("conversation", OWN_ALONE, changes=True),
     "DELETE /api/conversations/{id}/turns/{answer_id}": Probe("turn", OWN_ALONE, changes=True),
     "GET /api/conversations/{id}/export": Probe("conversation", OWN_ALONE),
+    "GET /auth/login": Probe(accepts=NO_PROVIDER),
+    "GET /auth/callback": Probe(accepts=NO_PROVIDER),
+    "POST /auth/logout": Probe(accepts=NO_PROVIDER),
+    "POST /auth/backchannel-logout": Probe(accepts=NO_PROVIDER),
+    "GET /api/sign-in": Probe(),
+    "GET /api/me": Probe(),
+    "GET /api/sessions": Probe(accepts=NO_PROVIDER),
+    "DELETE /api/sessions/{id}": Probe(accepts=NO_PROVIDER),
     "GET /api/usage": Probe(),
     "GET /api/usage.csv": Probe(),
     "GET /api/gaps": Probe(),

@@ -47,6 +47,8 @@ WRITINGS: Mapping[Action, Writing] = {
     "documents.name": "noted",
     "documents.let_read": "noted",
     "answers.ask": "noted",
+    "session.leave": "noted",
+    "sessions.end": "noted",
     "feedback.read": "noted",
     "audit.read": "noted",
 }

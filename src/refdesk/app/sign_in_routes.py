@@ -15,6 +15,7 @@ from refdesk.access.policy import may, require
 from refdesk.access.sessions import SessionView
 from refdesk.contracts.access import Principal, Role
 from refdesk.contracts.errors import LogoutRefused, NotFound, RefdeskError, Unauthenticated
+from refdesk.web.auditing import also
 from refdesk.web.http import DATA_HEADERS, Endpoint, Json, Parameter, read_body, refusal
 
 if TYPE_CHECKING:  # loaded only where an identity provider is named
@@ -173,7 +174,10 @@ class SignInRoutes:
                 cookies.attempt_of(request), reply, browser=request.headers.get("user-agent", "")
             )
         except RefdeskError as error:
+            also(request, "session.begin", result="failed")
             return _failure(request, people, error)
+        if (session_begun := await people.sessions.find(signed_in.cookie)) is not None:
+            also(request, "session.begin", session_begun.id, by=session_begun.principal)
         if (before := cookies.session_of(request)) is not None:
             await people.sessions.end_cookie(before)
         session = cookies.session(signed_in.cookie, age_s=int(people.sessions.limits.s_max))
@@ -199,6 +203,7 @@ class SignInRoutes:
         if len(tokens) != 1:
             raise LogoutRefused("Send one logout_token.")
         await people.signing_in.end_at_providers_word(tokens[0])
+        also(request, "sessions.end")
         return Response(headers=DATA_HEADERS)
 
     # for the page

@@ -11,8 +11,9 @@ from starlette.requests import HTTPConnection
 from refdesk.access.audit import READING, WRITINGS, Audit, Entry, Result
 from refdesk.access.authentication import bearer
 from refdesk.access.clients import caller
-from refdesk.access.policy import Action
-from refdesk.contracts.access import LOCAL_ADMINISTRATOR, OPERATOR, Principal
+from refdesk.access.credentials import kept
+from refdesk.access.policy import ANONYMOUS, Action
+from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import RefdeskError
 from refdesk.outside import logs
 
@@ -106,12 +107,13 @@ class Trail:
         assert self._audit is not None
         if self._request_id is None:
             self._request_id = logs.request_id(self._connection.headers.get("x-request-id"))
-        who, address = self._principal, caller(self._connection, trusted=self._audit.trusted)
+        who = None if self._principal == ANONYMOUS else self._principal
+        credential, address = kept(self._connection), caller(self._connection, trusted=self._audit.trusted)
         return Entry(
             at=datetime.now(UTC),
             principal_id=None if who is None else who.id,
             principal_name=None if who is None else who.name.replace("\x00", "")[:NAME_CHARACTERS_MAX],
-            how=None if who is None else _how(who),
+            how=None if who is None or credential is None else credential.kind,
             action=action,
             did=self._did,
             object_id=None if object_id is None else object_id if _OBJECT_ID.fullmatch(object_id) else NO_ID,
@@ -154,12 +156,3 @@ def also(
 def _named_in(connection: HTTPConnection) -> str | None:
     given = connection.scope.get("path_params", {})
     return next((str(given[name]) for name in NAMES_OF_OBJECTS if name in given), None)
-
-
-def _how(principal: Principal) -> str:
-    match principal:
-        case _ if principal == OPERATOR:
-            return "operator"
-        case _ if principal == LOCAL_ADMINISTRATOR:
-            return "local"
-    return "key"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 import msgspec
+from starlette.types import ASGIApp
 
 from refdesk.access.audit import Audit
 from refdesk.access.authentication import Authentication, Insight, is_local
@@ -246,6 +247,12 @@ def _distinct(given: list[Part]) -> list[Part]:
     return [part for part in given if by_name[part.name] is part]
 
 
+def _addressed(app: ASGIApp, settings: Settings) -> ASGIApp:
+    """The application under the names, and below the path, by which people find it."""
+    path, trusted = public_path(settings), trusted_networks(settings)
+    return Prefixed(named(app, settings), path=path, trusted=trusted, public_url=settings.public_url)
+
+
 async def _serve(
     settings: Settings, keys: ApiKeys, services: list[Service], access: Part, sign_in: "SignIn | None", audit: Audit
 ) -> None:
@@ -291,12 +298,7 @@ async def _serve(
     )
     secure = secure_sockets(settings)
     await server.serve(
-        Prefixed(
-            named(app, settings),
-            path=public_path(settings),
-            trusted=trusted_networks(settings),
-            public_url=settings.public_url,
-        ),
+        _addressed(app, settings),
         sockets=plain_sockets(settings),
         secure=secure,
         limits=connection_limits(settings),
