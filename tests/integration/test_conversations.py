@@ -32,7 +32,7 @@ async def desk(servers: StackUrls, tmp_path_factory: pytest.TempPathFactory) -> 
     async with own_desk(
         servers, tmp_path_factory, valkey_number=4, conversation_sweep_s=SWEEP_S, conversation_turns_max=8, **PATIENT
     ) as desk:
-        await desk.add("Leave", LEAVE)
+        desk.ids["leave"] = await desk.add("Leave", LEAVE)
         yield desk
 
 
@@ -213,7 +213,7 @@ async def test_a_conversation_is_renamed_and_deleted_by_its_owner_alone(here: He
         foreign = [await other.json(method, path, json={"title": "T"}) for method in ("GET", "PATCH", "DELETE")]
         assert [(status, body) for status, _, body in foreign] == [(status, body) for status, _, body in missing]
         assert {status for status, _, _ in foreign} == {404}
-    assert (await client.json("PATCH", path, json={"title": "  Our   leave "}))[2]["title"] == "Our leave"
+    assert (await client.json("PATCH", path, json={"title": "  Our  \u202e leave\u200b "}))[2]["title"] == "Our leave"
     await client.ask("And unused days?", conversation_id="mine")
     assert (await kept(client, "mine", 2))["title"] == "Our leave"
     assert (await client.json("PATCH", path, json={"title": " "}))[0] == 422
@@ -318,6 +318,27 @@ async def test_a_shared_answer_is_read_by_whoever_may_read_all_its_evidence(
     assert (await colleague.json("DELETE", f"{path}/share"))[::2] == missing
     assert (await owner.json("DELETE", f"{path}/share"))[0] == 204
     assert await seen(colleague) == missing
+
+
+async def test_a_shared_follow_up_needs_what_the_answers_before_it_stand_on(
+    here: Here, desk: AnswerDesk, secret: str
+) -> None:
+    """Its writer has read them, also after Valkey has forgotten them, and may repeat them."""
+    owner, colleague, stranger = (here.client(one) for one in (READER, COLLEAGUE, STRANGER))
+    await owner.ask(FUND, conversation_id="told")
+    public = {"document_ids": [desk.ids["leave"]]}
+    second = await owner.ask("Paid leave?", conversation_id="told", filters=public)
+    await kept(owner, "told", 2)
+    await forgotten_by_valkey(desk)
+    third = await owner.ask("And unused days?", conversation_id="told", filters=public)
+    await kept(owner, "told", 3)
+    for stream in (second, third):
+        sources = next(event.data for event in stream if event.name == "sources")
+        assert secret not in {source["document_id"] for source in sources}
+        path = f"/api/answers/{stream[0].data['answer_id']}"
+        assert (await owner.json("POST", f"{path}/share"))[0] == 204
+        assert (await colleague.json("GET", path))[0] == 200
+        assert (await stranger.json("GET", path))[0] == 404
 
 
 async def test_a_shared_answer_outlives_what_valkey_keeps_of_it(here: Here, desk: AnswerDesk) -> None:

@@ -5,7 +5,7 @@ import time
 from refdesk.answering.accepted_question import AcceptedQuestion
 from refdesk.answering.brought import Brought
 from refdesk.answering.budget import Budget
-from refdesk.answering.conversations import Conversations
+from refdesk.answering.conversations import Conversations, Recalled
 from refdesk.answering.freshness import Freshness
 from refdesk.answering.limits import AnswerLimits
 from refdesk.contracts.access import Principal
@@ -32,8 +32,18 @@ class Acceptance:
         is_counted = await self._budget.count_request(principal.id)
         with telemetry.refusing():
             await self._wait_until_fresh(question, principal)
-        turns = brought.turns or await self._conversations.turns(question.conversation_id, principal)
-        return AcceptedQuestion(question, principal, output_tokens_max, turns, started, is_counted, style=brought.style)
+        if not (recalled := Recalled(brought.turns)).turns:
+            recalled = await self._conversations.recall(question.conversation_id, principal)
+        return AcceptedQuestion(
+            question,
+            principal,
+            output_tokens_max,
+            recalled.turns,
+            started,
+            is_counted,
+            told=recalled.told,
+            style=brought.style,
+        )
 
     async def accept_search(self, question: Question, principal: Principal) -> None:
         """The same for a search, which is not answered."""

@@ -9,6 +9,7 @@ from refdesk.answering.cache import Flight, exact_key, flight
 from refdesk.answering.conversations import Turn
 from refdesk.answering.follow_ups import FollowUp
 from refdesk.answering.retrieval import Evidence, Sought
+from refdesk.answering.truth import Shown
 from refdesk.contracts.access import Principal
 from refdesk.contracts.answers import Question
 
@@ -28,6 +29,8 @@ class AcceptedQuestion(msgspec.Struct, frozen=True):
     """Set once it is clear that it leans on what came before."""
     style: str = ""
     """How the asker wishes the answer worded."""
+    told: frozenset[Shown] = frozenset()
+    """What the answers among ``turns`` stand on."""
     rewrite_s: float = 0.0
     """Spent by a model to write it out in full."""
 

@@ -227,14 +227,7 @@ class Asking:
     async def _converse(self, question: AcceptedQuestion, record: AnswerRecord, log: AnswerLog) -> None:
         """The turn, where the next question finds it; and in history, once it has ended."""
         self._keeper.expect(record, log)
-        await self._conversations.add(
-            question.question.conversation_id,
-            question.principal,
-            question=question.question.question,
-            read_as=question.standalone,
-            log_id=log.id,
-            answer_id=record.answer_id,
-        )
+        await self._conversations.add(record, question.principal)
 
     def _record(self, question: AcceptedQuestion, log_id: str, outcome: CacheOutcome) -> AnswerRecord:
         answer_id = new_id()
@@ -247,4 +240,5 @@ class Asking:
             groups=question.principal.groups,
             accepted=Accepted(answer_id, self._model, outcome),
             read_as=question.standalone,
+            told=tuple(sorted(question.told, key=lambda one: (one.document_id, one.version))),
         )

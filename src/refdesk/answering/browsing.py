@@ -151,6 +151,8 @@ class Browsing:
     async def answer(self, answer_id: str, principal: Principal) -> FinishedAnswer | None:
         """A kept answer that is the principal's own, or shared and all of its evidence readable; None when there is none.
 
+        Of a shared one, that is also what the answers before it stand on: its writer has read them.
+
         Raises AnswerWithdrawn for one's own, and AccessUnknown.
         """
         found = await self._history.answer(answer_id, principal.id)
@@ -161,7 +163,8 @@ class Browsing:
         try:
             if kept.answer is None:
                 raise AnswerWithdrawn
-            await self._withdrawals.check(kept.stands_on, scope=principal.scope)
+            evidence = kept.stands_on if is_own else kept.stands_on | kept.told
+            await self._withdrawals.check(evidence, scope=principal.scope)
         except AnswerWithdrawn:
             if is_own:
                 raise

@@ -15,6 +15,7 @@ from refdesk.answering.exporting import as_markdown
 from refdesk.answering.history import LAST, NEWEST, Conversation, Place
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import InvalidRequest
+from refdesk.contracts.hidden_characters import clean
 from refdesk.contracts.texts import Text
 from refdesk.web.http import DATA_HEADERS, Endpoint, Json, Parameter, read_json, whole
 
@@ -152,7 +153,7 @@ class ConversationRoutes:
         return Json(await self._browsing.show(ID.of(request), principal, before=before, count=LIMIT.of(request)))
 
     async def rename(self, request: Request, principal: Principal) -> ASGIApp:
-        title = " ".join((await read_json(request, Renaming)).title.split())
+        title = " ".join(clean((await read_json(request, Renaming)).title).split())
         if not title:
             raise InvalidRequest("The title is empty. Give one with a character in it.", field="title")
         return Json(await self._browsing.rename(ID.of(request), principal, title))

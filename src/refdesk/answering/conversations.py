@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 import msgspec
 
 from refdesk.answering.history import History, KeptAnswer
-from refdesk.answering.log import AnswerLog
+from refdesk.answering.log import AnswerLog, AnswerRecord
 from refdesk.answering.quotations import as_quotation
 from refdesk.answering.sentences import without_citations
 from refdesk.answering.truth import Shown
@@ -47,6 +47,13 @@ class Turn(msgspec.Struct, frozen=True):
     """The question together with what it leaned on; empty when that is not known."""
 
 
+class Recalled(msgspec.Struct, frozen=True):
+    """The turns of a conversation, oldest first. ``told``: what the answers among them stand on, and stood on in turn."""
+
+    turns: tuple[Turn, ...] = ()
+    told: frozenset[Shown] = frozenset()
+
+
 class Begun(msgspec.Struct, frozen=True):
     """A turn as Valkey has it. ``answer_id`` is empty in turns of earlier releases, ``log_id`` in those put back."""
 
@@ -54,13 +61,15 @@ class Begun(msgspec.Struct, frozen=True):
     log_id: str
     read_as: str = ""
     answer_id: str = ""
+    told: tuple[Shown, ...] = ()
 
 
-class _Recalled(msgspec.Struct, frozen=True):
-    """A turn with what was said, and what that stands on."""
+class _Said(msgspec.Struct, frozen=True):
+    """A turn with what was said, what that stands on, and what its writer was told before."""
 
     turn: Turn
     stands_on: frozenset[Shown] = frozenset()
+    told: frozenset[Shown] = frozenset()
 
 
 class Conversations:
@@ -81,35 +90,30 @@ class Conversations:
         self._withdrawals = withdrawals
         self._history = history
 
-    async def turns(self, conversation_id: str | None, principal: Principal) -> tuple[Turn, ...]:
-        """The turns so far, oldest first; a conversation of another principal is empty. Raises AccessUnknown."""
+    async def recall(self, conversation_id: str | None, principal: Principal) -> Recalled:
+        """The turns so far; a conversation of another principal is empty. Raises AccessUnknown."""
         if conversation_id is None:
-            return ()
-        recalled = await self._recall(conversation_id, principal)
-        by_place = {str(place): one.stands_on for place, one in enumerate(recalled)}
+            return Recalled()
+        said = await self._said(conversation_id, principal)
+        by_place = {str(place): one.stands_on for place, one in enumerate(said)}
         readable = await self._withdrawals.readable(by_place, scope=principal.scope)
-        return tuple(
+        turns = tuple(
             one.turn if str(place) in readable else msgspec.structs.replace(one.turn, answer=WITHDRAWN)
-            for place, one in enumerate(recalled)
+            for place, one in enumerate(said)
         )
+        return Recalled(turns, frozenset().union(*(one.stands_on | one.told for one in said)))
 
     async def begun(self, conversation_id: str, principal: Principal) -> list[Begun]:
         """What Valkey has of the conversation, oldest first. Raises ValkeyError."""
         stored = await self._valkey.command("LRANGE", _key(conversation_id, principal.id), -TURNS_MAX, -1)
         return [msgspec.json.decode(turn, type=Begun) for turn in stored]
 
-    async def add(
-        self,
-        conversation_id: str | None,
-        principal: Principal,
-        *,
-        question: str,
-        read_as: str,
-        log_id: str,
-        answer_id: str,
-    ) -> None:
-        if conversation_id is not None:
-            await self._put(conversation_id, principal, [Begun(question, log_id, read_as, answer_id)])
+    async def add(self, record: AnswerRecord, principal: Principal) -> None:
+        """Notes that an answer in a conversation has begun."""
+        if record.conversation_id is None:
+            return
+        turn = Begun(record.question, record.log_id, record.read_as, record.answer_id, record.told)
+        await self._put(record.conversation_id, principal, [turn])
 
     async def forget(self, conversation_id: str, principal: Principal) -> bool:
         """Whether Valkey had any of it."""
@@ -127,24 +131,26 @@ class Conversations:
             await self._put(conversation_id, principal, left)
         return [turn.answer_id for turn in begun if turn not in left]
 
-    async def _recall(self, conversation_id: str, principal: Principal) -> list[_Recalled]:
+    async def _said(self, conversation_id: str, principal: Principal) -> list[_Said]:
         try:
             begun = await self.begun(conversation_id, principal)
             logs = {turn.log_id: await self._open_log(turn.log_id) for turn in begun if turn.log_id}
         except ValkeyError as error:
             logger.debug("a conversation is not in Valkey now: %s", error)
-            return _said(_of_history(one) for one in await self._last_kept(conversation_id, principal))
+            return _with_words(_of_history(one) for one in await self._last_kept(conversation_id, principal))
         if not begun:
             kept = await self._last_kept(conversation_id, principal)
             if kept:
                 await self._put(
-                    conversation_id, principal, [Begun(one.question, "", "", one.answer_id) for one in kept]
+                    conversation_id,
+                    principal,
+                    [Begun(one.question, "", "", one.answer_id, tuple(one.told)) for one in kept],
                 )
-            return _said(_of_history(one) for one in kept)
+            return _with_words(_of_history(one) for one in kept)
         is_whole = all(logs.get(turn.log_id) for turn in begun)
         kept = [] if is_whole else await self._last_kept(conversation_id, principal)
         by_id = {one.answer_id: one for one in kept}
-        return _said(_recalled(turn, logs.get(turn.log_id), by_id.get(turn.answer_id)) for turn in begun)
+        return _with_words(_recalled(turn, logs.get(turn.log_id), by_id.get(turn.answer_id)) for turn in begun)
 
     async def _last_kept(self, conversation_id: str, principal: Principal) -> list[KeptAnswer]:
         if self._history is None:
@@ -167,19 +173,21 @@ class Conversations:
             logger.debug("a turn could not be kept: %s", error)
 
 
-def _recalled(turn: Begun, log: AnswerLog | None, kept: KeptAnswer | None) -> _Recalled | None:
+def _recalled(turn: Begun, log: AnswerLog | None, kept: KeptAnswer | None) -> _Said | None:
     """From its log, or from history; None where nobody knows any more."""
     if log is not None:
-        return _Recalled(Turn(turn.question, log.text(), turn.read_as), log.stands_on() or frozenset())
+        return _Said(
+            Turn(turn.question, log.text(), turn.read_as), log.stands_on() or frozenset(), frozenset(turn.told)
+        )
     return None if kept is None else _of_history(kept)
 
 
-def _of_history(kept: KeptAnswer) -> _Recalled:
+def _of_history(kept: KeptAnswer) -> _Said:
     said = WITHDRAWN if kept.answer is None else kept.answer.text
-    return _Recalled(Turn(kept.question, said, kept.read_as), kept.stands_on)
+    return _Said(Turn(kept.question, said, kept.read_as), kept.stands_on, kept.told)
 
 
-def _said(recalled: Iterable[_Recalled | None]) -> list[_Recalled]:
+def _with_words(recalled: Iterable[_Said | None]) -> list[_Said]:
     """Those in which something was said."""
     return [one for one in recalled if one is not None and one.turn.answer]
 

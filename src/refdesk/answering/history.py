@@ -54,6 +54,8 @@ class KeptAnswer(msgspec.Struct, frozen=True, kw_only=True):
     answer: FinishedAnswer | None
     erased: bool
     shared: bool
+    told: frozenset[Shown]
+    """What the answers before it stand on, which it may repeat."""
 
     @property
     def stands_on(self) -> frozenset[Shown]:
@@ -79,6 +81,7 @@ class History:
             "question": record.question,
             "read_as": record.read_as,
             "answer": msgspec.json.encode(answer).decode(),
+            "told": msgspec.json.encode(record.told).decode(),
             "document_ids": sorted({one.document_id for one in answer.stands_on()}),
             "turns_max": self._turns_max,
         }
@@ -186,7 +189,7 @@ def asked_at(answer_id: str) -> datetime:
 
 
 def _kept(row: tuple[Any, ...]) -> KeptAnswer:
-    answer_id, asked, question, read_as, answer, erased, shared = row
+    answer_id, asked, question, read_as, answer, erased, shared, told = row
     return KeptAnswer(
         answer_id=answer_id,
         asked_at=asked,
@@ -195,4 +198,5 @@ def _kept(row: tuple[Any, ...]) -> KeptAnswer:
         answer=None if answer is None else msgspec.json.decode(answer, type=FinishedAnswer),
         erased=erased,
         shared=shared,
+        told=frozenset(msgspec.json.decode(told, type=list[Shown])),
     )

@@ -18,8 +18,8 @@ WITH conversation AS (
     WHERE c.deleted_at IS NULL OR c.deleted_at < excluded.created_at
     RETURNING c.id
 ), kept AS (
-    INSERT INTO kept_answers (answer_id, principal_id, conversation_id, asked_at, question, read_as, answer)
-    SELECT %(answer_id)s, %(principal_id)s, %(conversation_id)s, %(asked_at)s, %(question)s, %(read_as)s, %(answer)s
+    INSERT INTO kept_answers (answer_id, principal_id, conversation_id, asked_at, question, read_as, answer, told)
+    SELECT %(answer_id)s, %(principal_id)s, %(conversation_id)s, %(asked_at)s, %(question)s, %(read_as)s, %(answer)s, %(told)s
     WHERE %(conversation_id)s::text IS NULL OR EXISTS (SELECT FROM conversation)
     ON CONFLICT (answer_id) DO NOTHING
     RETURNING answer_id
@@ -56,7 +56,7 @@ WHERE c.principal_id = %(principal_id)s AND c.id = %(id)s AND c.deleted_at IS NU
 
 -- name: turns
 -- The newest before the cursor, newest first. Index: kept_answers_by_conversation.
-SELECT answer_id, asked_at, question, read_as, answer, erased, shared_at IS NOT NULL
+SELECT answer_id, asked_at, question, read_as, answer, erased, shared_at IS NOT NULL, told
 FROM kept_answers
 WHERE principal_id = %(principal_id)s AND conversation_id = %(id)s AND answer_id < %(before)s
 ORDER BY answer_id DESC
@@ -64,7 +64,7 @@ LIMIT %(count)s
 
 -- name: answer
 -- One's own, or one that its owner shares. Index: kept_answers_pkey.
-SELECT answer_id, asked_at, question, read_as, answer, erased, shared_at IS NOT NULL, principal_id
+SELECT answer_id, asked_at, question, read_as, answer, erased, shared_at IS NOT NULL, told, principal_id
 FROM kept_answers
 WHERE answer_id = %(answer_id)s AND (principal_id = %(principal_id)s OR shared_at IS NOT NULL)
 

@@ -269,6 +269,8 @@ class AnswerRecord(msgspec.Struct, frozen=True, kw_only=True):
     accepted: Accepted
     read_as: str = ""
     """The question as one reads it who has not heard the conversation; empty in records of earlier releases."""
+    told: tuple[Shown, ...] = ()
+    """What the answers before it in its conversation stand on: its writer has read them, and may repeat them."""
     groups: tuple[str, ...] = ()
     """The asker's."""
 
