@@ -84,17 +84,17 @@ def questions(count: int, people: tuple[Principal, ...]) -> Iterator[tuple[int, 
 
 async def at_search(office: Office, question: str, person: Principal, *, cache: str) -> list[Passage]:
     body = {"query": question, "limit": PASSAGES_READ}
-    return passages((await said(office, person, "/api/search", body))["hits"])
+    return passages((await reply_of(office, person, "/api/search", body))["hits"])
 
 
 async def at_answers(office: Office, question: str, person: Principal, *, cache: str) -> list[Passage]:
     body = {"question": question, "cache": cache}
-    return passages((await said(office, person, "/api/answers", body))["sources"])
+    return passages((await reply_of(office, person, "/api/answers", body))["sources"])
 
 
 async def at_openai(office: Office, question: str, person: Principal, *, cache: str) -> list[Passage]:
     body = {"model": "refdesk", "messages": [{"role": "user", "content": question}], "refdesk": {"cache": cache}}
-    reply = await said(office, person, "/v1/chat/completions", body)
+    reply = await reply_of(office, person, "/v1/chat/completions", body)
     found = passages(reply["refdesk"]["sources"])
     cited = {(one["url_citation"]["document_id"]) for one in reply["choices"][0]["message"]["annotations"]}
     assert cited <= {passage.document_id for passage in found}
@@ -115,18 +115,20 @@ DOORS = (at_search, at_answers, at_openai, at_mcp)
 
 async def tool(office: Office, person: Principal, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     call = {"name": name, "arguments": arguments}
-    reply = await said(office, person, "/mcp", {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call})
+    reply = await reply_of(office, person, "/mcp", {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call})
     assert not reply["result"].get("isError"), reply
     return dict(reply["result"]["structuredContent"])
 
 
-async def said(office: Office, person: Principal, path: str, body: dict[str, Any]) -> Any:
+async def reply_of(office: Office, person: Principal, path: str, body: dict[str, Any]) -> Any:
     async with office.here.client(person).call(
         "POST", path, json=body, headers=ACCEPT if path == "/mcp" else {}
     ) as response:
         text, is_stream = await response.text(), response.content_type == "text/event-stream"
     assert response.status == 200, text
-    return msgspec.json.decode(text.rpartition("\ndata: ")[2] if is_stream else text)
+    lines = text.splitlines() if is_stream else [f"data: {text}"]  # pings may stand before and behind what is said
+    [said] = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
+    return msgspec.json.decode(said)
 
 
 def passages(listed: list[dict[str, Any]]) -> list[Passage]:
