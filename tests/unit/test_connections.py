@@ -14,7 +14,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from refdesk.contracts.access import Principal
-from refdesk.web.connections import RESERVE, ConnectionLimits, HttpConnection, SocketConnection
+from refdesk.contracts.errors import HeadersTooLarge
+from refdesk.web.connections import RESERVE, ConnectionLimits, HttpConnection, SocketConnection, raw_response
 from refdesk.web.http import BodyClock, Endpoint, Json, SocketEndpoint, create_app, read_json
 
 HEAD_MAX = 4096
@@ -395,3 +396,15 @@ def test_uvicorn_has_what_is_used_of_it() -> None:
     for attribute in ("keep_alive", "disconnected", "message_event", "response_started", "response_complete"):
         assert f"self.{attribute} =" in cycle, attribute
     assert "self.handshake_initiated" in inspect.getsource(WebSocketsSansIOProtocol)
+
+
+def test_a_refusal_before_a_request_is_in_the_form_of_its_address() -> None:
+    """As far as the address is known: OpenAI's clients are told in OpenAI's words that their headers are too large."""
+    error = HeadersTooLarge("Send fewer.", limit=1)
+    head, _, body = raw_response(error, path="/v1/models").partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 431 ")
+    assert msgspec.json.decode(body)["error"]["code"] == "headers-too-large"
+    for path in ("", "/api/search"):
+        assert (
+            msgspec.json.decode(raw_response(error, path=path).partition(b"\r\n\r\n")[2])["type"] == "headers-too-large"
+        )
