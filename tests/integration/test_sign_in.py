@@ -1,7 +1,8 @@
 """People sign in at a real provider, stay signed in, and are signed out: here, there, and by what the provider says of them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import aiohttp
@@ -11,11 +12,16 @@ from tests.support.identity_provider import CLIENT_ID, IdentityProvider
 from tests.support.sign_in_desk import Browser, SignInDesk, open_browser, open_sign_in_desk
 
 from refdesk.access.oidc.people import principal_id
+from refdesk.access.sealing import KeptTokens
+from refdesk.access.sessions import NewSession
 from refdesk.app.commands.checks.provider import check_provider
 from refdesk.app.embedded.nats import free_port
 from refdesk.app.embedded.stack import StackUrls
 from refdesk.app.health import Health
 from refdesk.app.settings import Loaded, Settings
+from refdesk.contracts.access import Principal
+
+logger = logging.getLogger(__name__)
 
 ENDS_S_MAX = 5.0
 """What is promised: whoever is signed out is gone everywhere within this time."""
@@ -351,6 +357,55 @@ async def test_the_provider_signs_somebody_out_everywhere(
             assert (message.type, socket.close_code) == (aiohttp.WSMsgType.CLOSE, 1008)
             assert clock() - ended_at < ENDS_S_MAX
         assert (await other.json("GET", "/api/me"))[0] == 200
+
+
+@pytest.mark.long
+async def test_a_thousand_sessions_end_in_time(desk: SignInDesk, provider: IdentityProvider) -> None:
+    """Each with a socket that is open, ended one after the other: here, at the provider's word, by a lost group, by hand."""
+    clock = asyncio.get_running_loop().time
+    sessions, name = desk.sign_in.people.sessions, desk.sign_in.people.cookies.session_name
+
+    async def begun(subject: str) -> tuple[str, str]:
+        principal = Principal(id=principal_id(provider.issuer, subject), groups=("hr",), name=subject, role="asker")
+        new = NewSession(
+            issuer=provider.issuer,
+            subject=subject,
+            provider_session=None,
+            principal=principal,
+            tokens=KeptTokens(),
+            browser="",
+        )
+        cookie = await sessions.begin(new)
+        found = await sessions.look_up(cookie)
+        assert found is not None
+        return cookie, found.id
+
+    ways: list[Callable[[str, str], Awaitable[Any]]] = [
+        lambda _, session_id: sessions.end(session_id),
+        lambda subject, _: desk.sign_in.people.signing_in.end_at_providers_word(provider.logout_token(sub=subject)),
+        lambda _, session_id: desk.execute(f"UPDATE sessions SET groups = '{{}}' WHERE id = '{session_id}'"),
+        lambda _, session_id: desk.execute(f"DELETE FROM sessions WHERE id = '{session_id}'"),
+    ]
+    took: list[float] = []
+
+    async def one(session: aiohttp.ClientSession, number: int) -> None:
+        subject = f"person-{number}"
+        cookie, session_id = await begun(subject)
+        headers = {"Origin": desk.url, "Cookie": f"{name}={cookie}"}
+        async with session.ws_connect(desk.at + "/api/socket", headers=headers) as socket:
+            await socket.receive_str()
+            ended_at = clock()
+            await ways[number % len(ways)](subject, session_id)
+            await socket.receive()
+            took.append(clock() - ended_at)
+            assert socket.close_code == 1008
+
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        for first in range(0, 1000, 20):
+            await asyncio.gather(*(one(session, number) for number in range(first, first + 20)))
+    took.sort()
+    logger.info("1,000 sessions: median %.3f s, p99 %.3f s, longest %.3f s", took[500], took[989], took[-1])
+    assert took[989] < ENDS_S_MAX
 
 
 async def test_what_is_open_ends_when_the_provider_takes_a_group(

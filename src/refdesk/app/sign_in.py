@@ -118,7 +118,7 @@ def public_url(settings: Settings) -> str:
             f"{PREFIX}PUBLIC_URL is not set: the identity provider sends people back to it. Set the https address of this desk."
         )
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"http://{host}:{settings.port}"
+    return f"{'http' if settings.tls_certificate is None else 'https'}://{host}:{settings.port}"
 
 
 def _scopes(settings: Settings) -> str:

@@ -187,8 +187,10 @@ class SignInRoutes:
         """The door lets everybody in: whoever it let in by a session would be cut off when that session ends."""
         people = self._people
         cookie = people.cookies.session_of(request)
-        if cookie is None or await people.by_session(request) is None:
+        who = None if cookie is None else await people.by_session(request)
+        if cookie is None or who is None:
             raise Unauthenticated("You are not signed in here: keys and tokens have no session to leave.")
+        also(request, "session.leave", by=who)
         response = Json(LeftView(await people.signing_in.end(cookie)))
         response.headers.append("Set-Cookie", people.cookies.no_session())
         return response
