@@ -52,12 +52,19 @@ async def lighthouse(desk: Refdesk) -> Json:
     return await desk.settled(await desk.upload("lighthouse.md", text.encode()))
 
 
-@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("theme", "viewport"),
+    [
+        pytest.param("light", DESKTOP, id="light-desktop"),
+        pytest.param("dark", PHONE, id="dark-phone"),
+        pytest.param("dark", DESKTOP, id="dark-desktop", marks=pytest.mark.long),
+        pytest.param("light", PHONE, id="light-phone", marks=pytest.mark.long),
+    ],
+)
 async def test_no_view_breaks_a_rule_badly(
     visit: Open, llm: ScriptedLlm, lighthouse: Json, axe: str, theme: str, viewport: ViewportSize
 ) -> None:
-    """Welcome, answer, source, conversations, documents, what was given up, preferences."""
+    """Those of askers, of curators and of operators, and what opens over them."""
     llm.default = say(f"{FACT} [1]\n\n| Year | Colour |\n|---|---|\n| 1987 | white |")
     page = (await visit(viewport=viewport)).page
     await page.emulate_media(color_scheme="dark" if theme == "dark" else "light", reduced_motion="reduce")
@@ -84,7 +91,7 @@ async def test_no_view_breaks_a_rule_badly(
     await expect(page.get_by_test_id("filter-choice").first).to_be_visible()
     found["filters"] = await grave(page, axe)
     await page.keyboard.press("Escape")
-    for view in ("documents", "dead-letters"):
+    for view in ("documents", "dead-letters", "operations", "usage", "gaps", "feedback"):
         await page.goto(f"{page.url.partition('#')[0]}#{view}")
         await expect(page.locator(f"#{view}-view")).to_be_visible()
         found[view] = await grave(page, axe)

@@ -177,6 +177,30 @@ async def test_a_conversation_is_exported(visit: Open, desk: Refdesk, llm: Scrip
     assert exported["turns"][0]["sources"][0]["document_id"] == lighthouse["id"]
 
 
+async def test_hostile_words_in_a_conversation_stay_text(visit: Open, desk: Refdesk, llm: ScriptedLlm) -> None:
+    """In its title, in the drawer, in what is asked before a deletion, and as a shared answer."""
+    hostile = "<img src=http://stray.invalid/x.png onerror=window.stolen=1> [paint](javascript:window.stolen=1)"
+    llm.default = say(f"{hostile} [1]")
+    page = (await visit()).page
+    await desk.settled(await desk.upload("paint.md", f"# Paint\n\n{FACT} {hostile}".encode()))
+    await answered(page, f"Paint {hostile}")
+    await kept(desk, page, 1)
+    await page.reload()
+    await expect(page.get_by_test_id("turn-question")).to_have_text(f"Paint {hostile}")
+    await page.locator("#history-button").click()
+    row = page.get_by_test_id("conversation").filter(has_text="onerror")
+    await row.get_by_test_id("conversation-menu").locator("summary").click()
+    await row.get_by_test_id("conversation-delete").click()
+    await expect(page.locator("#toast-text")).to_contain_text("<img src=")
+    assert (
+        await page.locator(
+            "main :is(img, script, a[href^='javascript']), #history :is(img, script), #toast img"
+        ).count()
+        == 0
+    )
+    assert await page.evaluate("window.stolen") is None
+
+
 # sharing
 
 

@@ -1,5 +1,8 @@
 """Sources on the page: the sentence that was used, in its passage, its table and its page; and documents without text."""
 
+import io
+
+import docx
 import pytest
 from playwright.async_api import Page, expect
 from tests.browser.conftest import Open
@@ -64,6 +67,26 @@ async def test_a_table_is_shown_as_a_table(visit: Open, desk: Refdesk, llm: Scri
     await answered(page, "Where does the Birch lie?")
     await page.get_by_test_id("citation").click()
     await expect(page.locator("#reader-body th")).to_have_text(["Ship", "Berth", "Tonnes"])
+    await expect(page.get_by_test_id("used").locator("td")).to_have_text(["Birch", "South quay", "977"])
+
+
+async def test_the_cited_sentence_is_marked_in_a_word_file(visit: Open, desk: Refdesk, llm: ScriptedLlm) -> None:
+    """Paragraphs, and a row of a table."""
+    file, word = io.BytesIO(), docx.Document()
+    word.add_heading("Marlowe", 1)
+    word.add_paragraph(f"{OTHER} {FACT}")
+    table = word.add_table(rows=0, cols=3)
+    for cells in (("Ship", "Berth", "Tonnes"), ("Alder", "North quay", "412"), ("Birch", "South quay", "977")):
+        for place, cell in enumerate(table.add_row().cells):
+            cell.text = cells[place]
+    word.save(file)
+    await added(desk, "lighthouse.docx", file.getvalue())
+    llm.default = say(f"{FACT} [1] The Birch lies at the South quay with 977 tonnes. [1]")
+    page = (await visit()).page
+    await answered(page)
+    await page.get_by_test_id("citation").first.click()
+    await expect(page.get_by_test_id("used")).to_have_text(FACT)
+    await page.get_by_test_id("citation").last.click()
     await expect(page.get_by_test_id("used").locator("td")).to_have_text(["Birch", "South quay", "977"])
 
 
