@@ -14,7 +14,8 @@ from refdesk.contracts.access import Principal
 DOCUMENT_FIELDS = {
     "id", "version", "title", "media_type", "content_sha256", "content_bytes", "readers", "tags", "external_id",
     "filename", "url", "owner", "created_at", "updated_at", "state", "indexed_version", "attempts", "failure",
-    "lag_seconds", "freshness_token", "own_title", "notes", "waiting",
+    "lag_seconds", "freshness_token", "own_title", "notes", "waiting", "index_seconds",
+    "indexing_step", "may",
 }  # fmt: skip
 
 

@@ -202,6 +202,18 @@ async def test_unreferenced_content_is_swept(desk: Desk) -> None:
     assert await desk.service.sweep_content(grace_s=-1) == 0
 
 
+async def test_the_contents_of_the_last_versions_are_kept(fresh_database: str, tmp_path: Path) -> None:
+    """As many as the limit says, the current one included; of deleted documents none."""
+    async with open_desk(fresh_database, tmp_path / "few", limits=Limits(versions_kept=2)) as desk:
+        document = await desk.add()
+        for number in range(3):
+            await desk.call("PUT", f"/{document['id']}", json={"text": f"Version {number}."})
+        assert await desk.service.sweep_content(grace_s=-1) == 2
+        assert await desk.service.sweep_content(grace_s=-1) == 0
+        await desk.call("DELETE", f"/{document['id']}")
+        assert await desk.service.sweep_content(grace_s=-1) == 2
+
+
 async def test_uploads_and_sweeps_at_once_lose_nothing(desk: Desk) -> None:
     """The same bytes are stored, dropped and swept over and over; a committed document always has its content."""
 

@@ -382,13 +382,13 @@ async def test_an_outage_fails_no_document(desk: IndexingDesk) -> None:
 
 
 async def test_long_work_is_announced(desk: IndexingDesk) -> None:
-    """While the model takes its time, whoever waits is told that an indexer is at work."""
+    """While the model takes its time, whoever waits is told that an indexer is at work, and what it does."""
     async with working(desk):
         desk.embedder.gate.clear()
         await desk.tell(desk.change("long", 1, POLICY))
 
         async def announced() -> bool:
-            return any(isinstance(fact, IndexStarted) for fact in await news(desk))
+            return any(isinstance(fact, IndexStarted) and fact.step == "embed" for fact in await news(desk))
 
         await until(announced)
         desk.embedder.gate.set()

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from psycopg import AsyncConnection, sql
 from tests.integration.documents_desk import ADMINISTRATOR, ALICE, Desk, open_desk
@@ -12,7 +13,8 @@ from tests.integration.documents_desk import ADMINISTRATOR, ALICE, Desk, open_de
 from refdesk.contracts.access import Scope
 from refdesk.contracts.documents import ReadingNote
 from refdesk.contracts.events import IndexApplied, IndexFailed, IndexStarted
-from refdesk.documents.store import DocumentStore, Selection
+from refdesk.documents.listing import Selection
+from refdesk.documents.store import DocumentStore
 from refdesk.documents.waiting import silence_s_max
 from refdesk.outside.postgres.database import open_pool
 
@@ -101,7 +103,7 @@ async def test_every_read_says_it_in_one_statement(desk: Desk) -> None:
     ids = {late["id"], next_one["id"]}
     async with open_pool(desk.database_url, name="test reads") as pool:
         store = DocumentStore(pool)
-        page = await store.page(Selection(count=10), ALL)
+        page = (await store.listings.page(Selection(), ALL, limit=10)).documents
         each = [await store.read(document.id, ALL) for document in page]
         external = await store.external(after="notes/", below="notes0", owner="alice", count=10)
         told = [change.document for change in await store.changed([document.id for document in page])]
@@ -112,6 +114,22 @@ async def test_every_read_says_it_in_one_statement(desk: Desk) -> None:
     assert (said[next_one["id"]].reason, said[next_one["id"]].ahead) == ("queued", 0)
     for documents in (each, external, told):
         assert {document.id: document.waiting for document in documents if document and document.waiting} == said
+
+
+async def test_a_document_says_what_is_done_with_it_and_how_long_that_took(desk: Desk) -> None:
+    """The step while an indexer is at work on it; the seconds of each step, and the whole wait, once it is searchable."""
+    document = await desk.add()
+    await desk.store.apply_started(msgspec.structs.replace(started(document), step="embed"))
+    shown = (await desk.call("GET", f"/{document['id']}")).json
+    assert (shown["waiting"]["reason"], shown["indexing_step"], shown["index_seconds"]) == ("indexing", "embed", None)
+    steps = {"fetch": 0.1, "parse": 2.0, "embed": 5.5}
+    await desk.store.apply_indexed(msgspec.structs.replace(applied(document), seconds=steps))
+    shown = (await desk.call("GET", f"/{document['id']}")).json
+    assert shown["indexing_step"] is None
+    assert shown["index_seconds"].pop("total") > 0
+    assert shown["index_seconds"] == steps
+    changed = (await desk.call("PUT", f"/{document['id']}", json={"tags": ["new"]})).json
+    assert (changed["state"], changed["index_seconds"]) == ("pending", None)
 
 
 async def test_times_are_utc_whatever_the_databases_zone(fresh_database: str, tmp_path: Path) -> None:

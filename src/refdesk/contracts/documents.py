@@ -5,6 +5,7 @@ from pathlib import PurePosixPath
 from typing import Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from refdesk.contracts.errors import InvalidRequest
 from refdesk.contracts.texts import Number, Text, whole_number
@@ -15,6 +16,10 @@ ReadingNoteCode = Literal[
     "encoding_doubtful", "characters_lost", "attachment_unread", "pages_unread", "values_missing", "more"
 ]
 
+
+IndexingStep = Literal["fetch", "parse", "chunk", "embed", "store"]
+DocumentVerb = Literal["change", "name"]
+"""``change``: replace, delete and index it again. ``name``: give it another external id."""
 
 ID_CHARACTERS_MAX = 64
 """No document's id has more; those that the Document Service gives have 32."""
@@ -94,7 +99,8 @@ class Document(msgspec.Struct, frozen=True, omit_defaults=False):
     (``failure`` says why, ``attempts`` how often it was tried), else ``pending``; ``lag_seconds`` is the age of a
     pending change and ``waiting`` says why it waits (absent from the reply to a write). ``own_title`` is the title that a
     document which nobody named gives itself: answers cite it by that. ``notes`` are about how the version that is indexed was
-    read.
+    read. ``index_seconds`` says how long each step took of the version that is searchable, and the ``total`` from the change on;
+    ``indexing_step`` is what an indexer is doing now, where it takes long. ``may`` is what whoever asks may do with it.
     """
 
     id: str
@@ -120,6 +126,9 @@ class Document(msgspec.Struct, frozen=True, omit_defaults=False):
     own_title: str | None = None
     notes: tuple[ReadingNote, ...] = ()
     waiting: Waiting | None = None
+    index_seconds: dict[str, float] | None = None
+    indexing_step: IndexingStep | None = None
+    may: tuple[DocumentVerb, ...] | UnsetType = UNSET
 
 
 class DocumentVersion(msgspec.Struct, frozen=True):
@@ -137,10 +146,14 @@ class DocumentVersion(msgspec.Struct, frozen=True):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """One page of a listing; ``next_cursor`` is opaque and absent on the last page."""
+    """One page of a listing; ``next_cursor`` is opaque and absent on the last page.
+
+    ``total``: how many there are on all pages, where that was asked.
+    """
 
     documents: list[Document]
     next_cursor: str | None = None
+    total: int | UnsetType = UNSET
 
 
 class ManifestEntry(msgspec.Struct, frozen=True, kw_only=True):

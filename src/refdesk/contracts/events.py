@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from refdesk.contracts.documents import ReadingNote
+from refdesk.contracts.documents import IndexingStep, ReadingNote
 
 SPEC_VERSION = "1.0"
 CONTENT_TYPE = "application/cloudevents+json"
@@ -60,13 +60,17 @@ class DocumentDeleted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class IndexStarted(msgspec.Struct, frozen=True, kw_only=True):
-    """An indexer is at work on this version, and has been for a while; said again every ``NEWS_S`` until it ends."""
+    """An indexer is at work on this version, and has been for a while; said again every ``NEWS_S`` until it ends.
+
+    ``step`` is what it is doing; None when that is not known.
+    """
 
     type: ClassVar[str] = "index.started"
 
     document_id: str
     version: int
     occurred_at: datetime
+    step: IndexingStep | None = None
 
     @property
     def subject(self) -> str:

@@ -43,6 +43,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     tag_chars_max: int = 64
     standing_ids_max: int = 1000
     versions_shown_max: int = 200
+    versions_kept: int = 5
+    """How many versions of a document keep their content, the current one included."""
 
 
 class Content(msgspec.Struct, frozen=True):
@@ -142,6 +144,11 @@ def external_id(given: str, limits: Limits) -> str:
 def search_text(name: str, given: str | None, limits: Limits) -> str | None:
     """A filter's text, or None when it is absent or empty. Raises InvalidRequest."""
     return _line(name, given, chars_max=limits.title_chars_max) if given and given.strip() else None
+
+
+def prefix(name: str, given: str | None, limits: Limits) -> str | None:
+    """The beginning of external ids, or None when it is absent or empty. Raises InvalidRequest."""
+    return _line(name, given, chars_max=limits.external_id_chars_max) if given and given.strip() else None
 
 
 def _content_columns(content: Content) -> dict[str, Any]:

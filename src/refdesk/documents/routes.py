@@ -25,13 +25,14 @@ from refdesk.contracts.documents import (
     Retold,
     StandingReply,
     StandingRequest,
-    State,
 )
 from refdesk.contracts.errors import InvalidRequest
 from refdesk.contracts.texts import Text
+from refdesk.documents import listing_routes
 from refdesk.documents.changes import Change, external_id
 from refdesk.documents.content_check import ContentCheck, ContentStep
 from refdesk.documents.feed import DocumentFeed, Gone
+from refdesk.documents.permitted import page_shown_to, shown_to
 from refdesk.documents.quotas import UploadQuotas
 from refdesk.documents.service import DocumentService, ExternalName
 from refdesk.documents.store import Backlog
@@ -43,25 +44,20 @@ from refdesk.web.auditing import about, also
 from refdesk.web.http import Endpoint, Handler, Json, Parameter, read_json, whole
 from refdesk.web.sse import EVENT_STREAM, EventStream, body_of, message
 
-PAGE_DEFAULT, PAGE_MAX = 50, 200
 MANIFEST_PAGE_DEFAULT, MANIFEST_PAGE_MAX = 500, 1000
-EXTERNAL_PAGE_MAX = 1000
+EXTERNAL_PAGE_DEFAULT, EXTERNAL_PAGE_MAX = 50, 1000
 SEND_S_MAX = 60.0
 """How long a reader of content may take for one piece."""
 SHOWN_INLINE = frozenset({TEXT, MARKDOWN})
 """Everything else is offered for download: stored HTML must never run, or look like ours, on our origin."""
 
-LIMIT = Parameter(name="limit", kind=whole(1, PAGE_MAX), default=PAGE_DEFAULT, meaning="Documents on a page")
 EXTERNAL_LIMIT = Parameter(
-    name="limit", kind=whole(1, EXTERNAL_PAGE_MAX), default=PAGE_DEFAULT, meaning="Documents on a page"
+    name="limit", kind=whole(1, EXTERNAL_PAGE_MAX), default=EXTERNAL_PAGE_DEFAULT, meaning="Documents on a page"
 )
 MANIFEST_LIMIT = Parameter(
     name="limit", kind=whole(1, MANIFEST_PAGE_MAX), default=MANIFEST_PAGE_DEFAULT, meaning="Documents on a page"
 )
 CURSOR = Parameter(name="cursor", meaning="`next_cursor` of the page before")
-STATE = Parameter(name="state", kind=State, meaning="Only documents in this state")
-TITLE_PART = Parameter(name="q", meaning="A part of the title")
-TAG = Parameter(name="tag", meaning="Only documents with this tag")
 PREFIX = Parameter(name="prefix", default="", meaning="How the external ids begin")
 AFTER = Parameter(name="after", default="", meaning="`next_after` of the page before")
 CONTENT_SHA256 = Parameter(name="content_sha256", meaning="This content, or 409 when there is a newer one")
@@ -96,7 +92,7 @@ def endpoints(
 ) -> list[Endpoint]:
     """All addresses of the Document Service."""
     routes = _Routes(service, feed, check, quotas)
-    return [*_many(routes), *_operations(routes), *_one(routes)]
+    return [*listing_routes.endpoints(service), *_many(routes), *_operations(routes), *_one(routes)]
 
 
 def _many(routes: "_Routes") -> list[Endpoint]:
@@ -105,9 +101,6 @@ def _many(routes: "_Routes") -> list[Endpoint]:
     writing: dict[str, Any] = {"request": TextDocument, "form": UploadForm, "response": Document}
     return [
         _endpoint("POST", _ROOT, routes.create, "Create a document", action="documents.create", **writing, status=201),
-        _endpoint(
-            "GET", _ROOT, routes.page, "List documents, newest first", LIMIT, CURSOR, STATE, TITLE_PART, TAG, **listing
-        ),
         _endpoint(
             "GET",
             _ROOT + "/events",
@@ -231,7 +224,7 @@ class _Routes:
         change = await self._read_change(request, principal)
         document = await self._service.create(principal, change, traceparent=tracing.current_traceparent())
         _audited(request, document, change)
-        return _created(document, request)
+        return _created(document, request, principal)
 
     async def _read_change(self, request: Request, principal: Principal) -> Change:
         """The body, within what this principal may upload; one that announces no length counts as the largest."""
@@ -241,19 +234,8 @@ class _Routes:
         with self._quotas.uploading(principal, bytes_count=bytes_count):
             return await read_change(request, self._service)
 
-    async def page(self, request: Request, principal: Principal) -> ASGIApp:
-        page = await self._service.page(
-            scope=principal.scope,
-            limit=LIMIT.of(request),
-            cursor=CURSOR.of(request),
-            state=STATE.of(request),
-            title_part=TITLE_PART.of(request),
-            tag=TAG.of(request),
-        )
-        return Json(page)
-
     async def read(self, request: Request, principal: Principal) -> ASGIApp:
-        return _shown(await self._service.get(_id(request), scope=principal.scope))
+        return _shown(await self._service.get(_id(request), scope=principal.scope), principal)
 
     async def replace(self, request: Request, principal: Principal) -> ASGIApp:
         await self._service.check_may_change(principal, _id(request))
@@ -266,7 +248,7 @@ class _Routes:
             traceparent=tracing.current_traceparent(),
         )
         _audited(request, document, change)
-        return _shown(document)
+        return _shown(document, principal)
 
     async def put_external(self, request: Request, principal: Principal) -> ASGIApp:
         key = external_id(EXTERNAL_ID.of(request), self._service.limits)
@@ -279,7 +261,7 @@ class _Routes:
             traceparent=tracing.current_traceparent(),
         )
         _audited(request, document, change)
-        return _created(document, request) if created else _shown(document)
+        return _created(document, request, principal) if created else _shown(document, principal)
 
     async def external(self, request: Request, principal: Principal) -> ASGIApp:
         page = await self._service.external(
@@ -288,7 +270,7 @@ class _Routes:
             after=CURSOR.of(request),
             limit=EXTERNAL_LIMIT.of(request),
         )
-        return Json(page)
+        return Json(page_shown_to(principal, page))
 
     async def delete(self, request: Request, principal: Principal) -> ASGIApp:
         await self._service.delete(
@@ -298,7 +280,7 @@ class _Routes:
 
     async def retry(self, request: Request, principal: Principal) -> ASGIApp:
         document = await self._service.retry(principal, _id(request), traceparent=tracing.current_traceparent())
-        return _shown(document, status=202)
+        return _shown(document, principal, status=202)
 
     async def versions(self, request: Request, principal: Principal) -> ASGIApp:
         return Json(History(await self._service.versions(_id(request), scope=principal.scope)))
@@ -341,7 +323,10 @@ async def _told(feed: DocumentFeed, principal: Principal) -> AsyncGenerator[byte
     async with feed.watch(principal) as watcher:
         yield b": watching\n\n"
         async for told in watcher:
-            yield message("deleted" if isinstance(told, Gone) else "document", msgspec.json.encode(told))
+            if isinstance(told, Gone):
+                yield message("deleted", msgspec.json.encode(told))
+            else:
+                yield message("document", msgspec.json.encode(shown_to(principal, told)))
 
 
 async def _after_first(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
@@ -392,14 +377,14 @@ def content_disposition(document: Document) -> str:
     return f"{kind}; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
 
 
-def _shown(document: Document, *, status: int = 200) -> Json:
-    return Json(document, status_code=status, headers={"ETag": f'"{document.version}"'})
+def _shown(document: Document, principal: Principal, *, status: int = 200) -> Json:
+    return Json(shown_to(principal, document), status_code=status, headers={"ETag": f'"{document.version}"'})
 
 
-def _created(document: Document, request: Request) -> Json:
+def _created(document: Document, request: Request, principal: Principal) -> Json:
     below = request.scope.get("root_path", "")
     headers = {"ETag": f'"{document.version}"', "Location": f"{below}{_ROOT}/{document.id}"}
-    return Json(document, status_code=201, headers=headers)
+    return Json(shown_to(principal, document), status_code=201, headers=headers)
 
 
 def _audited(request: Request, document: Document, change: Change) -> None:

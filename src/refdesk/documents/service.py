@@ -5,12 +5,11 @@ that it is not there; whoever may read but not change it is told so.
 """
 
 import asyncio
-import base64
-import binascii
 import contextlib
 import logging
 import sys
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import Any, BinaryIO
 
 import msgspec
@@ -25,7 +24,6 @@ from refdesk.contracts.documents import (
     Page,
     Seen,
     StandingReply,
-    State,
 )
 from refdesk.contracts.errors import (
     BodyTooLarge,
@@ -37,10 +35,11 @@ from refdesk.contracts.errors import (
     UnsupportedMediaType,
     VersionMismatch,
 )
-from refdesk.documents.changes import Change, Content, Limits, external_id, is_id, search_text
+from refdesk.documents.changes import Change, Content, Limits, external_id, is_id
 from refdesk.documents.contents import ContentRecord, MissingContent
+from refdesk.documents.listing import Selection
 from refdesk.documents.readers import PrincipalNamed, granted, ids_of, no_names
-from refdesk.documents.store import Backlog, DocumentStore, DocumentTransaction, Row, Selection
+from refdesk.documents.store import Backlog, DocumentStore, DocumentTransaction, Row
 from refdesk.outside import telemetry
 from refdesk.outside.blobs import BlobMissing, Blobs, OpenBlob
 from refdesk.outside.media_types import HEAD_BYTES, PICTURES, SUPPORTED, detect_media_type
@@ -259,27 +258,13 @@ class DocumentService:
             raise NotFound
         return document
 
-    async def page(
-        self,
-        *,
-        scope: Scope,
-        limit: int,
-        cursor: str | None = None,
-        state: State | None = None,
-        title_part: str | None = None,
-        tag: str | None = None,
-    ) -> Page:
-        """Newest first. A page is stable against documents that come and go. Raises InvalidRequest."""
-        selection = Selection(
-            count=limit + 1,
-            before=None if cursor is None else _read_cursor(cursor),
-            state=state,
-            title_part=search_text("q", title_part, self.limits),
-            tag=search_text("tag", tag, self.limits),
-        )
-        documents = await self._store.page(selection, scope)
-        more = len(documents) > limit
-        return Page(documents=documents[:limit], next_cursor=_write_cursor(documents[limit - 1].id) if more else None)
+    async def page(self, selection: Selection, *, scope: Scope, limit: int, cursor: str | None = None) -> Page:
+        """A page is stable against documents that come and go. Raises InvalidRequest."""
+        return await self._store.listings.page(selection.checked(self.limits), scope, limit=limit, cursor=cursor)
+
+    async def total(self, selection: Selection, *, scope: Scope) -> int:
+        """How many are on all pages. Raises InvalidRequest."""
+        return await self._store.listings.total(selection.checked(self.limits), scope)
 
     async def external(self, principal: Principal, name: ExternalName, *, after: str | None, limit: int) -> Page:
         """What an owner has under the external ids that begin with this one.
@@ -343,8 +328,12 @@ class DocumentService:
     # -- tidying
 
     async def sweep_content(self, *, grace_s: float = 3600.0) -> int:
-        """Remove content that no document refers to; returns how many. ``grace_s`` must outlast the longest upload."""
-        return await self._blobs.sweep(self._beside.unreferenced, grace_s=grace_s)
+        """Remove content that no document refers to, nor one of its last versions; returns how many.
+
+        ``grace_s`` must outlast the longest upload.
+        """
+        unreferenced = partial(self._beside.unreferenced, versions_kept=self.limits.versions_kept)
+        return await self._blobs.sweep(unreferenced, grace_s=grace_s)
 
     async def keep_tidy(self, *, interval_s: float = 3600.0, grace_s: float = 3600.0) -> None:
         """Sweep every ``interval_s`` until cancelled."""
@@ -444,17 +433,3 @@ def _media_type(file: BinaryIO, filename: str | None, declared: str | None) -> s
     head = file.read(HEAD_BYTES)
     file.seek(0)
     return detect_media_type(head, filename, declared)
-
-
-def _write_cursor(document_id: str) -> str:
-    return base64.urlsafe_b64encode(bytes.fromhex(document_id)).rstrip(b"=").decode()
-
-
-def _read_cursor(cursor: str) -> str:
-    try:
-        document_id = base64.b64decode(cursor + "==", altchars=b"-_", validate=True).hex()
-    except (binascii.Error, ValueError):
-        document_id = ""
-    if not is_id(document_id):
-        raise InvalidRequest("The cursor is not valid. Pass next_cursor exactly as it came.", field="cursor")
-    return document_id

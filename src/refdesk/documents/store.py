@@ -37,6 +37,7 @@ from refdesk.contracts.events import (
     encode,
 )
 from refdesk.documents.changes import new_id
+from refdesk.documents.listing import Listings
 from refdesk.documents.waiting import PUBLISH_S_MAX, silence_s_max
 from refdesk.outside.postgres.database import Queries, load_queries, one_statement, transaction
 
@@ -70,16 +71,6 @@ class Measures(msgspec.Struct, frozen=True):
     indexed: int
     pending: int
     failed: int
-
-
-class Selection(msgspec.Struct, frozen=True, kw_only=True):
-    """Which documents a listing shows, newest first; ``before`` is the last id of the page before."""
-
-    count: int
-    before: str | None = None
-    state: str | None = None
-    title_part: str | None = None
-    tag: str | None = None
 
 
 class Changed(msgspec.Struct, frozen=True):
@@ -188,6 +179,7 @@ class DocumentStore:
         self._silence_s = silence_s
         self._sql = load_queries(files("refdesk.documents") / "store.sql")
         self._outbox_sql = load_queries(files("refdesk.documents") / "outbox.sql")
+        self.listings = Listings(pool, explaining=self._explaining)
 
     def _explaining(self) -> dict[str, float]:
         return {
@@ -204,9 +196,6 @@ class DocumentStore:
     async def read(self, document_id: str, scope: Scope) -> Document | None:
         documents = await self._documents(self._sql.read_document, {"id": document_id, **_within(scope)})
         return documents[0] if documents else None
-
-    async def page(self, selection: Selection, scope: Scope) -> list[Document]:
-        return await self._documents(self._sql.list_documents, {**msgspec.structs.asdict(selection), **_within(scope)})
 
     async def external(self, *, after: str, below: str, owner: str, count: int) -> list[Document]:
         """What the owner has under the external ids between the two, in their order."""
@@ -268,8 +257,10 @@ class DocumentStore:
             rows = await fetch(connection, self._outbox_sql.is_published, {"document_id": document_id})
         return bool(rows[0]["published"])
 
-    async def unreferenced(self, names: list[str]) -> set[str]:
-        rows = await self._fetch(self._sql.unreferenced_content, {"names": names, "count": len(names)})
+    async def unreferenced(self, names: list[str], *, versions_kept: int) -> set[str]:
+        """Those that are the content of no document, and of none of its last versions."""
+        parameters = {"names": names, "count": len(names), "versions_kept": versions_kept}
+        rows = await self._fetch(self._sql.unreferenced_content, parameters)
         return {row["name"] for row in rows}
 
     async def backlog(self) -> Backlog:
@@ -293,6 +284,7 @@ class DocumentStore:
             "version": event.version,
             "title": event.title,
             "notes": None if event.notes is None else msgspec.json.encode(event.notes).decode(),
+            "seconds": msgspec.json.encode(event.seconds).decode(),
         }
         rows = await self._hear(self._sql.apply_indexed, parameters)
         return rows[0]["waited_s"] if rows else None

@@ -93,21 +93,6 @@ WHERE id = %(id)s AND (%(everything)s OR audience && %(readers)s);
 -- What a write has left, for its reply. Index: documents_pkey.
 SELECT * FROM current_documents WHERE id = %(id)s;
 
--- name: list_documents
--- Newest first. Index: documents_live, read backwards from the cursor; documents_state, documents_tags or
--- documents_audience where the filter is narrow.
-SELECT *, CASE WHEN state = 'pending' THEN explain_waiting(
-           id, (SELECT front_of_queue(%(counted_max)s)), %(publish_s_max)s, %(silence_s_max)s) END AS waiting
-FROM current_documents
-WHERE (%(everything)s OR audience && %(readers)s)
-  AND (%(before)s::text IS NULL OR id < %(before)s)
-  AND (%(state)s::text IS NULL OR state = %(state)s)
-  AND (%(tag)s::text IS NULL OR tags @> ARRAY[%(tag)s::text])
-  AND (%(title_part)s::text IS NULL OR position(lower(%(title_part)s) IN lower(title)) > 0
-       OR position(lower(%(title_part)s) IN lower(own_title)) > 0)
-ORDER BY id DESC
-LIMIT %(count)s;
-
 -- name: list_external
 -- What an owner has under the external ids of a prefix, in the order of code points. Index: documents_external_id_order.
 SELECT *, CASE WHEN state = 'pending' THEN explain_waiting(
@@ -208,9 +193,12 @@ WHERE d.id = ANY(%(ids)s)
 LIMIT %(count)s;
 
 -- name: unreferenced_content
--- Index: documents_content.
+-- The contents of a document's last versions are kept, so that they can be compared. Index: documents_content,
+-- document_versions_content.
 SELECT name FROM unnest(%(names)s::text[]) AS name
 WHERE NOT EXISTS (SELECT 1 FROM documents WHERE content_sha256 = name)
+  AND NOT EXISTS (SELECT 1 FROM document_versions v JOIN current_documents d ON d.id = v.document_id
+                   WHERE v.content_sha256 = name AND v.version > d.version - %(versions_kept)s)
 LIMIT %(count)s;
 
 -- name: hear_of_indexer
@@ -221,7 +209,7 @@ UPDATE indexer_news SET heard_at = clock_timestamp() WHERE heard_at < clock_time
 -- About the current version only, and only for so long as it is said again. Index: documents_pkey.
 WITH applied AS (
     UPDATE documents
-    SET indexing_until = clock_timestamp() + make_interval(secs => %(lease_s)s), next_try_at = NULL
+    SET indexing_until = clock_timestamp() + make_interval(secs => %(lease_s)s), indexing_step = %(step)s, next_try_at = NULL
     WHERE id = %(document_id)s AND version = %(version)s AND state = 'pending'
     RETURNING id, deleted_at
 )
@@ -242,6 +230,8 @@ WITH before AS (
         own_title = CASE WHEN %(version)s < d.version THEN own_title
                          ELSE nullif(coalesce(%(title)s, own_title), d.title) END,
         notes = coalesce(%(notes)s::jsonb, d.notes),
+        index_seconds = CASE WHEN %(version)s < d.version THEN index_seconds ELSE coalesce(%(seconds)s::jsonb, '{}') || jsonb_build_object(
+            'total', greatest(0, extract(epoch FROM clock_timestamp() - before.pending_since))) END,
         pending_since = CASE WHEN %(version)s < d.version THEN coalesce(
             (SELECT v.occurred_at FROM document_versions v
               WHERE v.document_id = d.id AND v.version = %(version)s + 1), d.updated_at) END

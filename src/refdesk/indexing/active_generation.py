@@ -6,6 +6,7 @@ from functools import partial
 
 import msgspec
 
+from refdesk.contracts.documents import IndexingStep
 from refdesk.contracts.events import DocumentChanged, DocumentDeleted
 from refdesk.index.ledger.generations import Role
 from refdesk.index.open_generations import Opened, OpenGenerations
@@ -55,6 +56,11 @@ class LiveIndexing:
         """Apply an event to a generation that stands beside; raises GenerationMoved when it does not any more."""
         await self._running.wait()
         return await self._of(opened, "beside").handle(event)
+
+    def step_of(self, document_id: str) -> IndexingStep | None:
+        """What is being done with a document now; None when nothing is."""
+        steps = (one.step_of(document_id) for (_, role), one in self._indexings.items() if role == "active")
+        return next((step for step in steps if step is not None), None)
 
     def _of(self, opened: Opened, role: Role) -> Indexing:
         place = (opened.generation.id, role)

@@ -21,7 +21,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from refdesk.contracts.documents import ReadingNote, title_of
+from refdesk.contracts.documents import IndexingStep, ReadingNote, title_of
 from refdesk.contracts.errors import DocumentRejected
 from refdesk.contracts.events import DocumentChanged, DocumentDeleted, IndexApplied
 from refdesk.index.chunks import Chunk, IndexedDocument, content_hash, embedded_text
@@ -87,6 +87,12 @@ class Indexing:
         self._chunker = chunker
         self._embeddings = embeddings
         self._lanes = lanes or Lanes()
+        self._clocks: dict[str, _Clock] = {}
+
+    def step_of(self, document_id: str) -> IndexingStep | None:
+        """What is being done with a document now; None when nothing is."""
+        clock = self._clocks.get(document_id)
+        return None if clock is None else clock.step_now
 
     async def handle(self, event: DocumentChanged | DocumentDeleted, *, step_aside: StepAside = _stay) -> Outcome:
         known = await self._known(event)
@@ -133,7 +139,13 @@ class Indexing:
 
     async def _change(self, event: DocumentChanged, step_aside: StepAside) -> Outcome:
         """Read the document, then see it through in the lane of its size (`lanes` says why)."""
-        clock = _Clock()
+        clock = self._clocks[event.document_id] = _Clock()
+        try:
+            return await self._see_through(event, clock, step_aside)
+        finally:
+            self._clocks.pop(event.document_id, None)
+
+    async def _see_through(self, event: DocumentChanged, clock: "_Clock", step_aside: StepAside) -> Outcome:
         reading = await self._read(event, clock, step_aside)
         lane = self._lanes.of(len(reading.chunks))
         if lane is None:
@@ -262,10 +274,11 @@ class _Clock:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.step_now: IndexingStep | None = None
 
     @asynccontextmanager
-    async def step(self, name: str) -> AsyncIterator[None]:
-        begin = time.perf_counter()
+    async def step(self, name: IndexingStep) -> AsyncIterator[None]:
+        begin, self.step_now = time.perf_counter(), name
         with tracing.span(f"{name} {tracing.STEP}"):
             yield
         self.seconds[name] = round(time.perf_counter() - begin, 6)

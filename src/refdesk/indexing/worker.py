@@ -28,6 +28,7 @@ from typing import Protocol
 
 import msgspec
 
+from refdesk.contracts.documents import IndexingStep
 from refdesk.contracts.errors import Overloaded, RefdeskError, Unavailable
 from refdesk.contracts.events import (
     DOCUMENTS_STREAM,
@@ -76,6 +77,8 @@ class Handles(Protocol):
     """An `Indexing`, or a `LiveIndexing`."""
 
     async def handle(self, event: DocumentChanged | DocumentDeleted, *, step_aside: StepAside) -> Outcome: ...
+
+    def step_of(self, document_id: str) -> IndexingStep | None: ...
 
 
 class Runs(Protocol):
@@ -254,7 +257,8 @@ class Worker:
         while True:
             await asyncio.sleep(pause_s)
             now = datetime.now(UTC)
-            fact = IndexStarted(document_id=event.document_id, version=event.version, occurred_at=now)
+            step = self._indexing.step_of(event.document_id)
+            fact = IndexStarted(document_id=event.document_id, version=event.version, occurred_at=now, step=step)
             event_id = f"{event.document_id}@{event.version}:started:{now.timestamp()}"
             with suppress(RefdeskError):  # only news: the work goes on without it
                 payload = encode(fact, event_id=event_id, source=SOURCE, traceparent=tracing.current_traceparent())

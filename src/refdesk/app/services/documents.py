@@ -120,6 +120,7 @@ def _limits(settings: Settings) -> Limits:
         upload_s_max=settings.upload_seconds_max,
         upload_pause_s_max=settings.upload_pause_seconds_max,
         revocation_wait_s=settings.revocation_wait_s,
+        versions_kept=settings.version_contents_kept,
     )
 
 

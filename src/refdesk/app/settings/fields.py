@@ -258,6 +258,9 @@ class Settings(SigningIn, frozen=True, kw_only=True, forbid_unknown_fields=True)
     ocr_seconds_max: Seconds = 300.0
     """How long reading all scanned pages of one document may take."""
 
+    version_contents_kept: Count = 5
+    """How many versions of a document keep their content, the current one included, so that they can be compared."""
+
     # indexing
     queue_counted_max: Count = 1000
     """How many changes ahead of a waiting document are counted; more are told as "at least"."""
