@@ -217,6 +217,16 @@ async def test_another_style_is_another_answer(client: AsyncOpenAI, desk: Answer
     assert cached[1] == "miss" and cached[2] == "hit"
 
 
+async def test_without_a_model_a_style_changes_nothing(desk: AnswerDesk) -> None:
+    """Not even whether the answer is remembered."""
+    styled: list[Any] = [{"role": "system", "content": "Rhyme."}, *ASK]
+    async with desk.assistant_here(llm_url=None, llm_model=None) as quoting, at(quoting) as client:
+        plain = await client.chat.completions.create(model="refdesk", messages=ASK)
+        wished = await client.chat.completions.create(model="refdesk", messages=styled)
+    assert wished.choices[0].message.content == plain.choices[0].message.content
+    assert (wished.model_extra or {})["refdesk"]["cache"] == "hit"
+
+
 async def test_a_limit_on_tokens_cuts_the_answer(client: AsyncOpenAI) -> None:
     """And one beyond ours is ours: the answer is no longer than asked for."""
     short = await client.chat.completions.create(**fresh(), max_completion_tokens=3)

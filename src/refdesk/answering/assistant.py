@@ -19,6 +19,7 @@ from refdesk.answering.budget import Budget
 from refdesk.answering.cache import Cache
 from refdesk.answering.capacity import Capacity
 from refdesk.answering.conversations import Conversations
+from refdesk.answering.extractive import MODEL_NAME as QUOTING
 from refdesk.answering.freshness import Freshness
 from refdesk.answering.gap_finding import GapFinding
 from refdesk.answering.history import History
@@ -131,14 +132,16 @@ class Assistant:
                 withdrawals=parts.withdrawals,
             )
         )
+        self._quotes = writers.first.model == QUOTING
         self._gaps = parts.gaps
         self.leaving = Leaving(self.writes)
-        """Of streams that another process writes, when this one shuts down."""
         self._journal = journal
         self._budget = budget
 
     async def ask(self, question: Question, principal: Principal, brought: Brought = NOTHING) -> AnswerRecord:
         """Begins an answer; follow it with ``reading.of``. Raises the refusal when there will be none."""
+        if brought.style and self._quotes:  # a wish would make the same quotes another answer
+            brought = msgspec.structs.replace(brought, style="")
         return await self._asking.ask(question, principal, brought)
 
     async def search(self, question: Question, principal: Principal, *, limit: int) -> Evidence:
