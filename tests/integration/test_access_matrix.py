@@ -11,6 +11,7 @@ import pytest
 from tests.support.access_matrix import (
     BETWEEN,
     EVERYBODY,
+    ISSUER,
     LET_IN,
     MARK,
     NOBODY,
@@ -52,6 +53,7 @@ WITHIN_POLICY_ALONE = {
 """Actions that no route is named by: a use case asks for them."""
 SHORTEST_ID = 8
 """What is shorter is a number, or a word that stands elsewhere, too."""
+PROVIDER = {"oidc_issuer": ISSUER, "oidc_client_id": "refdesk"}
 PARAMETER = re.compile(r"{[^}]+}")
 
 
@@ -68,7 +70,7 @@ class Cell(NamedTuple):
 @pytest.fixture(scope="module")
 async def matrix(servers: StackUrls, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Matrix]:
     async with (
-        live_desk(servers, tmp_path_factory, valkey_number=11) as desk,
+        live_desk(servers, tmp_path_factory, valkey_number=11, **PROVIDER) as desk,
         open_pool(desk.settings.index_database_url or "", name="test index", size_max=2) as pool,
         open_generations(pool, desk.settings, turns=Turns()) as generations,
     ):
@@ -132,12 +134,11 @@ async def call(
         path = PARAMETER.sub("name", path) + "?" + probe.query.format(thing)
     parts = chain(thing.split(BETWEEN), repeat("1"))
     path = PARAMETER.sub(lambda _: next(parts), path)
-    body: dict[str, Any] = {
-        "headers": {"Accept": "application/json, text/event-stream"} if endpoint.path == "/mcp" else {}
-    }
+    accept = {"Accept": "application/json, text/event-stream"} if endpoint.path == "/mcp" else {}
+    body: dict[str, Any] = {"headers": {**accept, **await matrix.headers(who)}}
     if probe.json is not None:
         body["json"] = probe.json
-    status, headers, said = await matrix.desk.call(endpoint.method, path, key=matrix.keys.get(who), **body)
+    status, headers, said = await matrix.desk.call(endpoint.method, path, **body)
     kind = headers.get("content-type", "").encode()
     return Cell(f"{endpoint.method} {endpoint.path}", who, target, status, kind + b" " + _without(said, thing))
 
@@ -184,9 +185,7 @@ async def nothing_was_changed(matrix: Matrix) -> None:
 @pytest.mark.parametrize("who", sorted(EVERYBODY))
 async def test_every_message_of_the_socket_is_as_it_is_written_down(matrix: Matrix, who: str) -> None:
     """Those who may not ask do not even connect."""
-    headers = {"X-Forwarded-For": "203.0.113.7"}
-    if who in matrix.keys:
-        headers["Authorization"] = f"Bearer {matrix.keys[who]}"
+    headers = {"X-Forwarded-For": "203.0.113.7", **await matrix.headers(who)}
     address = f"{matrix.desk.url}/api/answers/ws"
     if who not in LET_IN["answers.ask"]:
         with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
@@ -239,9 +238,9 @@ async def test_every_tool_for_agents_is_as_it_is_written_down(matrix: Matrix) ->
 
 
 async def rpc(matrix: Matrix, who: str, method: str, **params: Any) -> Any:
-    headers = {"Accept": "application/json, text/event-stream"}
+    headers = {"Accept": "application/json, text/event-stream", **await matrix.headers(who)}
     body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-    status, _, said = await matrix.desk.call("POST", "/mcp", key=matrix.keys[who], headers=headers, json=body)
+    status, _, said = await matrix.desk.call("POST", "/mcp", headers=headers, json=body)
     assert status == 200, said
     data = said.partition(b"data: ")[2].partition(b"\n")[0] if said.startswith(b"event:") else said
     return msgspec.json.decode(data)

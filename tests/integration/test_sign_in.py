@@ -71,6 +71,18 @@ async def test_whoever_signs_in_is_somebody(browser: Browser, provider: Identity
     assert await browser.json("POST", "/api/work") == (200, {"id": me["id"]})
 
 
+async def test_a_group_of_the_provider_may_give_a_role(desk: SignInDesk, provider: IdentityProvider) -> None:
+    """By the setting alone; an administrator who signed in sees everybody's sessions."""
+    given = {"oidc_roles": "Desk admins=administrator", "oidc_groups": "hr=people"}
+    async with open_sign_in_desk(desk.database_url, provider, **given) as desk, open_browser(desk) as browser:
+        me = await browser.sign_in()
+        assert (me["role"], me["groups"]) == ("administrator", ["administrators", "people"])
+        assert (await browser.json("GET", "/api/sessions?all=true"))[0] == 200
+        provider.people["ada"].groups = ["hr"]
+        await shift(desk, "confirmed_at", 301)
+        assert (await browser.json("GET", "/api/sessions?all=true"))[0] == 403
+
+
 async def test_groups_come_from_the_user_info_where_the_id_token_has_none(
     browser: Browser, provider: IdentityProvider
 ) -> None:

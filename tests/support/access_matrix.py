@@ -12,8 +12,13 @@ from typing import Any, Literal
 import msgspec
 import psycopg
 
+from refdesk.access.cookies import cookies_for
+from refdesk.access.cross_site import csrf_token
+from refdesk.access.oidc.people import principal_id
 from refdesk.access.policy import Action
-from refdesk.contracts.access import Role, readers_with_owner
+from refdesk.access.sealing import KeptTokens
+from refdesk.access.sessions import NewSession, SessionLimits, Sessions
+from refdesk.contracts.access import Principal, Role, readers_with_owner
 from refdesk.index.open_generations import Opened
 from refdesk.indexing.dead_letters import DeadLetters, Fault, Work
 from refdesk.outside.postgres.database import open_pool
@@ -22,6 +27,8 @@ from tests.support.desk import index_text
 from tests.support.live_desk import LiveDesk
 
 Target = Literal["own", "foreign", "missing"]
+ISSUER = "http://127.0.0.1:1"
+"""An identity provider that is away: sessions that stand are enough here."""
 MARK = "ZEBRA"
 """Stands in every title, text, question and reason: whoever is shown content is shown it."""
 SECRET = "OKAPI"
@@ -44,11 +51,14 @@ PEOPLE: Mapping[str, Person] = {
     "owner": Person("writer"),
     "group reader": Person("asker", ("finance",)),
     "stranger": Person("writer"),
+    "signed in": Person("asker", ("legal",)),
 }
 """Foreign documents are the owner's, and read by the group ``finance``."""
-NOBODY = frozenset({"anonymous", "revoked key", "expired key"})
+SIGNED_IN, SIGNED_OUT = "signed in", "signed-out session"
+"""These come with the cookie of a session, all others with a key."""
+NOBODY = frozenset({"anonymous", "revoked key", "expired key", SIGNED_OUT})
 ASKERS = frozenset(PEOPLE) - {"operator"}
-WRITERS = ASKERS - {"asker", "group reader"}
+WRITERS = ASKERS - {"asker", "group reader", SIGNED_IN}
 CURATORS = frozenset({"curator", "curator elsewhere", "administrator"})
 OPERATORS = frozenset({"operator", "administrator"})
 ADMINISTRATORS = frozenset({"administrator"})
@@ -149,7 +159,7 @@ class Probe:
     """What it is called upon is not the same afterwards: each call that is allowed has one of its own."""
 
 
-NO_PROVIDER = frozenset({404})
+SESSION = Rule(sees=frozenset({"administrator", "owner"}), may=frozenset({"administrator", "owner"}))
 """This desk has none; `test_sign_in` has one."""
 NO_PAGES = frozenset({404, 422})
 """These documents are text."""
@@ -199,14 +209,14 @@ PROBES: Mapping[str, Probe] = {
     "DELETE /api/conversations/{id}": Probe("conversation", OWN_ALONE, changes=True),
     "DELETE /api/conversations/{id}/turns/{answer_id}": Probe("turn", OWN_ALONE, changes=True),
     "GET /api/conversations/{id}/export": Probe("conversation", OWN_ALONE),
-    "GET /auth/login": Probe(accepts=NO_PROVIDER),
-    "GET /auth/callback": Probe(accepts=NO_PROVIDER),
-    "POST /auth/logout": Probe(accepts=NO_PROVIDER),
-    "POST /auth/backchannel-logout": Probe(accepts=NO_PROVIDER),
+    "GET /auth/login": Probe(accepts=frozenset({503})),
+    "GET /auth/callback": Probe(accepts=frozenset({400})),
+    "POST /auth/logout": Probe(accepts=frozenset({401})),
+    "POST /auth/backchannel-logout": Probe(accepts=frozenset({400})),
     "GET /api/sign-in": Probe(),
     "GET /api/me": Probe(),
-    "GET /api/sessions": Probe(accepts=NO_PROVIDER),
-    "DELETE /api/sessions/{id}": Probe(accepts=NO_PROVIDER),
+    "GET /api/sessions": Probe(),
+    "DELETE /api/sessions/{id}": Probe("session", SESSION, changes=True),
     "GET /api/usage": Probe(),
     "GET /api/usage.csv": Probe(),
     "GET /api/gaps": Probe(),
@@ -286,6 +296,9 @@ class Matrix:
 
     async def prepare(self) -> None:
         for who, person in PEOPLE.items():
+            if who == SIGNED_IN:
+                self.ids[who] = principal_id(ISSUER, who)
+                continue
             made = await self.desk.keys.create("the-" + who.replace(" ", "-"), person.groups, role=person.role)
             self.keys[who], self.ids[who] = made.key or "", made.id
         revoked = await self.desk.keys.create("revoked", (), role="administrator")
@@ -293,6 +306,36 @@ class Matrix:
         expired = await self.desk.keys.create("expired", (), role="administrator")
         await self._execute("UPDATE api_keys SET expires_at = now() WHERE name = %s", "expired")
         self.keys |= {"revoked key": revoked.key or "", "expired key": expired.key or ""}
+
+    async def headers(self, who: str) -> dict[str, str]:
+        """What they come with. Each call by a session has one of its own: one of the calls ends it."""
+        if who not in (SIGNED_IN, SIGNED_OUT):
+            return {"Authorization": f"Bearer {self.keys[who]}"} if who in self.keys else {}
+        cookie, session_id = await self._session(SIGNED_IN)
+        if who == SIGNED_OUT:
+            await self._execute("DELETE FROM sessions WHERE id = %s", session_id)
+        cookies = cookies_for(self.desk.url)
+        proof = {"X-CSRF-Token": csrf_token(cookie), "Origin": cookies.origin}
+        return {"Cookie": f"{cookies.session_name}={cookie}", **proof}
+
+    async def _session(self, whose: str) -> tuple[str, str]:
+        """Cookie and id of a new session of theirs."""
+        person = PEOPLE[whose]
+        principal = Principal(id=self.ids[whose], groups=person.groups, name=whose, role=person.role)
+        new = NewSession(
+            issuer=ISSUER,
+            subject=whose,
+            provider_session=None,
+            principal=principal,
+            tokens=KeptTokens(),
+            browser="a test",
+        )
+        async with open_pool(self.desk.settings.access_database_url or "", name="test sessions", size_max=1) as pool:
+            sessions = Sessions(pool, SessionLimits(per_principal_max=10_000))
+            cookie = await sessions.begin(new)
+            found = await sessions.look_up(cookie)
+            assert found is not None
+            return cookie, found.id
 
     def people(self) -> list[str]:
         return [*PEOPLE, *sorted(NOBODY)]
@@ -339,6 +382,8 @@ class Matrix:
                 return name
             case "owner":
                 return self.ids[whose]
+            case "session":
+                return (await self._session(whose))[1]
             case "model":
                 return "refdesk"
             case "gap":
@@ -405,7 +450,7 @@ class Matrix:
         return str(next(letter["id"] for letter in listed["dead_letters"] if letter["document_id"] == work.document_id))
 
     async def _asked(self, method: str, path: str, who: str, json: Any = None) -> Any:
-        status, _, body = await self.desk.call(method, path, key=self.keys[who], json=json)
+        status, _, body = await self.desk.call(method, path, headers=await self.headers(who), json=json)
         assert status < 300, (method, path, who, body)
         return msgspec.json.decode(body)
 
