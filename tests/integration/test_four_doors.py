@@ -169,7 +169,7 @@ async def test_the_same_person_reads_the_same_at_every_door(office: Office) -> N
 
 
 @pytest.mark.long
-@pytest.mark.timeout(7200)
+@pytest.mark.timeout(4 * 3600)
 async def test_the_same_person_reads_the_same_at_every_door_twenty_thousand_times(office: Office) -> None:
     shown, wrong = await compare(office, MANY)
     assert wrong == []
