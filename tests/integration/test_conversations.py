@@ -485,6 +485,30 @@ async def test_the_answer_of_a_process_that_died_is_kept_by_another(desk: Answer
             await until(is_settled)
 
 
+async def test_what_does_not_fit_into_the_queue_is_written_by_its_marks(desk: AnswerDesk) -> None:
+    """A little later, and nothing twice."""
+    desk.llm.reset()
+    url = desk.settings.index_database_url or ""
+    async with (
+        desk.assistant_here(conversation_answers_unwritten_max=1) as here,
+        Redis.from_url(desk.settings.valkey_url or "") as valkey,
+        await psycopg.AsyncConnection.connect(url) as connection,
+    ):
+        client = here.client(Principal(id="crowd"))
+        await connection.execute("LOCK TABLE kept_answers IN SHARE MODE")
+        asked = [(await client.ask(f"{QUESTION} {word}", conversation_id="crowd"))[0] for word in ("A", "B", "C")]
+        answer_ids = [event.data["answer_id"] for event in asked]
+        await valkey.zadd(MARKS, dict.fromkeys(answer_ids, 1000 * (await valkey.time())[0] - 20_000))
+        await connection.commit()
+        talk = await kept(client, "crowd", 3)
+        assert [turn["answer_id"] for turn in talk["turns"]] == answer_ids
+
+        async def is_settled() -> bool:
+            return not any([await valkey.zscore(MARKS, one) for one in answer_ids])
+
+        await until(is_settled)
+
+
 async def test_answers_are_not_held_up_by_a_history_that_cannot_be_written(desk: AnswerDesk) -> None:
     """They are kept as soon as it can."""
     desk.llm.reset()

@@ -190,10 +190,9 @@ class Asking:
         self._productions.joined(log.id, question.principal.id)
         telemetry.labelled(telemetry.cache_requests, layer, "wait" if outcome == "coalesced" else "hit").inc()
         record = self._record(question, log.id, outcome)
-        await self._journal.save(record, also=self._keeper.marks(record))
+        await self._save(record, log)
         self._bookings.note(shared(record, name=question.principal.name))
         self._gaps.note_ending(log, principal_id=question.principal.id, question=question.standalone)
-        await self._converse(question, record, log)
         return record
 
     async def _write_or_join(self, case: Case) -> AnswerRecord:
@@ -218,16 +217,16 @@ class Asking:
         question, log = case.question, slot.log
         job = case.job(key=slot.key, at_most=self._acceptance.at_most(question.question), model=self._model)
         record = self._record(question, log.id, outcome)
-        await self._journal.save(record, job=msgspec.json.encode(job), also=self._keeper.marks(record))
-        await self._converse(question, record, log)
+        await self._save(record, log, job=msgspec.json.encode(job))
         slot.begin(msgspec.structs.replace(job, prepared_s=question.elapsed_s), workflow=case.workflow)
         telemetry.labelled(telemetry.cache_requests, "fingerprint", outcome).inc()
         return record
 
-    async def _converse(self, question: AcceptedQuestion, record: AnswerRecord, log: AnswerLog) -> None:
-        """The turn, where the next question finds it; and in history, once it has ended."""
+    async def _save(self, record: AnswerRecord, log: AnswerLog, *, job: bytes | None = None) -> None:
+        """The asker's record, and the turn where the next question finds it; and that it is to be kept, once it has ended."""
+        notes = [*self._keeper.marks(record), *self._conversations.notes(record)]
+        await self._journal.save(record, job=job, also=notes)
         self._keeper.expect(record, log)
-        await self._conversations.add(record, question.principal)
 
     def _record(self, question: AcceptedQuestion, log_id: str, outcome: CacheOutcome) -> AnswerRecord:
         answer_id = new_id()

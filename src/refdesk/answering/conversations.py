@@ -108,12 +108,12 @@ class Conversations:
         stored = await self._valkey.command("LRANGE", _key(conversation_id, principal.id), -TURNS_MAX, -1)
         return [msgspec.json.decode(turn, type=Begun) for turn in stored]
 
-    async def add(self, record: AnswerRecord, principal: Principal) -> None:
-        """Notes that an answer in a conversation has begun."""
+    def notes(self, record: AnswerRecord) -> list[Command]:
+        """What is to be sent along with the record of an answer in a conversation: that it has begun."""
         if record.conversation_id is None:
-            return
+            return []
         turn = Begun(record.question, record.log_id, record.read_as, record.answer_id, record.told)
-        await self._put(record.conversation_id, principal, [turn])
+        return self._appending(_key(record.conversation_id, record.principal_id), [turn])
 
     async def forget(self, conversation_id: str, principal: Principal) -> bool:
         """Whether Valkey had any of it."""
@@ -165,12 +165,14 @@ class Conversations:
     async def _put(self, conversation_id: str, principal: Principal, turns: Sequence[Begun]) -> None:
         if not turns:
             return
-        key = _key(conversation_id, principal.id)
-        commands: list[Command] = [("RPUSH", key, msgspec.json.encode(turn)) for turn in turns]
         try:
-            await self._valkey.commands([*commands, ("LTRIM", key, -TURNS_MAX, -1), ("EXPIRE", key, self._retention_s)])
+            await self._valkey.commands(self._appending(_key(conversation_id, principal.id), turns))
         except ValkeyError as error:
             logger.debug("a turn could not be kept: %s", error)
+
+    def _appending(self, key: str, turns: Sequence[Begun]) -> list[Command]:
+        pushed: list[Command] = [("RPUSH", key, msgspec.json.encode(turn)) for turn in turns]
+        return [*pushed, ("LTRIM", key, -TURNS_MAX, -1), ("EXPIRE", key, self._retention_s)]
 
 
 def _recalled(turn: Begun, log: AnswerLog | None, kept: KeptAnswer | None) -> _Said | None:

@@ -11,6 +11,7 @@ export function startActions(turn, { kept, onRegenerate, onEdit, onContinue }) {
   const { element } = turn;
   const on = (name, work) => part(element, name).addEventListener("click", work);
   element.classList.toggle("is-single", Boolean(kept.single));
+  element.classList.toggle("is-foreign", Boolean(kept.single && !kept.conversation_id)); // only its owner is told its conversation
   on("regenerate", onRegenerate);
   on("edit", onEdit);
   on("continue", onContinue);
