@@ -5,10 +5,11 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from statistics import median, quantiles
+from typing import Any
 
 import psycopg
 import pytest
-from tests.integration.documents_desk import ADMINISTRATOR, running
+from tests.integration.documents_desk import ADMINISTRATOR, Reply, running
 from tests.support.desk import LEAVE, AnswerDesk, own_desk, until
 from tests.support.open_connections import Door, Opened, everything_open, kinds, model_is_left, open_door, opened
 from tests.support.scripted_llm import say
@@ -166,6 +167,7 @@ ROUNDS = 1000
 AT_ONCE = 16
 P99_S_MAX = 5.0
 WATCHED = ("an answer's stream", "a socket", "a feed of documents")
+ALONE = {"Connection": "close"}
 END = ("error", "deleted")
 """What tells the reader of something that stays open that this is gone."""
 
@@ -178,7 +180,16 @@ class Round:
 
     async def begin(self) -> None:
         self.headers = await self.door.key(self.name, self.group)
-        self.document = await self.door.desk.add(f"Leave {self.name}", LEAVE, readers=(self.group,))
+        body = {"title": f"Leave {self.name}", "text": LEAVE, "readers": [self.group]}
+        reply = await self._write("POST", "", json=body)
+        await self.door.desk.put_into_index(reply.json, LEAVE)
+        self.document = reply.json["id"]
+
+    async def _write(self, method: str, path: str, **body: Any) -> Reply:
+        """On a connection of its own: a kept one may be closed while it is taken up again."""
+        reply = await self.door.desk.documents.call(method, path, by=ADMINISTRATOR, headers=ALONE, **body)
+        assert reply.status < 300, reply.body
+        return reply
 
     async def revoke(self) -> None:
         await self.door.elsewhere.revoke(self.name)
@@ -190,13 +201,10 @@ class Round:
         await execute(self.door, f"UPDATE api_keys SET expires_at = now() WHERE name = '{self.name}'")
 
     async def close(self) -> None:
-        reply = await self.door.desk.documents.call(
-            "PUT", f"/{self.document}", by=ADMINISTRATOR, json={"readers": ["board"]}
-        )
-        assert reply.status == 200, reply.body
+        await self._write("PUT", f"/{self.document}", json={"readers": ["board"]})
 
     async def delete(self) -> None:
-        assert (await self.door.desk.documents.call("DELETE", f"/{self.document}", by=ADMINISTRATOR)).status == 204
+        await self._write("DELETE", f"/{self.document}")
 
     async def gone_after(self, lose: str) -> float:
         """Seconds until the last of what is open has ended, or has told that the document is gone."""
@@ -221,9 +229,10 @@ class Round:
 
     async def _nothing_is_left(self) -> None:
         """At any other door: refused, or as if it had never been."""
-        status, _ = await self.door.json("GET", f"/api/documents/{self.document}", self.headers)
+        headers = self.headers | ALONE
+        status, _ = await self.door.json("GET", f"/api/documents/{self.document}", headers)
         assert status in (401, 404)
-        status, found = await self.door.json("POST", "/api/search", self.headers, json={"query": "paid leave"})
+        status, found = await self.door.json("POST", "/api/search", headers, json={"query": "paid leave"})
         assert status == 401 or self.document not in str(found)
 
 
