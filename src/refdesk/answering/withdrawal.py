@@ -108,15 +108,17 @@ class _Watch:
     @contextmanager
     def cutting_off(self, limit: asyncio.Timeout) -> Iterator[None]:
         """A reading that ends, by its limit, when the watch does."""
-        loop = asyncio.get_running_loop()
+        loop, is_over = asyncio.get_running_loop(), False
 
         def cut_off(_: asyncio.Task[None]) -> None:
-            limit.reschedule(loop.time())
+            if not is_over:  # it may have been called already when the reading ends
+                limit.reschedule(loop.time())
 
         self.readings += 1
         self.task.add_done_callback(cut_off)
         try:
             yield
         finally:
+            is_over = True
             self.task.remove_done_callback(cut_off)
             self.readings -= 1
