@@ -7,7 +7,7 @@
     Müller  ·  e-mail  ·  U.S.     ──▶ muller, mueller  ·  email  ·  x0us
     DE89 3704 0044 …, +49 30 9018  ──▶ de8937040044…, 49309018   what is written in groups
     M8 x 40, M8×40                 ──▶ m8x40
-    Rechnungen                      ──▶ ger0rechnung          the stem in a language that is not English (`stems`)
+    Rechnungen                      ──▶ rechnung              the stem in a language that is not English (`stems`)
     人工知能                        ──▶ x4eba5de5, x5de577e5, …  each pair of characters of a script without spaces
 
 PostgreSQL's parser reads `-8359` as a negative number, `11-30` as two, and a run of Chinese characters as one word. What is
