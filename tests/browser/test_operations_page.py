@@ -37,7 +37,8 @@ async def test_operations_show_what_the_api_says(visit: Open, desk: Refdesk, llm
     overview: dict[str, Any] = await (await told.value).json()
     await expect(page.get_by_test_id("operations-status")).to_have_attribute("data-level", overview["status"])
     rows = page.locator("#operations-parts tr")
-    await expect(rows).to_have_count(len(overview["parts"]))
+    said = {(part["name"], part["level"], part.get("why")) for part in overview["parts"]}
+    await expect(rows).to_have_count(len(said))
     assert {part["process"] for part in overview["parts"]} == {"desk", "indexer"}
     for plot in overview["plots"]:
         figure = page.locator(f'[data-metric="{plot["metric"]}"]')
@@ -127,3 +128,24 @@ async def _told(page: Page) -> bool:
     await page.reload()
     await expect(page.locator("#question")).to_be_visible()
     return bool(await page.get_by_test_id("answered-gap").count())
+
+
+async def test_a_rating_is_read_with_its_answer_and_what_that_stands_on(
+    visit: Open, desk: Refdesk, llm: ScriptedLlm
+) -> None:
+    """By curators, as plain text."""
+    llm.reset()
+    llm.default = say("The bell was cast in 1921. <b>[1]</b> [1]")
+    await desk.settled(await desk.upload("bell.md", b"The bell was cast in 1921."))
+    page = (await visit("/")).page
+    await page.locator("#question").fill("When was the bell cast?")
+    await page.locator("#question").press("Enter")
+    await page.get_by_test_id("thumb-down").click()
+    await page.get_by_test_id("comment-input").fill("It was 1912.")
+    await page.get_by_test_id("comment-send").click()
+    await page.goto(f"{page.url.partition('#')[0]}#feedback")
+    rating = page.get_by_test_id("rating").filter(has_text="When was the bell cast?")
+    await expect(rating).to_contain_text("It was 1912.")
+    await rating.locator("summary").click()
+    await expect(rating.get_by_test_id("rating-answer")).to_contain_text("The bell was cast in 1921.")
+    await expect(rating.get_by_test_id("rating-sources")).to_contain_text("bell")

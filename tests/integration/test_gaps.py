@@ -126,3 +126,23 @@ async def test_pages_of_gaps_have_each_once(desk: AnswerDesk) -> None:
         assert sorted(seen) == sorted({gap["id"] for gap in await gaps(chief, "all")})
         status, _, refusal = await chief.json("GET", "/api/gaps?cursor=bm9uZQ==")
         assert (status, refusal["field"]) == (422, "cursor")
+
+
+async def test_a_rated_answer_is_read_with_its_evidence_by_whoever_may_read_that(desk: AnswerDesk) -> None:
+    """Not by its id alone, not by askers, and no more once a document is closed to the reader or deleted."""
+    desk.llm.reset()
+    desk.llm.default = say("The rope is forty metres long. [1]")
+    curator = Principal(id="cora", groups=(ADMINISTRATORS,))
+    document_id = await desk.add("Rope", "The rope is forty metres long.", readers=("crew",))
+    async with desk.assistant_here() as here:
+        ann, cora = here.client(ANN), here.client(curator)
+        stream = await ann.ask("How long is the rope?", cache="bypass")
+        path = f"/api/feedback/{stream[0].data['answer_id']}"
+        assert (await cora.json("GET", path))[0] == 404, "it is not rated"
+        await ann.json("POST", f"/api/answers/{stream[0].data['answer_id']}/feedback", json={"rating": "up"})
+        status, _, answer = await cora.json("GET", path)
+        assert (status, answer["text"]) == (200, "The rope is forty metres long. [1]")
+        assert document_id in [source["document_id"] for source in answer["sources"]]
+        assert (await ann.json("GET", path))[0] == 403
+        assert (await desk.documents.call("DELETE", f"/{document_id}")).status == 204
+        assert (await cora.json("GET", path))[0] == 410

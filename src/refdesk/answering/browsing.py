@@ -4,6 +4,7 @@ What is kept comes from history; turns that are not written there yet, the runni
 stands on what its reader may not read is withdrawn: of one's own the question stays, and another's is not there at all.
 """
 
+from contextlib import suppress
 from datetime import datetime
 from typing import Literal
 
@@ -171,6 +172,27 @@ class Browsing:
             return None
         if not is_own:
             kept.answer.conversation_id = None
+        return kept.answer
+
+    async def keep_rated(self, record: AnswerRecord) -> None:
+        """Keeps an answer that its asker has rated, as long as answers of conversations are; not where none are kept."""
+        log = await self._log(record)
+        if log is not None and log.finished:
+            with suppress(Conflict):
+                await self._keeper.keep_now(record, log)
+
+    async def rated(self, answer_id: str, curator: Principal) -> FinishedAnswer:
+        """An answer that somebody has rated, with its evidence, if the curator may read all of that.
+
+        Raises NotFound, AnswerWithdrawn and AccessUnknown.
+        """
+        kept = await self._history.anybodys_answer(answer_id)
+        if kept is None:
+            raise NotFound
+        if kept.answer is None:
+            raise AnswerWithdrawn
+        await self._withdrawals.check(kept.stands_on, scope=curator.scope)
+        kept.answer.conversation_id = None
         return kept.answer
 
     # turns

@@ -80,6 +80,12 @@ class FeedbackStore:
                 await connection.execute(self._queries.erase_evidence, {"document_ids": list(document_ids)})
             ).rowcount
 
+    async def is_rated(self, answer_id: str) -> bool:
+        async with transaction(self._pool) as connection:
+            cursor = await connection.execute(self._queries.is_rated, {"answer_id": answer_id})
+            [[found]] = await cursor.fetchall()
+        return bool(found)
+
     async def forget(self, *, days: int) -> None:
         """Drops ratings that were kept for so long."""
         async with transaction(self._pool) as connection:

@@ -11,6 +11,10 @@ SET rating = EXCLUDED.rating, comment = EXCLUDED.comment, question = EXCLUDED.qu
 UPDATE answer_feedback SET question = NULL, comment = NULL, documents = '{}'
 WHERE documents && %(document_ids)s::text[];
 
+-- name: is_rated
+-- By primary key.
+SELECT EXISTS (SELECT FROM answer_feedback WHERE answer_id = %(answer_id)s);
+
 -- name: rated
 -- By answer_feedback_by_time. Ratings from before questions were kept have none, and are left out.
 SELECT answer_id, created_at, rating, comment, question, documents, finish_reason

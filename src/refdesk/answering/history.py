@@ -120,6 +120,11 @@ class History:
         found = await self._rows("answer", answer_id=answer_id, principal_id=principal_id)
         return (_kept(found[0][:-1]), found[0][-1]) if found else None
 
+    async def anybodys_answer(self, answer_id: str) -> KeptAnswer | None:
+        """Whoever's it is."""
+        found = await self._rows("anybodys_answer", answer_id=answer_id)
+        return _kept(found[0]) if found else None
+
     # changing
 
     async def rename(self, principal_id: str, conversation_id: str, title: str) -> bool:

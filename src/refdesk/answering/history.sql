@@ -68,6 +68,11 @@ SELECT answer_id, asked_at, question, read_as, answer, erased, shared_at IS NOT 
 FROM kept_answers
 WHERE answer_id = %(answer_id)s AND (principal_id = %(principal_id)s OR shared_at IS NOT NULL)
 
+-- name: anybodys_answer
+-- For curators, of answers that were rated. Index: kept_answers_pkey.
+SELECT answer_id, asked_at, question, read_as, answer, erased, shared_at IS NOT NULL
+FROM kept_answers WHERE answer_id = %(answer_id)s
+
 -- name: rename
 -- Index: conversations_pkey.
 UPDATE conversations SET title = %(title)s, renamed = true

@@ -164,6 +164,15 @@ class AnswerRoutes:
                 parameters=(RATED_LIMIT, RATED_CURSOR, RATED_AS),
                 response=RatedQuestions,
             ),
+            Endpoint(
+                method="GET",
+                path="/api/feedback/{answer_id}",
+                action="feedback.read",
+                handler=self.rated_answer,
+                summary="A rated answer with its evidence, for whoever may read that",
+                parameters=(ANSWER_ID,),
+                response=FinishedAnswer,
+            ),
         ]
 
     async def ask(self, request: Request, principal: Principal) -> ASGIApp:
@@ -209,6 +218,7 @@ class AnswerRoutes:
             documents=answer.cited_documents(),
             finish_reason=answer.finish_reason,
         )
+        await self._browsing.keep_rated(record)
         telemetry.labelled(telemetry.feedback, feedback.rating).inc()
         if feedback.rating == "down":
             self._assistant.rated_badly(record)
@@ -218,6 +228,12 @@ class AnswerRoutes:
         after, rating = RATED_CURSOR.of(request), RATED_AS.of(request)
         page = await self._feedback.page(after=after, count=RATED_LIMIT.of(request), rating=rating)
         return Json(await curated(page, principal, gate=self._gate))
+
+    async def rated_answer(self, request: Request, principal: Principal) -> ASGIApp:
+        answer_id = ANSWER_ID.of(request)
+        if not await self._feedback.is_rated(answer_id):
+            raise NotFound
+        return Json(await self._browsing.rated(answer_id, principal))
 
     async def search(self, request: Request, principal: Principal) -> ASGIApp:
         asked = await read_json(request, SearchRequest)

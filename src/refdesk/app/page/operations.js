@@ -76,13 +76,24 @@ function showParts({ status, culprits, parts }) {
   const verdict = document.getElementById("operations-status");
   verdict.dataset.level = status;
   write(verdict, culprits.length ? `${VERDICTS[status]}: ${culprits.join(", ")}` : VERDICTS[status]);
-  document.getElementById("operations-parts").replaceChildren(...parts.map((one) => {
+  document.getElementById("operations-parts").replaceChildren(...together(parts).map((one) => {
     const element = row("td", []);
     const state = cell("td", one.why || one.level);
     state.dataset.level = one.level;
-    element.append(cell("th", one.name, { scope: "row" }), cell("td", one.process), state);
+    element.append(cell("th", one.name, { scope: "row" }), cell("td", one.processes.join(", ")), state);
     return element;
   }));
+}
+
+/** What several processes say of a part in the same words, as one. */
+function together(parts) {
+  const said = new Map();
+  for (const { process, ...part } of parts) {
+    const key = JSON.stringify([part.name, part.level, part.why]);
+    if (!said.has(key)) said.set(key, { ...part, processes: [] });
+    said.get(key).processes.push(process);
+  }
+  return [...said.values()];
 }
 
 function showSlow(slow) {

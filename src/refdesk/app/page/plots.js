@@ -16,6 +16,7 @@ const ADDED = new Set(["count"]);
 /** A number with its unit, for people. */
 export function figure(value, unit, currency = "") {
   if (value === null || value === undefined) return "–";
+  if (unit === "seconds" && value > 0 && value < 0.1) return `${+(value * 1000).toPrecision(2)} ms`;
   if (unit === "seconds") return value < 10 ? `${value.toFixed(2)} s` : `${Math.round(value)} s`;
   if (unit === "bytes") return `${Math.round(value / 1e6).toLocaleString("en")} MB`;
   if (unit === "processors") return value.toFixed(2);
@@ -45,7 +46,7 @@ export function sayNow(element, view, currency) {
   const lines = Object.entries(view.now);
   const said = lines.flatMap(([line, value], place) => [
     ...(place ? [" · "] : []),
-    ...(lines.length > 1 || line !== view.metric ? [`${line} `] : []),
+    ...(lines.length > 1 || ![view.metric, currency].includes(line) ? [`${line} `] : []),
     datum(value, view.unit, currency),
   ]);
   const when = ["count", "histogram"].includes(view.kind) ? " in the last 15 minutes" : " now";

@@ -2,7 +2,7 @@
 
 import { requestJson } from "./api.js";
 import { joined, moment } from "./format.js";
-import { part, passageHash, stamp } from "./page.js";
+import { make, part, passageHash, stamp } from "./page.js";
 import { write, writeOrHide } from "./text.js";
 
 const PATH = "/api/feedback";
@@ -49,11 +49,26 @@ function ratingRow(one) {
   write(part(row, "question"), one.question);
   writeOrHide(part(row, "comment"), one.comment ?? "");
   write(part(row, "about"), joined(one.rating === "up" ? "useful" : "not useful", one.finish_reason, moment(one.rated_at)));
-  part(row, "documents").append(...one.documents.flatMap((id, place) => {
-    const link = document.createElement("a");
-    link.href = passageHash(id);
-    link.textContent = `cited document ${place + 1}`;
-    return place ? [" · ", link] : [link];
-  }));
+  part(row, "details").addEventListener("toggle", () => showAnswer(one, row));
   return row;
+}
+
+/** The answer is fetched when somebody looks; whoever may not read its evidence is told so. */
+async function showAnswer(one, row) {
+  if (!part(row, "details").open || part(row, "answer").textContent) return;
+  try {
+    const answer = await requestJson(`${PATH}/${one.answer_id}`);
+    write(part(row, "answer"), answer.text || "It said nothing.");
+    part(row, "sources").append(...answer.sources.map(source));
+  } catch (refusal) {
+    write(part(row, "answer"), refusal.status === 404 ? "The answer is not kept any more." : refusal.message);
+  }
+}
+
+function source({ n, document_id, ordinal, title, passage }) {
+  const entry = make("li", "");
+  const link = make("a", "", `[${n}] ${title}`);
+  link.href = passageHash(document_id, ordinal);
+  entry.append(link, make("p", "small", passage));
+  return entry;
 }
