@@ -1,15 +1,19 @@
 """Questions that the documents do not answer: put together, shown to curators, and told to their askers when a document comes."""
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import pytest
 from tests.support.desk import LEAVE, AnswerDesk, Client, own_desk, until
 from tests.support.scripted_llm import say
 
+from refdesk.answering.gaps import GapLimits, GapStore, Unanswered
 from refdesk.answering.prompting import NOT_FOUND
 from refdesk.app.embedded.stack import StackUrls
 from refdesk.contracts.access import ADMINISTRATORS, Principal
+from refdesk.outside.postgres.database import open_pool
 
 CHIEF = Principal(id="chief", groups=(ADMINISTRATORS,))
 ANN, BEN = Principal(id="ann", groups=("crew",)), Principal(id="ben")
@@ -146,3 +150,55 @@ async def test_a_rated_answer_is_read_with_its_evidence_by_whoever_may_read_that
         assert (await ann.json("GET", path))[0] == 403
         assert (await desk.documents.call("DELETE", f"/{document_id}")).status == 204
         assert (await cora.json("GET", path))[0] == 410
+
+
+async def test_a_question_about_a_deleted_document_goes_with_it(desk: AnswerDesk) -> None:
+    """And those that are left speak for their gap."""
+    questions = [f"What does the {thing} weigh?" for thing in ("anchor", "anchor chain")]
+    async with open_pool(desk.settings.index_database_url or "", name="test gaps", size_max=1) as pool:
+        store = GapStore(pool, limits=GapLimits(similarity_min=0.7, gaps_max=1000, days_kept=90))
+        asked = [
+            Unanswered(
+                name=f"erased-{n}",
+                principal_id="ann",
+                question=question,
+                reason="rated_down",
+                at=datetime.now(UTC),
+                documents=["gone"] if n == 0 else [],
+            )
+            for n, question in enumerate(questions)
+        ]
+        await store.add(asked, np.eye(1, 4, dtype=np.float32).repeat(2, axis=0), model="erasing")
+        async with desk.assistant_here() as here:
+            chief = here.client(CHIEF)
+            assert (await _of(chief, questions[0]))["questions"] == 2
+            assert await store.erase(["gone", "another"]) == 1
+            assert (await _of(chief, questions[1]))["questions"] == 1
+            assert await _of(chief, questions[0]) is None
+            assert await store.erase(["gone"]) == 0
+
+
+async def test_a_curator_reads_what_people_of_their_groups_have_asked(desk: AnswerDesk) -> None:
+    """Of a gap of many, those questions alone; of one that none of them has asked, nothing."""
+    desk.llm.reset()
+    desk.llm.default = say(NOT_FOUND)
+    cook, clerk = Principal(id="cook", groups=("galley",)), Principal(id="clerk", groups=("office",))
+    asked = ((cook, "When is the galley stove cleaned?"), (clerk, "When is the stove in the galley cleaned?"))
+    async with desk.assistant_here() as here:
+        chief = here.client(CHIEF)
+        for who, question in asked:
+            await here.client(who).ask(question, cache="bypass")
+        await until(lambda: _sized(chief, asked[0][1], 2))
+        for group, seen in (("galley", [asked[0][1]]), ("office", [asked[1][1]]), ("elsewhere", [])):
+            curator = here.client(Principal(id=f"curator-{group}", groups=(group,), role="curator"))
+            assert [(gap["question"], gap["questions"], gap["askers"]) for gap in await gaps(curator, "all")] == [
+                (question, 1, 1) for question in seen
+            ]
+            one = (await _of(chief, asked[0][1]))["id"]
+            status, _, body = await curator.json("GET", f"/api/gaps/{one}")
+            assert (status, [q["question"] for q in body.get("questions", [])]) == (200 if seen else 404, seen)
+
+
+async def _sized(chief: Client, question: str, size: int) -> bool:
+    gap = await _of(chief, question)
+    return gap is not None and gap["questions"] == size

@@ -93,7 +93,7 @@ LET_IN: Mapping[Action, frozenset[str]] = {
     "conversations.read": ASKERS,
     "conversations.change": ASKERS,
     "texts.embed": ASKERS,
-    "gaps.read": ADMINISTRATORS,
+    "gaps.read": CURATORS,
     "gaps.read_own": ASKERS,
     "usage.read": frozenset(PEOPLE),
     "operations.read": OPERATORS,
@@ -143,6 +143,9 @@ OWNERS_LIST = Rule(
 SYNC = Rule(sees=frozenset({"administrator", "owner"}), may=frozenset({"administrator", "owner"}))
 FOR_ALL = Rule(sees=frozenset(PEOPLE), may=frozenset(PEOPLE))
 MANAGED = Rule(sees=OPERATORS, may=OPERATORS)
+CURATED = Rule(sees=CURATORS, may=CURATORS)
+"""Whatever of it the curator may read."""
+OF_GROUPS = Rule(sees=frozenset({"administrator", "curator"}), may=frozenset({"administrator", "curator"}))
 
 
 @dataclass(frozen=True)
@@ -201,6 +204,7 @@ PROBES: Mapping[str, Probe] = {
     "DELETE /api/answers/{answer_id}": Probe("answer", OWN_ALONE),
     "POST /api/answers/{answer_id}/feedback": Probe("answer", OWN_ALONE, json={"rating": "up", "comment": MARK}),
     "GET /api/feedback": Probe(),
+    "GET /api/feedback/{answer_id}": Probe("answer", CURATED, accepts=frozenset({404, 410})),
     "POST /api/answers/{answer_id}/share": Probe("answer", OWN_ALONE, changes=True),
     "DELETE /api/answers/{answer_id}/share": Probe("answer", OWN_ALONE),
     "GET /api/conversations": Probe(),
@@ -220,8 +224,8 @@ PROBES: Mapping[str, Probe] = {
     "GET /api/usage": Probe(),
     "GET /api/usage.csv": Probe(),
     "GET /api/gaps": Probe(),
-    "GET /api/gaps/{id}": Probe("gap", MANAGED),
-    "DELETE /api/gaps/{id}": Probe("gap", MANAGED, changes=True),
+    "GET /api/gaps/{id}": Probe("gap", OF_GROUPS),
+    "DELETE /api/gaps/{id}": Probe("gap", OF_GROUPS, changes=True),
     "GET /api/gaps/mine": Probe(),
     "POST /api/gaps/{id}/seen": Probe("gap", OWN_ALONE, changes=True),
     "GET /api/operations": Probe(),
@@ -410,9 +414,9 @@ class Matrix:
         row = await self._execute(
             "WITH gap AS (INSERT INTO gaps (model, centre, questions, question, first_at, last_at, answered_at)"
             " VALUES ('m', '', 1, %s, now(), now(), now()) RETURNING id), asked AS ("
-            " INSERT INTO gap_questions (name, gap_id, principal_id, question, reason, asked_at)"
-            " SELECT gen_random_uuid()::text, id, %s, %s, 'not_found', now() FROM gap) SELECT id FROM gap",
-            *(_words(target), self.ids[whose], _words(target)),
+            " INSERT INTO gap_questions (name, gap_id, principal_id, question, reason, asked_at, groups)"
+            " SELECT gen_random_uuid()::text, id, %s, %s, 'not_found', now(), %s FROM gap) SELECT id FROM gap",
+            *(_words(target), self.ids[whose], _words(target), list(PEOPLE[whose].groups or ("finance",))),
         )
         return str(row[0])
 

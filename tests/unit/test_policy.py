@@ -38,6 +38,7 @@ AN_OPERATORS: set[Action] = {
     "sessions.end",
     "principal.read",
     "usage.read",
+    "usage.read_all",
     "operations.read",
     "documents.operate",
     "dead_letters.manage",

@@ -18,6 +18,7 @@ from refdesk.answering.accepted_question import AcceptedQuestion
 from refdesk.answering.bookings import Bookings, shared
 from refdesk.answering.brought import NOTHING, Brought
 from refdesk.answering.cache import Exact, Flight
+from refdesk.answering.caps import Spender
 from refdesk.answering.conversations import Conversations, as_messages
 from refdesk.answering.gap_finding import GapFinding
 from refdesk.answering.journal import Journal
@@ -192,7 +193,8 @@ class Asking:
         record = self._record(question, log.id, outcome)
         await self._save(record, log)
         self._bookings.note(shared(record, name=question.principal.name))
-        self._gaps.note_ending(log, principal_id=question.principal.id, question=question.standalone)
+        asker = Spender(question.principal.id, question.principal.groups)
+        self._gaps.note_ending(log, asker, question=question.standalone)
         return record
 
     async def _write_or_join(self, case: Case) -> AnswerRecord:

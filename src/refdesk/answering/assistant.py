@@ -5,7 +5,7 @@ the log. Every door (SSE, WebSocket, JSON, the command line) is an encoding of t
 """
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -18,6 +18,7 @@ from refdesk.answering.browsing import Browsing, BrowsingParts
 from refdesk.answering.budget import Budget
 from refdesk.answering.cache import Cache
 from refdesk.answering.capacity import Capacity
+from refdesk.answering.caps import Spender
 from refdesk.answering.conversations import Conversations
 from refdesk.answering.extractive import MODEL_NAME as QUOTING
 from refdesk.answering.freshness import Freshness
@@ -153,10 +154,10 @@ class Assistant:
         """Counts a search, a look into a document, or texts to embed; raises TooManyRequests."""
         await self._acceptance.count_search(principal, times=times)
 
-    def rated_badly(self, record: AnswerRecord) -> None:
-        """Its asker says that the answer did not help."""
-        name = f"{record.log_id}/{record.principal_id}"
-        self._gaps.note(name, principal_id=record.principal_id, question=record.question, reason="rated_down")
+    def rated_badly(self, record: AnswerRecord, *, documents: Sequence[str]) -> None:
+        """Its asker says that the answer, which cited these documents, did not help."""
+        name, asker = f"{record.log_id}/{record.principal_id}", Spender(record.principal_id, record.groups)
+        self._gaps.note(name, asker, question=record.question, reason="rated_down", documents=documents)
 
     async def stop(self, record: AnswerRecord) -> None:
         """Ends this asker's readings. The model stops at once unless another asker still reads."""

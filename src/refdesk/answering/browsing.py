@@ -191,7 +191,7 @@ class Browsing:
             raise NotFound
         if kept.answer is None:
             raise AnswerWithdrawn
-        await self._withdrawals.check(kept.stands_on, scope=curator.scope)
+        await self._withdrawals.check(kept.stands_on | kept.told, scope=curator.scope)
         kept.answer.conversation_id = None
         return kept.answer
 

@@ -12,9 +12,11 @@ may read them; an asker hears of it only if they may read it, too (`gap_routes`)
 
 import asyncio
 import logging
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
+from refdesk.answering.caps import Spender
 from refdesk.answering.extractive import Extractor
 from refdesk.answering.gaps import GapStore, Reason, Unanswered
 from refdesk.answering.log import AnswerLog
@@ -61,19 +63,33 @@ class GapFinding:
         if keeps:
             news.listeners.append(self._note_document)
 
-    def note(self, name: str, *, principal_id: str, question: str, reason: Reason) -> None:
+    async def erase(self, document_ids: Collection[str]) -> int:
+        """What is kept, or noted, about deleted documents. Raises Unavailable."""
+        gone = set(document_ids)
+        self._noted = {name: one for name, one in self._noted.items() if gone.isdisjoint(one.documents)}
+        return await self._store.erase(document_ids)
+
+    def note(
+        self, name: str, spender: Spender, *, question: str, reason: Reason, documents: Sequence[str] = ()
+    ) -> None:
         """Puts the question away soon, once under each name."""
         if self._keeps and len(self._noted) < NOTED_MAX:
             self._noted[name] = Unanswered(
-                name=name, principal_id=principal_id, question=question, reason=reason, at=datetime.now(UTC)
+                name=name,
+                principal_id=spender.principal_id,
+                question=question,
+                reason=reason,
+                at=datetime.now(UTC),
+                groups=list(spender.groups),
+                documents=list(documents),
             )
 
-    def note_ending(self, log: AnswerLog, *, principal_id: str, question: str) -> None:
+    def note_ending(self, log: AnswerLog, spender: Spender, *, question: str) -> None:
         """Notes the question if the answer ends without one."""
         ending = log.ending()
         if ending is not None and (ending.finish_reason == "not_found" or ending.finish_reason == "closest"):
             reason = ending.finish_reason
-            self.note(f"{log.id}/{principal_id}", principal_id=principal_id, question=question, reason=reason)
+            self.note(f"{log.id}/{spender.principal_id}", spender, question=question, reason=reason)
 
     async def run(self) -> None:
         while self._keeps:

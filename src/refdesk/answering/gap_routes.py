@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from refdesk.access.policy import Action
-from refdesk.answering.gaps import Gap, GapQuestion, GapStore, Notice, Place, State
+from refdesk.access.policy import Action, may
+from refdesk.answering.gaps import Gap, GapQuestion, GapStore, Notice, Place, Sight, State
 from refdesk.answering.gate import Gate
 from refdesk.answering.truth import Shown
 from refdesk.contracts.access import Principal
@@ -95,20 +95,22 @@ class GapRoutes:
             ),
         ]
 
-    async def page(self, request: Request, _: Principal) -> ASGIApp:
+    async def page(self, request: Request, principal: Principal) -> ASGIApp:
         limit = LIMIT.of(request)
-        found = await self._store.page(state=STATE.of(request), after=_place(CURSOR.of(request)), count=limit + 1)
+        state, after = STATE.of(request), _place(CURSOR.of(request))
+        found = await self._store.page(_sight(principal), state=state, after=after, count=limit + 1)
         shown = found[:limit]
         return Json(Gaps(shown, _cursor(shown[-1]) if len(found) > limit else None))
 
-    async def questions(self, request: Request, _: Principal) -> ASGIApp:
-        found = await self._store.questions_of(ID.of(request))
+    async def questions(self, request: Request, principal: Principal) -> ASGIApp:
+        found = await self._store.questions_of(ID.of(request), _sight(principal))
         if not found:
             raise NotFound
         return Json(GapQuestions(found))
 
-    async def dismiss(self, request: Request, _: Principal) -> ASGIApp:
-        if not await self._store.dismiss(ID.of(request)):
+    async def dismiss(self, request: Request, principal: Principal) -> ASGIApp:
+        gap_id = ID.of(request)
+        if not await self._store.questions_of(gap_id, _sight(principal)) or not await self._store.dismiss(gap_id):
             raise NotFound
         return Response(status_code=204)
 
@@ -148,6 +150,10 @@ class GapRoutes:
         shown = Shown(document_id, document.version, document.content_sha256)
         look = await self._gate.look([shown], scope=principal.scope)
         return clean(document.title) if look.surely_allows(document_id, document.version) else None
+
+
+def _sight(principal: Principal) -> Sight:
+    return Sight(may(principal, "feedback.read_all"), list(principal.groups))
 
 
 def _endpoint(

@@ -4,7 +4,7 @@ Alike is told by the desk's own embedder. A gap's centre is the mean of its ques
 begins a gap of its own. Their number has a bound, and questions are forgotten after a while, with the gaps that have none left.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from importlib import resources
 from typing import Any, Literal, NamedTuple
@@ -34,6 +34,10 @@ class Unanswered(msgspec.Struct, frozen=True, kw_only=True):
     question: str
     reason: Reason
     at: datetime
+    groups: list[str] = []
+    """Of its asker: their curators may read it."""
+    documents: list[str] = []
+    """What the answer had cited, if there was one."""
 
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -70,6 +74,13 @@ class Place(NamedTuple):
 
     questions: int
     id: int
+
+
+class Sight(NamedTuple):
+    """Whose questions may be read: everybody's, or those of people in these groups."""
+
+    everything: bool
+    groups: list[str]
 
 
 class GapLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,8 +143,10 @@ class GapStore:
         async with one_statement(self._pool) as connection:
             return bool(await self._rows(connection, "dismiss", {"id": gap_id}))
 
-    async def page(self, *, state: State, after: Place | None, count: int) -> list[Gap]:
+    async def page(self, sight: Sight, *, state: State, after: Place | None, count: int) -> list[Gap]:
+        """Of the gaps what may be seen: of those without a question to be seen, nothing."""
         values = {
+            **sight._asdict(),
             "state": state,
             "after_size": None if after is None else after.questions,
             "after_id": None if after is None else after.id,
@@ -143,9 +156,10 @@ class GapStore:
             found = await self._rows(connection, "page", values)
         return [_struct(Gap, row) for row in found]
 
-    async def questions_of(self, gap_id: int) -> list[GapQuestion]:
+    async def questions_of(self, gap_id: int, sight: Sight) -> list[GapQuestion]:
+        values = {"id": gap_id, "count": QUESTIONS_SHOWN, **sight._asdict()}
         async with one_statement(self._pool) as connection:
-            found = await self._rows(connection, "questions_of", {"id": gap_id, "count": QUESTIONS_SHOWN})
+            found = await self._rows(connection, "questions_of", values)
         return [_struct(GapQuestion, row) for row in found]
 
     async def notices(self, principal_id: str) -> list[Notice]:
@@ -163,6 +177,16 @@ class GapStore:
         async with one_statement(self._pool) as connection:
             [[still_open, answered]] = await self._rows(connection, "counts", {})
         return int(still_open), int(answered)
+
+    async def erase(self, document_ids: Collection[str]) -> int:
+        """Questions about deleted documents; how many gaps had some."""
+        async with transaction(self._pool) as connection:
+            await connection.execute(self._queries.lock)
+            found = await self._rows(connection, "erase", {"document_ids": list(document_ids)})
+            touched = {"ids": [gap_id for (gap_id,) in found]}
+            await connection.execute(self._queries.speak_anew, touched)
+            await connection.execute(self._queries.drop_empty, touched)
+        return len(found)
 
     async def forget(self) -> None:
         """Drops what was kept long enough, and what is too many."""

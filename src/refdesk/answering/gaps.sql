@@ -20,8 +20,27 @@ UPDATE gaps SET centre = %(centre)s, questions = questions + 1, last_at = greate
 WHERE id = %(id)s
 
 -- name: add_question
-INSERT INTO gap_questions (name, gap_id, principal_id, question, reason, asked_at)
-VALUES (%(name)s, %(id)s, %(principal_id)s, %(question)s, %(reason)s, %(at)s) ON CONFLICT (name) DO NOTHING
+INSERT INTO gap_questions (name, gap_id, principal_id, question, reason, asked_at, groups, documents)
+VALUES (%(name)s, %(id)s, %(principal_id)s, %(question)s, %(reason)s, %(at)s, %(groups)s, %(documents)s) ON CONFLICT (name) DO NOTHING
+
+-- name: erase
+-- Questions about deleted documents, and that one of these may answer a gap. Index: gap_questions_documents; gaps is bounded.
+WITH gone AS (
+    DELETE FROM gap_questions WHERE documents && %(document_ids)s::text[] RETURNING gap_id
+), opened AS (
+    UPDATE gaps SET answered_by = NULL, answered_at = NULL WHERE answered_by = ANY (%(document_ids)s) RETURNING id
+)
+SELECT DISTINCT gap_id FROM gone
+
+-- name: speak_anew
+-- Of gaps that have lost questions, those that are left speak for them. Index: gap_questions_of_gap.
+UPDATE gaps g SET questions = left_over.count, question = left_over.question
+FROM (SELECT gap_id, count(*), (array_agg(question ORDER BY asked_at))[1] AS question
+      FROM gap_questions WHERE gap_id = ANY (%(ids)s) GROUP BY gap_id) AS left_over
+WHERE g.id = left_over.gap_id
+
+-- name: drop_empty
+DELETE FROM gaps g WHERE g.id = ANY (%(ids)s) AND NOT EXISTS (SELECT FROM gap_questions q WHERE q.gap_id = g.id)
 
 -- name: open
 -- Those asked last; index: gaps_pkey, of a bounded table.
@@ -34,18 +53,24 @@ UPDATE gaps SET answered_by = %(document_id)s, answered_at = now() WHERE id = %(
 UPDATE gaps SET dismissed_at = now() WHERE id = %(id)s AND dismissed_at IS NULL RETURNING id
 
 -- name: page
--- The largest first. Index: gaps_by_size.
-SELECT g.id, g.question, g.questions, (SELECT count(DISTINCT q.principal_id) FROM gap_questions q WHERE q.gap_id = g.id) AS askers,
-       g.first_at, g.last_at, g.answered_by, g.answered_at
+-- The largest first, as far as their questions may be read. Index: gap_questions_of_gap for each; gaps is bounded.
+SELECT g.id, seen.question, seen.questions, seen.askers, seen.first_at, seen.last_at,
+       CASE WHEN %(everything)s THEN g.answered_by END, g.answered_at
 FROM gaps g
-WHERE g.dismissed_at IS NULL
+CROSS JOIN LATERAL (
+    SELECT count(*) AS questions, count(DISTINCT q.principal_id) AS askers, min(q.asked_at) AS first_at, max(q.asked_at) AS last_at,
+           (array_agg(q.question ORDER BY q.asked_at))[1] AS question
+    FROM gap_questions q WHERE q.gap_id = g.id AND (%(everything)s OR q.groups && %(groups)s::text[])
+) AS seen
+WHERE g.dismissed_at IS NULL AND seen.questions > 0
   AND (%(state)s = 'all' OR (g.answered_at IS NULL) = (%(state)s = 'open'))
-  AND (%(after_size)s::bigint IS NULL OR (-g.questions, g.id) > (-%(after_size)s::bigint, %(after_id)s::bigint))
-ORDER BY g.questions DESC, g.id LIMIT %(count)s
+  AND (%(after_size)s::bigint IS NULL OR (-seen.questions, g.id) > (-%(after_size)s::bigint, %(after_id)s::bigint))
+ORDER BY seen.questions DESC, g.id LIMIT %(count)s
 
 -- name: questions_of
--- The newest first. Index: gap_questions_of_gap.
-SELECT question, reason, asked_at FROM gap_questions WHERE gap_id = %(id)s ORDER BY asked_at DESC LIMIT %(count)s
+-- The newest first, those that may be read. Index: gap_questions_of_gap.
+SELECT question, reason, asked_at FROM gap_questions
+WHERE gap_id = %(id)s AND (%(everything)s OR groups && %(groups)s::text[]) ORDER BY asked_at DESC LIMIT %(count)s
 
 -- name: mine
 -- Those of one asker that a document may answer by now. Index: gap_questions_of_principal.

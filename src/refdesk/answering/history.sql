@@ -70,7 +70,7 @@ WHERE answer_id = %(answer_id)s AND (principal_id = %(principal_id)s OR shared_a
 
 -- name: anybodys_answer
 -- For curators, of answers that were rated. Index: kept_answers_pkey.
-SELECT answer_id, asked_at, question, read_as, answer, erased, shared_at IS NOT NULL
+SELECT answer_id, asked_at, question, read_as, answer, erased, shared_at IS NOT NULL, told
 FROM kept_answers WHERE answer_id = %(answer_id)s
 
 -- name: rename

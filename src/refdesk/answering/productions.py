@@ -157,8 +157,7 @@ class Productions:
         """
         job = msgspec.json.decode(payload, type=Job)
         self._journal.superseded_by(log, lambda: self._superseded(log.id))
-        spender = Spender(job.principal_id, groups_of(job.scope))
-        share = self._capacity.take_late(spender, name=log.id, at_most=job.at_most)
+        share = self._capacity.take_late(_spender(job), name=log.id, at_most=job.at_most)
         slot = Slot(log, share, productions=self, key=job.fingerprint)
         workflow = telemetry.Workflow()
         with tracing.current(workflow.span):
@@ -176,9 +175,7 @@ class Productions:
             return
         ending = slot.log.ending()
         outcome = ending.finish_reason if ending is not None else production.failure.code if production.failure else ""
-        self._gaps.note_ending(
-            slot.log, principal_id=production.job.principal_id, question=production.job.assignment.question
-        )
+        self._gaps.note_ending(slot.log, _spender(production.job), question=production.job.assignment.question)
         telemetry.labelled(telemetry.answers, outcome).inc()
         usage, cost, job = production.usage, production.cost, production.job
         is_counted = await slot.share.give_back(used=usage, cost=cost)
@@ -249,3 +246,7 @@ class Productions:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._journal.flush()
         await self._bookings.flush(wait_for_copies=False)
+
+
+def _spender(job: Job) -> Spender:
+    return Spender(job.principal_id, groups_of(job.scope))

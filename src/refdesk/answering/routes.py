@@ -221,7 +221,7 @@ class AnswerRoutes:
         await self._browsing.keep_rated(record)
         telemetry.labelled(telemetry.feedback, feedback.rating).inc()
         if feedback.rating == "down":
-            self._assistant.rated_badly(record)
+            self._assistant.rated_badly(record, documents=answer.cited_documents())
         return Response(status_code=204)
 
     async def rated(self, request: Request, principal: Principal) -> ASGIApp:

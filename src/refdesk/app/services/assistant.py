@@ -117,14 +117,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         history = History(outside.pool, turns_max=settings.conversation_turns_max)
         metering = open_metering(settings, outside.pool, outside.valkey)
         feedback = FeedbackStore(outside.pool)
-        gaps = open_gaps(
-            settings,
-            outside.pool,
-            feedback=feedback,
-            generations=outside.generations,
-            gate=watch.gate,
-            news=watch.news,
-        )
+        gaps = _gaps(settings, outside, watch, feedback)
         extras = Extras(metering, gaps, history)
         assistant = Assistant(_assistant_parts(settings, outside, watch, vocabularies, extras))
         routes = AnswerRoutes(
@@ -138,7 +131,12 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         )
         letters = DeadLetters(outside.pool)
         agents = agents_door(assistant, outside.generations, watch.gate)
-        places = {"answers": assistant.erase, "conversations": history.erase, "feedback": feedback.erase}
+        places = {
+            "answers": assistant.erase,
+            "conversations": history.erase,
+            "feedback": feedback.erase,
+            "gaps": gaps.finding.erase,
+        }
         yield Service(
             endpoints=[
                 *routes.endpoints(),
@@ -203,6 +201,11 @@ def _watch(settings: Settings, outside: Outside) -> Watch:
         gate=Gate(truth=truth, standings=standings, recorder=recorder, generations=generations),
         news=IndexNews(required(settings, "index_database_url")),
     )
+
+
+def _gaps(settings: Settings, outside: Outside, watch: Watch, feedback: FeedbackStore) -> GapParts:
+    generations, gate, news = outside.generations, watch.gate, watch.news
+    return open_gaps(settings, outside.pool, feedback=feedback, generations=generations, gate=gate, news=news)
 
 
 def _assistant_parts(
