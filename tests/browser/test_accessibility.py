@@ -95,4 +95,16 @@ async def test_no_view_breaks_a_rule_badly(
         await page.goto(f"{page.url.partition('#')[0]}#{view}")
         await expect(page.locator(f"#{view}-view")).to_be_visible()
         found[view] = await grave(page, axe)
+    await page.goto(f"{page.url.partition('#')[0]}#documents")
+    for details in (".upload-options", ".more-filters"):
+        await page.locator(f"{details} summary").click()
+    await page.get_by_test_id("document-chosen").check()
+    found["documents, all open"] = await grave(page, axe)
+    await page.get_by_test_id("document-details").click()
+    await expect(page.get_by_test_id("version")).to_be_visible()
+    found["a document's details"] = await grave(page, axe)
+    await page.locator("#document-close").click()
+    await page.goto(f"{page.url.partition('#')[0]}#keys")
+    await expect(page.locator("#keys-first")).to_be_visible()
+    found["keys"] = await grave(page, axe)
     assert {view: broken for view, broken in found.items() if broken} == {}

@@ -56,7 +56,7 @@ async def pages(fresh_database: str, tmp_path: Path) -> AsyncIterator[Pages]:
             return await real.draw(content, page, width)
 
         limits = LookLimits(cache_bytes_max=1 << 20, at_once=1, waiting_max=8)
-        looks = Looks(desk.service, Drawing(draw=draw, find=real.find), limits=limits)
+        looks = Looks(desk.service, Drawing(draw=draw, find=real.find, read=real.read), limits=limits)
         app = create_app(LookRoutes(looks, width_max=2000).endpoints(), authenticate=authenticate)
         async with serving(app) as url:
             yield Pages(desk, url, drawn)

@@ -166,6 +166,8 @@ SESSION = Rule(sees=frozenset({"administrator", "owner"}), may=frozenset({"admin
 """This desk has none; `test_sign_in` has one."""
 NO_PAGES = frozenset({404, 422})
 """These documents are text."""
+NO_VERSION = frozenset({404})
+"""Nor have they a version of the name that is asked for."""
 TEXT = {"title": f"{MARK} made", "text": f"# {MARK}"}
 PROBES: Mapping[str, Probe] = {
     "GET /": Probe(),
@@ -187,6 +189,7 @@ PROBES: Mapping[str, Probe] = {
     "GET /api/documents/{id}/pages/{page}.png": Probe("document", READ_DOCUMENT, accepts=NO_PAGES),
     "GET /api/documents/{id}/pages/{page}/marks": Probe("document", READ_DOCUMENT, accepts=NO_PAGES),
     "GET /api/documents/{id}/versions": Probe("document", READ_DOCUMENT),
+    "GET /api/documents/{id}/versions/{version}/changes": Probe("document", READ_DOCUMENT, accepts=NO_VERSION),
     "POST /api/documents/{id}/retry": Probe("document", CHANGE_DOCUMENT, changes=True),
     "POST /api/documents/standing": Probe(json={"document_ids": []}),
     "GET /api/documents/backlog": Probe(),

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp
 
 from refdesk.access.credentials import Kind, kept
 from refdesk.access.cross_site import csrf_token
-from refdesk.access.policy import may, require
+from refdesk.access.policy import POLICY, Action, may, require
 from refdesk.access.sessions import SessionView
 from refdesk.contracts.access import Principal, Role
 from refdesk.contracts.errors import LogoutRefused, NotFound, RefdeskError, Unauthenticated
@@ -42,7 +42,10 @@ class SignInView(msgspec.Struct, frozen=True):
 
 
 class Me(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is calling. ``csrf_token`` goes with whatever a session's page changes, as ``X-CSRF-Token``."""
+    """Who is calling. ``csrf_token`` goes with whatever a session's page changes, as ``X-CSRF-Token``.
+
+    ``may``: the actions that are open to their role; of some it also depends on what is acted upon.
+    """
 
     id: str
     name: str
@@ -50,6 +53,7 @@ class Me(msgspec.Struct, frozen=True, kw_only=True):
     role: Role
     signed_in_by: Kind
     csrf_token: str | None = None
+    may: tuple[Action, ...] = ()
 
 
 class LeftView(msgspec.Struct, frozen=True):
@@ -228,6 +232,7 @@ class SignInRoutes:
                 role=principal.role,
                 signed_in_by=kind,
                 csrf_token=token,
+                may=tuple(action for action in POLICY if may(principal, action)),
             )
         )
 

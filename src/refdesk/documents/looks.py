@@ -21,10 +21,14 @@ Key = tuple[str, int, int]
 
 
 class Drawing(msgspec.Struct, frozen=True, kw_only=True):
-    """How pages are drawn. ``draw(content, page, width)`` gives a PNG, ``find(content, page, text)`` the JSON of its marks."""
+    """How pages are drawn. ``draw(content, page, width)`` gives a PNG, ``find(content, page, text)`` the JSON of its marks.
+
+    ``read(content, media_type)`` gives the text of a document.
+    """
 
     draw: Callable[[bytes, int, int], Awaitable[bytes]]
     find: Callable[[bytes, int, str], Awaitable[bytes]]
+    read: Callable[[bytes, str], Awaitable[str]]
 
 
 class LookLimits(msgspec.Struct, frozen=True, kw_only=True):

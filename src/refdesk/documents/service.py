@@ -148,6 +148,20 @@ class DocumentService:
                     raise ContentMissing from error
         raise AssertionError("unreachable")
 
+    async def content_of(self, version: DocumentVersion) -> bytes:
+        """What a version said, for as long as that is kept. Raises NotFound."""
+        try:
+            blob = await self._blobs.open(version.content_sha256)
+        except BlobMissing as error:
+            raise NotFound(
+                f"The content of version {version.version} is not kept any more (REFDESK_VERSION_CONTENTS_KEPT)."
+            ) from error
+        pieces = []
+        async with blob:
+            while piece := await blob.read():
+                pieces.append(piece)
+        return b"".join(pieces)
+
     # -- writing
 
     @repeated

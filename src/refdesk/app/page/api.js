@@ -50,9 +50,17 @@ export async function requestJson(path, options) {
   return (await request(path, options)).json();
 }
 
-/** Send one file as multipart, telling how far it has come (0 to 1); resolves with the parsed reply. */
-export function upload(path, file, onProgress) {
-  return withKey((authorization) => sendFile(path, file, authorization, onProgress), "POST").then((sent) => sent.reply);
+/** Send one file as multipart with these fields, telling how far it has come (0 to 1); resolves with the parsed reply. */
+export function upload(path, { method = "POST", file, fields = {} }, onProgress) {
+  const send = (authorization) => sendForm(path, { method, form: formOf(file, fields), authorization }, onProgress);
+  return withKey(send, method).then((sent) => sent.reply);
+}
+
+function formOf(file, fields) {
+  const form = new FormData();
+  for (const [name, value] of Object.entries(fields)) form.append(name, value);
+  form.append("file", file, file.name);
+  return form;
 }
 
 export function documentPath(id, rest = "") {
@@ -90,17 +98,15 @@ async function problemOf(response) {
 }
 
 // XMLHttpRequest, because fetch does not tell how much of a body has been sent.
-function sendFile(path, file, authorization, onProgress) {
+function sendForm(path, { method, form, authorization }, onProgress) {
   return new Promise((resolve, reject) => {
     const call = new XMLHttpRequest();
-    call.open("POST", addressOf(path));
+    call.open(method, addressOf(path));
     call.responseType = "json";
     Object.entries(authorization).forEach(([name, value]) => call.setRequestHeader(name, value));
     call.upload.addEventListener("progress", (event) => onProgress(event.loaded / (event.total || 1)));
     call.addEventListener("error", () => reject(new ConnectionLost()));
     call.addEventListener("load", () => resolve(fileReply(call)));
-    const form = new FormData();
-    form.append("file", file, file.name);
     call.send(form);
   });
 }

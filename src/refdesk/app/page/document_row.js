@@ -2,30 +2,40 @@
 
 import { bytes, joined, mediaType, moment, seconds } from "./format.js";
 import { make, part, passageHash, stamp } from "./page.js";
-import { write, writeOrHide } from "./text.js";
+import { clean, write, writeOrHide } from "./text.js";
 
 const LAG_SECONDS_SHOWN = 2;
+export const STEPS = { fetch: "reading", parse: "parsing", chunk: "parsing", embed: "embedding", store: "storing" };
 
 export class DocumentRow {
   element = stamp("document-template");
-  document = null;
-  #seenAt = 0;
+  #entry = null;
 
-  constructor(shown, { onRetry, onDelete }) {
-    part(this.element, "retry").addEventListener("click", () => onRetry(this));
-    part(this.element, "delete").addEventListener("click", () => onDelete(this));
-    this.element.dataset.id = shown.id;
-    this.update(shown);
+  /** `on` has what happens: `retry`, `remove`, `details`, `select(row, isChosen)`. */
+  constructor(on) {
+    part(this.element, "retry").addEventListener("click", () => on.retry(this));
+    part(this.element, "delete").addEventListener("click", () => on.remove(this));
+    part(this.element, "details").addEventListener("click", () => on.details(this));
+    part(this.element, "chosen").addEventListener("change", (event) => on.select(this, event.target.checked));
   }
 
-  /** Draw the document's newest form; older ones that arrive late are ignored. */
-  update(shown) {
-    if (this.document && shown.version < this.document.version) return;
-    const before = this.document;
-    this.document = { ...before, ...shown };
-    this.#seenAt = performance.now();
+  get document() {
+    return this.#entry.document;
+  }
+
+  get name() {
+    return nameOf(this.document);
+  }
+
+  /** Draw the document as it is now; `before` is how it was when it was drawn last. */
+  draw(entry, before) {
+    this.#entry = entry;
     this.#draw();
-    if (before?.state === "pending" && shown.state === "indexed") this.#celebrate();
+    if (before?.state === "pending" && this.document.state === "indexed") this.#celebrate();
+  }
+
+  drawChosen(isChosen) {
+    part(this.element, "chosen").checked = isChosen;
   }
 
   /** Say beside the document why something could not be done with it. */
@@ -33,22 +43,18 @@ export class DocumentRow {
     writeOrHide(part(this.element, "failure"), text);
   }
 
-  /** What answers call it: the title it was given, else its own. */
-  get name() {
-    return this.document.own_title ?? this.document.title;
-  }
-
   /** Why and how long a pending document waits, drawn anew. */
   drawState() {
     const { state, lag_seconds: lag } = this.document;
-    const waited = (lag ?? 0) + (performance.now() - this.#seenAt) / 1000;
+    const waited = (lag ?? 0) + (performance.now() - this.#entry.seenAt) / 1000;
     const since = waited >= LAG_SECONDS_SHOWN ? `, ${seconds(waited)}` : "";
-    const words = { pending: `${why(this.document.waiting)}${since}`, indexed: "ready", failed: "failed" };
+    const words = { pending: `${why(this.document)}${since}`, indexed: "ready", failed: "failed" };
     write(part(this.element, "state"), words[state] ?? state);
   }
 
   #draw() {
     const { id, state, failure } = this.document;
+    this.element.dataset.id = id;
     this.element.dataset.state = state;
     const link = part(this.element, "title");
     write(link, this.name);
@@ -56,9 +62,21 @@ export class DocumentRow {
     write(part(this.element, "about"), about(this.document));
     this.#drawNotes();
     this.complain(state === "failed" ? failure || "It could not be indexed." : state === "pending" ? failure : "");
-    part(this.element, "retry").hidden = state !== "failed";
-    part(this.element, "delete").setAttribute("aria-label", `Delete ${link.textContent}`);
+    this.#drawActions(link.textContent);
     this.drawState();
+  }
+
+  /** Only what would not be refused. */
+  #drawActions(name) {
+    const { state } = this.document;
+    const isOpen = mayChange(this.document);
+    part(this.element, "retry").hidden = !isOpen || state !== "failed";
+    part(this.element, "delete").hidden = !isOpen;
+    part(this.element, "chosen").hidden = !isOpen;
+    part(this.element, "retry").setAttribute("aria-label", `Retry ${name}`);
+    part(this.element, "delete").setAttribute("aria-label", `Delete ${name}`);
+    part(this.element, "details").setAttribute("aria-label", `Details of ${name}`);
+    part(this.element, "chosen").setAttribute("aria-label", `Select ${name}`);
   }
 
   /** What is to be known about how it was read. */
@@ -74,20 +92,43 @@ export class DocumentRow {
   }
 }
 
+/** What answers call it: the title it was given, else its own. */
+export function nameOf(shown) {
+  return clean(shown.own_title ?? shown.title);
+}
+
+export function mayChange(shown) {
+  return shown.may?.includes("change") ?? false;
+}
+
 /** In words, why a change is not searchable yet. */
-function why(waiting) {
+export function why({ waiting, indexing_step: step }) {
   if (!waiting) return "queued";
   const ahead = waiting.ahead === 0 ? "" : `, ${waiting.ahead.toLocaleString("en")}${waiting.ahead_at_least ? "+" : ""} ahead`;
   const next = Math.max(0, (new Date(waiting.next_try_at) - Date.now()) / 1000);
   const words = {
     queued: `queued${ahead}`,
-    indexing: "indexing",
+    indexing: STEPS[step] ?? "indexing",
     retrying: `attempt ${waiting.attempts + 1} in ${seconds(next)}`,
     part_away: `a part is away, next attempt in ${seconds(next)}`,
     broker_away: `not handed over yet${ahead}`,
     indexer_away: `no indexer is at work${ahead}`,
   };
   return words[waiting.reason] ?? waiting.reason;
+}
+
+/** How long a document took from its change on, step by step; empty where that is not known. */
+export function stepTimes({ index_seconds: spent }) {
+  if (spent?.total === undefined) return "";
+  const inWork = Object.entries(spent).filter(([name]) => name !== "total");
+  const sums = { queued: Math.max(0, spent.total - inWork.reduce((sum, [, one]) => sum + one, 0)) };
+  for (const [name, one] of inWork) sums[STEPS[name] ?? name] = (sums[STEPS[name] ?? name] ?? 0) + one;
+  const steps = Object.entries(sums).map(([name, one]) => `${name} ${brief(one)}`);
+  return `searchable after ${brief(spent.total)}: ${steps.join(", ")}`;
+}
+
+function brief(count) {
+  return count < 10 ? `${count.toFixed(1)} s` : seconds(count);
 }
 
 function about(shown) {
@@ -99,6 +140,7 @@ function about(shown) {
     shown.version > 1 && `version ${shown.version}`,
     shown.updated_at && moment(shown.updated_at),
     readers.length > 0 && `for ${readers.join(", ")}`,
+    shown.readers?.length === 0 && "for its owner alone",
     shown.attempts > 1 && shown.state !== "indexed" && `${shown.attempts} attempts`,
     ...(shown.tags ?? []).map((tag) => `#${tag}`),
   );

@@ -1,50 +1,74 @@
-// The list of documents, kept live by the service's events while it is in view.
+// The documents, kept live by the service's events while they are in view.
 
 import { documentPath, request, requestJson } from "./api.js";
+import { Bulk } from "./bulk.js";
 import { openDeadLetters } from "./dead_letters.js";
-import { DocumentRow } from "./document_row.js";
+import { DocumentDetails } from "./document_details.js";
+import { DocumentFilters } from "./document_filters.js";
+import { DocumentList } from "./document_list.js";
+import { DocumentRow, nameOf } from "./document_row.js";
 import { plural } from "./format.js";
+import { may } from "./me.js";
 import { announce } from "./page.js";
 import { messages, pause } from "./sse.js";
 import { drawSyncs } from "./syncs.js";
-import { write, writeOrHide } from "./text.js";
+import { writeOrHide } from "./text.js";
+import { offerUndo } from "./undo.js";
 import { Uploads } from "./uploads.js";
 
 const PAGE_SIZE = 50;
+const RELOADED_MAX = 1000;
 const PENDING_SHOWN_MAX = 200; // the most that one page of the service holds
 const LOOK_AGAIN_S = 3; // no event tells that a queue has become shorter
-const FILTER_WAIT_MS = 250;
+const HEARD_MAX = 500;
+const COUNT_AGAIN_MS = 1000;
 const RECONNECT_MS = [500, 1000, 2000, 5000, 10_000];
 
 export class View {
-  #list = document.getElementById("documents");
-  #filter = document.getElementById("filter");
+  #list = new DocumentList(document.getElementById("documents"), (entry) => this.#makeRow(entry));
+  #filters = new DocumentFilters(() => this.#reload(PAGE_SIZE));
   #more = document.getElementById("load-more");
-  #rows = new Map(); // by id, in the order of the list
+  #end = new IntersectionObserver((seen) => seen.at(-1).isIntersecting && this.#loadMore(), { rootMargin: "600px" });
+  #details = new DocumentDetails((changed) => this.#showReply(changed));
+  #uploads = new Uploads((added) => this.#showReply(added));
+  #bulk = new Bulk({
+    onRemove: (documents) => this.#remove(documents),
+    onDone: (changed) => this.#showReply(changed),
+    onCleared: () => this.#list.drawn.forEach(({ row, entry }) => row.drawChosen(this.#bulk.has(entry.document.id))),
+  });
   #changed = new Set(); // ids that events spoke of while a page was under way: the events know better
+  #gone = new Set();
+  #heard = new Map(); // what events said last of a document: the reply to a write may come behind them
+  #removed = new Map(); // deleted here, and perhaps not there yet
+  #total = null;
   #cursor = null;
   #aborter = null;
-  #filterTimer = null;
+  #counting = null;
   #listing = 0;
+  #isLoading = false;
   #ticks = 0;
-  #uploads = new Uploads((added) => this.show(added));
 
   start() {
-    this.#more.addEventListener("click", () => this.#loadMore());
-    this.#filter.addEventListener("input", () => {
-      clearTimeout(this.#filterTimer);
-      this.#filterTimer = setTimeout(() => this.#reload(PAGE_SIZE), FILTER_WAIT_MS);
-    });
-    document.getElementById("file-input").addEventListener("change", (event) => {
-      this.add([...event.target.files]);
-      event.target.value = ""; // the same file may be chosen again
-    });
+    this.#more.addEventListener("click", () => this.#loadMore({ byHand: true }));
+    this.#end.observe(this.#more);
+    for (const id of ["file-input", "folder-input"]) {
+      document.getElementById(id).addEventListener("change", (event) => {
+        this.#uploads.add([...event.target.files].map((file) => ({ file, path: file.webkitRelativePath || file.name })));
+        event.target.value = ""; // the same file may be chosen again
+      });
+    }
     setInterval(() => this.#tick(), 1000);
   }
 
-  /** Upload files, as many at a time as is good. */
-  add(files) {
-    this.#uploads.add(files);
+  /** Upload what was dropped: files, or the browser's entries of files and folders. */
+  async add(dropped) {
+    try {
+      const { filesBelow } = await import("./folders.js");
+      const files = dropped.filter((one) => one instanceof File).map((file) => ({ file, path: file.name }));
+      this.#uploads.add([...files, ...(await filesBelow(dropped.filter((one) => !(one instanceof File))))]);
+    } catch (problem) {
+      this.#fail(problem);
+    }
   }
 
   enter() {
@@ -53,6 +77,8 @@ export class View {
     this.#watch(this.#aborter.signal);
     this.#drawDeadLetters();
     drawSyncs();
+    this.#uploads.lookAgain();
+    may("documents.create").then((isOpen) => { document.getElementById("documents-add").hidden = !isOpen; });
   }
 
   leave() {
@@ -60,12 +86,13 @@ export class View {
     this.#aborter = null;
   }
 
-  /** Show a document that was just added, or its newer form, at the top. */
+  /** Show a document that was just added, or its newer form. */
   show(shown) {
-    const row = this.#rows.get(shown.id);
-    if (row) row.update(shown);
-    else if (this.#matchesFilter(shown)) this.#list.prepend(this.#addRow(shown).element);
+    if (this.#removed.has(shown.id)) return;
+    if (this.#list.get(shown.id)) this.#list.update(shown);
+    else if (shown.id > this.#list.newest && this.#filters.takes(shown)) this.#list.prepend(shown); // ids sort by age
     this.#changed.add(shown.id);
+    this.#countSoon();
     this.#drawEmpty();
   }
 
@@ -92,13 +119,26 @@ export class View {
   }
 
   #apply({ name, data }) {
-    if (name === "deleted") this.#remove(data.id);
-    if (name === "document") this.#announceChange(data);
-    if (name === "document") this.show(data);
+    if (name === "deleted") this.#drop(data.id);
+    if (name !== "document") return;
+    this.#heard.delete(data.id);
+    this.#heard.set(data.id, data);
+    if (this.#heard.size > HEARD_MAX) this.#heard.delete(this.#heard.keys().next().value);
+    this.#uploads.told(data);
+    this.#announceChange(data);
+    this.show(data);
+  }
+
+  /** The reply to a write, or what events have said of that version already, which is given back. */
+  #showReply(reply) {
+    const heard = this.#heard.get(reply.id);
+    const newest = heard?.version >= reply.version ? heard : reply;
+    this.show(newest);
+    return newest;
   }
 
   #announceChange({ id, title, state }) {
-    const before = this.#rows.get(id)?.document.state;
+    const before = this.#list.get(id)?.state;
     if (before === "pending" && state === "indexed") announce(`${title} is ready.`);
     if (before === "pending" && state === "failed") {
       announce(`${title} could not be indexed.`);
@@ -107,9 +147,10 @@ export class View {
   }
 
   /** Load at least as many documents as are shown, and draw them in place. */
-  async #reload(wanted = Math.max(PAGE_SIZE, this.#rows.size)) {
+  async #reload(wanted = Math.min(RELOADED_MAX, Math.max(PAGE_SIZE, this.#list.size))) {
     const listing = ++this.#listing;
     this.#changed.clear();
+    this.#gone.clear();
     try {
       const loaded = [];
       let cursor = null;
@@ -118,8 +159,10 @@ export class View {
         if (listing !== this.#listing) return;
         loaded.push(...page.documents);
         cursor = page.next_cursor;
+        this.#total = page.total ?? this.#total;
       } while (cursor && loaded.length < wanted);
       this.#cursor = cursor;
+      if (cursor) this.#end.observe(this.#more);
       this.#replace(loaded);
       this.#fail(null);
     } catch (problem) {
@@ -127,108 +170,120 @@ export class View {
     }
   }
 
-  async #loadMore() {
-    const listing = ++this.#listing;
+  async #loadMore({ byHand = false } = {}) {
+    if (!this.#cursor || this.#isLoading) return;
+    this.#isLoading = true;
+    const listing = this.#listing;
     try {
       const page = await this.#page(this.#cursor);
       if (listing !== this.#listing) return;
-      const fresh = page.documents.filter(({ id }) => !this.#rows.has(id));
-      this.#list.append(...fresh.map((shown) => this.#addRow(shown).element));
+      const [first] = page.documents.filter(({ id }) => !this.#list.get(id));
+      this.#list.append(page.documents.filter(({ id }) => !this.#removed.has(id)));
       this.#cursor = page.next_cursor;
       this.#drawEmpty();
-      if (fresh.length > 0) this.#rows.get(fresh[0].id).element.querySelector("a").focus();
+      if (byHand && first) this.#list.row(first.id)?.element.querySelector("a").focus();
     } catch (problem) {
       this.#fail(problem);
+    } finally {
+      this.#isLoading = false;
+      this.#end.unobserve(this.#more); // looked at anew: the end may still be near
+      if (this.#cursor) this.#end.observe(this.#more);
     }
   }
 
   #page(cursor) {
-    const query = new URLSearchParams({ limit: PAGE_SIZE });
+    const query = this.#filters.query;
+    query.set("limit", PAGE_SIZE);
     if (cursor) query.set("cursor", cursor);
-    if (this.#filter.value.trim()) query.set("q", this.#filter.value.trim());
+    else query.set("total", "true");
     return requestJson(`/api/documents?${query}`);
   }
 
+  /** What events said of documents while the page was under way counts more. */
   #replace(loaded) {
-    const kept = new Set([...loaded.map(({ id }) => id), ...this.#changed]);
-    for (const id of [...this.#rows.keys()]) if (!kept.has(id)) this.#drop(id);
-    this.#arrange(loaded.filter(({ id }) => !this.#changed.has(id)));
+    const known = new Map(this.#list.ids.map((id) => [id, this.#list.get(id)]));
+    const fresh = [...known].filter(([id]) => this.#changed.has(id) && !loaded.some((one) => one.id === id)).map(([, one]) => one);
+    const isGone = ({ id }) => this.#removed.has(id) || this.#gone.has(id);
+    const newest = (one) => (this.#changed.has(one.id) && known.get(one.id)) || one;
+    this.#list.replace([...fresh, ...loaded.filter((one) => !isGone(one)).map(newest)]);
     this.#drawEmpty();
   }
 
-  // Rows that stay keep their element, and move only if they must: focus and animation survive a reload.
-  #arrange(loaded) {
-    const unchanged = (place) => (place && this.#changed.has(place.dataset.id) ? unchanged(place.nextElementSibling) : place);
-    let place = unchanged(this.#list.firstElementChild);
-    for (const shown of loaded) {
-      const row = this.#rows.get(shown.id);
-      const element = row?.element ?? this.#addRow(shown).element;
-      row?.update(shown);
-      if (element === place) place = unchanged(place.nextElementSibling);
-      else this.#list.insertBefore(element, place);
-    }
-  }
-
-  #addRow(shown) {
-    const row = new DocumentRow(shown, {
-      onRetry: (retried) => this.#retry(retried),
-      onDelete: (unwanted) => this.#delete(unwanted),
+  #makeRow({ document: shown }) {
+    const row = new DocumentRow({
+      retry: (retried) => this.#retry(retried),
+      remove: (unwanted) => this.#remove([unwanted.document]),
+      details: (wanted) => this.#details.open(wanted.document),
+      select: (chosen, isChosen) => this.#bulk.choose(chosen.document, isChosen),
     });
-    this.#rows.set(shown.id, row);
+    row.drawChosen(this.#bulk.has(shown.id));
     return row;
   }
 
-  #remove(id) {
-    this.#changed.add(id);
-    this.#drop(id);
-    this.#drawEmpty();
-  }
-
   #drop(id) {
-    const element = this.#rows.get(id)?.element;
-    if (!element) return;
-    const neighbour = element.nextElementSibling ?? element.previousElementSibling;
-    const hadFocus = element.contains(document.activeElement);
-    element.remove();
-    this.#rows.delete(id);
-    if (hadFocus) (neighbour?.querySelector("a") ?? this.#filter).focus();
+    this.#gone.add(id);
+    if (!this.#list.get(id)) return this.#countSoon();
+    const hadFocus = this.#list.row(id)?.element.contains(document.activeElement);
+    const neighbour = this.#list.remove(id);
+    this.#bulk.choose({ id }, false);
+    if (hadFocus) (neighbour?.querySelector("a") ?? document.getElementById("filter")).focus();
+    this.#countSoon();
+    this.#drawEmpty();
   }
 
   async #retry(row) {
     try {
       await request(documentPath(row.document.id, "/retry"), { method: "POST" });
-      row.update({ ...row.document, state: "pending", failure: null, waiting: null, lag_seconds: 0 });
+      this.show({ ...row.document, state: "pending", failure: null, waiting: null, lag_seconds: 0 });
       row.element.querySelector("a").focus();
     } catch (problem) {
       row.complain(problem.message);
     }
   }
 
-  async #delete(row) {
-    if (!(await confirmed(row.name))) return;
+  /** Off the list at once, and gone for good unless somebody takes it back in time; what was changed meanwhile stays. */
+  #remove(documents) {
+    for (const shown of documents) {
+      this.#removed.set(shown.id, shown);
+      this.#drop(shown.id);
+    }
+    const what = documents.length === 1 ? `“${nameOf(documents[0])}”` : plural(documents.length, "document");
+    offerUndo(`${what} will be deleted.`, {
+      commit: () => documents.forEach((shown) => this.#delete(shown)),
+      undo: () => {
+        for (const { id } of documents) this.#removed.delete(id);
+        this.#reload();
+      },
+    });
+  }
+
+  async #delete({ id, version }) {
     try {
-      await request(documentPath(row.document.id), { method: "DELETE" });
-      this.#remove(row.document.id);
+      await request(documentPath(id), { method: "DELETE", headers: { "If-Match": `"${version}"` }, keepalive: true });
     } catch (problem) {
-      row.complain(problem.message);
+      this.#removed.delete(id);
+      if (problem.status !== 404) this.#reload().then(() => this.#fail(problem));
     }
   }
 
   #tick() {
     if (!this.#aborter) return;
-    const pending = [...this.#rows.values()].filter((row) => row.document.state === "pending");
-    for (const row of pending) row.drawState();
+    const pending = this.#list.drawn.filter(({ entry }) => entry.document.state === "pending");
+    for (const { row } of pending) row.drawState();
     this.#ticks += 1;
-    if (pending.length > 0 && this.#ticks % LOOK_AGAIN_S === 0) this.#lookAgain(pending);
+    if (this.#ticks % LOOK_AGAIN_S !== 0) return;
+    if (pending.length > 0) this.#lookAgain();
+    this.#uploads.lookAgain();
   }
 
   /** Why the pending ones wait now; what events have said meanwhile counts more. */
-  async #lookAgain(pending) {
-    const seen = new Map(pending.map((row) => [row.document.id, row.document]));
+  async #lookAgain() {
+    const seen = new Map(this.#list.drawn.map(({ entry }) => [entry.document.id, entry.document]));
     const page = await requestJson(`/api/documents?state=pending&limit=${PENDING_SHOWN_MAX}`).catch(() => ({ documents: [] }));
     for (const shown of page.documents) {
-      const row = this.#rows.get(shown.id);
-      if (row && row.document === seen.get(shown.id)) row.update(shown);
+      this.#uploads.told(shown);
+      const known = this.#list.get(shown.id);
+      if (known && known === seen.get(shown.id)) this.#list.update(shown);
     }
   }
 
@@ -238,29 +293,30 @@ export class View {
     writeOrHide(link, open > 0 ? `${plural(open, "change")} could not be indexed and ${open === 1 ? "was" : "were"} given up` : "");
   }
 
-  #drawEmpty() {
-    this.#more.hidden = !this.#cursor;
-    const filter = this.#filter.value.trim();
-    const words = filter ? `No title contains “${filter}”.` : "No documents yet.";
-    writeOrHide(document.getElementById("documents-empty"), this.#rows.size === 0 ? words : "");
+  /** The total again, once it is quiet for a moment. */
+  #countSoon() {
+    clearTimeout(this.#counting);
+    this.#counting = setTimeout(async () => {
+      const query = this.#filters.query;
+      query.set("limit", 1);
+      query.set("total", "true");
+      const page = await requestJson(`/api/documents?${query}`).catch(() => null);
+      this.#total = page?.total ?? this.#total;
+      this.#drawEmpty();
+    }, COUNT_AGAIN_MS);
   }
 
-  #matchesFilter({ title, own_title: ownTitle }) {
-    const wanted = this.#filter.value.trim().toLowerCase();
-    return [title, ownTitle ?? ""].some((name) => name.toLowerCase().includes(wanted));
+  #drawEmpty() {
+    this.#more.hidden = !this.#cursor;
+    const isEmpty = this.#list.size === 0;
+    const { isNarrow, words } = this.#filters;
+    const nothing = words ? `No title contains “${words}”, with these filters.` : "No document matches these filters.";
+    writeOrHide(document.getElementById("documents-empty"), !isEmpty ? "" : isNarrow ? nothing : "No documents yet.");
+    writeOrHide(document.getElementById("documents-total"), this.#total === null || isEmpty ? "" : plural(Math.max(this.#total, this.#list.size), "document"));
+    this.#list.setTotal(this.#total);
   }
 
   #fail(problem) {
     writeOrHide(document.getElementById("documents-problem"), problem?.message ?? "");
   }
-}
-
-function confirmed(title) {
-  const dialog = document.getElementById("confirm-dialog");
-  write(document.getElementById("confirm-text"), `“${title}” leaves the answers at once. This cannot be undone.`);
-  dialog.returnValue = "";
-  dialog.showModal();
-  return new Promise((resolve) => {
-    dialog.addEventListener("close", () => resolve(dialog.returnValue === "confirm"), { once: true });
-  });
 }

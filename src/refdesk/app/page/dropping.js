@@ -16,12 +16,11 @@ export function startDropping(onFiles) {
     target.hidden = true;
     if (!carriesFiles(event)) return;
     event.preventDefault();
-    onFiles(droppedFiles(event.dataTransfer));
+    onFiles(droppedEntries(event.dataTransfer));
   });
 }
 
-/** The files among what was dropped; a folder cannot be sent as one. */
-function droppedFiles(transfer) {
-  const isFolder = (item) => item.webkitGetAsEntry?.()?.isDirectory;
-  return [...transfer.items].filter((item) => item.kind === "file" && !isFolder(item)).map((item) => item.getAsFile());
+/** What was dropped, folders too, as the browser's entries; where it has none, as files. They can only be asked for now. */
+function droppedEntries(transfer) {
+  return [...transfer.items].filter((item) => item.kind === "file").map((item) => item.webkitGetAsEntry?.() ?? item.getAsFile());
 }

@@ -1,39 +1,79 @@
-// Adding files: a short queue, progress per file, and what went wrong in plain words.
+// Adding files: a short queue, each file's way until it is searchable, and what went wrong in plain words.
 
-import { upload } from "./api.js";
+import { documentPath, request, requestJson, upload } from "./api.js";
+import { why, stepTimes } from "./document_row.js";
 import { bytes } from "./format.js";
-import { part, stamp } from "./page.js";
-import { write } from "./text.js";
+import { announce, part, stamp } from "./page.js";
+import { write, writeOrHide } from "./text.js";
+import { settle } from "./undo.js";
 
 const AT_ONCE = 2;
+const LOOKUPS_MAX = 8; // the oldest first: looking must not cost more than indexing does
+const NAMED = "upload:"; // what the external id of a file that was added here begins with
 
 export class Uploads {
   #list = document.getElementById("uploads");
+  #summary = document.getElementById("uploads-summary");
+  #finished = document.getElementById("uploads-clear");
+  #fields = document.getElementById("upload-fields");
+  #entries = new Set(); // {file, path, row, state, document, fields}
   #waiting = [];
   #running = 0;
   #onAdded;
 
-  /** `onAdded` gets each document as the service returned it. */
+  /** `onAdded` gets each document as the service returned it, and gives back what is known of it by then. */
   constructor(onAdded) {
     this.#onAdded = onAdded;
+    this.#finished.addEventListener("click", () => this.#clear());
   }
 
+  /** `{file, path}`, the path below the folder that was chosen. A file that was added before is replaced. */
   add(files) {
-    for (const file of files) this.#enqueue(file);
+    settle(); // a deletion that waits would take what comes now
+    const fields = Object.fromEntries([...new FormData(this.#fields)].map(([name, value]) => [name, value.trim()]).filter(([, value]) => value));
+    for (const { file, path } of files) this.#enqueue({ file, path, fields });
+    this.#drawSummary();
   }
 
-  #enqueue(file) {
+  /** The newest form of a document, if it was added here. */
+  told(shown) {
+    for (const entry of this.#entries) {
+      if (entry.document?.id === shown.id && shown.version >= entry.document.version) this.#follow(entry, shown);
+    }
+    this.#drawSummary();
+  }
+
+  /** Ask for those that are under way: events may have been missed. */
+  async lookAgain() {
+    const open = [...this.#entries].filter(({ state }) => state === "stored");
+    await Promise.all(open.slice(0, LOOKUPS_MAX).map(async ({ document }) => {
+      const shown = await requestJson(documentPath(document.id)).catch(() => null);
+      if (shown) this.told(shown);
+    }));
+  }
+
+  #enqueue(wanted) {
     const row = stamp("upload-template");
-    write(part(row, "name"), file.name);
+    const entry = { ...wanted, row, state: "waiting", document: null };
+    write(part(row, "name"), wanted.path);
     write(part(row, "note"), "waiting");
-    part(row, "dismiss").addEventListener("click", () => row.remove());
-    part(row, "again").addEventListener("click", () => this.#wait({ file, row }));
+    part(row, "dismiss").addEventListener("click", () => this.#forget(entry));
+    part(row, "again").addEventListener("click", () => this.#again(entry));
+    this.#entries.add(entry);
     this.#list.append(row);
-    this.#wait({ file, row });
+    this.#wait(entry);
+  }
+
+  #again(entry) {
+    if (!entry.document) return this.#wait(entry);
+    return request(documentPath(entry.document.id, "/retry"), { method: "POST" }).then(
+      () => this.#follow(entry, { ...entry.document, state: "pending", failure: null, waiting: null }),
+      (problem) => this.#draw(entry, "failed", problem.message),
+    ).finally(() => this.#drawSummary());
   }
 
   #wait(entry) {
-    drawState(entry.row, { failed: false });
+    this.#draw(entry, "waiting", "waiting");
     this.#waiting.push(entry);
     this.#next();
   }
@@ -47,26 +87,61 @@ export class Uploads {
     });
   }
 
-  async #send({ file, row }) {
+  async #send(entry) {
+    const { file, path, fields } = entry;
+    this.#draw(entry, "sending", "sending");
     try {
-      const added = await upload("/api/documents", file, (share) => drawProgress(row, share, file.size));
-      row.remove();
-      this.#onAdded({ title: file.name, content_bytes: file.size, media_type: file.type, ...added });
+      const address = `/api/documents/by-external-id/${encodeURIComponent(NAMED + path.normalize("NFC"))}`;
+      const added = await upload(address, { method: "PUT", file, fields }, (share) => this.#drawProgress(entry, share));
+      this.#follow(entry, this.#onAdded(added));
     } catch (problem) {
-      drawState(row, { failed: true });
-      write(part(row, "note"), problem.message);
+      this.#draw(entry, "failed", problem.message);
+    }
+    this.#drawSummary();
+  }
+
+  #follow(entry, shown) {
+    entry.document = shown;
+    const replaced = shown.version > 1 ? `, version ${shown.version}` : "";
+    if (shown.state === "failed") this.#draw(entry, "failed", shown.failure || "It could not be indexed.");
+    else if (shown.state === "indexed") this.#draw(entry, "ready", `${stepTimes(shown) || "searchable already"}${replaced}`);
+    else this.#draw(entry, "stored", `${why(shown)}${replaced}`);
+  }
+
+  #drawProgress({ row, file }, share) {
+    part(row, "progress").value = share;
+    write(part(row, "note"), share < 1 ? `${Math.round(share * 100)} % of ${bytes(file.size)}` : "received, checking");
+  }
+
+  #draw(entry, state, note) {
+    entry.state = state;
+    entry.row.dataset.state = state;
+    entry.row.classList.toggle("has-failed", state === "failed");
+    part(entry.row, "progress").hidden = !["waiting", "sending"].includes(state);
+    part(entry.row, "again").hidden = state !== "failed";
+    part(entry.row, "dismiss").hidden = !["failed", "ready"].includes(state);
+    write(part(entry.row, "note"), note);
+  }
+
+  #drawSummary() {
+    const count = (state) => [...this.#entries].filter((entry) => entry.state === state).length;
+    const ready = count("ready"), failed = count("failed"), all = this.#entries.size;
+    writeOrHide(this.#summary, all === 0 ? "" : `${ready} of ${all} searchable${failed ? `, ${failed} failed` : ""}`);
+    this.#finished.hidden = ready === 0;
+    if (all > 1 && ready + failed === all && this.#summary.dataset.told !== this.#summary.textContent) {
+      this.#summary.dataset.told = this.#summary.textContent;
+      announce(`Files: ${this.#summary.textContent}.`);
     }
   }
-}
 
-function drawProgress(row, share, size) {
-  part(row, "progress").value = share;
-  write(part(row, "note"), share < 1 ? `${Math.round(share * 100)} % of ${bytes(size)}` : "received, checking");
-}
+  #forget(entry) {
+    entry.row.remove();
+    this.#entries.delete(entry);
+    this.#drawSummary();
+  }
 
-function drawState(row, { failed }) {
-  row.classList.toggle("has-failed", failed);
-  part(row, "progress").hidden = failed;
-  part(row, "again").hidden = !failed;
-  part(row, "dismiss").hidden = !failed;
+  #clear() {
+    for (const entry of [...this.#entries]) if (entry.state === "ready") this.#forget(entry);
+    document.getElementById("file-input").focus();
+  }
 }

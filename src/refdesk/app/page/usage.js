@@ -2,6 +2,7 @@
 
 import { request, requestJson } from "./api.js";
 import { seconds } from "./format.js";
+import { may } from "./me.js";
 import { make } from "./page.js";
 import { cell, datum, figure, row } from "./plots.js";
 import { writeOrHide } from "./text.js";
@@ -36,11 +37,12 @@ export class View {
     await this.#offerMore();
   }
 
-  /** What those who run the desk may see. */
+  /** Links to what else is open to the caller, and everybody's usage where that is. */
   async #offerMore() {
-    const isOpen = await requestJson(`${PATH}?of=everybody&by=&limit=1`).then(() => true, () => false);
-    document.getElementById("usage-links").hidden = !isOpen;
-    this.#form.elements.of.querySelector('[value="everybody"]').disabled = !isOpen;
+    const links = document.getElementById("usage-links");
+    for (const link of links.children) link.hidden = !(await may(link.dataset.needs));
+    links.hidden = [...links.children].every((link) => link.hidden);
+    this.#form.elements.of.querySelector('[value="everybody"]').disabled = !(await may("usage.read_all"));
   }
 
   #query() {

@@ -15,6 +15,7 @@ const MODULES = {
   usage: () => import("./usage.js"),
   gaps: () => import("./gaps.js"),
   feedback: () => import("./ratings.js"),
+  keys: () => import("./keys.js"),
 };
 const OVER_THE_VIEW = {
   history: () => import("./history.js"),

@@ -9,8 +9,9 @@ from refdesk.app.services import parts
 from refdesk.app.services.common import Service, open_broker, open_database, open_keys, required, serve_door
 from refdesk.app.services.page_drawing import open_drawing
 from refdesk.app.settings import Settings
-from refdesk.documents import erasure_routes, sync_routes
+from refdesk.documents import comparing_routes, erasure_routes, sync_routes
 from refdesk.documents.changes import Limits
+from refdesk.documents.comparing import Comparisons
 from refdesk.documents.content_check import ContentCheck
 from refdesk.documents.contents import ContentRecord
 from refdesk.documents.erasure import Erasure
@@ -55,7 +56,8 @@ async def open_service(settings: Settings, keys: ApiKeys) -> AsyncIterator[Servi
             limits=_limits(settings),
             principal_named=keys.named,
         )
-        looks = Looks(service, await enter(open_drawing(settings)), limits=_look_limits(settings))
+        drawing = await enter(open_drawing(settings))
+        looks = Looks(service, drawing, limits=_look_limits(settings))
         check = ContentCheck(contents, blobs, retell=service.retell)
         erasure = Erasure(background, blobs)
         feed = DocumentFeed(beside, database_url=url, limits=_feed_limits(settings))
@@ -71,6 +73,7 @@ async def open_service(settings: Settings, keys: ApiKeys) -> AsyncIterator[Servi
                 *sync_routes.endpoints(Syncs(background, limits=_sync_limits(settings))),
                 *LookRoutes(looks, width_max=settings.page_image_width_max).endpoints(),
                 *erasure_routes.endpoints(erasure),
+                *comparing_routes.endpoints(Comparisons(service, drawing.read)),
                 *endpoints(service, feed=feed, check=check, quotas=UploadQuotas(_upload_limits(settings))),
             ],
             leave=feed.leave,

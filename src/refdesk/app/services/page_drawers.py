@@ -29,4 +29,7 @@ def drawing(settings: Settings, drawers: ParserPool) -> Drawing:
     async def find(content: bytes, page: int, text: str) -> bytes:
         return msgspec.json.encode((await drawers.look(content, PageLook(page=page, text=text))).marks)
 
-    return Drawing(draw=draw, find=find)
+    async def read(content: bytes, media_type: str) -> str:
+        return (await drawers.parse(content, media_type)).text
+
+    return Drawing(draw=draw, find=find, read=read)

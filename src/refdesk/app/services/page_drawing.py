@@ -35,4 +35,7 @@ async def open_drawing(settings: Settings) -> AsyncIterator[Drawing]:
         async def find(content: bytes, page: int, text: str) -> bytes:
             return await (await real()).find(content, page, text)
 
-        yield Drawing(draw=draw, find=find)
+        async def read(content: bytes, media_type: str) -> str:
+            return await (await real()).read(content, media_type)
+
+        yield Drawing(draw=draw, find=find, read=read)

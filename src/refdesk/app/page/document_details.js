@@ -1,0 +1,144 @@
+// One document: what it is, who may read it, its tags, another file in its place, and its versions with what changed.
+
+import { documentPath, request, requestJson, upload } from "./api.js";
+import { namesIn } from "./bulk.js";
+import { mayChange, nameOf, stepTimes } from "./document_row.js";
+import { bytes, joined, mediaType, moment } from "./format.js";
+import { make, part, stamp } from "./page.js";
+import { write, writeOrHide } from "./text.js";
+
+const MARKS = { added: "+ ", removed: "− ", same: "  ", skipped: "" };
+
+export class DocumentDetails {
+  #dialog = document.getElementById("document-dialog");
+  #form = document.getElementById("document-form");
+  #problem = document.getElementById("document-problem");
+  #shown = null;
+  #onChanged;
+
+  /** `onChanged` gets the document as a change has left it. */
+  constructor(onChanged) {
+    this.#onChanged = onChanged;
+    document.getElementById("document-close").addEventListener("click", () => this.#dialog.close());
+    this.#form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#attempt(() => this.#save());
+    });
+    document.getElementById("replace-input").addEventListener("change", (event) => {
+      const [file] = event.target.files;
+      event.target.value = "";
+      if (file) this.#attempt(() => this.#replace(file));
+    });
+  }
+
+  open(shown) {
+    this.#draw(shown);
+    this.#dialog.showModal();
+    document.getElementById("document-close").focus();
+    return this.#attempt(async () => {
+      this.#draw(await requestJson(documentPath(shown.id)));
+      await this.#drawVersions();
+    });
+  }
+
+  #draw(shown) {
+    this.#shown = shown;
+    write(document.getElementById("document-title"), nameOf(shown));
+    const facts = document.getElementById("document-facts");
+    facts.replaceChildren(...factsOf(shown).flatMap(([term, text]) => [make("dt", "", term), make("dd", "", text)]));
+    this.#form.hidden = !mayChange(shown);
+    this.#form.elements.title.value = shown.title;
+    this.#form.elements.tags.value = shown.tags.join(", ");
+    this.#form.elements.readers.value = shown.readers.join(", ");
+  }
+
+  async #save() {
+    const { title, tags, readers } = this.#form.elements;
+    const json = { title: title.value.trim(), tags: namesIn(tags.value), readers: namesIn(readers.value) };
+    await this.#changed(await requestJson(documentPath(this.#shown.id), { method: "PUT", json, headers: this.#asRead() }));
+  }
+
+  async #replace(file) {
+    const note = document.getElementById("replace-note");
+    const say = (share) => write(note, share < 1 ? `${Math.round(share * 100)} %` : "received, checking");
+    const replaced = await upload(documentPath(this.#shown.id), { method: "PUT", file }, say);
+    write(note, replaced.version === this.#shown.version ? "That is what it has already." : `It is version ${replaced.version} now.`);
+    await this.#changed(replaced);
+  }
+
+  async #changed(shown) {
+    this.#draw(shown);
+    this.#onChanged(shown);
+    await this.#drawVersions();
+  }
+
+  /** A change that somebody else made since is not overwritten. */
+  #asRead() {
+    return { "If-Match": `"${this.#shown.version}"` };
+  }
+
+  async #drawVersions() {
+    const { versions } = await requestJson(documentPath(this.#shown.id, "/versions"));
+    document.getElementById("document-versions").replaceChildren(...versions.map((one, place) => this.#version(one, versions[place + 1])));
+  }
+
+  #version(one, before) {
+    const row = stamp("version-template");
+    write(part(row, "about"), joined(`Version ${one.version}`, moment(one.occurred_at), bytes(one.content_bytes), ...differences(one, before)));
+    const button = part(row, "compare");
+    button.hidden = !before || before.content_sha256 === one.content_sha256;
+    button.setAttribute("aria-label", `What changed in version ${one.version}`);
+    button.addEventListener("click", () => this.#attempt(() => this.#compare(row, one, before)));
+    return row;
+  }
+
+  async #compare(row, one, before) {
+    const place = part(row, "changes");
+    const button = part(row, "compare");
+    button.setAttribute("aria-expanded", String(place.hidden));
+    place.hidden = !place.hidden;
+    if (place.hidden || place.childElementCount > 0) return;
+    const path = documentPath(this.#shown.id, `/versions/${one.version}/changes?since=${before.version}`);
+    const changes = await requestJson(path);
+    place.replaceChildren(...changes.lines.map(lineOf));
+    if (changes.lines.length === 0) place.append(make("p", "small", "The text is the same."));
+  }
+
+  async #attempt(work) {
+    try {
+      await work();
+      writeOrHide(this.#problem, "");
+    } catch (problem) {
+      writeOrHide(this.#problem, problem.message);
+    }
+  }
+}
+
+function factsOf(shown) {
+  return [
+    ["Type", joined(mediaType(shown.media_type), bytes(shown.content_bytes))],
+    ["Added", moment(shown.created_at)],
+    ["Changed", moment(shown.updated_at)],
+    ["Owner", shown.owner],
+    ["Name in its source", shown.external_id],
+    ["State", shown.state === "indexed" ? stepTimes(shown) || "ready" : joined(shown.state, shown.failure)],
+  ].filter(([, text]) => text);
+}
+
+/** What else is not as in the version before. */
+function differences(one, before) {
+  if (!before) return [one.change];
+  const same = (name) => String(one[name]) === String(before[name]);
+  return [
+    !same("title") && `title “${one.title}”`,
+    !same("readers") && `readers ${one.readers.join(", ") || "the owner alone"}`,
+    !same("content_sha256") && "content",
+  ];
+}
+
+function lineOf({ kind, text, count }) {
+  if (kind === "skipped") return make("p", "diff-skipped", `${count} lines unchanged`);
+  const line = make("p", `diff-${kind}`);
+  line.append(make("span", "diff-mark", MARKS[kind]), make({ added: "ins", removed: "del", same: "span" }[kind], "", text));
+  return line;
+}
