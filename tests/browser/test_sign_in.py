@@ -92,6 +92,24 @@ async def test_a_person_signs_in_and_asks(
         await expect(page.get_by_test_id("answer").last).to_contain_text("1987")
 
 
+async def test_whoever_does_not_want_to_sign_in_now_is_asked_once(
+    browser: Browser, sign_in_desk: Refdesk, provider: IdentityProvider
+) -> None:
+    """Whatever else the page asks for by itself; and again when they do something that needs it."""
+    async with opened(browser, sign_in_desk) as page:
+        await expect(page.locator("#key-sign-in")).to_be_focused()
+        await page.locator("#key-cancel").click()
+        for _ in range(3):
+            await page.evaluate("fetch('api/me').then((reply) => reply.text())")
+        await expect(page.locator("#key-dialog")).to_be_hidden()
+        await page.locator("#question").fill(QUESTION)
+        await page.locator("#question").press("Enter")
+        await expect(page.locator("#key-sign-in")).to_be_visible()
+        await page.locator("#key-cancel").click()
+        await page.locator("#sign-in").click()
+        await expect(page.get_by_role("button", name="ada")).to_be_visible()
+
+
 async def test_the_cookie_is_out_of_reach_of_scripts(
     browser: Browser, sign_in_desk: Refdesk, provider: IdentityProvider
 ) -> None:
@@ -167,3 +185,8 @@ async def test_a_phone_has_room_for_who_is_signed_in(
     async with opened(browser, sign_in_desk, phone=True) as page:
         await sign_in(page, provider)
         assert not await page.evaluate("document.documentElement.scrollWidth > innerWidth")
+        heights = await page.evaluate("[...document.querySelectorAll('.masthead a')].map((link) => link.offsetHeight)")
+        assert max(heights) < 45, "no word is broken"
+        await page.locator("#preferences-button").click()
+        await page.locator("#sign-out").click()
+        await expect(page.locator("#sign-in")).to_be_visible()

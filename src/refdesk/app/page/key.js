@@ -8,6 +8,7 @@ const input = document.getElementById("key-input");
 const problem = document.getElementById("key-problem");
 const forget = document.getElementById("forget-key");
 let asking = null; // several refused calls share one dialog
+let declined = false; // until the person does something again: what the page asks by itself asks for no key then
 
 export function currentKey() {
   return sessionStorage.getItem(STORED_AS);
@@ -16,7 +17,7 @@ export function currentKey() {
 /** The key to try after `refused` was not accepted, or null when the person would rather not give one. */
 export function nextKey(refused) {
   const current = currentKey();
-  if (current !== refused) return Promise.resolve(current);
+  if (current !== refused || declined) return Promise.resolve(current === refused ? null : current);
   asking ??= askForKey(refused).finally(() => { asking = null; });
   return asking;
 }
@@ -45,8 +46,16 @@ function askForKey(refused) {
 function keepKey() {
   const key = input.value.trim();
   input.value = "";
-  if (dialog.returnValue !== "confirm" || !key) return null;
+  if (dialog.returnValue !== "confirm" || !key) {
+    decline();
+    return null;
+  }
   sessionStorage.setItem(STORED_AS, key);
   forget.hidden = false;
   return key;
+}
+
+function decline() {
+  declined = true;
+  for (const deed of ["pointerdown", "keydown"]) addEventListener(deed, () => { declined = false; }, { once: true, capture: true });
 }

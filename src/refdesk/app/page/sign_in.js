@@ -3,6 +3,7 @@
 import { t } from "./texts.js";
 
 const DRAFT = "refdesk.draft";
+const NARROW = matchMedia("(max-width: 34rem)");
 const dialogButton = document.getElementById("key-sign-in");
 const signIn = document.getElementById("sign-in");
 const signOut = document.getElementById("sign-out");
@@ -15,6 +16,7 @@ let unsent = () => "";
 /** Find out who is signed in, and wire the buttons. `question` gives what was typed and not answered yet. */
 export function startSignIn(question) {
   unsent = question;
+  if (NARROW.matches) document.getElementById("preferences").prepend(signedInAs, signOut); // no room in the masthead
   signIn.addEventListener("click", leave);
   dialogButton.addEventListener("click", leave);
   signOut.addEventListener("click", () => end().catch(() => location.reload()));
@@ -56,8 +58,11 @@ function draw() {
   signedInAs.title = me ? [me.role, ...me.groups].join(", ") : "";
   dialogButton.hidden = !offer;
   if (!offer) return;
+  dialogButton.autofocus = true;
+  document.getElementById("key-input").autofocus = false;
   dialogButton.textContent = t("sign_in.at", { provider: offer.provider });
   document.getElementById("key-title").textContent = t("sign_in.or_key");
+  if (document.getElementById("key-dialog").open) dialogButton.focus();
 }
 
 function leave() {
