@@ -125,6 +125,7 @@ async def work_through(desk: AnswerDesk, principal: Principal, *, count: int) ->
     ]
     desk.llm.default = say(usage=(777, 11))
     async with desk.assistants(2) as (first, second), Redis.from_url(desk.settings.valkey_url or "") as valkey:
+        await valkey.flushdb()  # logs of other tests are counted otherwise
         dying, living = await first.client(principal), await second.client(principal)
         for number in range(count - len(gates)):
             await (dying if number % 2 else living).ask(f"Whole {number}?", cache="bypass")
@@ -196,6 +197,7 @@ async def test_a_process_that_was_cut_off_does_not_book_what_another_has_taken_o
         (frozen,) = await stack.enter_async_context(desk.assistants(1, valkey_url=wire.url))
         here = await stack.enter_async_context(desk.assistant_here())
         valkey = await stack.enter_async_context(Redis.from_url(desk.settings.valkey_url or ""))
+        await valkey.flushdb()
         reading = asyncio.create_task((await frozen.client(principal)).ask_until_cut("Who wakes up?", cache="bypass"))
         await until(lambda: _words_copied(valkey, 1))
         wire.stick()
