@@ -141,6 +141,7 @@ async def test_sessions_are_listed_and_ended(visit: Open, desk: Refdesk) -> None
     )
     await page.route("**/api/sessions/s1", end)
     await page.evaluate(f"sessionStorage.setItem('refdesk.key', '{boss['key']}'); location.hash = '#keys'")
+    await page.reload()  # nothing has been refused on it then
     session = page.get_by_test_id("session")
     await expect(session).to_contain_text(HOSTILE)
     assert await page.locator("main :is(img, script)").count() == 0

@@ -190,3 +190,22 @@ async def test_a_phone_has_room_for_who_is_signed_in(
         await page.locator("#preferences-button").click()
         await page.locator("#sign-out").click()
         await expect(page.locator("#sign-in")).to_be_visible()
+
+
+async def test_an_administrator_ends_somebodys_session(
+    browser: Browser, sign_in_desk: Refdesk, provider: IdentityProvider
+) -> None:
+    """On the page of keys and people, which shows who is signed in, with which browser, and since when."""
+    operator = (sign_in_desk.data_dir / "operator.key").read_text().strip()
+    async with opened(browser, sign_in_desk) as page, opened(browser, sign_in_desk) as office:
+        await sign_in(page, provider)
+        await office.locator("#key-input").fill(operator)
+        await office.get_by_test_id("key-save").click()
+        await office.goto(f"{sign_in_desk.url}/#keys")
+        sessions = office.get_by_test_id("session").filter(has_text=provider.people["ada"].name)
+        await expect(sessions.first).to_contain_text("Chrom")
+        for ahead in range(await sessions.count(), 0, -1):  # those of other tests, too
+            await sessions.first.get_by_test_id("session-end").click()
+            await expect(sessions).to_have_count(ahead - 1)
+        await page.reload()
+        await expect(page.locator("#sign-in")).to_be_visible()

@@ -39,6 +39,16 @@ export class Bulk {
     this.#draw();
   }
 
+  /** The newest form of a document, if it is chosen. */
+  told(shown) {
+    if (this.#chosen.has(shown.id)) this.#chosen.set(shown.id, shown);
+  }
+
+  chooseAll(documents) {
+    for (const shown of documents) this.#chosen.set(shown.id, shown);
+    this.#draw();
+  }
+
   clear() {
     this.#chosen.clear();
     this.#onCleared();
@@ -75,7 +85,7 @@ export class Bulk {
     return this.#each([...this.#chosen.values()], (shown) => {
       const tags = [...new Set([...shown.tags, ...add])].filter((tag) => !drop.has(tag));
       const json = { tags, ...(readers.length > 0 ? { readers } : {}) };
-      return request(documentPath(shown.id), { method: "PUT", json });
+      return request(documentPath(shown.id), { method: "PUT", json, headers: { "If-Match": `"${shown.version}"` } });
     });
   }
 

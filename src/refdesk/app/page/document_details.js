@@ -14,12 +14,14 @@ export class DocumentDetails {
   #form = document.getElementById("document-form");
   #problem = document.getElementById("document-problem");
   #shown = null;
+  #isTouched = false; // somebody is writing in the form
   #onChanged;
 
   /** `onChanged` gets the document as a change has left it. */
   constructor(onChanged) {
     this.#onChanged = onChanged;
     document.getElementById("document-close").addEventListener("click", () => this.#dialog.close());
+    this.#form.addEventListener("input", () => { this.#isTouched = true; });
     this.#form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.#attempt(() => this.#save());
@@ -36,13 +38,15 @@ export class DocumentDetails {
     this.#dialog.showModal();
     document.getElementById("document-close").focus();
     return this.#attempt(async () => {
-      this.#draw(await requestJson(documentPath(shown.id)));
+      const newest = await requestJson(documentPath(shown.id));
+      if (!this.#isTouched) this.#draw(newest);
       await this.#drawVersions();
     });
   }
 
   #draw(shown) {
     this.#shown = shown;
+    this.#isTouched = false;
     write(document.getElementById("document-title"), nameOf(shown));
     const facts = document.getElementById("document-facts");
     facts.replaceChildren(...factsOf(shown).flatMap(([term, text]) => [make("dt", "", term), make("dd", "", text)]));

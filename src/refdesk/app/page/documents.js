@@ -6,7 +6,7 @@ import { openDeadLetters } from "./dead_letters.js";
 import { DocumentDetails } from "./document_details.js";
 import { DocumentFilters } from "./document_filters.js";
 import { DocumentList } from "./document_list.js";
-import { DocumentRow, nameOf } from "./document_row.js";
+import { DocumentRow, mayChange, nameOf } from "./document_row.js";
 import { plural } from "./format.js";
 import { may } from "./me.js";
 import { announce } from "./page.js";
@@ -34,7 +34,7 @@ export class View {
   #bulk = new Bulk({
     onRemove: (documents) => this.#remove(documents),
     onDone: (changed) => this.#showReply(changed),
-    onCleared: () => this.#list.drawn.forEach(({ row, entry }) => row.drawChosen(this.#bulk.has(entry.document.id))),
+    onCleared: () => this.#drawChosen(),
   });
   #changed = new Set(); // ids that events spoke of while a page was under way: the events know better
   #gone = new Set();
@@ -57,6 +57,7 @@ export class View {
         event.target.value = ""; // the same file may be chosen again
       });
     }
+    document.getElementById("bulk-all").addEventListener("click", () => this.#chooseAll());
     setInterval(() => this.#tick(), 1000);
   }
 
@@ -91,6 +92,7 @@ export class View {
     if (this.#removed.has(shown.id)) return;
     if (this.#list.get(shown.id)) this.#list.update(shown);
     else if (shown.id > this.#list.newest && this.#filters.takes(shown)) this.#list.prepend(shown); // ids sort by age
+    this.#bulk.told(this.#list.get(shown.id) ?? shown);
     this.#changed.add(shown.id);
     this.#countSoon();
     this.#drawEmpty();
@@ -220,6 +222,15 @@ export class View {
     return row;
   }
 
+  #chooseAll() {
+    this.#bulk.chooseAll(this.#list.ids.map((id) => this.#list.get(id)).filter(mayChange));
+    this.#drawChosen();
+  }
+
+  #drawChosen() {
+    for (const { row, entry } of this.#list.drawn) row.drawChosen(this.#bulk.has(entry.document.id));
+  }
+
   #drop(id) {
     this.#gone.add(id);
     if (!this.#list.get(id)) return this.#countSoon();
@@ -313,6 +324,7 @@ export class View {
     const nothing = words ? `No title contains “${words}”, with these filters.` : "No document matches these filters.";
     writeOrHide(document.getElementById("documents-empty"), !isEmpty ? "" : isNarrow ? nothing : "No documents yet.");
     writeOrHide(document.getElementById("documents-total"), this.#total === null || isEmpty ? "" : plural(Math.max(this.#total, this.#list.size), "document"));
+    document.getElementById("bulk-all").hidden = !this.#list.drawn.some(({ entry }) => mayChange(entry.document));
     this.#list.setTotal(this.#total);
   }
 
