@@ -16,7 +16,7 @@ let unsent = () => "";
 /** Find out who is signed in, and wire the buttons. `question` gives what was typed and not answered yet. */
 export function startSignIn(question) {
   unsent = question;
-  if (NARROW.matches) document.getElementById("preferences").prepend(signedInAs, signOut); // no room in the masthead
+  if (NARROW.matches) document.getElementById("preferences").prepend(signedInAs, signOut, document.getElementById("forget-key")); // no room in the masthead
   signIn.addEventListener("click", leave);
   dialogButton.addEventListener("click", leave);
   signOut.addEventListener("click", () => end().catch(() => location.reload()));
