@@ -156,7 +156,7 @@ async def parts(cluster: Cluster) -> dict[str, set[str]]:
     return {name: set((await verbose(cluster, name))[1]["parts"]) for name in SERVICES}
 
 
-NOT_HERE = {"Qdrant"}
+NOT_HERE = {"Qdrant", "identity provider"}
 """Parts that the scene does not have."""
 
 

@@ -170,7 +170,7 @@ class LateEvents(RuleBasedStateMachine):
         self.messages: list[OutboxEvent] = []
         """All that the broker has; it forgets none of them but in `wipe`."""
         self.facts: list[IndexApplied] = []
-        self.run(self.world.desk.query("TRUNCATE documents, document_versions, outbox"))
+        self.run(self.world.desk.query("TRUNCATE documents, document_versions, outbox CASCADE"))
 
     def run(self, coroutine: Any) -> Any:
         return self.world.loop.run(coroutine)
