@@ -98,6 +98,12 @@ async def certified(
     try:
         await desk.ready()
         async with serving(package, port=port, desk_url=desk.url) as provider:
+
+            async def known() -> bool:
+                parts = (await desk.call("GET", "/health/ready?verbose"))["parts"]
+                return bool(parts["identity provider"] == "ok")
+
+            await until(known, what="the desk has found its provider", within_s=60)
             yield desk, provider
     finally:
         await desk.stop()
