@@ -11,7 +11,16 @@ import psycopg
 import pytest
 from tests.integration.documents_desk import ADMINISTRATOR, Reply, running
 from tests.support.desk import LEAVE, AnswerDesk, own_desk, until
-from tests.support.open_connections import Door, Opened, everything_open, kinds, model_is_left, open_door, opened
+from tests.support.open_connections import (
+    CONVERSATION,
+    Door,
+    Opened,
+    everything_open,
+    kinds,
+    model_is_left,
+    open_door,
+    opened,
+)
 from tests.support.scripted_llm import say
 
 from refdesk.app.embedded.stack import StackUrls
@@ -109,6 +118,7 @@ async def test_whatever_is_open_ends_with_the_right_to_it(door: Door, lose: Call
             assert clock() - lost_at < ENDS_S_MAX
             assert endings == {kind: FAREWELLS.get(kind) or LOSSES[lose] for kind in opened}
             await model_is_left(door)
+            assert clock() - lost_at < ENDS_S_MAX
         assert (await door.json("GET", "/api/documents", headers))[0] == (200 if "change" in lose.__name__ else 401)
         assert (await door.json("GET", "/api/documents", bob))[0] == 200
         assert "slow" not in str((await door.json("GET", "/api/documents", bob))[1])
@@ -166,7 +176,7 @@ async def test_the_first_key_ends_what_the_local_administrator_has_open(door: Do
 ROUNDS = 1000
 AT_ONCE = 16
 P99_S_MAX = 5.0
-WATCHED = ("an answer's stream", "a socket", "a feed of documents")
+WATCHED = ("an answer's stream", "a conversation", "a socket", "a feed of documents")
 ALONE = {"Connection": "close"}
 END = ("error", "deleted")
 """What tells the reader of something that stays open that this is gone."""
@@ -234,6 +244,8 @@ class Round:
         assert status in (401, 404)
         status, found = await self.door.json("POST", "/api/search", headers, json={"query": "paid leave"})
         assert status == 401 or self.document not in str(found)
+        status, talk = await self.door.json("GET", f"/api/conversations/{CONVERSATION}", headers)
+        assert status in (401, 404) or self.document not in str(talk)
 
 
 LOSSES_OF_A_ROUND = ("revoke", "leave_the_group", "expire", "close", "delete")
@@ -244,7 +256,7 @@ LOSSES_OF_A_ROUND = ("revoke", "leave_the_group", "expire", "close", "delete")
 async def test_a_thousand_losses_are_seen_everywhere_within_seconds(
     servers: StackUrls, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Keys revoked, changed and expired, documents closed and deleted, while streams, sockets and feeds are open on them."""
+    """Keys revoked, changed, expired, documents closed, deleted; open on them are streams, conversations, sockets and feeds."""
     took: list[float] = []
     async with (
         own_desk(servers, tmp_path_factory, valkey_number=15, **PATIENT) as desk,

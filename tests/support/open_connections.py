@@ -30,6 +30,7 @@ from tests.support.scripted_llm import say
 QUESTION = "How many days of paid leave do employees have?"
 NEVER = "0" * 32 + "@1"
 """The freshness token of a document that never was."""
+CONVERSATION = "a-talk"
 END_S_MAX = 20.0
 
 
@@ -197,6 +198,7 @@ def kinds(door: Door, headers: dict[str, str]) -> dict[str, Reader]:
         "a completion's stream": completion,
         "an agent's question": agent,
         "an answer's stream": events("POST", "/api/answers", json=asked),
+        "a conversation": events("POST", "/api/answers", json={**asked, "conversation_id": CONVERSATION}),
         "a stream that goes on": resume,
         "an answer waited for": reply("POST", "/api/answers", json=asked),
         "a question that waits": reply("POST", "/api/answers", json={**asked, **waits}),

@@ -11,9 +11,18 @@ does, and the hold raises why.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from copy import copy
 
 from refdesk.contracts.errors import RefdeskError
+
+_held: ContextVar["Permission | None"] = ContextVar("held", default=None)
+
+
+def is_withdrawn() -> bool:
+    """Whether the work that this belongs to ends because its permission does, and not because somebody left."""
+    permission = _held.get()
+    return permission is not None and permission.is_withdrawn
 
 
 class Permission:
@@ -27,6 +36,10 @@ class Permission:
     def is_held(self) -> bool:
         return bool(self._holds)
 
+    @property
+    def is_withdrawn(self) -> bool:
+        return self._reason is not None
+
     @asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
         """The block runs while the permission stands. When it is withdrawn the block is cancelled, and the reason raised."""
@@ -36,9 +49,11 @@ class Permission:
         try:
             async with limit:
                 self._holds.add(limit)
+                token = _held.set(self)
                 try:
                     yield
                 finally:
+                    _held.reset(token)
                     self._holds.discard(limit)
         except TimeoutError:
             if limit.expired() and self._reason is not None:

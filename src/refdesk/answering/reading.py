@@ -4,10 +4,12 @@
 events, cut as finely as was asked for, or whole. A door adds nothing but its encoding.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from typing import Any
 
+from refdesk.access.permission import is_withdrawn
 from refdesk.access.policy import Resource, may
 from refdesk.answering.degradation import seen_by
 from refdesk.answering.finished import FinishedAnswer
@@ -97,7 +99,8 @@ class Reading:
         log's.
 
         With ``wait`` False it ends with what is there now. Raises Expired, AnswerRewritten when event ``after`` was lost, and
-        what ``recall`` raises when it comes to be so meanwhile: then the model stops, too, unless somebody else reads on.
+        what ``recall`` raises when it comes to be so meanwhile: then the model stops, too, unless somebody else reads on. So it
+        does when the caller's permission is withdrawn.
         """
         with self._journal.expected(record.log_id):
             if after < 1 and (pending := on_entries([record.entry()])) is not None:
@@ -115,6 +118,10 @@ class Reading:
                     await log.read(record.answer_id, on_entries, after=after)
             except (AnswerWithdrawn, AccessUnknown):
                 await self._stop(record)
+                raise
+            except asyncio.CancelledError:
+                if is_withdrawn():  # nobody comes back to it, as somebody who reloads a page does
+                    await self._stop(record)
                 raise
 
     async def _open(self, log_id: str) -> AnswerLog | None:
