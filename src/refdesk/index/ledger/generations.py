@@ -305,7 +305,11 @@ def check_role(generation: Generation, role: Role | None, *, active: bool | None
     """Raises GenerationMoved when the database says otherwise: whether it is ``active``, None when it is gone."""
     now = None if active is None else "active" if active else "beside"
     if role is not None and (now != role or waits):
-        raise GenerationMoved(f"Generation {generation.id} is being swapped. It is tried again by itself.")
+        raise moved(generation)
+
+
+def moved(generation: Generation) -> GenerationMoved:
+    return GenerationMoved(f"Generation {generation.id} is being swapped. It is tried again by itself.")
 
 
 async def _activate(connection: AsyncConnection, generation_id: int, *, with_gaps: bool) -> int:

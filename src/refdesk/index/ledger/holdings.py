@@ -9,17 +9,18 @@ from importlib.resources import files
 from typing import Any, NamedTuple
 
 import msgspec
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, sql
+from psycopg.errors import UndefinedTable
 from psycopg_pool import AsyncConnectionPool
 
 from refdesk.contracts.access import Scope
 from refdesk.contracts.answers import Filters
 from refdesk.index.chunks import IndexedDocument
-from refdesk.index.ledger.generations import Generation, Role, enter, enter_to_change, within
+from refdesk.index.ledger.generations import Generation, Role, check_role, enter, enter_to_change, moved, within
 from refdesk.index.ledger.statements import one, row, rows
 from refdesk.index.port import Held
 from refdesk.index.ranking import Corpus
-from refdesk.outside.postgres.database import load_queries, pipelined, transaction
+from refdesk.outside.postgres.database import load_queries, one_statement, pipelined, transaction
 
 Access = dict[str, Any]
 
@@ -41,6 +42,8 @@ class Holdings:
         self._pool = pool
         self._generation = generation
         self._role = role
+        tallies = sql.Identifier(generation.schema, "tallies")
+        self._epoch = sql.SQL(_queries.epoch.decode()).format(tallies=tallies).as_bytes(None)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
@@ -77,10 +80,14 @@ class Holdings:
     async def epoch(self) -> str:
         """A name of all changes to this generation: whatever changes the index changes its ledger, and the ledger's tallies.
 
-        Not of the database's snapshot: other work writes there all the time.
+        Not of the database's snapshot: other work writes there all the time. Every question asks for it: one round trip.
         """
-        async with self.snapshot(_queries.begin_epoch) as connection:
-            [epoch] = await one(connection, _queries.epoch, {})
+        try:
+            async with one_statement(self._pool) as connection:
+                epoch, active = await one(connection, self._epoch, {"id": self._generation.id})
+        except UndefinedTable as error:
+            raise moved(self._generation) from error
+        check_role(self._generation, self._role, active=active)
         return f"{self._generation.id}:{epoch}"
 
     async def sizes(self) -> Corpus:

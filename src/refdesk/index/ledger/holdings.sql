@@ -23,12 +23,12 @@ WHERE document_id = ANY (%(document_ids)s) AND version >= 0 LIMIT cardinality(%(
 -- Index: documents_document_id_key.
 SELECT version, content_sha256 FROM documents WHERE document_id = %(document_id)s AND version >= 0
 
--- name: begin_epoch
-BEGIN READ ONLY
-
 -- name: epoch
--- Which transaction has written each slot last: every change writes one (`tally`, `touch`). At most 64 rows.
-SELECT md5(string_agg(slot || ' ' || xmin::text, ' ' ORDER BY slot)) FROM tallies
+-- Which transaction has written each slot last: every change writes one (`tally`, `touch`). At most 64 rows. And whether the
+-- generation is active (null: it is gone). The table is named in full, so that no transaction has to enter the schema.
+SELECT md5(string_agg(slot || ' ' || xmin::text, ' ' ORDER BY slot)),
+       (SELECT g.active FROM generations g WHERE g.id = %(id)s)
+FROM {tallies}
 
 -- name: touch
 -- A change that leaves all sizes as they are. Like `tally`, the last statement that locks anything.
