@@ -111,10 +111,10 @@ def _counts(wanted: Wanted, unit: Unit) -> float:
     """Which part of what is to be counted stands right behind a number: 0 to 1."""
     if len(wanted.counted) < 2:  # "How many days …": there is a number of days everywhere
         return 0.0
-    words = _WORD.findall(unit.own)
+    counted, words = set(wanted.counted), _WORD.findall(unit.own)
     phrases = (words[at + 1 : at + 1 + COUNTED_WITHIN] for at, word in enumerate(words) if word[0].isdigit())
-    found = (len(set(wanted.counted).intersection(map(stem, takewhile(_goes_on, phrase)))) for phrase in phrases)
-    return max(found, default=0) / len(set(wanted.counted))
+    found = (len(counted.intersection(map(stem, takewhile(_goes_on, phrase)))) for phrase in phrases)
+    return max(found, default=0) / len(counted)
 
 
 def _goes_on(word: str) -> bool:
