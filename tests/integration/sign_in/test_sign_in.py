@@ -2,12 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiohttp
 import pytest
-from tests.support.desk import own_database
 from tests.support.identity_provider import CLIENT_ID, IdentityProvider
 from tests.support.sign_in_desk import Browser, SignInDesk, open_browser, open_sign_in_desk
 
@@ -16,7 +15,6 @@ from refdesk.access.sealing import KeptTokens
 from refdesk.access.sessions import NewSession
 from refdesk.app.commands.checks.provider import check_provider
 from refdesk.app.embedded.nats import free_port
-from refdesk.app.embedded.stack import StackUrls
 from refdesk.app.health import Health
 from refdesk.app.settings import Loaded, Settings
 from refdesk.contracts.access import Principal
@@ -25,38 +23,6 @@ logger = logging.getLogger(__name__)
 
 ENDS_S_MAX = 5.0
 """What is promised: whoever is signed out is gone everywhere within this time."""
-
-
-@pytest.fixture(scope="module")
-async def served_provider() -> AsyncIterator[IdentityProvider]:
-    async with IdentityProvider().serving() as provider:
-        yield provider
-
-
-@pytest.fixture(scope="module")
-async def one_desk(servers: StackUrls, served_provider: IdentityProvider) -> AsyncIterator[SignInDesk]:
-    async with own_database(servers) as url, open_sign_in_desk(url, served_provider) as desk:
-        yield desk
-
-
-@pytest.fixture
-async def provider(one_desk: SignInDesk, served_provider: IdentityProvider) -> IdentityProvider:
-    """Nobody has come to the desk yet, and its people are as they were at first."""
-    served_provider.reset()
-    served_provider.desk = one_desk.url
-    await one_desk.empty()
-    return served_provider
-
-
-@pytest.fixture
-def desk(one_desk: SignInDesk, provider: IdentityProvider) -> SignInDesk:
-    return one_desk
-
-
-@pytest.fixture
-async def browser(desk: SignInDesk) -> AsyncIterator[Browser]:
-    async with open_browser(desk) as browser:
-        yield browser
 
 
 # signing in

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import hmac
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -15,44 +15,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from joserfc.jwk import ECKey, RSAKey
 from joserfc.util import urlsafe_b64encode
-from tests.support.desk import own_database
 from tests.support.identity_provider import API, CLIENT_ID, CLIENT_SECRET, LOGOUT_EVENT, IdentityProvider, Spoil
 from tests.support.sign_in_desk import Browser, SignInDesk, open_browser, open_sign_in_desk
 
 from refdesk.access.oidc.people import principal_id
-from refdesk.app.embedded.stack import StackUrls
-
-
-@pytest.fixture(scope="module")
-async def served_provider() -> AsyncIterator[IdentityProvider]:
-    async with IdentityProvider().serving() as provider:
-        yield provider
-
-
-@pytest.fixture(scope="module")
-async def one_desk(servers: StackUrls, served_provider: IdentityProvider) -> AsyncIterator[SignInDesk]:
-    async with own_database(servers) as url, open_sign_in_desk(url, served_provider) as desk:
-        yield desk
-
-
-@pytest.fixture
-async def provider(one_desk: SignInDesk, served_provider: IdentityProvider) -> IdentityProvider:
-    """Nobody has come to the desk yet, and its people are as they were at first."""
-    served_provider.reset()
-    served_provider.desk = one_desk.url
-    await one_desk.empty()
-    return served_provider
-
-
-@pytest.fixture
-def desk(one_desk: SignInDesk, provider: IdentityProvider) -> SignInDesk:
-    return one_desk
-
-
-@pytest.fixture
-async def browser(desk: SignInDesk) -> AsyncIterator[Browser]:
-    async with open_browser(desk) as browser:
-        yield browser
 
 
 async def refused(browser: Browser, address: str) -> str:
