@@ -15,7 +15,7 @@ from tests.house.trees import tree_of
 
 from refdesk.access.policy import Action, audience_of
 from refdesk.web import openapi
-from refdesk.web.http import Endpoint, SocketEndpoint
+from refdesk.web.endpoints import Endpoint, SocketEndpoint
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"

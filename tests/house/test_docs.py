@@ -15,7 +15,7 @@ from refdesk.contracts.access import Principal, Role
 from refdesk.contracts.answers import AnswerEvent, Failed, Source, Sources, Timings, Usage
 from refdesk.contracts.events import Event
 from refdesk.web import openapi
-from refdesk.web.http import Endpoint, SocketEndpoint
+from refdesk.web.endpoints import Endpoint, SocketEndpoint
 
 DOCS = Path(__file__).parents[2] / "docs"
 REFERENCE = DOCS / "reference"

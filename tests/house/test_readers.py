@@ -42,7 +42,7 @@ from refdesk.outside.llm.clocks import Clocks, Deadline
 from refdesk.outside.llm.stream import Stream, Told
 from refdesk.outside.llm.thinking import Thinking
 from refdesk.outside.media_types import detect_media_type, text_encoding
-from refdesk.web.http import decode_json
+from refdesk.web.bodies import decode_json
 
 LIMITS = Limits()
 READS = re.compile(
@@ -177,7 +177,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "tokens:input_tokens": tokens.input_tokens,
     "tokens:output_tokens": tokens.output_tokens,
     "tokens:cut": lambda text: tokens.cut(text, 1 << 30),
-    "http:decode_json": refused(lambda text: decode_json(text, Question)),
+    "bodies:decode_json": refused(lambda text: decode_json(text, Question)),
     "uploads:_decoded": refused(lambda text: uploads._decoded(text.encode("utf-8", "replace"))),
     "uploads:_FormParser": form,
     "stream:Stream.on_bytes": refused(model_stream),
@@ -210,7 +210,7 @@ ELSEWHERE = {
         ),
         "in a process of its own, which is killed in time: libraries read there that have no such promise",
     ),
-    "http:read_json": "with http:decode_json",
+    "bodies:read_json": "with http:decode_json",
     "chat_replies:_chunk": "our own events, by msgspec",
     "uploads:read_change": "chooses between a form and JSON, both above",
     "routes:_read_change": "calls uploads:read_change",

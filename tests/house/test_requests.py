@@ -4,7 +4,7 @@ from typing import Any
 
 from refdesk.contracts.texts import WITHOUT_NUL
 from refdesk.web import openapi
-from refdesk.web.http import Endpoint, SocketEndpoint
+from refdesk.web.endpoints import Endpoint, SocketEndpoint
 
 MAY_HOLD_NUL = {
     "TextDocument.text",

@@ -34,7 +34,7 @@ from refdesk.app.services.generations import open_generations
 from refdesk.outside.embedding.packaged import Turns
 from refdesk.outside.postgres.database import open_pool
 from refdesk.web import openapi
-from refdesk.web.http import Endpoint, SocketEndpoint
+from refdesk.web.endpoints import Endpoint, SocketEndpoint
 
 TARGETS: tuple[Target, ...] = ("own", "foreign", "missing")
 WITHIN_POLICY_ALONE = {

@@ -30,7 +30,9 @@ from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import Unavailable
 from refdesk.outside.postgres.database import migrate, open_pool
 from refdesk.web.auditing import about
-from refdesk.web.http import Endpoint, Json, create_app
+from refdesk.web.endpoints import Endpoint
+from refdesk.web.http import create_app
+from refdesk.web.replies import Json
 
 
 @pytest.fixture

@@ -20,7 +20,9 @@ from refdesk.app.settings import load
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import Unavailable
 from refdesk.outside.embedding import graph as embedding_graph
-from refdesk.web.http import Endpoint, Json, create_app
+from refdesk.web.endpoints import Endpoint
+from refdesk.web.http import create_app
+from refdesk.web.replies import Json
 
 GONE = "127.0.0.1:1"
 

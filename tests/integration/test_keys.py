@@ -23,7 +23,9 @@ from refdesk.contracts.access import LOCAL_ADMINISTRATOR, OPERATOR, Principal
 from refdesk.contracts.addresses import is_loopback
 from refdesk.contracts.errors import ConfigurationError, Conflict, InvalidRequest, NotFound
 from refdesk.outside.postgres.database import migrate, open_pool
-from refdesk.web.http import Endpoint, Json, create_app
+from refdesk.web.endpoints import Endpoint
+from refdesk.web.http import create_app
+from refdesk.web.replies import Json
 
 OPERATOR_KEY = "the-operators-own-key"
 FORM = re.compile(r"rdk_[0-9a-f]{8}_[0-9a-f]{64}[0-9a-f]{8}")

@@ -15,7 +15,9 @@ from refdesk.app.local_models import PLACES, Place, find_servers, with_local_mod
 from refdesk.app.settings import Settings
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import ConfigurationError
-from refdesk.web.http import Endpoint, Json, create_app
+from refdesk.web.endpoints import Endpoint
+from refdesk.web.http import create_app
+from refdesk.web.replies import Json
 
 NAMES = [place.name for place in PLACES]
 

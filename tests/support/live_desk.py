@@ -17,7 +17,8 @@ from refdesk.app.embedded.nats import free_port
 from refdesk.app.embedded.stack import StackUrls
 from refdesk.app.services import common, desk
 from refdesk.app.settings import Settings
-from refdesk.web.http import Endpoint, SocketEndpoint, create_app
+from refdesk.web.endpoints import Endpoint, SocketEndpoint
+from refdesk.web.http import create_app
 from tests.integration.nats_server import NatsServer
 from tests.support.desk import GENEROUS, fresh_valkey, own_database
 

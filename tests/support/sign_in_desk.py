@@ -24,7 +24,9 @@ from refdesk.app.settings import Settings
 from refdesk.app.sign_in import SignIn
 from refdesk.app.sign_in_routes import sign_in_endpoints
 from refdesk.contracts.access import Principal
-from refdesk.web.http import Endpoint, Json, SocketEndpoint, create_app
+from refdesk.web.endpoints import Endpoint, SocketEndpoint
+from refdesk.web.http import create_app
+from refdesk.web.replies import Json
 from tests.integration.documents_desk import running, serving
 from tests.support.identity_provider import API, CLIENT_ID, CLIENT_SECRET, IdentityProvider
 

@@ -15,8 +15,11 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import HeadersTooLarge
+from refdesk.web.bodies import BodyClock, read_json
 from refdesk.web.connections import RESERVE, ConnectionLimits, HttpConnection, SocketConnection, raw_response
-from refdesk.web.http import BodyClock, Endpoint, Json, SocketEndpoint, create_app, read_json
+from refdesk.web.endpoints import Endpoint, SocketEndpoint
+from refdesk.web.http import create_app
+from refdesk.web.replies import Json
 
 HEAD_MAX = 4096
 LIMITS = ConnectionLimits(head_bytes_max=HEAD_MAX, headers_max=20, head_s_max=60.0)

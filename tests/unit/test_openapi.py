@@ -16,7 +16,7 @@ from refdesk.app.http import metrics_endpoint, openapi_endpoint, page_endpoints
 from refdesk.app.key_routes import key_endpoints
 from refdesk.contracts.access import Principal
 from refdesk.web import openapi
-from refdesk.web.http import Endpoint, Parameter, whole
+from refdesk.web.endpoints import Endpoint, Parameter, whole
 
 
 class Asked(msgspec.Struct):

@@ -9,7 +9,8 @@ from starlette.requests import Request
 from refdesk.contracts.documents import ID_CHARACTERS_MAX, FreshnessToken
 from refdesk.contracts.errors import InvalidRequest, MalformedJson, NotFound
 from refdesk.contracts.texts import NUMBER_MAX, Text, whole_number
-from refdesk.web.http import Parameter, decode_json, whole
+from refdesk.web.bodies import decode_json
+from refdesk.web.endpoints import Parameter, whole
 
 LIMIT = Parameter(name="limit", kind=whole(1, 200), default=50, meaning="")
 NAME = Parameter(name="name", where="path", meaning="")

@@ -17,7 +17,9 @@ from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import InvalidRequest
 from refdesk.contracts.hidden_characters import clean
 from refdesk.contracts.texts import Text
-from refdesk.web.http import DATA_HEADERS, Endpoint, Json, Parameter, read_json, whole
+from refdesk.web.bodies import read_json
+from refdesk.web.endpoints import Endpoint, Parameter, whole
+from refdesk.web.replies import DATA_HEADERS, Json
 
 PAGE_MAX = 200
 PAGE_DEFAULT = 50

@@ -18,7 +18,8 @@ from refdesk.contracts.errors import InvalidRequest, NotFound
 from refdesk.contracts.hidden_characters import clean
 from refdesk.contracts.texts import Number
 from refdesk.index.open_generations import OpenGenerations
-from refdesk.web.http import Endpoint, Handler, Json, Parameter, whole
+from refdesk.web.endpoints import Endpoint, Handler, Parameter, whole
+from refdesk.web.replies import Json
 
 GAPS_PER_PAGE_MAX = 200
 

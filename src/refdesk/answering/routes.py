@@ -27,7 +27,9 @@ from refdesk.index.open_generations import OpenGenerations
 from refdesk.outside import telemetry
 from refdesk.web import sse
 from refdesk.web.auditing import about
-from refdesk.web.http import Endpoint, Json, Parameter, SocketEndpoint, read_json, server_timing, whole
+from refdesk.web.bodies import read_json
+from refdesk.web.endpoints import Endpoint, Parameter, SocketEndpoint, whole
+from refdesk.web.replies import Json, server_timing
 from refdesk.web.sse import EventStream, Offer, Wait, settled, while_connected
 
 ANSWER_ID = Parameter(name="answer_id", where="path", meaning="The answer")

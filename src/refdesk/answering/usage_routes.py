@@ -22,7 +22,8 @@ from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import InvalidRequest
 from refdesk.contracts.texts import Text
 from refdesk.outside.valkey.client import ValkeyError
-from refdesk.web.http import DATA_HEADERS, Endpoint, Json, Parameter, whole
+from refdesk.web.endpoints import Endpoint, Parameter, whole
+from refdesk.web.replies import DATA_HEADERS, Json
 
 DAYS_SHOWN = 30
 ROWS_MAX = 1000

@@ -25,7 +25,7 @@ from refdesk.contracts.errors import InvalidRequest, RefdeskError, TooManyReques
 from refdesk.contracts.texts import Number, Text
 from refdesk.outside import telemetry
 from refdesk.web.auditing import also
-from refdesk.web.http import decode_json, said
+from refdesk.web.bodies import decode_json, said
 from refdesk.web.sse import Wait
 
 logger = logging.getLogger(__name__)

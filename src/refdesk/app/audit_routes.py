@@ -13,7 +13,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from refdesk.access.audit import Audit, KeptEntry, Result, Wanted
 from refdesk.contracts.access import Principal
 from refdesk.contracts.texts import NUMBER_MAX, Number, Text
-from refdesk.web.http import DATA_HEADERS, Endpoint, Json, Parameter, whole
+from refdesk.web.endpoints import Endpoint, Parameter, whole
+from refdesk.web.replies import DATA_HEADERS, Json
 
 PAGE_DEFAULT, PAGE_MAX = 100, 1000
 SEND_S_MAX = 60.0

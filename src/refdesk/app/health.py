@@ -23,7 +23,8 @@ from starlette.types import ASGIApp
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import RefdeskError
 from refdesk.outside.valkey.client import ValkeyError
-from refdesk.web.http import Endpoint, Json, Parameter
+from refdesk.web.endpoints import Endpoint, Parameter
+from refdesk.web.replies import Json
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,8 @@ from starlette.types import ASGIApp
 from refdesk.contracts.access import Principal
 from refdesk.operations.peers import Peers, Seen, beside
 from refdesk.web import openapi
-from refdesk.web.http import DATA_HEADERS, Endpoint, Json
+from refdesk.web.endpoints import Endpoint
+from refdesk.web.replies import DATA_HEADERS, Json
 
 logger = logging.getLogger(__name__)
 

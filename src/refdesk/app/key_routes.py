@@ -13,7 +13,9 @@ from refdesk.access.keys import ApiKeys, Holder, KeyView
 from refdesk.contracts.access import Principal, Role
 from refdesk.contracts.texts import Text
 from refdesk.web.auditing import record_about
-from refdesk.web.http import JSON_BYTES_MAX, Endpoint, Handler, Json, Parameter, decode_json, read_body, read_json
+from refdesk.web.bodies import JSON_BYTES_MAX, decode_json, read_body, read_json
+from refdesk.web.endpoints import Endpoint, Handler, Parameter
+from refdesk.web.replies import Json
 
 KEY_NAME = Parameter(name="name", where="path", meaning="The key")
 PRINCIPAL_CHARACTERS_MAX = 500

@@ -16,7 +16,9 @@ from refdesk.access.sessions import SessionView
 from refdesk.contracts.access import Principal, Role
 from refdesk.contracts.errors import LogoutRefused, NotFound, RefdeskError, Unauthenticated
 from refdesk.web.auditing import also
-from refdesk.web.http import DATA_HEADERS, Endpoint, Json, Parameter, read_body, refusal
+from refdesk.web.bodies import read_body
+from refdesk.web.endpoints import Endpoint, Parameter
+from refdesk.web.replies import DATA_HEADERS, Json, refusal
 
 if TYPE_CHECKING:  # loaded only where an identity provider is named
     from refdesk.access.people import People

@@ -8,7 +8,8 @@ from starlette.types import ASGIApp
 
 from refdesk.contracts.access import Principal
 from refdesk.documents.comparing import Changes, Comparisons
-from refdesk.web.http import Endpoint, Json, Parameter
+from refdesk.web.endpoints import Endpoint, Parameter
+from refdesk.web.replies import Json
 
 Version = Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
 

@@ -5,7 +5,8 @@ from starlette.types import ASGIApp
 
 from refdesk.contracts.access import Principal
 from refdesk.documents.erasure import Erasure, ErasureView
-from refdesk.web.http import Endpoint, Json, Parameter
+from refdesk.web.endpoints import Endpoint, Parameter
+from refdesk.web.replies import Json
 
 ID = Parameter(name="id", where="path", meaning="The document that was deleted")
 

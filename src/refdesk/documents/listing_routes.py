@@ -12,7 +12,8 @@ from refdesk.contracts.errors import InvalidRequest
 from refdesk.documents.listing import Selection, Sort
 from refdesk.documents.permitted import page_shown_to
 from refdesk.documents.service import DocumentService
-from refdesk.web.http import Endpoint, Json, Parameter, whole
+from refdesk.web.endpoints import Endpoint, Parameter, whole
+from refdesk.web.replies import Json
 
 PAGE_DEFAULT, PAGE_MAX = 50, 200
 OWN = "me"

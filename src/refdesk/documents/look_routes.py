@@ -10,7 +10,8 @@ from starlette.types import ASGIApp
 from refdesk.contracts.access import Principal
 from refdesk.contracts.texts import Number, Text
 from refdesk.documents.looks import Looks
-from refdesk.web.http import DATA_HEADERS, Endpoint, Parameter, whole
+from refdesk.web.endpoints import Endpoint, Parameter, whole
+from refdesk.web.replies import DATA_HEADERS
 
 WIDTH_DEFAULT = 1000
 TEXT_MAX = 2000

@@ -41,7 +41,9 @@ from refdesk.outside import tracing
 from refdesk.outside.blobs import OpenBlob
 from refdesk.outside.media_types import MARKDOWN, TEXT
 from refdesk.web.auditing import about, also
-from refdesk.web.http import Endpoint, Handler, Json, Parameter, read_json, whole
+from refdesk.web.bodies import read_json
+from refdesk.web.endpoints import Endpoint, Handler, Parameter, whole
+from refdesk.web.replies import Json
 from refdesk.web.sse import EVENT_STREAM, EventStream, body_of, message
 
 MANIFEST_PAGE_DEFAULT, MANIFEST_PAGE_MAX = 500, 1000

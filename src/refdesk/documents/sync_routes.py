@@ -9,7 +9,9 @@ from refdesk.contracts.access import Principal
 from refdesk.contracts.syncs import SyncBegun, SyncReceipt, SyncReport
 from refdesk.contracts.texts import Text
 from refdesk.documents.syncs import Syncs
-from refdesk.web.http import Endpoint, Json, Parameter, read_json, whole
+from refdesk.web.bodies import read_json
+from refdesk.web.endpoints import Endpoint, Parameter, whole
+from refdesk.web.replies import Json
 
 PAGE_DEFAULT, PAGE_MAX = 20, 200
 

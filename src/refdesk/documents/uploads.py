@@ -20,7 +20,7 @@ from refdesk.contracts.texts import Text, whole_number
 from refdesk.documents.changes import Change, Limits, filename
 from refdesk.documents.service import DocumentService, too_large
 from refdesk.outside.storage_errors import translated
-from refdesk.web.http import BodyClock, body_pieces, decode_json, read_body
+from refdesk.web.bodies import BodyClock, body_pieces, decode_json, read_body
 
 FIELDS = ("title", "readers", "tags", "external_id", "url")
 FIELDS_MAX = 128

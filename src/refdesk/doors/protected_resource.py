@@ -8,7 +8,8 @@ from starlette.types import ASGIApp
 
 from refdesk.contracts.access import Principal
 from refdesk.web.addresses import MCP_ADDRESS, RESOURCE_METADATA, public_base
-from refdesk.web.http import Endpoint, Handler, Json
+from refdesk.web.endpoints import Endpoint, Handler
+from refdesk.web.replies import Json
 
 
 class ResourceMetadata(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,7 +14,9 @@ from refdesk.contracts.texts import Text
 from refdesk.index.ledger.generations import Engine
 from refdesk.operations.comparison import Comparison, Expectation
 from refdesk.operations.generations import GenerationOperations, GenerationView
-from refdesk.web.http import Endpoint, Json, Parameter, read_json, whole
+from refdesk.web.bodies import read_json
+from refdesk.web.endpoints import Endpoint, Parameter, whole
+from refdesk.web.replies import Json
 
 K_DEFAULT, K_MAX = 8, 50
 QUESTIONS_MAX = 100

@@ -17,7 +17,8 @@ from refdesk.contracts.errors import Unavailable
 from refdesk.operations.history import RANGES, History, Point
 from refdesk.operations.peers import Level, Peers
 from refdesk.operations.series import BY_NAME, PLOTS, Kind, Unit
-from refdesk.web.http import Endpoint, Handler, Json, Parameter
+from refdesk.web.endpoints import Endpoint, Handler, Parameter
+from refdesk.web.replies import Json
 
 WINDOW_S = 900
 """What counts as lately."""

@@ -19,7 +19,9 @@ from refdesk.contracts.texts import NUMBER_MAX, Number, Text
 from refdesk.indexing.dead_letters import LETTERS_PER_PAGE_MAX, DeadLetter, DeadLetters
 from refdesk.operations.reconcile import Reconcilers, Step
 from refdesk.operations.replays import Outcome, Replayed, Replays, open_letter
-from refdesk.web.http import Endpoint, Json, Parameter, read_json, whole
+from refdesk.web.bodies import read_json
+from refdesk.web.endpoints import Endpoint, Parameter, whole
+from refdesk.web.replies import Json
 
 PAGE_DEFAULT = 50
 PAYLOAD_CHARS_SHOWN_MAX = 10_000

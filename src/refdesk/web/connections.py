@@ -36,7 +36,7 @@ from websockets.exceptions import SecurityError
 from refdesk.access.clients import LOOPBACK, Address, Network, address_of, is_among, origin
 from refdesk.contracts.errors import HeadersTooLarge, MalformedRequest, Overloaded, RefdeskError, RequestTooSlow
 from refdesk.outside import telemetry
-from refdesk.web.http import refusal
+from refdesk.web.replies import refusal
 
 LOOK_S_MAX = 1.0
 """Between two looks for who waits too long: how much later than its time a connection may leave."""

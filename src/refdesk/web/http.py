@@ -1,6 +1,6 @@
-"""HTTP as both services speak it: endpoints with a declared action, JSON bodies, problem details.
+"""HTTP as both services speak it: who is let in to an endpoint, for how long, and how what goes wrong is said.
 
-Every endpoint says what its caller does (``action``); the application authenticates, asks the policy, and only then runs
+Every endpoint says what its caller does (`endpoints`); the application authenticates, asks the policy, and only then runs
 the handler. It runs, and its response is sent, while the caller's permission stands. What is open when that is withdrawn ends:
 a request with a problem, an event stream with an ``error`` event, a WebSocket with code 1008. An error of the one error tree
 becomes ``application/problem+json`` (RFC 9457); anything else is logged and becomes a plain 500. Pure ASGI throughout: nothing
@@ -9,12 +9,11 @@ here stands between a handler and the client's disconnect.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
-from contextlib import aclosing, suppress
-from typing import Annotated, Any, Literal, Protocol, TypeVar, runtime_checkable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Protocol, runtime_checkable
 
 import msgspec
-from msgspec import Meta
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
@@ -27,76 +26,26 @@ from refdesk.access.authentication import Authenticate
 from refdesk.access.permission import Permission
 from refdesk.access.policy import ANONYMOUS, Action, may, require
 from refdesk.contracts.access import Principal
-from refdesk.contracts.errors import (
-    BodyTooLarge,
-    InvalidRequest,
-    MalformedJson,
-    MethodNotAllowed,
-    NotFound,
-    RefdeskError,
-    RequestTooSlow,
-    Unauthenticated,
-    problem,
-)
-from refdesk.contracts.texts import WITHOUT_NUL, Text
+from refdesk.contracts.errors import MethodNotAllowed, NotFound, RefdeskError, Unauthenticated
 from refdesk.outside import logs, tracing
-from refdesk.web.addresses import MCP_ADDRESS, OPENAI_ADDRESSES, RESOURCE_METADATA, public_base
 from refdesk.web.auditing import Trail
-from refdesk.web.openai_errors import error_object, openai_status
+from refdesk.web.bodies import BODY_CLOCK, BodyClock
+from refdesk.web.endpoints import Endpoint, SocketEndpoint
+from refdesk.web.replies import refusal
 
 logger = logging.getLogger(__name__)
 
 REQUEST_ID = "x-request-id"
-JSON_BYTES_MAX = 1 << 20
-"""Ceiling of a JSON request body, in bytes; uploads have their own."""
 
-BODY_CLOCK = "refdesk.body_clock"
-"""Where a request's scope says how long its body may take."""
-
-SHOWN_MAX = 80
-"""Characters of a wrong value that its refusal repeats."""
 
 FAREWELL_S_MAX = 2.0
 """How long a connection that is ended may take for the words that say why."""
 POLICY_VIOLATION, TRY_AGAIN_LATER = 1008, 1013
 """RFC 6455, 7.4.1, and its registry: why a WebSocket is closed."""
 
-DATA_HEADERS = {
-    "Cache-Control": "no-store",
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-}
-"""Of what is data and no page: it is one reader's, and means nothing to a browser."""
 
 Permit = Callable[[HTTPConnection, Principal], Permission]
 """How long a caller who was let in may stay."""
-Handler = Callable[[Request, Principal], Awaitable[ASGIApp]]
-SocketHandler = Callable[[WebSocket, Principal], Awaitable[None]]
-
-T = TypeVar("T")
-
-
-class BodyClock(msgspec.Struct, frozen=True, kw_only=True):
-    """How long a request's body may take, and stand still, in seconds; and the error that says which setting that is."""
-
-    total_s: float = 30.0
-    pause_s: float = 10.0
-    total_setting: str = "REFDESK_BODY_SECONDS_MAX"
-    pause_setting: str = "REFDESK_BODY_PAUSE_SECONDS_MAX"
-    error: type[RequestTooSlow] = RequestTooSlow
-
-    def ran_out(self, received: int, *, paused: bool) -> RequestTooSlow:
-        if paused:
-            what, seconds, setting = "paused for more than", self.pause_s, self.pause_setting
-        else:
-            what, seconds, setting = "was not complete after", self.total_s, self.total_setting
-        return self.error(
-            f"The request's body {what} {seconds:g} s, with {received:,} bytes here. Send it again over a faster "
-            f"connection, or raise {setting}.",
-            limit=str(seconds),
-            actual=received,
-        )
 
 
 def for_ever(_: HTTPConnection, __: Principal) -> Permission:
@@ -104,191 +53,11 @@ def for_ever(_: HTTPConnection, __: Principal) -> Permission:
     return Permission()
 
 
-class Parameter(msgspec.Struct, frozen=True, kw_only=True):
-    """A named text beside the body: what it may be is said once, for those who call and for what is checked."""
-
-    name: str
-    kind: Any = Text
-    """A type that msgspec checks; numbers come as their digits."""
-    where: Literal["query", "path", "header"] = "query"
-    meaning: str
-    default: Any = None
-
-    def of(self, request: Request) -> Any:
-        """What the request gives, or the default. Raises InvalidRequest; for a path NotFound, since nothing is there."""
-        given = self._given(request)
-        if given is None or (given == "" and self.where != "path"):
-            return self.default
-        try:
-            return msgspec.convert(given, self.kind, strict=False)
-        except msgspec.ValidationError as error:
-            if self.where == "path":
-                raise NotFound from error
-            raise InvalidRequest(
-                f"{self.name}={given[:SHOWN_MAX]!r} is not valid: {said(error)}.", field=self.name
-            ) from error
-
-    def _given(self, request: Request) -> str | None:
-        match self.where:
-            case "query":
-                return request.query_params.get(self.name)
-            case "path":
-                return str(request.path_params[self.name])
-            case "header":
-                return request.headers.get(self.name)
-
-
-class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """One route: its address, what its caller does, what it takes and gives (these feed ``/openapi.json``)."""
-
-    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
-    path: str
-    action: Action
-    handler: Handler
-    summary: str
-    parameters: tuple[Parameter, ...] = ()
-    request: Any = None
-    """Its JSON body."""
-    form: Any = None
-    """Its body as multipart/form-data, where it takes one."""
-    response: Any = None
-    """Its JSON reply."""
-    media_types: tuple[str, ...] = ()
-    """What else it may reply."""
-    status: int = 200
-    also: tuple[int, ...] = ()
-    """Statuses of other replies that are no problem."""
-    open_to: Callable[[HTTPConnection], bool] | None = None
-    """Whom it lets in without a key, whatever its action."""
-    records_itself: bool = False
-    """Whether the handler writes to the audit log before it acts, since only it knows upon what."""
-
-
-class SocketEndpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """One WebSocket route. ``action`` is what opens it; each message has one of its own."""
-
-    path: str
-    action: Action
-    handler: SocketHandler
-    summary: str
-
-
-class Json(Response):
-    """A JSON response from a msgspec struct or plain data, which is not cached, and which no browser takes for a page."""
-
-    media_type = "application/json"
-
-    def render(self, content: Any) -> bytes:
-        return msgspec.json.encode(content)
-
-    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
-        super().init_headers({**DATA_HEADERS, **(headers or {})})
-
-
-def server_timing(seconds: Mapping[str, float | None]) -> dict[str, str]:
-    """The header of that name (W3C): what each step took, in milliseconds."""
-    told = [f"{name};dur={value * 1000:.1f}" for name, value in seconds.items() if value is not None]
-    return {"Server-Timing": ", ".join(told)} if told else {}
-
-
-def refusal(error: RefdeskError, scope: Scope) -> Response:
-    """The error as those who call this address read it: OpenAI's object below ``/v1/``, problem details elsewhere."""
-    details, headers = problem(error), _refusal_headers(error, scope)
-    if scope["path"].startswith(OPENAI_ADDRESSES):
-        return openai_refusal(details, headers=headers)
-    body = msgspec.json.encode(details)
-    return Response(body, status_code=error.status, headers=headers, media_type="application/problem+json")
-
-
-def openai_refusal(details: Mapping[str, Any], *, headers: Mapping[str, str] = DATA_HEADERS) -> Response:
-    """A problem's details as OpenAI's error."""
-    return Json(error_object(details), status_code=openai_status(details["status"]), headers=headers)
-
-
 def _outside(error: RefdeskError, scope: Scope) -> Response:
     """The refusal of a request that came to no endpoint, which has an id all the same."""
     response = refusal(error, scope)
     response.headers[REQUEST_ID] = logs.request_id(Headers(scope=scope).get(REQUEST_ID))
     return response
-
-
-def _refusal_headers(error: RefdeskError, scope: Scope) -> dict[str, str]:
-    headers = dict(DATA_HEADERS)
-    if error.retry_after_s is not None:
-        headers["Retry-After"] = str(error.retry_after_s)
-    if error.status == 401:
-        headers["WWW-Authenticate"] = _challenge(scope)
-    if error.status == 408:  # the rest of the request is not waited for
-        headers["Connection"] = "close"
-    return headers
-
-
-def _challenge(scope: Scope) -> str:
-    """Agents are told where they learn who lets them in (RFC 9728, 5.1)."""
-    if scope["path"] != MCP_ADDRESS:
-        return 'Bearer realm="refdesk"'
-    return f'Bearer realm="refdesk", resource_metadata="{public_base(scope)}{RESOURCE_METADATA}{MCP_ADDRESS}"'
-
-
-async def body_pieces(request: Request, clock: BodyClock) -> AsyncGenerator[bytes, None]:
-    """The body as it arrives; raises the clock's error when it stalls or drips."""
-    stream, received = request.stream(), 0
-    loop = asyncio.get_running_loop()
-    end_s = loop.time() + clock.total_s
-    while True:
-        pause_end_s = loop.time() + clock.pause_s
-        try:
-            async with asyncio.timeout_at(min(pause_end_s, end_s)):
-                piece = await anext(stream, None)
-        except TimeoutError:
-            raise clock.ran_out(received, paused=pause_end_s < end_s) from None
-        if piece is None:
-            return
-        received += len(piece)
-        yield piece
-
-
-async def read_body(request: Request, *, bytes_max: int, clock: BodyClock | None = None) -> bytes:
-    """The whole body; raises BodyTooLarge at the first piece past ``bytes_max``, RequestTooSlow by the clock."""
-    pieces, total = [], 0
-    async with aclosing(body_pieces(request, clock or request.scope.get(BODY_CLOCK) or BodyClock())) as arriving:
-        async for piece in arriving:
-            total += len(piece)
-            if total > bytes_max:
-                raise BodyTooLarge(
-                    f"The request body is larger than {bytes_max:,} bytes. Send less.", limit=bytes_max, actual=total
-                )
-            pieces.append(piece)
-    return b"".join(pieces)
-
-
-async def read_json(
-    request: Request, kind: type[T], *, bytes_max: int = JSON_BYTES_MAX, clock: BodyClock | None = None
-) -> T:
-    """The JSON body as ``kind``; raises MalformedJson or InvalidRequest, naming the field."""
-    return decode_json(await read_body(request, bytes_max=bytes_max, clock=clock), kind)
-
-
-def decode_json(body: bytes | str, kind: type[T]) -> T:
-    """Raises MalformedJson or InvalidRequest, naming the field."""
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except msgspec.ValidationError as error:
-        raise InvalidRequest(f"The request is not valid: {said(error)}.") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise MalformedJson(f"The body is not valid JSON ({error}). Send a JSON object.") from error
-    except RecursionError as error:
-        raise MalformedJson("The body is nested too deeply. Send the JSON object that /openapi.json shows.") from error
-
-
-def said(error: msgspec.ValidationError) -> str:
-    """What is wrong, for people."""
-    return str(error).replace(f"matching regex {WITHOUT_NUL!r}", "without NUL characters")
-
-
-def whole(low: int, high: int) -> Any:
-    """The kind of a whole number within [low, high]."""
-    return Annotated[int, Meta(ge=low, le=high)]
 
 
 @runtime_checkable

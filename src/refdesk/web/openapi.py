@@ -9,7 +9,7 @@ import msgspec
 from refdesk import __version__
 from refdesk.access.policy import audience_of
 from refdesk.web.addresses import MCP_ADDRESS, OPENAI_ADDRESSES
-from refdesk.web.http import Endpoint, Parameter
+from refdesk.web.endpoints import Endpoint, Parameter
 
 _CONVERTER = re.compile(r":\w+(?=})")
 """Starlette's converter in ``{name:path}``, which is no part of a templated address."""

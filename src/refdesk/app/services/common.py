@@ -37,8 +37,10 @@ from refdesk.outside.document_service import DocumentServiceClient, open_documen
 from refdesk.outside.nats.broker import Broker, StreamSettings
 from refdesk.outside.postgres.database import migrate, open_pool, require_database
 from refdesk.outside.postgres.pool import Pool
+from refdesk.web.bodies import BodyClock
 from refdesk.web.connections import ConnectionLimits
-from refdesk.web.http import BodyClock, Endpoint, SocketEndpoint, create_app
+from refdesk.web.endpoints import Endpoint, SocketEndpoint
+from refdesk.web.http import create_app
 
 if TYPE_CHECKING:
     from refdesk.app.sign_in import SignIn

@@ -49,12 +49,7 @@ async def open_service(settings: Settings, keys: ApiKeys) -> AsyncIterator[Servi
         contents = ContentRecord(background)
         blobs = Blobs(settings.content_path, identity=await contents.claim(settings.content_path))
         service = DocumentService(
-            store,
-            beside=beside,
-            blobs=blobs,
-            contents=contents,
-            limits=_limits(settings),
-            principal_named=keys.named,
+            store, beside=beside, blobs=blobs, contents=contents, limits=_limits(settings), principal_named=keys.named
         )
         drawing = await enter(open_drawing(settings))
         looks = Looks(service, drawing, limits=_look_limits(settings))

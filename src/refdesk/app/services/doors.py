@@ -14,7 +14,7 @@ from refdesk.doors.openai.embeddings import EmbeddingRoutes
 from refdesk.doors.openai.models import model_endpoints
 from refdesk.doors.protected_resource import Issuer, metadata_endpoints
 from refdesk.index.open_generations import OpenGenerations
-from refdesk.web.http import Endpoint
+from refdesk.web.endpoints import Endpoint
 
 NO_SCOPES = ("openid", "offline_access")
 

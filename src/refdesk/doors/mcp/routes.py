@@ -22,7 +22,10 @@ from refdesk.contracts.texts import Text
 from refdesk.doors.mcp.tools import Caller, Tools
 from refdesk.web import sse
 from refdesk.web.addresses import MCP_ADDRESS, public_base
-from refdesk.web.http import DATA_HEADERS, JSON_BYTES_MAX, REQUEST_ID, Endpoint, read_body, refusal
+from refdesk.web.bodies import JSON_BYTES_MAX, read_body
+from refdesk.web.endpoints import Endpoint
+from refdesk.web.http import REQUEST_ID
+from refdesk.web.replies import DATA_HEADERS, refusal
 
 _OWN_HEADERS = {name.lower().encode(): value.encode() for name, value in DATA_HEADERS.items()}
 

@@ -15,7 +15,7 @@ from refdesk import __version__
 from refdesk.contracts.errors import RefdeskError, problem
 from refdesk.doors.mcp.tools import Caller, ToolFailed, Tools, schema_of
 from refdesk.web.auditing import also
-from refdesk.web.http import JSON_BYTES_MAX
+from refdesk.web.bodies import JSON_BYTES_MAX
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from refdesk.contracts.answers import Filters, FinishReason, Hit, Question, Queu
 from refdesk.contracts.errors import InvalidRequest, NotFound
 from refdesk.contracts.texts import NUMBER_MAX, Number, Text
 from refdesk.doors.citations import Citation, citations_of, listed, page_url, sources_of
-from refdesk.web.http import said
+from refdesk.web.bodies import said
 from refdesk.web.sse import Wait
 
 AROUND_MAX = 10

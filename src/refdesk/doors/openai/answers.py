@@ -17,8 +17,8 @@ from refdesk.contracts.errors import RefdeskError, problem
 from refdesk.doors.openai.chat_requests import Asked
 from refdesk.web.addresses import public_base
 from refdesk.web.auditing import about
-from refdesk.web.http import Json, openai_refusal
 from refdesk.web.openai_errors import error_object
+from refdesk.web.replies import Json, openai_refusal
 from refdesk.web.sse import EventStream, Offer, Wait, settled, while_connected
 
 

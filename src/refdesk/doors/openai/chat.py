@@ -12,7 +12,7 @@ from refdesk.doors.openai.requests import read_body_as
 from refdesk.doors.openai.response_replies import ResponseForm, ResponseObject
 from refdesk.doors.openai.response_requests import ResponseRequest, question_in
 from refdesk.web import sse
-from refdesk.web.http import Endpoint
+from refdesk.web.endpoints import Endpoint
 
 
 class ChatRoutes:

@@ -23,7 +23,8 @@ from refdesk.index.open_generations import Opened, OpenGenerations
 from refdesk.outside import telemetry
 from refdesk.outside.embedding.packaged import Embedder
 from refdesk.outside.embedding.vectors import Vectors
-from refdesk.web.http import Endpoint, Json
+from refdesk.web.endpoints import Endpoint
+from refdesk.web.replies import Json
 from refdesk.web.sse import while_connected
 
 Format = Literal["float", "base64"]

@@ -8,7 +8,8 @@ from starlette.types import ASGIApp
 
 from refdesk.contracts.access import Principal
 from refdesk.doors.openai.requests import MODEL, check_model
-from refdesk.web.http import Endpoint, Json, Parameter
+from refdesk.web.endpoints import Endpoint, Parameter
+from refdesk.web.replies import Json
 
 CREATED = 1_767_225_600
 """2026-01-01: when this format was first spoken here. Clients want a time, and equal ones from equal desks."""

@@ -8,7 +8,7 @@ import msgspec
 from starlette.requests import Request
 
 from refdesk.contracts.errors import InvalidRequest, NotFound
-from refdesk.web.http import JSON_BYTES_MAX, read_json
+from refdesk.web.bodies import JSON_BYTES_MAX, read_json
 
 MODEL = "refdesk"
 """The one model there is: the desk."""
