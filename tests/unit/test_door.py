@@ -5,7 +5,9 @@ from typing import Any
 
 import aiohttp
 import pytest
-from starlette.requests import HTTPConnection
+from prometheus_client import REGISTRY
+from starlette.requests import HTTPConnection, Request
+from starlette.types import ASGIApp
 from tests.integration.documents_desk import serving
 
 from refdesk.access.authentication import Insight, bearer, is_local
@@ -14,6 +16,7 @@ from refdesk.app.health import Health, Part, health_endpoints
 from refdesk.app.hosts import named
 from refdesk.app.settings import Settings
 from refdesk.contracts.access import Principal, Role
+from refdesk.web.endpoints import Endpoint
 from refdesk.web.http import create_app
 
 ELSEWHERE = {"X-Forwarded-For": "203.0.113.7"}
@@ -170,3 +173,22 @@ async def test_data_is_kept_by_nobody_and_taken_for_no_page(url: str, path: str)
     assert headers["Cache-Control"] == "no-store"
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'"
+
+
+async def test_a_fault_of_ours_is_a_plain_500_and_is_counted(caplog: pytest.LogCaptureFixture) -> None:
+    """Its words are for the log alone."""
+
+    async def broken(request: Request, principal: Principal) -> ASGIApp:
+        raise ZeroDivisionError("a secret")
+
+    endpoint = Endpoint(method="GET", path="/broken", action="page.read", handler=broken, summary="Broken")
+
+    def counted() -> float:
+        return REGISTRY.get_sample_value("refdesk_unexpected_errors_total", {"where": "request"}) or 0.0
+
+    before = counted()
+    async with serving(create_app([endpoint], authenticate=holder)) as url:
+        status, _, problem = await get(f"{url}/broken")
+    assert (status, problem["type"], counted() - before) == (500, "internal", 1)
+    assert "a secret" not in str(problem)
+    assert "a secret" in caplog.text

@@ -170,6 +170,7 @@ class Production:
         except RefdeskError as error:
             self._fail(error)
         except Exception:
+            telemetry.unexpected_errors.labels("answer").inc()
             logger.exception("answer log %s failed", self.log.id)
             self._fail(RefdeskError())
         finally:

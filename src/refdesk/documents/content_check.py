@@ -17,6 +17,7 @@ import msgspec
 from refdesk.contracts.documents import FreshnessToken
 from refdesk.contracts.errors import InvalidRequest, Unavailable
 from refdesk.documents.contents import ContentRecord, MissingContent
+from refdesk.outside import telemetry
 from refdesk.outside.blobs import Blobs
 
 logger = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class ContentCheck:
             except Unavailable as error:
                 logger.warning("cannot look for missing contents: %s", error)
             except Exception:
+                telemetry.unexpected_errors.labels("content check").inc()
                 logger.exception("looking for missing contents failed; trying again later")
             await asyncio.sleep(interval_s)
 

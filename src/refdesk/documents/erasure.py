@@ -22,6 +22,7 @@ from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import Conflict, NotFound, Unavailable
 from refdesk.documents.changes import is_id
 from refdesk.documents.store import Row, fetch
+from refdesk.outside import telemetry
 from refdesk.outside.blobs import Blobs
 from refdesk.outside.postgres.database import load_queries, one_statement
 
@@ -92,6 +93,7 @@ class Erasure:
             except Unavailable as error:
                 logger.warning("contents of deleted documents cannot be erased now: %s", error)
             except Exception:
+                telemetry.unexpected_errors.labels("erasure").inc()
                 logger.exception("erasing contents of deleted documents failed; trying again later")
             await asyncio.sleep(ERASE_EVERY_S)
 

@@ -356,6 +356,7 @@ class DocumentService:
                 removed = await self.sweep_content(grace_s=grace_s)
                 logger.info("removed %d contents that no document refers to", removed)
             except Exception:
+                telemetry.unexpected_errors.labels("sweep").inc()
                 logger.exception("sweeping the blob directory failed; trying again later")
             await asyncio.sleep(interval_s)
 

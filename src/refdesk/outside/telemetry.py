@@ -61,6 +61,11 @@ time_per_output_chunk = Histogram(
     _MODEL,
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
 )
+unexpected_errors = Counter(
+    "refdesk_unexpected_errors_total",
+    "Faults of our own, caught at the border of a request or a loop; the log has each",
+    ("where",),
+)
 cache_requests = Counter(
     "refdesk_cache_requests_total", "Questions by what the cache made of them", ("layer", "outcome")
 )

@@ -27,7 +27,7 @@ from refdesk.access.permission import Permission
 from refdesk.access.policy import ANONYMOUS, Action, may, require
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import MethodNotAllowed, NotFound, RefdeskError, Unauthenticated
-from refdesk.outside import logs, tracing
+from refdesk.outside import logs, telemetry, tracing
 from refdesk.web.auditing import Trail
 from refdesk.web.bodies import BODY_CLOCK, BodyClock
 from refdesk.web.endpoints import Endpoint, SocketEndpoint
@@ -140,6 +140,7 @@ class _Guarded:
             return
         except Exception:
             trail.refused(None)
+            telemetry.unexpected_errors.labels("request").inc()
             logger.exception("%s %s failed", request.method, self._endpoint.path)
             response = refusal(RefdeskError(), scope)
         else:

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from refdesk import __version__
 from refdesk.contracts.errors import RefdeskError, problem
 from refdesk.doors.mcp.tools import Caller, ToolFailed, Tools, schema_of
+from refdesk.outside import telemetry
 from refdesk.web.auditing import also
 from refdesk.web.bodies import JSON_BYTES_MAX
 
@@ -85,6 +86,7 @@ async def _called(tools: Tools, params: types.CallToolRequestParams, context: Co
     except ToolFailed as error:
         return _failed(error.details)
     except Exception:
+        telemetry.unexpected_errors.labels("tool").inc()
         logger.exception("the tool %s failed", params.name)
         return _failed(problem(RefdeskError()))
     if answer_id := reply.structured.get("answer_id"):
