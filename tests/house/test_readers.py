@@ -210,7 +210,7 @@ ELSEWHERE = {
         ),
         "in a process of its own, which is killed in time: libraries read there that have no such promise",
     ),
-    "bodies:read_json": "with http:decode_json",
+    "bodies:read_json": "with bodies:decode_json",
     "chat_replies:_chunk": "our own events, by msgspec",
     "uploads:read_change": "chooses between a form and JSON, both above",
     "routes:_read_change": "calls uploads:read_change",
