@@ -37,6 +37,13 @@ def test_cited_sources_come_first_and_what_one_should_know_is_said(capsys: pytes
     assert "Changes of the last 7 s" in shown
 
 
+def test_a_source_names_its_title_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """A document's first heading is often its title."""
+    sources = [{"n": 1, "title": "Leave", "heading": "Leave › Sick leave", "page": 2, "stale": False}]
+    _show_end({"finish_reason": "stop", "degraded": False}, sources, [], cited={1})
+    assert "[1] Leave › Sick leave, page 2\n" in capsys.readouterr().out
+
+
 def test_a_question_has_the_fields_that_were_given() -> None:
     """And no others: the service's defaults hold."""
     nothing: dict[str, Any] = {

@@ -21,6 +21,7 @@ from refdesk.app.commands.client import (
 )
 from refdesk.app.commands.terminal_markdown import TerminalMarkdown
 from refdesk.contracts.hidden_characters import CleanStream
+from refdesk.index.chunks import place
 
 LAG_TOLD_S = 1.0
 """How far the index is behind before it is said."""
@@ -181,10 +182,9 @@ def checked_by_record(as_of: str) -> str:
 
 
 def _source_line(source: dict[str, Any]) -> str:
-    place = " › ".join(part for part in (source["title"], source.get("heading")) if part)
     page = f", page {source['page']}" if "page" in source else ""
     stale = " (a newer version is on its way)" if source["stale"] else ""
-    return f"[{source['n']}] {place}{page}{stale}"
+    return f"[{source['n']}] {place(source['title'], source.get('heading'))}{page}{stale}"
 
 
 def _raise_if_failed(problem: dict[str, Any] | None) -> None:
