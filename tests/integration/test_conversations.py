@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from tests.support.desk import ASKER, LEAVE, PATIENT, AnswerDesk, Client, Here, events, own_desk, text_of, until
 from tests.support.scripted_llm import ANSWER, say
 
+from refdesk.answering.conversations import WITHDRAWN
 from refdesk.answering.keeping import MARKS
 from refdesk.answering.log import AnswerRecord
 from refdesk.app.embedded.stack import StackUrls
@@ -154,6 +155,21 @@ async def test_a_follow_up_is_understood_when_valkey_has_forgotten_the_conversat
     for call in desk.llm.calls:
         assert QUESTION in str(call.body["messages"])
     assert len((await kept(client, "recalled", 3))["turns"]) == 3
+
+
+async def test_a_question_stays_whose_answer_was_erased_before_it_was_kept(here: Here, desk: AnswerDesk) -> None:
+    """Neither Valkey nor history has the answer; the follow-up still knows what was asked."""
+    client = here.client()
+    async with Redis.from_url(desk.settings.valkey_url or "") as valkey:
+        await valkey.flushdb()
+        await client.ask(QUESTION, conversation_id="unkept")
+        key = f"refdesk:conversation:{ASKER.id}:unkept"
+        turn = msgspec.json.decode(await valkey.lindex(key, 0))
+        await valkey.lset(key, 0, msgspec.json.encode(turn | {"log_id": "erased", "answer_id": "erased"}))
+    desk.llm.reset()
+    await client.ask("And unused days?", conversation_id="unkept")
+    sent = str(desk.llm.calls[0].body["messages"])
+    assert QUESTION in sent and WITHDRAWN in sent and ANSWER not in sent
 
 
 async def test_only_the_last_turns_of_a_long_conversation_are_kept(here: Here) -> None:

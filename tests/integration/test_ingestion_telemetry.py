@@ -137,8 +137,11 @@ async def test_an_upload_and_its_indexing_are_one_trace(pipeline: Pipeline, expo
     """From the caller's span to the document's new state, every span with its parent; no text and no id in it."""
     document = await _traced(pipeline)
     await pipeline.settled()
-    spans = await eventually(lambda: _way(exporter, count=len(WAY)))
-    assert sorted(span.name for span in spans) == sorted(WAY)
+    spans = await eventually(lambda: _way(exporter))
+    times = Counter(span.name for span in spans)
+    news = times.pop("process index")
+    assert times == Counter(WAY[:-1])
+    assert news >= 1, "the new state, and before it that an indexer is still at work where the machine is slow"
     by_id = {span.context.span_id: span for span in spans}
     parents = {span.name: by_id[span.parent.span_id].name for span in spans if span.parent.span_id in by_id}
     assert parents == {
@@ -234,9 +237,10 @@ def _spans(exporter: InMemorySpanExporter) -> list[ReadableSpan]:
     return [span for span in exporter.get_finished_spans() if f"{span.context.trace_id:032x}" == TRACE]
 
 
-def _way(exporter: InMemorySpanExporter, *, count: int) -> list[ReadableSpan] | None:
+def _way(exporter: InMemorySpanExporter) -> list[ReadableSpan] | None:
+    """The spans, once there is one of each kind."""
     spans = _spans(exporter)
-    return spans if len(spans) >= count else None
+    return spans if {span.name for span in spans} >= set(WAY) else None
 
 
 def _named(exporter: InMemorySpanExporter, name: str) -> list[ReadableSpan]:

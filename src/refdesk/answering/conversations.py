@@ -175,13 +175,15 @@ class Conversations:
         return [*pushed, ("LTRIM", key, -TURNS_MAX, -1), ("EXPIRE", key, self._retention_s)]
 
 
-def _recalled(turn: Begun, log: AnswerLog | None, kept: KeptAnswer | None) -> _Said | None:
-    """From its log, or from history; None where nobody knows any more."""
+def _recalled(turn: Begun, log: AnswerLog | None, kept: KeptAnswer | None) -> _Said:
+    """From its log, or from history. Where neither has the answer (erased before it was kept), the question alone."""
     if log is not None:
         return _Said(
             Turn(turn.question, log.text(), turn.read_as), log.stands_on() or frozenset(), frozenset(turn.told)
         )
-    return None if kept is None else _of_history(kept)
+    if kept is not None:
+        return _of_history(kept)
+    return _Said(Turn(turn.question, WITHDRAWN, turn.read_as), told=frozenset(turn.told))
 
 
 def _of_history(kept: KeptAnswer) -> _Said:
@@ -189,9 +191,9 @@ def _of_history(kept: KeptAnswer) -> _Said:
     return _Said(Turn(kept.question, said, kept.read_as), kept.stands_on, kept.told)
 
 
-def _with_words(recalled: Iterable[_Said | None]) -> list[_Said]:
+def _with_words(recalled: Iterable[_Said]) -> list[_Said]:
     """Those in which something was said."""
-    return [one for one in recalled if one is not None and one.turn.answer]
+    return [one for one in recalled if one.turn.answer]
 
 
 def as_messages(turns: Sequence[Turn]) -> tuple[Message, ...]:
