@@ -9,7 +9,7 @@ from tests.support.desk import until
 from tests.support.running import Refdesk
 from tests.support.scripted_llm import ScriptedLlm, say
 
-from refdesk.answering.prompting import NOT_FOUND
+from refdesk.answering.writing.prompting import NOT_FOUND
 
 pytestmark = pytest.mark.timeout(400)
 

@@ -15,7 +15,7 @@ import pytest
 from tests.house.trees import tree_of
 from tests.support import growth
 
-from refdesk.answering import wanted
+from refdesk.answering.quoting import wanted
 from refdesk.contracts import hidden_characters
 from refdesk.index import identifiers
 
@@ -24,9 +24,9 @@ FUNCTIONS = {"compile", "search", "match", "fullmatch", "split", "findall", "fin
 METHODS = FUNCTIONS - {"compile"}
 MADE: dict[str, Callable[[], re.Pattern[str]]] = {
     "refdesk.contracts.hidden_characters:_long_runs": hidden_characters._long_runs,
-    "refdesk.answering.wanted:_spelled_alike": lambda: wanted._spelled_alike("CX-41b"),
+    "refdesk.answering.quoting.wanted:_spelled_alike": lambda: wanted._spelled_alike("CX-41b"),
     "refdesk.index.identifiers:_joined": lambda: identifiers._joined(("CX", "41", "b")),
-    "refdesk.answering.wanted:_inflected": lambda: wanted._inflected("Ferry Heron"),
+    "refdesk.answering.quoting.wanted:_inflected": lambda: wanted._inflected("Ferry Heron"),
 }
 """Patterns that are compiled inside a function, by its name."""
 

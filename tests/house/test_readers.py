@@ -19,14 +19,15 @@ from tests.house.trees import tree_of
 from tests.support import growth
 from tests.support.pumps import PUMPS
 
-from refdesk.answering import facts, sentences
-from refdesk.answering.blocks import Blocks, is_claim
-from refdesk.answering.citations import CitationReader
-from refdesk.answering.conversations import Turn
+from refdesk.answering.conversations.turns import Turn
 from refdesk.answering.follow_ups import FollowUp, leaning, leans
-from refdesk.answering.quotations import as_quotation
-from refdesk.answering.similar import same_matter
-from refdesk.answering.wanted import Wanted
+from refdesk.answering.grounding import facts
+from refdesk.answering.quoting.wanted import Wanted
+from refdesk.answering.reuse.similar import same_matter
+from refdesk.answering.text import sentences
+from refdesk.answering.text.blocks import Blocks, is_claim
+from refdesk.answering.text.citations import CitationReader
+from refdesk.answering.text.quotations import as_quotation
 from refdesk.contracts import hidden_characters
 from refdesk.contracts.answers import Question, Source
 from refdesk.contracts.documents import FreshnessToken, title_of

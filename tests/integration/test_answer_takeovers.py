@@ -11,7 +11,7 @@ from tests.support.desk import ASKER, LEAVE, PATIENT, AnswerDesk, Event, Wire, e
 from tests.support.metrics import follow
 from tests.support.scripted_llm import ANSWER, say
 
-from refdesk.answering.log import AnswerRecord, new_id
+from refdesk.answering.logs.log import AnswerRecord, new_id
 from refdesk.app.embedded.stack import StackUrls
 from refdesk.contracts.answers import Accepted
 

@@ -13,8 +13,8 @@ from redis.asyncio import Redis
 from tests.support.desk import LEAVE, VALKEY_PATIENCE_S, AnswerDesk, fresh_valkey, own_desk, text_of, until
 from tests.support.scripted_llm import ANSWER, say
 
-from refdesk.answering import budget as budgets
-from refdesk.answering.budget import Budget, BudgetLimits, Reservation
+from refdesk.answering.usage import budget as budgets
+from refdesk.answering.usage.budget import Budget, BudgetLimits, Reservation
 from refdesk.app.embedded.stack import StackUrls
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import TooManyRequests

@@ -11,9 +11,9 @@ from redis.asyncio import Redis
 from tests.support.desk import ASKER, LEAVE, PATIENT, AnswerDesk, Client, Here, events, own_desk, text_of, until
 from tests.support.scripted_llm import ANSWER, say
 
-from refdesk.answering.conversations import WITHDRAWN
-from refdesk.answering.keeping import MARKS
-from refdesk.answering.log import AnswerRecord
+from refdesk.answering.conversations.keeping import MARKS
+from refdesk.answering.conversations.turns import WITHDRAWN
+from refdesk.answering.logs.log import AnswerRecord
 from refdesk.app.embedded.stack import StackUrls
 from refdesk.contracts.access import Principal
 

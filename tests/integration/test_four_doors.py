@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from tests.support.desk import AnswerDesk, Here, own_desk
 
-from refdesk.answering.extractive import PASSAGES_READ
+from refdesk.answering.quoting.extractive import PASSAGES_READ
 from refdesk.app.embedded.stack import StackUrls
 from refdesk.contracts.access import EVERYONE, Principal
 

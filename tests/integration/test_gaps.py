@@ -9,8 +9,8 @@ import pytest
 from tests.support.desk import LEAVE, AnswerDesk, Client, own_desk, until
 from tests.support.scripted_llm import say
 
-from refdesk.answering.gaps import GapLimits, GapStore, Unanswered
-from refdesk.answering.prompting import NOT_FOUND
+from refdesk.answering.curating.gaps import GapLimits, GapStore, Unanswered
+from refdesk.answering.writing.prompting import NOT_FOUND
 from refdesk.app.embedded.stack import StackUrls
 from refdesk.contracts.access import ADMINISTRATORS, Principal
 from refdesk.outside.postgres.database import open_pool

@@ -17,7 +17,7 @@ from tests.support.desk import LEAVE, AnswerDesk, Client, Event, Here, Process, 
 from tests.support.metrics import of, scraped
 from tests.support.scripted_llm import ANSWER, CONTEXT_LENGTH, Behaviour, Call, ScriptedLlm, refuse, say, scripted_llm
 
-from refdesk.answering.circuit import State
+from refdesk.answering.writing.circuit import State
 from refdesk.app.embedded.stack import StackUrls
 from refdesk.app.settings import Settings
 from refdesk.contracts.access import Principal

@@ -39,7 +39,7 @@ async def test_a_server_answers_or_the_start_says_why(
     desk: AnswerDesk, case: Case, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The whole answer and nothing else; or the same sentence at the start and at the answer."""
-    caplog.set_level(logging.INFO, "refdesk.answering.models")
+    caplog.set_level(logging.INFO, "refdesk.answering.writing.models")
     async with ModelServer(case.form).serving() as server:
         url = case.url.format(port=server.port)
         async with desk.assistant_here(llm_url=url, **case.settings) as here:

@@ -12,12 +12,12 @@ from tests.support.desk import LEAVE, PATIENT, VALKEY_PATIENCE_S, AnswerDesk, He
 from tests.support.scripted_llm import Behaviour, refuse, say
 
 from refdesk.answering.accepted_question import AcceptedQuestion
-from refdesk.answering.budget import Budget, BudgetLimits
-from refdesk.answering.conversations import Turn
-from refdesk.answering.prices import Prices
+from refdesk.answering.conversations.turns import Turn
+from refdesk.answering.evidence.retrieval import Evidence, Sought
 from refdesk.answering.questions import Questions
-from refdesk.answering.retrieval import Evidence, Sought
 from refdesk.answering.rewriting import Written
+from refdesk.answering.usage.budget import Budget, BudgetLimits
+from refdesk.answering.usage.prices import Prices
 from refdesk.app.embedded.stack import StackUrls
 from refdesk.contracts.access import Principal
 from refdesk.contracts.answers import Question, Usage

@@ -28,7 +28,7 @@ from tests.support.desk import (
 from tests.support.metrics import of, scraped
 from tests.support.scripted_llm import say
 
-from refdesk.answering.usage import Booking, UsageStore
+from refdesk.answering.usage.settled import Booking, UsageStore
 from refdesk.app.embedded.stack import StackUrls
 from refdesk.contracts.access import ADMINISTRATORS, Principal
 from refdesk.contracts.answers import Usage

@@ -14,7 +14,7 @@ from tests.support.desk import LEAVE, AnswerDesk, Client, own_desk, text_of, unt
 from tests.support.scripted_llm import ANSWER
 from tests.support.valkey_server import ValkeyServer, started
 
-from refdesk.answering.budget import Budget, BudgetLimits
+from refdesk.answering.usage.budget import Budget, BudgetLimits
 from refdesk.app.commands.checks.valkey import check_valkey
 from refdesk.app.embedded.stack import StackUrls
 from refdesk.app.services import ai_parts

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from markdown_it import MarkdownIt
 
-from refdesk.answering.citations import CitationReader
-from refdesk.answering.grounding import Grounding
-from refdesk.answering.sentences import SentenceSplitter
+from refdesk.answering.grounding.checking import Grounding
+from refdesk.answering.text.citations import CitationReader
+from refdesk.answering.text.sentences import SentenceSplitter
 from refdesk.contracts.answers import Sentence, Source
 
 FILE = Path(__file__).parents[1] / "data" / "model_outputs.txt"

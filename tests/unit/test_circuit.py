@@ -4,7 +4,7 @@ from contextlib import suppress
 
 import pytest
 
-from refdesk.answering.circuit import Attempt, Circuit, State
+from refdesk.answering.writing.circuit import Attempt, Circuit, State
 from refdesk.contracts.errors import ModelFailed
 from refdesk.outside.llm.errors import LlmRefused
 

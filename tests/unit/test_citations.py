@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refdesk.answering.citations import CitationReader
+from refdesk.answering.text.citations import CitationReader
 
 KNOWN = (1, 2, 3)
 PIECES = (

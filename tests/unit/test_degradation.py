@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from refdesk.answering.degradation import DETAILS, TELL, degraded, failed, seen_by
-from refdesk.answering.log import AnswerLog, encode_entry
+from refdesk.answering.logs.degradation import DETAILS, TELL, degraded, failed, seen_by
+from refdesk.answering.logs.log import AnswerLog, encode_entry
 from refdesk.answering.production import Diverged
 from refdesk.contracts.answers import Delta, Done, Timings, Usage
 from refdesk.contracts.errors import Expired, ModelFailed

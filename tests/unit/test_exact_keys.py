@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from refdesk.answering.cache import exact_key
+from refdesk.answering.reuse.cache import exact_key
 from refdesk.app.services.assistant import shape_of
 from refdesk.app.settings import Settings
 from refdesk.contracts.access import NOBODY

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from refdesk.answering.extractive import Extractor, Quote
+from refdesk.answering.quoting.extractive import Extractor, Quote
 from refdesk.contracts.answers import Source
 from refdesk.outside.embedding.packaged import open_packaged_embedder
 from refdesk.outside.embedding.vectors import Encoded, without_tokens

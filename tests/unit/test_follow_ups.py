@@ -2,7 +2,7 @@
 
 import pytest
 
-from refdesk.answering.conversations import Turn
+from refdesk.answering.conversations.turns import Turn
 from refdesk.answering.follow_ups import CONTEXT_CHARACTERS_MAX, FollowUp, leaning, leans
 from refdesk.contracts.answers import Source
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refdesk.answering.blocks import is_claim
-from refdesk.answering.grounding import Grounding
-from refdesk.answering.sentences import Cut, SentenceSplitter
+from refdesk.answering.grounding.checking import Grounding
+from refdesk.answering.text.blocks import is_claim
+from refdesk.answering.text.sentences import Cut, SentenceSplitter
 from refdesk.contracts.answers import Block, Sentence, Source, Support
 
 DATA = Path(__file__).parents[1] / "data"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from refdesk.answering.likeness import Likeness, Reading
+from refdesk.answering.quoting.likeness import Likeness, Reading
 from refdesk.outside.embedding.vectors import Encoded, unit
 
 AXES = {"leave": 0, "days": 1, "paid": 2, "toilets": 3, "how": 4}

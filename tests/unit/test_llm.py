@@ -9,8 +9,8 @@ import pytest
 from tests.support.model_forms_kept import on_prefix, without_any_limit
 from tests.support.model_server import ANSWER, DONE, Form, ModelServer, Reply, Request, chunk, event, refusal, spoken
 
-from refdesk.answering.generating import Generating
-from refdesk.answering.writers import Assignment
+from refdesk.answering.writing.generating import Generating
+from refdesk.answering.writing.writers import Assignment
 from refdesk.contracts.answers import Source, Usage
 from refdesk.contracts.errors import ConfigurationError, ModelFailed
 from refdesk.outside.http_client import open_http_client

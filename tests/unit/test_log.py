@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from refdesk.answering.log import ARRIVAL_S, BATCH_BYTES_MAX, BATCH_MAX, AnswerLog, Entry, encode_entry
+from refdesk.answering.logs.log import ARRIVAL_S, BATCH_BYTES_MAX, BATCH_MAX, AnswerLog, Entry, encode_entry
 from refdesk.contracts.answers import (
     Accepted,
     Delta,

@@ -4,8 +4,8 @@ from decimal import Decimal
 
 import pytest
 
-from refdesk.answering.caps import Cap, Caps, Spender, counted, parse_caps, window
-from refdesk.answering.prices import Prices
+from refdesk.answering.usage.caps import Cap, Caps, Spender, counted, parse_caps, window
+from refdesk.answering.usage.prices import Prices
 from refdesk.contracts.answers import Usage
 from refdesk.contracts.errors import ConfigurationError
 

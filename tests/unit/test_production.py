@@ -10,12 +10,12 @@ from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 
 from refdesk.answering.admission import Admission, AdmissionLimits
-from refdesk.answering.extractive import Extractor
-from refdesk.answering.journal import Journal
-from refdesk.answering.log import AnswerLog, Entry
+from refdesk.answering.logs.journal import Journal
+from refdesk.answering.logs.log import AnswerLog, Entry
 from refdesk.answering.production import Job, Production, ShuttingDown, Writers
-from refdesk.answering.quoting import Quoting
-from refdesk.answering.writers import Assignment, Draft, Verdict, Writer
+from refdesk.answering.quoting.extractive import Extractor
+from refdesk.answering.quoting.writer import Quoting
+from refdesk.answering.writing.writers import Assignment, Draft, Verdict, Writer
 from refdesk.contracts.answers import Delta, Done, Failed, Sentence, Sources
 from refdesk.contracts.errors import RefdeskError
 from refdesk.outside.embedding.vectors import Encoded

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refdesk.answering import prompting
-from refdesk.answering.conversations import Turn, as_messages
+from refdesk.answering.conversations.turns import Turn, as_messages
+from refdesk.answering.writing import prompting
 from refdesk.contracts.answers import Source
 from refdesk.outside.llm.parameters import Message
 

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.injections import ATTACKS, FORGERIES, NUMBER, SPEAKER, TOKEN, structure
 
-from refdesk.answering import prompting
-from refdesk.answering.conversations import Turn, as_messages
-from refdesk.answering.grounding import Grounding
-from refdesk.answering.quotations import as_quotation
+from refdesk.answering.conversations.turns import Turn, as_messages
+from refdesk.answering.grounding.checking import Grounding
+from refdesk.answering.text.quotations import as_quotation
+from refdesk.answering.writing import prompting
 from refdesk.contracts.answers import Source
 
 COLLECTED = Path(__file__).parents[2] / ".." / "shared" / "data" / "injection"

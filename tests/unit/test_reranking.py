@@ -13,7 +13,7 @@ from tests.support.model_folders import export_cross_encoder, export_embedder, l
 from tests.support.rerank_server import FORMS, rerank_server
 from tokenizers import Tokenizer
 
-from refdesk.answering.reranking import IDLE_S, PAUSE_S, Reranking
+from refdesk.answering.evidence.reranking import IDLE_S, PAUSE_S, Reranking
 from refdesk.app.services.rerankers import open_reranking
 from refdesk.app.settings import Settings
 from refdesk.contracts.errors import ConfigurationError, Unavailable

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refdesk.answering.sentences import (
+from refdesk.answering.text.sentences import (
     Cut,
     SentenceSplitter,
     Words,

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from refdesk.answering.sharing import Leaders, Shared, SharedLimits
+from refdesk.answering.reuse.sharing import Leaders, Shared, SharedLimits
 from refdesk.contracts.errors import Overloaded, TooManyRequests, Unavailable
 
 LONG_S = 60.0

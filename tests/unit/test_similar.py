@@ -2,7 +2,7 @@
 
 import pytest
 
-from refdesk.answering.similar import same_matter
+from refdesk.answering.reuse.similar import same_matter
 
 DIFFERENT = [
     ("May I work from home?", "May I not work from home?"),

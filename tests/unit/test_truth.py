@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, closing, suppress
 
 import pytest
 
-from refdesk.answering.truth import LookRefused, Shown, SourceOfTruth
+from refdesk.answering.evidence.truth import LookRefused, Shown, SourceOfTruth
 from refdesk.contracts.access import EVERYONE, Scope
 from refdesk.outside.document_service import open_document_service
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refdesk.answering.units import Unit, units
+from refdesk.answering.text.units import Unit, units
 from refdesk.contracts.answers import Source
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.support.packaged_vocabulary import packaged_tokenizer, write_tokenizer
 from tests.unit.test_tokens import MEASURED
 
-from refdesk.answering import prompting
+from refdesk.answering.writing import prompting
 from refdesk.app.tiny_llm import model_path
 from refdesk.contracts.answers import Source
 from refdesk.contracts.errors import ConfigurationError

@@ -2,7 +2,7 @@
 
 import pytest
 
-from refdesk.answering.wanted import Wanted
+from refdesk.answering.quoting.wanted import Wanted
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refdesk.answering import writers
-from refdesk.answering.circuit import Circuit
-from refdesk.answering.generating import Generating
-from refdesk.answering.models import Models
 from refdesk.answering.production import Diverged
-from refdesk.answering.writers import Assignment, Meter, Verdict, Writer
+from refdesk.answering.writing import writers
+from refdesk.answering.writing.circuit import Circuit
+from refdesk.answering.writing.generating import Generating
+from refdesk.answering.writing.models import Models
+from refdesk.answering.writing.writers import Assignment, Meter, Verdict, Writer
 from refdesk.contracts.answers import Source, Usage
 from refdesk.contracts.errors import ModelFailed
 from refdesk.outside.llm.errors import LlmFiltered, LlmOnlyThought, LlmRefused, LlmTimeout, LlmUnknown
@@ -244,7 +244,7 @@ def models(*puppets: Puppet) -> Models:
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("refdesk.answering.models.RETRY_DELAY_S", 0)
+    monkeypatch.setattr("refdesk.answering.writing.models.RETRY_DELAY_S", 0)
 
 
 GOOD = (said("Thirty"), finished())

@@ -4,10 +4,10 @@ import time
 
 from refdesk.answering.accepted_question import AcceptedQuestion
 from refdesk.answering.brought import Brought
-from refdesk.answering.budget import Budget
-from refdesk.answering.conversations import Conversations, Recalled
-from refdesk.answering.freshness import Freshness
+from refdesk.answering.conversations.turns import Conversations, Recalled
+from refdesk.answering.evidence.freshness import Freshness
 from refdesk.answering.limits import AnswerLimits
+from refdesk.answering.usage.budget import Budget
 from refdesk.contracts.access import Principal
 from refdesk.contracts.answers import Question, Usage
 from refdesk.contracts.documents import FreshnessToken

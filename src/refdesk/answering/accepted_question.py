@@ -5,11 +5,11 @@ import time
 import msgspec
 
 from refdesk.answering.brought import Brought
-from refdesk.answering.cache import Flight, exact_key, flight
-from refdesk.answering.conversations import Turn
+from refdesk.answering.conversations.turns import Turn
+from refdesk.answering.evidence.retrieval import Evidence, Sought
+from refdesk.answering.evidence.truth import Shown
 from refdesk.answering.follow_ups import FollowUp
-from refdesk.answering.retrieval import Evidence, Sought
-from refdesk.answering.truth import Shown
+from refdesk.answering.reuse.cache import Flight, exact_key, flight
 from refdesk.contracts.access import Principal
 from refdesk.contracts.answers import Question
 

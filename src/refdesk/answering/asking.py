@@ -15,22 +15,22 @@ import msgspec
 
 from refdesk.answering.acceptance import Acceptance
 from refdesk.answering.accepted_question import AcceptedQuestion
-from refdesk.answering.bookings import Bookings, shared
 from refdesk.answering.brought import NOTHING, Brought
-from refdesk.answering.cache import Exact, Flight
-from refdesk.answering.caps import Spender
-from refdesk.answering.conversations import Conversations, as_messages
-from refdesk.answering.gap_finding import GapFinding
-from refdesk.answering.journal import Journal
-from refdesk.answering.keeping import Keeper
-from refdesk.answering.log import AnswerLog, AnswerRecord, new_id
+from refdesk.answering.conversations.keeping import Keeper
+from refdesk.answering.conversations.turns import Conversations, as_messages
+from refdesk.answering.curating.gap_finding import GapFinding
+from refdesk.answering.evidence.retrieval import Evidence
+from refdesk.answering.logs.journal import Journal
+from refdesk.answering.logs.log import AnswerLog, AnswerRecord, new_id
 from refdesk.answering.production import Job
 from refdesk.answering.productions import Productions, Slot
 from refdesk.answering.questions import Questions
-from refdesk.answering.retrieval import Evidence
-from refdesk.answering.reuse import Reuse
-from refdesk.answering.sharing import Leaders
-from refdesk.answering.writers import Assignment
+from refdesk.answering.reuse.cache import Exact, Flight
+from refdesk.answering.reuse.finding import Reuse
+from refdesk.answering.reuse.sharing import Leaders
+from refdesk.answering.usage.bookings import Bookings, shared
+from refdesk.answering.usage.caps import Spender
+from refdesk.answering.writing.writers import Assignment
 from refdesk.contracts.access import Principal
 from refdesk.contracts.answers import Accepted, CacheOutcome, Question, Usage
 from refdesk.outside import telemetry

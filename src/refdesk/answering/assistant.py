@@ -12,34 +12,34 @@ import msgspec
 from refdesk.answering.acceptance import Acceptance
 from refdesk.answering.admission import Admission
 from refdesk.answering.asking import Asking
-from refdesk.answering.bookings import Bookings, BookingTimes
 from refdesk.answering.brought import NOTHING, Brought
-from refdesk.answering.browsing import Browsing, BrowsingParts
-from refdesk.answering.budget import Budget
-from refdesk.answering.cache import Cache
 from refdesk.answering.capacity import Capacity
-from refdesk.answering.caps import Spender
-from refdesk.answering.conversations import Conversations
-from refdesk.answering.extractive import MODEL_NAME as QUOTING
-from refdesk.answering.freshness import Freshness
-from refdesk.answering.gap_finding import GapFinding
-from refdesk.answering.history import History
-from refdesk.answering.journal import Journal
-from refdesk.answering.keeping import Keeper
+from refdesk.answering.conversations.browsing import Browsing, BrowsingParts
+from refdesk.answering.conversations.history import History
+from refdesk.answering.conversations.keeping import Keeper
+from refdesk.answering.conversations.turns import Conversations
+from refdesk.answering.curating.gap_finding import GapFinding
+from refdesk.answering.evidence.freshness import Freshness
+from refdesk.answering.evidence.retrieval import Evidence, Retrieval
 from refdesk.answering.leaving import Leaving
 from refdesk.answering.limits import AnswerLimits
-from refdesk.answering.log import AnswerRecord
-from refdesk.answering.prices import Prices
+from refdesk.answering.logs.journal import Journal
+from refdesk.answering.logs.log import AnswerRecord
 from refdesk.answering.production import Production, Writers
 from refdesk.answering.productions import Graces, Productions
 from refdesk.answering.questions import Questions
+from refdesk.answering.quoting.extractive import MODEL_NAME as QUOTING
 from refdesk.answering.reading import Reading
-from refdesk.answering.retrieval import Evidence, Retrieval
-from refdesk.answering.reuse import Reuse
+from refdesk.answering.reuse.cache import Cache
+from refdesk.answering.reuse.finding import Reuse
+from refdesk.answering.reuse.similar import SimilarQuestions
 from refdesk.answering.rewriting import Rewriter
-from refdesk.answering.similar import SimilarQuestions
 from refdesk.answering.stops import Stops
-from refdesk.answering.usage import UsageStore
+from refdesk.answering.usage.bookings import Bookings, BookingTimes
+from refdesk.answering.usage.budget import Budget
+from refdesk.answering.usage.caps import Spender
+from refdesk.answering.usage.prices import Prices
+from refdesk.answering.usage.settled import UsageStore
 from refdesk.answering.withdrawal import Withdrawals
 from refdesk.contracts.access import Principal
 from refdesk.contracts.answers import Question

@@ -5,7 +5,7 @@ Both are the asker's own words. They shape how the question is understood and ho
 
 import msgspec
 
-from refdesk.answering.conversations import Turn
+from refdesk.answering.conversations.turns import Turn
 
 
 class Brought(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,9 +3,9 @@
 from decimal import Decimal
 
 from refdesk.answering.admission import Admission, Ticket
-from refdesk.answering.budget import Budget, Reservation
-from refdesk.answering.caps import Spender, counted
-from refdesk.answering.prices import NOTHING, Prices
+from refdesk.answering.usage.budget import Budget, Reservation
+from refdesk.answering.usage.caps import Spender, counted
+from refdesk.answering.usage.prices import NOTHING, Prices
 from refdesk.contracts.answers import Usage
 from refdesk.outside import telemetry
 

@@ -2,8 +2,8 @@
 
     documents.<id>.deleted ─▶ erase answers, feedback … ─▶ again, half a minute later ─▶ not in the index? ─▶ IndexErased
 
-From the deletion on nobody is shown any of it (`withdrawal`, `gate`); this removes what is withheld. An answer that is being
-written ends within seconds of the deletion, so the second time finds what came after the first. All assistants share one
+From the deletion on nobody is shown any of it (`withdrawal`, `evidence.gate`); this removes what is withheld. An answer that is
+being written ends within seconds of the deletion, so the second time finds what came after the first. All assistants share one
 consumer. Copies in the memory of other processes are withheld too, and go with their newer answers.
 """
 

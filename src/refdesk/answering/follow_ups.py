@@ -17,9 +17,9 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from refdesk.answering.conversations import Turn
-from refdesk.answering.sentences import Words, without_citations
-from refdesk.answering.units import units
+from refdesk.answering.conversations.turns import Turn
+from refdesk.answering.text.sentences import Words, without_citations
+from refdesk.answering.text.units import units
 from refdesk.contracts.answers import Source
 from refdesk.index.chunks import place
 

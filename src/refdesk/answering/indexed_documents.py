@@ -5,8 +5,8 @@ import asyncio
 import msgspec
 
 from refdesk.answering.assistant import Assistant
-from refdesk.answering.gate import Gate
-from refdesk.answering.truth import Shown
+from refdesk.answering.evidence.gate import Gate
+from refdesk.answering.evidence.truth import Shown
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import NotFound
 from refdesk.contracts.hidden_characters import clean

@@ -16,13 +16,13 @@ from functools import partial
 import msgspec
 
 from refdesk.answering.admission import Ticket
-from refdesk.answering.degradation import degraded, failed
-from refdesk.answering.grounding import Grounding
-from refdesk.answering.journal import Journal
-from refdesk.answering.log import AnswerLog
-from refdesk.answering.sentences import Cut, SentenceSplitter
-from refdesk.answering.truth import Shown
-from refdesk.answering.writers import Assignment, Verdict, Writer
+from refdesk.answering.evidence.truth import Shown
+from refdesk.answering.grounding.checking import Grounding
+from refdesk.answering.logs.degradation import degraded, failed
+from refdesk.answering.logs.journal import Journal
+from refdesk.answering.logs.log import AnswerLog
+from refdesk.answering.text.sentences import Cut, SentenceSplitter
+from refdesk.answering.writing.writers import Assignment, Verdict, Writer
 from refdesk.contracts.access import NOBODY, Scope
 from refdesk.contracts.answers import Delta, Done, FinishReason, Queued, Sentence, Sources, Timings, Usage
 from refdesk.contracts.errors import ModelFailed, RefdeskError, Unavailable

@@ -13,16 +13,16 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from refdesk.answering.bookings import Bookings, groups_of
-from refdesk.answering.cache import Cache
 from refdesk.answering.capacity import Capacity, Share
-from refdesk.answering.caps import Spender
-from refdesk.answering.gap_finding import GapFinding
-from refdesk.answering.journal import LOG, Journal
-from refdesk.answering.log import AnswerLog, new_id
-from refdesk.answering.prices import Prices
+from refdesk.answering.curating.gap_finding import GapFinding
+from refdesk.answering.logs.journal import LOG, Journal
+from refdesk.answering.logs.log import AnswerLog, new_id
 from refdesk.answering.production import Check, Job, Production, ShuttingDown, Writers
-from refdesk.answering.usage import Booking
+from refdesk.answering.reuse.cache import Cache
+from refdesk.answering.usage.bookings import Bookings, groups_of
+from refdesk.answering.usage.caps import Spender
+from refdesk.answering.usage.prices import Prices
+from refdesk.answering.usage.settled import Booking
 from refdesk.answering.withdrawal import Withdrawals
 from refdesk.contracts.access import Principal
 from refdesk.contracts.answers import Usage

@@ -7,13 +7,13 @@ from collections.abc import Callable
 import msgspec
 
 from refdesk.answering.accepted_question import AcceptedQuestion
-from refdesk.answering.bookings import Bookings
-from refdesk.answering.budget import Budget
-from refdesk.answering.caps import Spender, counted
+from refdesk.answering.evidence.retrieval import Evidence, Retrieval, Sought
 from refdesk.answering.follow_ups import FollowUp, leaning, leans
-from refdesk.answering.prices import NOTHING, Prices
-from refdesk.answering.retrieval import Evidence, Retrieval, Sought
 from refdesk.answering.rewriting import Rewriter, usage_at_most
+from refdesk.answering.usage.bookings import Bookings
+from refdesk.answering.usage.budget import Budget
+from refdesk.answering.usage.caps import Spender, counted
+from refdesk.answering.usage.prices import NOTHING, Prices
 from refdesk.contracts.access import Principal
 from refdesk.contracts.answers import Question
 from refdesk.contracts.errors import TooManyRequests

@@ -11,11 +11,11 @@ from typing import Any
 
 from refdesk.access.permission import is_withdrawn
 from refdesk.access.policy import Resource, may
-from refdesk.answering.degradation import seen_by
-from refdesk.answering.finished import FinishedAnswer
-from refdesk.answering.gate import AccessUnknown
-from refdesk.answering.journal import Journal
-from refdesk.answering.log import FIRST_LOG_ID, AnswerLog, AnswerRecord, Entry, OnEntries, has_expired
+from refdesk.answering.evidence.gate import AccessUnknown
+from refdesk.answering.logs.degradation import seen_by
+from refdesk.answering.logs.finished import FinishedAnswer
+from refdesk.answering.logs.journal import Journal
+from refdesk.answering.logs.log import FIRST_LOG_ID, AnswerLog, AnswerRecord, Entry, OnEntries, has_expired
 from refdesk.answering.withdrawal import Withdrawals
 from refdesk.contracts.access import Principal
 from refdesk.contracts.answers import Delta, Granularity

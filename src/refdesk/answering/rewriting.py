@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from refdesk.answering.conversations import Turn, as_messages
+from refdesk.answering.conversations.turns import Turn, as_messages
 from refdesk.contracts.answers import Usage
 from refdesk.contracts.errors import ModelFailed
 from refdesk.contracts.hidden_characters import clean

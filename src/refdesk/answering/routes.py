@@ -9,13 +9,13 @@ from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
 from refdesk.answering.assistant import Assistant
-from refdesk.answering.browsing import Browsing
-from refdesk.answering.curating import curated
-from refdesk.answering.feedback import Feedback, FeedbackStore, RatedQuestions, Rating
-from refdesk.answering.finished import FinishedAnswer
-from refdesk.answering.gate import Gate
+from refdesk.answering.conversations.browsing import Browsing
+from refdesk.answering.curating.feedback import Feedback, FeedbackStore, RatedQuestions, Rating
+from refdesk.answering.curating.readable_feedback import curated
+from refdesk.answering.evidence.gate import Gate
 from refdesk.answering.indexed_documents import DocumentView, IndexedDocuments
-from refdesk.answering.log import Entry
+from refdesk.answering.logs.finished import FinishedAnswer
+from refdesk.answering.logs.log import Entry
 from refdesk.answering.reading import AnswerReader
 from refdesk.answering.searching import SearchReply, SearchRequest, search
 from refdesk.answering.websocket import AnswerSocket

@@ -9,8 +9,8 @@ from contextlib import aclosing
 
 import msgspec
 
-from refdesk.answering.journal import Journal
-from refdesk.answering.log import AnswerRecord
+from refdesk.answering.logs.journal import Journal
+from refdesk.answering.logs.log import AnswerRecord
 from refdesk.answering.productions import Productions
 from refdesk.outside.valkey.client import Valkey, ValkeyError
 

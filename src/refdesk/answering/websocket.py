@@ -17,7 +17,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from refdesk.access.policy import Action, require
 from refdesk.answering.assistant import Assistant
-from refdesk.answering.log import AnswerRecord, Entry
+from refdesk.answering.logs.log import AnswerRecord, Entry
 from refdesk.answering.reading import AnswerReader
 from refdesk.contracts.access import Principal
 from refdesk.contracts.answers import Granularity, Question

@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 
-from refdesk.answering.gate import Gate
-from refdesk.answering.log import AnswerLog
-from refdesk.answering.truth import Shown
+from refdesk.answering.evidence.gate import Gate
+from refdesk.answering.evidence.truth import Shown
+from refdesk.answering.logs.log import AnswerLog
 from refdesk.contracts.access import Scope
 from refdesk.contracts.errors import AnswerWithdrawn, Unavailable
 from refdesk.index.ledger.news import IndexNews

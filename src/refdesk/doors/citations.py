@@ -4,8 +4,8 @@ import re
 
 import msgspec
 
-from refdesk.answering.finished import FinishedAnswer
-from refdesk.answering.sentences import CITATION
+from refdesk.answering.logs.finished import FinishedAnswer
+from refdesk.answering.text.sentences import CITATION
 from refdesk.contracts.answers import Source
 
 _LISTED = "\n\nSources:\n"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import aiohttp
 
-from refdesk.answering.reranking import Reranking
+from refdesk.answering.evidence.reranking import Reranking
 from refdesk.app.health import Look, Part
 from refdesk.app.settings import Settings
 from refdesk.contracts.documents import StandingRequest

@@ -11,25 +11,25 @@ import msgspec
 from refdesk import __version__
 from refdesk.answering.admission import Admission, AdmissionLimits
 from refdesk.answering.assistant import Assistant, AssistantParts
-from refdesk.answering.conversation_routes import ConversationRoutes
+from refdesk.answering.conversations.forgetting import Forgetting, Retention
+from refdesk.answering.conversations.history import History
+from refdesk.answering.conversations.routes import ConversationRoutes
+from refdesk.answering.curating.feedback import FeedbackStore
 from refdesk.answering.erasures import Erase, Erasures
-from refdesk.answering.extractive import Extractor
-from refdesk.answering.feedback import MIGRATIONS as FEEDBACK_MIGRATIONS
-from refdesk.answering.feedback import FeedbackStore
-from refdesk.answering.forgetting import Forgetting, Retention
-from refdesk.answering.freshness import Freshness
-from refdesk.answering.gate import Gate
-from refdesk.answering.history import History
+from refdesk.answering.evidence.freshness import Freshness
+from refdesk.answering.evidence.gate import Gate
+from refdesk.answering.evidence.reranking import Reranking
+from refdesk.answering.evidence.retrieval import Retrieval
+from refdesk.answering.evidence.truth import SourceOfTruth
 from refdesk.answering.limits import AnswerLimits
+from refdesk.answering.migrations import MIGRATIONS as ANSWERING_MIGRATIONS
 from refdesk.answering.production import Writers
 from refdesk.answering.productions import Graces
-from refdesk.answering.quoting import Quoting
-from refdesk.answering.reranking import Reranking
-from refdesk.answering.retrieval import Retrieval
+from refdesk.answering.quoting.extractive import Extractor
+from refdesk.answering.quoting.writer import Quoting
+from refdesk.answering.reuse.sharing import SharedLimits
+from refdesk.answering.reuse.similar import SimilarQuestions
 from refdesk.answering.routes import AnswerRoutes
-from refdesk.answering.sharing import SharedLimits
-from refdesk.answering.similar import SimilarQuestions
-from refdesk.answering.truth import SourceOfTruth
 from refdesk.answering.withdrawal import Withdrawals
 from refdesk.app import http, samples
 from refdesk.app.connection_budget import BESIDE_SEARCHES
@@ -285,7 +285,7 @@ def _open_index(settings: Settings) -> AbstractAsyncContextManager[Pool]:
         "index_database_url",
         name="refdesk assistant",
         size_max=settings.assistant_connections_max,
-        migrations=[FEEDBACK_MIGRATIONS, DEAD_LETTER_MIGRATIONS, HISTORY_MIGRATIONS],
+        migrations=[ANSWERING_MIGRATIONS, DEAD_LETTER_MIGRATIONS, HISTORY_MIGRATIONS],
     )
 
 

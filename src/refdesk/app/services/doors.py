@@ -1,9 +1,9 @@
 """The doors for other people's clients, as the settings have them."""
 
 from refdesk.answering.assistant import Assistant
-from refdesk.answering.gate import Gate
+from refdesk.answering.evidence.gate import Gate
 from refdesk.answering.indexed_documents import IndexedDocuments
-from refdesk.answering.sharing import SharedLimits
+from refdesk.answering.reuse.sharing import SharedLimits
 from refdesk.app.settings import Settings
 from refdesk.doors.mcp.routes import McpRoutes
 from refdesk.doors.mcp.tools import Tools

@@ -6,11 +6,11 @@ from functools import partial
 
 import msgspec
 
-from refdesk.answering.feedback import FeedbackStore
-from refdesk.answering.gap_finding import GapFinding
-from refdesk.answering.gap_routes import GapRoutes
-from refdesk.answering.gaps import GapLimits, GapStore
-from refdesk.answering.gate import Gate
+from refdesk.answering.curating.feedback import FeedbackStore
+from refdesk.answering.curating.gap_finding import GapFinding
+from refdesk.answering.curating.gap_routes import GapRoutes
+from refdesk.answering.curating.gaps import GapLimits, GapStore
+from refdesk.answering.evidence.gate import Gate
 from refdesk.app.server import Background
 from refdesk.app.settings import Settings
 from refdesk.contracts.errors import Unavailable

@@ -4,12 +4,12 @@ from decimal import Decimal
 
 import msgspec
 
-from refdesk.answering.bookings import BookingTimes
-from refdesk.answering.budget import Budget, BudgetLimits
-from refdesk.answering.caps import Cap, Period, Unit, parse_caps
-from refdesk.answering.prices import Prices
-from refdesk.answering.usage import UsageStore
-from refdesk.answering.usage_routes import UsageRoutes
+from refdesk.answering.usage.bookings import BookingTimes
+from refdesk.answering.usage.budget import Budget, BudgetLimits
+from refdesk.answering.usage.caps import Cap, Period, Unit, parse_caps
+from refdesk.answering.usage.prices import Prices
+from refdesk.answering.usage.routes import UsageRoutes
+from refdesk.answering.usage.settled import UsageStore
 from refdesk.app.settings import PREFIX, Settings
 from refdesk.outside.postgres.pool import Pool
 from refdesk.outside.valkey.client import Valkey

@@ -7,10 +7,10 @@ from itertools import chain, repeat
 
 import msgspec
 
-from refdesk.answering.circuit import Circuit
-from refdesk.answering.generating import Generating
-from refdesk.answering.models import Models
 from refdesk.answering.rewriting import Rewriter
+from refdesk.answering.writing.circuit import Circuit
+from refdesk.answering.writing.generating import Generating
+from refdesk.answering.writing.models import Models
 from refdesk.app import server
 from refdesk.app.health import Fact, Part
 from refdesk.app.language_models import NOT_ASKED, LanguageModels, open_language_models

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
-from refdesk.answering.reranking import Reranking
+from refdesk.answering.evidence.reranking import Reranking
 from refdesk.app.settings import PREFIX, Settings
 from refdesk.contracts.errors import ConfigurationError
 from refdesk.outside.reranking.folder import open_folder_reranker

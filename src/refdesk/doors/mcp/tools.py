@@ -13,9 +13,9 @@ from msgspec import Meta
 
 from refdesk.access.policy import Action, require
 from refdesk.answering.assistant import Assistant
-from refdesk.answering.finished import FinishedAnswer
 from refdesk.answering.indexed_documents import IndexedDocuments, PassageView
-from refdesk.answering.log import Entry
+from refdesk.answering.logs.finished import FinishedAnswer
+from refdesk.answering.logs.log import Entry
 from refdesk.answering.searching import SEARCH_LIMIT_MAX, SearchReply, SearchRequest, search
 from refdesk.contracts.access import Principal
 from refdesk.contracts.answers import Filters, FinishReason, Hit, Question, Queued, Sentence, Source, Sources

@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from refdesk.answering.assistant import Assistant
-from refdesk.answering.finished import FinishedAnswer
-from refdesk.answering.log import AnswerRecord, Entry
+from refdesk.answering.logs.finished import FinishedAnswer
+from refdesk.answering.logs.log import AnswerRecord, Entry
 from refdesk.answering.production import ShuttingDown
 from refdesk.answering.reading import AnswerReader
 from refdesk.contracts.access import Principal

@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
-from refdesk.answering.log import AnswerRecord
+from refdesk.answering.logs.log import AnswerRecord
 from refdesk.contracts.access import Principal
 from refdesk.doors.openai.answers import OpenAiAnswers
 from refdesk.doors.openai.chat_replies import ChatCompletion, Completion

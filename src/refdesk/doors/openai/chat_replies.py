@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from refdesk.answering.finished import FinishedAnswer
-from refdesk.answering.log import AnswerRecord, Entry
+from refdesk.answering.logs.finished import FinishedAnswer
+from refdesk.answering.logs.log import AnswerRecord, Entry
 from refdesk.contracts.answers import Delta, Done, Failed, FinishReason, Usage
 from refdesk.doors.citations import Citation, citations_of, listed, page_url
 from refdesk.doors.openai.requests import MODEL

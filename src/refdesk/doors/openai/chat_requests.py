@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from refdesk.answering.brought import Brought
-from refdesk.answering.conversations import Turn
+from refdesk.answering.conversations.turns import Turn
 from refdesk.contracts.answers import Filters, Question
 from refdesk.contracts.errors import InvalidRequest
 from refdesk.contracts.hidden_characters import clean

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from refdesk.answering.assistant import Assistant
-from refdesk.answering.sharing import Shared, SharedLimits
+from refdesk.answering.reuse.sharing import Shared, SharedLimits
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import InvalidRequest
 from refdesk.contracts.texts import Text

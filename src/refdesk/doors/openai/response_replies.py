@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from refdesk.answering.finished import FinishedAnswer
-from refdesk.answering.log import AnswerRecord, Entry
+from refdesk.answering.logs.finished import FinishedAnswer
+from refdesk.answering.logs.log import AnswerRecord, Entry
 from refdesk.contracts.answers import Delta, Done, Failed, Usage
 from refdesk.doors.citations import Citation, citations_of, listed
 from refdesk.doors.openai.chat_replies import DeskReply, desk_reply, url_citation

@@ -1,0 +1,1 @@
+"""What curators see: feedback, and the gaps that questions without an answer show."""

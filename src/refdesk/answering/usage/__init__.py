@@ -1,0 +1,1 @@
+"""Tokens and cost: reserved, settled, booked, and told."""

@@ -1,0 +1,1 @@
+"""Answers by a language model: the prompt, one model or several in order, one call an attempt."""
