@@ -10,15 +10,11 @@ SciFact below its floor, or Qdrant's fusion by more than 0.01 below PostgreSQL's
 
 import argparse
 import asyncio
-import hashlib
-import json
 import math
 import sys
-import tempfile
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -26,8 +22,8 @@ from typing import Any, get_args
 import numpy as np
 from psycopg_pool import AsyncConnectionPool
 
-from refdesk.app.embedded.stack import StackOptions, running_stack
-from refdesk.contracts.access import EVERYONE, Scope
+from corpora import SCOPE, TOP, add_arguments, cache_of, database, embed, own_qdrant, read
+from refdesk.contracts.access import EVERYONE
 from refdesk.index.chunks import Chunk, IndexedDocument, Passage, embedded_text
 from refdesk.index.engines import Engines
 from refdesk.index.ledger.generations import MIGRATIONS, Engine, open_generation
@@ -35,7 +31,6 @@ from refdesk.index.ledger.holdings import access
 from refdesk.index.pgvector import searching
 from refdesk.index.pgvector.index import PgvectorIndex
 from refdesk.index.port import ChunkIndex
-from refdesk.index.qdrant.server import QdrantSettings, open_qdrant
 from refdesk.index.ranking import FIELD, Candidate
 from refdesk.outside.embedding.packaged import Embedder, open_packaged_embedder
 from refdesk.outside.embedding.vectors import Vectors
@@ -44,8 +39,6 @@ from refdesk.outside.postgres.database import migrate, open_pool
 SETS = {"scifact": "retrieval/scifact", "hotpotqa100": "retrieval/hotpotqa100", "clapnq_dev": "qa/clapnq_dev"}
 SCIFACT_FLOOR = 0.70
 QDRANT_LOSS_MAX = 0.01
-SCOPE = Scope(readers=(EVERYONE,))
-TOP = 10
 
 Relevant = dict[str, float]
 
@@ -71,15 +64,16 @@ class Found:
 
 async def main() -> int:
     arguments = _arguments()
-    cache = arguments.cache or Path(tempfile.mkdtemp())
+    cache = cache_of(arguments)
     results = []
     async with (
-        _database(arguments.database_url) as url,
+        database(arguments.database_url) as url,
         open_pool(url, name="retrieval quality") as pool,
         open_packaged_embedder(cache) as embedder,
-        _engines(pool, arguments) as engines,
+        own_qdrant(arguments) as qdrant,
     ):
         await migrate(pool, MIGRATIONS)
+        engines = Engines(pool, qdrant=qdrant)
         for name, place in SETS.items():
             if not (arguments.data / place).is_dir():
                 print(f"SKIPPED {name}: there is no {arguments.data / place}")
@@ -87,18 +81,6 @@ async def main() -> int:
             found = await _measure(pool, engines, embedder, arguments.data / place, cache)
             results.append(_report(name, found))
     return 0 if results and all(results) else 1
-
-
-@asynccontextmanager
-async def _engines(pool: AsyncConnectionPool, arguments: argparse.Namespace) -> AsyncIterator[Engines]:
-    if arguments.qdrant_url is None:
-        yield Engines(pool)
-        return
-    settings = QdrantSettings(
-        url=arguments.qdrant_url, grpc_port=arguments.qdrant_grpc_port, prefix=f"benchmark_{time.time_ns()}"
-    )
-    async with open_qdrant(settings) as qdrant:
-        yield Engines(pool, qdrant=qdrant)
 
 
 async def _open_indexes(
@@ -122,10 +104,10 @@ async def _measure(
     pool: AsyncConnectionPool, engines: Engines, embedder: Embedder, directory: Path, cache: Path
 ) -> list[Found]:
     index, other = await _open_indexes(pool, engines, embedder)
-    rows = _read(directory / "corpus.jsonl")
+    rows = read(directory / "corpus.jsonl")
     chunks = [Chunk(ordinal=0, text=row["text"], start=0, end=len(row["text"])) for row in rows]
     texts = [embedded_text(row.get("title", ""), chunk) for row, chunk in zip(rows, chunks, strict=True)]
-    vectors = await _embed(embedder, texts, cache)
+    vectors = await embed(embedder, texts, cache)
     for row, chunk, vector in zip(rows, chunks, vectors, strict=True):
         for each in filter(None, (index, other)):
             await each.replace(_document(row), [chunk], vector[np.newaxis])
@@ -198,18 +180,9 @@ async def _questions(embedder: Embedder, directory: Path, cache: Path) -> list[Q
         question, document, gain = line.split("\t")
         if float(gain) > 0:
             relevant[question][document] = float(gain)
-    rows = [row for row in _read(directory / "queries.jsonl") if row["_id"] in relevant]
-    vectors = await _embed(embedder, [row["text"] for row in rows], cache)
+    rows = [row for row in read(directory / "queries.jsonl") if row["_id"] in relevant]
+    vectors = await embed(embedder, [row["text"] for row in rows], cache)
     return [Question(row["text"], vector, relevant[row["_id"]]) for row, vector in zip(rows, vectors, strict=True)]
-
-
-async def _embed(embedder: Embedder, texts: Sequence[str], cache: Path) -> Vectors:
-    digest = hashlib.sha256("\0".join([embedder.name, *texts]).encode()).hexdigest()[:32]
-    file = cache / f"{digest}.npy"
-    if not file.is_file():
-        np.save(file, await embedder.embed(texts))
-    vectors: Vectors = np.load(file)
-    return vectors
 
 
 def _document(row: dict[str, Any]) -> IndexedDocument:
@@ -223,31 +196,10 @@ def _document(row: dict[str, Any]) -> IndexedDocument:
     )
 
 
-def _read(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line]
-
-
-@asynccontextmanager
-async def _database(url: str | None) -> AsyncIterator[str]:
-    if url is not None:
-        yield url
-        return
-    with tempfile.TemporaryDirectory() as directory:
-        async with running_stack(StackOptions(data_dir=Path(directory))) as stack:
-            yield stack.urls.index_database_url
-
-
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--cache", type=Path)
-    parser.add_argument("--database-url")
-    parser.add_argument("--qdrant-url")
-    parser.add_argument("--qdrant-grpc-port", type=int)
-    arguments = parser.parse_args()
-    if arguments.cache:
-        arguments.cache.mkdir(parents=True, exist_ok=True)
-    return arguments
+    add_arguments(parser)
+    return parser.parse_args()
 
 
 if __name__ == "__main__":
