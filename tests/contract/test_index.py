@@ -305,6 +305,21 @@ class TestSearch:
         wordless = await index.search("", question(), scope=ANYONE, limit=5)
         assert "doc77" not in {passage.document_id for passage in wordless}
 
+    @pytest.mark.parametrize("exact", [True, False])
+    async def test_hundreds_of_copies_crowd_nothing_out(
+        self, index: ChunkIndex, exact: bool, request: pytest.FixtureRequest
+    ) -> None:
+        """One of them is shown, then what differs: also where both arms are full of copies, under titles of their own."""
+        if not exact:
+            request.getfixturevalue("pruned")
+        for number in range(200):
+            await index.replace(document(f"copy{number}"), chunks("leave leave rules"), question()[np.newaxis])
+        others = [f"leave in ordinary words {number} of many more that are in it" for number in range(9)]
+        await put(index, document("other"), *others, seed=4)
+        found = await texts_of(index, "leave rules", limit=10)
+        assert found[0] == "leave leave rules"
+        assert sorted(found[1:]) == others
+
     async def test_a_question_without_words_is_answered_by_meaning(self, index: ChunkIndex) -> None:
         """Stop words, emoji or nothing: the vector arm stands alone; nor do NUL characters hurt."""
         await put(index, document(), "leave\0 days")

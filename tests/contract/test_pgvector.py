@@ -94,22 +94,6 @@ async def test_the_keyword_arms_compute_bm25(index: PgvectorIndex, monkeypatch: 
             assert scores == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("exact", [True, False])
-async def test_hundreds_of_copies_crowd_nothing_out(
-    index: PgvectorIndex, exact: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One of them is shown, then what differs: also where both arms are full of copies, under titles of their own."""
-    if not exact:
-        monkeypatch.setattr(searching, "EXACT_DOCUMENTS_MAX", -1)
-    for number in range(200):
-        await index.replace(document(f"copy{number}"), chunks("leave leave rules"), question()[np.newaxis])
-    others = [f"leave in ordinary words {number} of many more that are in it" for number in range(9)]
-    await put(index, document("other"), *others, seed=4)
-    found = await texts_of(index, "leave rules", limit=10)
-    assert found[0] == "leave leave rules"
-    assert sorted(found[1:]) == others
-
-
 async def test_unchanged_text_keeps_its_vector(index: PgvectorIndex, pool: AsyncConnectionPool) -> None:
     """A paragraph put on top moves the others, but not their places in the graph; repeated text shares one."""
     await put(index, document(version=1), "one", "two", "two")

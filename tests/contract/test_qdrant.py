@@ -170,6 +170,16 @@ async def test_a_search_sees_the_moment_it_began(
     assert {text.split()[0] for text in await texts_of(index)} == {"new"}
 
 
+async def test_copies_that_do_not_count_crowd_nothing_out(index: QdrantIndex) -> None:
+    """Of a version that has been."""
+    near = vectors(200, seed=1, near=question())
+    await index.replace(document("moved", 1), chunks(*["leave"] * 200), near)
+    await index.replace(document("moved", 2), chunks("leave it"), vectors(1, seed=2))
+    await index.replace(document("copies"), chunks(*["leave now"] * 200), near)
+    await index.replace(document("other"), chunks(*(f"leave {n}" for n in range(9))), vectors(9, seed=3))
+    assert len({*await texts_of(index, limit=11)}) == 11
+
+
 async def test_what_does_not_count_takes_no_places(index: QdrantIndex) -> None:
     """Of many old points that lie nearer, a search gets as many passages as it asks for."""
     near = vectors(300, seed=1, near=question())

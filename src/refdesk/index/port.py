@@ -4,13 +4,12 @@
     a question ──▶  search  ──▶  passages of one moment, within one scope
 
 An index is that of one generation. What every document is at, who may read it, and which generation is searched stand in
-the *ledger* in PostgreSQL (`ledger`), whichever engine keeps vectors and text. The tests of tests/contract run on each engine:
-they are these docstrings, made executable.
+the *ledger* in PostgreSQL (`ledger`), whichever engine keeps vectors and text. What only the ledger knows is answered here, the
+rest by an engine. The tests of tests/contract run on each engine: they are these docstrings, made executable.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -20,18 +19,12 @@ from refdesk.contracts.access import Scope
 from refdesk.contracts.answers import Filters
 from refdesk.contracts.errors import DocumentRejected
 from refdesk.index.chunks import Chunk, IndexedDocument, Passage
+from refdesk.index.ledger.holdings import Held, Holdings
 from refdesk.index.ranking import Corpus
 
 Vectors = NDArray[np.float32]
 
 CHUNKS_PER_DOCUMENT_MAX = 100_000
-
-
-class Held(NamedTuple):
-    """A version of a document and its content; a tombstone has none."""
-
-    version: int
-    content_sha256: str
 
 
 class Holding(msgspec.Struct, frozen=True):
@@ -65,6 +58,9 @@ class ChunkIndex(ABC):
     may be made again.
     """
 
+    def __init__(self, holdings: Holdings) -> None:
+        self._holdings = holdings
+
     @abstractmethod
     async def stage(self, document_id: str, version: int, hashes: Sequence[bytes], vectors: Vectors) -> bool:
         """Write vectors of a coming version ahead of ``replace``, which is then quick; False when it would not be newer.
@@ -97,8 +93,8 @@ class ChunkIndex(ABC):
     ) -> list[Passage]:
         """The best passages for a question within a scope, best first: ``limit`` of them whenever there are as many.
 
-        vector: (dimensions,) float32, L2-normalised. Passages are ranked as `ranking` says, by every engine.
-        ``filters.tags`` must all be on a document.
+        vector: (dimensions,) float32, L2-normalised. Passages are ranked as `ranking` says, by every engine. A copy of a text
+        comes only where fewer than ``limit`` differ (`best_passages`). ``filters.tags`` must all be on a document.
         """
 
     @abstractmethod
@@ -112,21 +108,21 @@ class ChunkIndex(ABC):
         At half precision at least.
         """
 
-    @abstractmethod
     async def versions(self, document_ids: Iterable[str]) -> dict[str, int]:
         """The indexed version of each document the index has heard of; a tombstone's version counts."""
+        return await self._holdings.versions(document_ids)
 
-    @abstractmethod
     async def held(self, document_id: str) -> Held | None:
         """The version that the index has of a document, a tombstone's too; None when it has never heard of it."""
+        return await self._holdings.held(document_id)
 
-    @abstractmethod
     async def epoch(self) -> str:
         """A name of the state of the index: equal epochs, equal index."""
+        return await self._holdings.epoch()
 
-    @abstractmethod
     async def sizes(self) -> Corpus:
         """How much is searchable now."""
+        return await self._holdings.sizes()
 
     @abstractmethod
     async def sample(self, count: int) -> list[tuple[str, str]]:

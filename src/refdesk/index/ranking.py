@@ -182,10 +182,15 @@ def distinct(passages: Iterable[Passage], *, count: int) -> list[Passage]:
     for passage in passages:
         if len(first) == count:
             break
-        words = " ".join(passage.text.casefold().split())
+        words = same_text(passage.text)
         (copies if words in seen else first).append(passage)
         seen.add(words)
     return (first + copies)[:count]
+
+
+def same_text(text: str) -> str:
+    """What is equal for equal texts, whatever their spaces and capitals."""
+    return " ".join(text.casefold().split())
 
 
 def is_crowded(passages: Sequence[Passage], *, count: int) -> bool:

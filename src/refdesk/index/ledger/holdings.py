@@ -18,13 +18,19 @@ from refdesk.contracts.answers import Filters
 from refdesk.index.chunks import IndexedDocument
 from refdesk.index.ledger.generations import Generation, Role, check_role, enter, enter_to_change, moved, within
 from refdesk.index.ledger.statements import one, row, rows
-from refdesk.index.port import Held
 from refdesk.index.ranking import Corpus
 from refdesk.outside.postgres.database import load_queries, one_statement, pipelined, transaction
 
 Access = dict[str, Any]
 
 _queries = load_queries(files("refdesk.index.ledger") / "holdings.sql")
+
+
+class Held(NamedTuple):
+    """A version of a document and its content; a tombstone has none."""
+
+    version: int
+    content_sha256: str
 
 
 class Sizes(NamedTuple):

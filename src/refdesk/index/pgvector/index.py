@@ -29,8 +29,7 @@ from refdesk.index.ledger.statements import row as _row
 from refdesk.index.ledger.statements import rows as _rows
 from refdesk.index.pgvector import halfvec
 from refdesk.index.pgvector.searching import Searching
-from refdesk.index.port import CHUNKS_PER_DOCUMENT_MAX, ChunkIndex, Held, Holding, Vectors, check_chunks
-from refdesk.index.ranking import Corpus
+from refdesk.index.port import CHUNKS_PER_DOCUMENT_MAX, ChunkIndex, Holding, Vectors, check_chunks
 from refdesk.index.spellings import spellings
 from refdesk.outside.postgres.database import load_queries
 
@@ -45,7 +44,7 @@ class PgvectorIndex(ChunkIndex):
 
     def __init__(self, pool: AsyncConnectionPool, generation: Generation, *, role: Role | None = None) -> None:
         self._generation = generation
-        self._holdings = Holdings(pool, generation, role=role)
+        super().__init__(Holdings(pool, generation, role=role))
         self._searching = Searching(self._holdings, text_search=generation.text_search)
 
     async def stage(self, document_id: str, version: int, hashes: Sequence[bytes], vectors: Vectors) -> bool:
@@ -108,18 +107,6 @@ class PgvectorIndex(ChunkIndex):
             cursor = await connection.execute(_queries.known_vectors, values, binary=True)
             rows = await cursor.fetchall()
         return await asyncio.to_thread(lambda: {row[0]: halfvec.from_binary(row[1]) for row in rows})
-
-    async def versions(self, document_ids: Iterable[str]) -> dict[str, int]:
-        return await self._holdings.versions(document_ids)
-
-    async def held(self, document_id: str) -> Held | None:
-        return await self._holdings.held(document_id)
-
-    async def epoch(self) -> str:
-        return await self._holdings.epoch()
-
-    async def sizes(self) -> Corpus:
-        return await self._holdings.sizes()
 
     async def sample(self, count: int) -> list[tuple[str, str]]:
         async with self._holdings.read() as connection:

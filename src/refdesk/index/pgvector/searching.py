@@ -7,13 +7,14 @@ should the graph not have brought enough.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.resources import files
 from typing import Any, NamedTuple
 
 from psycopg import AsyncConnection, AsyncCursor
 
+from refdesk.index.best_passages import best_passages
 from refdesk.index.chunks import Passage
-from refdesk.index.identifiers import named_first
 from refdesk.index.ledger.holdings import Access, Holdings, storable
 from refdesk.index.ledger.statements import rows as _rows
 from refdesk.index.pgvector import halfvec
@@ -24,10 +25,7 @@ from refdesk.index.ranking import (
     Candidate,
     Corpus,
     Term,
-    distinct,
     fuse,
-    is_crowded,
-    second_hop,
     split_by_rarity,
     weight,
 )
@@ -47,8 +45,6 @@ RARE_CHUNKS_MAX = 10_000
 """Postings from which the keyword arm takes its candidates (docs/adr/0003)."""
 
 CANDIDATES_MAX = 300
-WIDER = (8, 64)
-"""How many times as deep it is searched, in turn, where copies of few texts take the places of others."""
 
 Arms = tuple[list[Candidate], list[Candidate]]
 """The nearest chunks and those with the best words, each best first."""
@@ -64,16 +60,10 @@ class Searching:
         self._question_terms = QuestionTerms(text_search)
 
     async def search(self, text: str, vector: Vectors, values: Access, *, limit: int) -> list[Passage]:
-        depth = max(FIELD, 2 * limit)
         sought = Sought(text, vector, values, limit)
-        passages = await self._ranked(sought, depth=depth)
-        for wider in WIDER:
-            if not is_crowded(passages, count=limit):
-                break
-            passages = await self._ranked(sought, depth=wider * depth, with_copies=False)
-        return distinct(second_hop(named_first(text, passages)), count=limit)
+        return await best_passages(text, partial(self._ranked, sought), limit=limit)
 
-    async def _ranked(self, sought: "Sought", *, depth: int, with_copies: bool = True) -> list[Passage]:
+    async def _ranked(self, sought: "Sought", *, depth: int, with_copies: bool) -> list[Passage]:
         """In the order of the fused scores. Each arm brings ``depth`` chunks."""
         async with self._holdings.snapshot(_queries.begin_search) as connection:
             arms = await self.arms(connection, sought.text, sought.vector, sought.values, depth=depth)

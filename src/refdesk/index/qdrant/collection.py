@@ -112,18 +112,19 @@ class Collection:
     async def scores(self, sought: Sought, *, near: Sequence[str], worded: Sequence[str]) -> tuple[Found, Found]:
         """The similarities of some points, and the words of others; of a point that has none of the words there is none."""
         return await self._arms(
-            sought,
+            sought._replace(exact=True),
             near=self._models.Filter(must=[self._models.HasIdCondition(has_id=near)]) if near else None,
             worded=self._models.Filter(must=[self._models.HasIdCondition(has_id=worded)]) if worded else None,
             count=max(len(near), len(worded)),
         )
 
-    async def payloads(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """What these points carry, by id; points that are not there are absent."""
+    async def payloads(self, ids: Sequence[str], *, fields: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
+        """What these points carry, all of it or these fields, by id; points that are not there are absent."""
         found: dict[str, dict[str, Any]] = {}
+        wanted: Any = True if fields is None else list(fields)
         for part in _parts(ids, IDS_MAX):
             with translated():
-                records = await self._client.retrieve(self.name, part, with_payload=True, with_vectors=False)
+                records = await self._client.retrieve(self.name, part, with_payload=wanted, with_vectors=False)
             found |= {str(record.id): record.payload or {} for record in records}
         return found
 

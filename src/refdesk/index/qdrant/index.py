@@ -36,12 +36,11 @@ from refdesk.index.chunks import Chunk, IndexedDocument, Passage, content_hash
 from refdesk.index.ledger.generations import Generation, GenerationMoved, Role
 from refdesk.index.ledger.holdings import Holdings, Sizes, access, announce, facts, storable, tombstone, touch
 from refdesk.index.ledger.statements import row, rows
-from refdesk.index.port import CHUNKS_PER_DOCUMENT_MAX, ChunkIndex, Held, Holding, Vectors, check_chunks
+from refdesk.index.port import CHUNKS_PER_DOCUMENT_MAX, ChunkIndex, Holding, Vectors, check_chunks
 from refdesk.index.qdrant.collection import BATCH_POINTS, Collection
 from refdesk.index.qdrant.points import NO_TERMS, Point, Terms, carried_chunk, of_chunk, payload, point_id
-from refdesk.index.qdrant.searching import Searching, in_time
+from refdesk.index.qdrant.searching import Question, Searching, in_time
 from refdesk.index.qdrant.server import CollectionMissing
-from refdesk.index.ranking import Corpus
 from refdesk.index.spellings import spellings
 from refdesk.outside.postgres.database import load_queries
 
@@ -98,7 +97,7 @@ class QdrantIndex(ChunkIndex):
         self._collection = collection
         self._generation = generation
         self._grace_s = grace_s
-        self._holdings = Holdings(pool, generation, role=role)
+        super().__init__(Holdings(pool, generation, role=role))
         self._searching = Searching(self._holdings, collection, text_search=generation.text_search)
 
     async def stage(self, document_id: str, version: int, hashes: Sequence[bytes], vectors: Vectors) -> bool:
@@ -148,7 +147,7 @@ class QdrantIndex(ChunkIndex):
     async def search(
         self, text: str, vector: Vectors, *, scope: Scope, filters: Filters | None = None, limit: int
     ) -> list[Passage]:
-        return await self._searching.search(text, vector, scope=scope, filters=filters or Filters(), limit=limit)
+        return await self._searching.search(Question(text, vector, scope, filters or Filters(), limit))
 
     async def passages(self, document_id: str, *, scope: Scope) -> tuple[IndexedDocument, list[Chunk]] | None:
         values = access(scope, Filters(document_ids=(document_id,)))
@@ -172,18 +171,6 @@ class QdrantIndex(ChunkIndex):
             found = self._collection.vectors(current[0], points=current[1])
             known |= {digest: vector async for digest, vector in found}
         return known
-
-    async def versions(self, document_ids: Iterable[str]) -> dict[str, int]:
-        return await self._holdings.versions(document_ids)
-
-    async def held(self, document_id: str) -> Held | None:
-        return await self._holdings.held(document_id)
-
-    async def epoch(self) -> str:
-        return await self._holdings.epoch()
-
-    async def sizes(self) -> Corpus:
-        return await self._holdings.sizes()
 
     async def sample(self, count: int) -> list[tuple[str, str]]:
         async with self._holdings.read() as connection:

@@ -10,6 +10,7 @@ places of others, more are asked for.
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.resources import files
 from typing import Any, NamedTuple
 
@@ -18,15 +19,15 @@ from psycopg import AsyncConnection
 from refdesk.contracts.access import Scope
 from refdesk.contracts.answers import Filters
 from refdesk.contracts.errors import Unavailable
+from refdesk.index.best_passages import best_passages
 from refdesk.index.chunks import Passage
-from refdesk.index.identifiers import named_first
 from refdesk.index.ledger.holdings import Access, Holdings, access, storable
 from refdesk.index.ledger.statements import rows
 from refdesk.index.port import Vectors
 from refdesk.index.qdrant.collection import Collection, Found, Sought
 from refdesk.index.qdrant.points import of_question, point_id, revision_and_place
 from refdesk.index.question_terms import QuestionTerms
-from refdesk.index.ranking import FIELD, Candidate, distinct, fuse, second_hop, weight
+from refdesk.index.ranking import FIELD, Candidate, fuse, same_text, weight
 from refdesk.outside.postgres.database import load_queries
 
 EXACT_DOCUMENTS_MAX = 2_000
@@ -34,7 +35,7 @@ EXACT_CHUNKS_MAX = 5_000
 """Up to this many readable chunks, all are compared: about as fast as the graph, and nothing is missed."""
 SPARE = 20
 """So many points more than are needed are asked for at first, in place of those that do not count."""
-WIDER = 4
+MORE = 4
 """So many times as many are asked for when these were not enough."""
 FOUND_MAX = 20_000
 SEARCH_S_MAX = 10.0
@@ -55,11 +56,23 @@ class Counted(NamedTuple):
     url: str | None
 
 
-class Arms(NamedTuple):
-    """What each arm has found and counts, the best first, and the documents by their revision."""
+class Question(NamedTuple):
+    """What one search is for."""
 
-    near: Found
-    worded: Found
+    text: str
+    vector: Vectors
+    scope: Scope
+    filters: Filters
+    limit: int
+
+
+class Arms(NamedTuple):
+    """What each arm has found and counts: ids, the best first; the scores that are known; the documents by their revision."""
+
+    near: list[str]
+    worded: list[str]
+    similarities: dict[str, float]
+    words: dict[str, float]
     counted: dict[int, Counted]
 
 
@@ -71,71 +84,81 @@ class Searching:
         self._collection = collection
         self._question_terms = QuestionTerms(text_search)
 
-    async def search(self, text: str, vector: Vectors, *, scope: Scope, filters: Filters, limit: int) -> list[Passage]:
-        if not scope.everything and not scope.readers:
+    async def search(self, question: Question) -> list[Passage]:
+        if not question.scope.everything and not question.scope.readers:
             return []
-        values = access(scope, filters)
+        return await best_passages(question.text, partial(self._ranked, question), limit=question.limit)
+
+    async def _ranked(self, question: Question, *, depth: int, with_copies: bool) -> list[Passage]:
+        """In the order of the fused scores. Each arm brings ``depth`` chunks."""
+        values = access(question.scope, question.filters)
         async with in_time(), self._holdings.snapshot(_queries.begin_search) as connection:
-            sought = await self._sought(connection, text, vector, values, scope=scope, filters=filters)
-            arms = await self._arms(connection, sought, values, depth=max(FIELD, 2 * limit))
-            ranked = fuse(await self._candidates(sought, arms))[: max(limit, FIELD)]
+            sought = await self._sought(connection, question, values)
+            arms = await self._arms(connection, sought, values, depth=depth)
+            if not with_copies:
+                arms = await self._without_copies(arms)
+            ranked = fuse(await self._candidates(sought, arms))[: max(question.limit, FIELD)]
             revisions = {counted.key: counted.revision for counted in arms.counted.values()}
             ids = [point_id(revisions[candidate.document_key], candidate.ordinal) for candidate, _ in ranked]
             payloads = await self._collection.payloads(ids)
-        passages = [
+        return [
             _passage(arms.counted[revisions[candidate.document_key]], payloads[identifier], candidate, score)
             for identifier, (candidate, score) in zip(ids, ranked, strict=True)
             if identifier in payloads
         ]
-        return distinct(second_hop(named_first(text, passages)), count=limit)
 
-    async def _sought(
-        self,
-        connection: AsyncConnection,
-        text: str,
-        vector: Vectors,
-        values: Access,
-        *,
-        scope: Scope,
-        filters: Filters,
-    ) -> Sought:
-        asked = await self._question_terms.look(connection, storable(text), values, documents_max=EXACT_DOCUMENTS_MAX)
+    async def _sought(self, connection: AsyncConnection, question: Question, values: Access) -> Sought:
+        text = storable(question.text)
+        asked = await self._question_terms.look(connection, text, values, documents_max=EXACT_DOCUMENTS_MAX)
         weights = {term.text: weight(term, chunks=asked.corpus.chunks) for term in asked.terms if term.chunks}
         exact = asked.documents <= EXACT_DOCUMENTS_MAX and asked.chunks <= EXACT_CHUNKS_MAX
-        return Sought(vector, of_question(weights), scope, filters, exact)
+        return Sought(question.vector, of_question(weights), question.scope, question.filters, exact)
 
     async def _arms(self, connection: AsyncConnection, sought: Sought, values: Access, *, depth: int) -> Arms:
         """The best ``depth`` of each that count, or as many as there are."""
         count = depth + SPARE
         while True:
             found = await self._collection.nearest(sought, count=count)
-            arms = await _counted(connection, found, values)
+            counted = await _counted(connection, found, values)
+            near, worded = ([each for each in arm if revision_and_place(each[0])[0] in counted] for arm in found)
             short = any(
-                len(kept) < depth and len(all_found) == count
-                for kept, all_found in zip((arms.near, arms.worded), found, strict=True)
+                len(kept) < depth and len(arm) == count for kept, arm in zip((near, worded), found, strict=True)
             )
             if not short or count >= FOUND_MAX:
-                return Arms(arms.near[:depth], arms.worded[:depth], arms.counted)
-            count = min(WIDER * count, FOUND_MAX)
+                near, worded = near[:depth], worded[:depth]
+                return Arms(_ids(near), _ids(worded), dict(near), dict(worded), counted)
+            count = min(MORE * count, FOUND_MAX)
+
+    async def _without_copies(self, arms: Arms) -> Arms:
+        """The arms with the best one only of each text."""
+        carried = await self._collection.payloads([*{*arms.near, *arms.worded}], fields=["text"])
+        texts = {identifier: same_text(payload["text"]) for identifier, payload in carried.items()}
+        best: dict[str, str] = {}
+        for identifier in (one for one in (*arms.near, *arms.worded) if one in texts):
+            best.setdefault(texts[identifier], identifier)
+        near, worded = (
+            list(dict.fromkeys(best[texts[one]] for one in arm if one in texts)) for arm in (arms.near, arms.worded)
+        )
+        return arms._replace(near=near, worded=worded)
 
     async def _candidates(self, sought: Sought, arms: Arms) -> tuple[list[Candidate], list[Candidate]]:
         """Each with both of its scores: what the other arm has not told is asked for."""
-        near, worded = dict(arms.near), dict(arms.worded)
+        found = dict.fromkeys((*arms.near, *arms.worded))
         more = await self._collection.scores(
             sought,
-            near=[found for found in worded if found not in near],
-            worded=[found for found in near if found not in worded],
+            near=[identifier for identifier in found if identifier not in arms.similarities],
+            worded=[identifier for identifier in found if identifier not in arms.words],
         )
-        near |= dict(more[0])
-        worded |= dict(more[1])
+        similarities, words = arms.similarities | dict(more[0]), arms.words | dict(more[1])
 
         def candidate(identifier: str) -> Candidate:
             revision, place = revision_and_place(identifier)
-            return Candidate(arms.counted[revision].key, place, near.get(identifier, 0.0), worded.get(identifier, 0.0))
+            key = arms.counted[revision].key
+            return Candidate(key, place, similarities.get(identifier, 0.0), words.get(identifier, 0.0))
 
         return (
-            sorted((candidate(found) for found, _ in arms.near), key=lambda found: (-found.similarity, *found[:2])),
-            sorted((candidate(found) for found, _ in arms.worded), key=lambda found: (-found.words, *found[:2])),
+            sorted(map(candidate, arms.near), key=lambda one: (-one.similarity, *one[:2])),
+            sorted(map(candidate, arms.worded), key=lambda one: (-one.words, *one[:2])),
         )
 
 
@@ -149,12 +172,15 @@ async def in_time() -> AsyncIterator[None]:
         raise Unavailable(f"A search of the index took more than {SEARCH_S_MAX:g} s. Try again.") from error
 
 
-async def _counted(connection: AsyncConnection, found: Sequence[Found], values: Access) -> Arms:
+async def _counted(connection: AsyncConnection, found: Sequence[Found], values: Access) -> dict[int, Counted]:
+    """By revision, the documents of these points that count."""
     revisions = {revision_and_place(identifier)[0] for arm in found for identifier, _ in arm}
     admitted = await rows(connection, _queries.admit, values | {"revisions": list(revisions)})
-    counted = {document[0]: Counted(*document) for document in admitted}
-    near, worded = ([each for each in arm if revision_and_place(each[0])[0] in counted] for arm in found)
-    return Arms(near, worded, counted)
+    return {document[0]: Counted(*document) for document in admitted}
+
+
+def _ids(found: Found) -> list[str]:
+    return [identifier for identifier, _ in found]
 
 
 def _passage(counted: Counted, carried: dict[str, Any], candidate: Candidate, score: float) -> Passage:
