@@ -4,10 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
+import msgspec
+import numpy as np
 import pytest
 from psycopg_pool import AsyncConnectionPool
 from tests.contract.given import ANYONE, chunks, document, put, question, texts_of, vectors
 from tests.support.qdrant import own_qdrant
+from tests.support.running import until
 
 from refdesk.contracts.errors import ConfigurationError, Unavailable
 from refdesk.index.ledger.generations import Engine, Generation
@@ -188,6 +191,33 @@ async def test_what_does_not_count_takes_no_places(index: QdrantIndex) -> None:
     await index.replace(document("moved", 2), chunks("leave it"), vectors(1, seed=2))
     await index.replace(document("other"), chunks(*texts[:40]), vectors(40, seed=3))
     assert len(await texts_of(index, limit=41)) == 41
+
+
+@pytest.mark.parametrize("quantization", ["scalar", "binary"])
+async def test_compressed_vectors_change_no_similarity(
+    qdrant: Qdrant, pool: AsyncConnectionPool, generation: Generation, quantization: str
+) -> None:
+    """They choose what is compared; the whole vectors tell how near it is."""
+    await qdrant.client.delete_collection(Collection(qdrant, generation).name)
+    compressed = Qdrant(qdrant.client, msgspec.structs.replace(qdrant.settings, quantization=quantization))
+    collection = Collection(compressed, generation)
+    await collection.ensure()
+    await qdrant.client.update_collection(
+        collection.name, optimizers_config=qdrant.models.OptimizersConfigDiff(indexing_threshold=1)
+    )
+    index = QdrantIndex(pool, collection, generation)
+    given = vectors(400, seed=1)
+    await index.replace(document(), chunks(*(f"leave {number}" for number in range(400))), given)
+
+    async def is_compressed() -> bool:
+        info = await qdrant.client.get_collection(collection.name)
+        return bool(info.status == "green" and (info.indexed_vectors_count or 0) > 0)
+
+    await until(is_compressed, what="Qdrant has compressed the vectors")
+    found = await index.search("", question(), scope=ANYONE, limit=5)
+    expected = given @ question()
+    assert [passage.ordinal for passage in found] == list(np.argsort(-expected)[:5])
+    assert [passage.similarity for passage in found] == pytest.approx(sorted(expected)[:-6:-1], abs=1e-4)
 
 
 async def test_points_that_nobody_knows_of_are_found_and_deleted(

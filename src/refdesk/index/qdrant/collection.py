@@ -5,7 +5,6 @@ Qdrant has replayed such operations out of order (qdrant#9575).
 """
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import suppress
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
@@ -26,6 +25,8 @@ IDS_MAX = 1_000
 """Ids of one request."""
 HNSW_EF = 256
 """How wide the graph is searched: near pgvector's 300 (docs/adr/0003). benchmarks/engines.py tells what it finds."""
+OVERSAMPLING = 2.0
+"""So many times as many are compared with the whole vectors as are asked for, where vectors are compressed."""
 
 T = TypeVar("T")
 
@@ -56,13 +57,15 @@ class Collection:
     async def ensure(self) -> bool:
         """Make it, if it is not there; whether it was made. Raises ConfigurationError when somebody else's has its name.
 
-        Many processes may do so at once: of two that make it, one is refused, and finds what the other has made.
+        Many processes may do so at once: one that comes second is turned away, and finds what the first has made.
         """
-        with translated():
-            made = not await self._client.collection_exists(self.name)
+        made = not await self._exists()
         if made:
-            with suppress(Unavailable):
+            try:
                 await self._create()
+            except Unavailable:
+                if not await self._exists():
+                    raise
         with translated():
             found = await self._client.get_collection(self.name)
         if (found.config.metadata or {}).get(OWNER) != self._generation.token:
@@ -75,9 +78,9 @@ class Collection:
 
     async def drop(self) -> None:
         """Nothing when it is not there, or is somebody else's."""
+        if not await self._exists():
+            return
         with translated():
-            if not await self._client.collection_exists(self.name):
-                return
             config = (await self._client.get_collection(self.name)).config
             if (config.metadata or {}).get(OWNER) == self._generation.token:
                 await self._client.delete_collection(self.name)
@@ -158,6 +161,10 @@ class Collection:
             return str((record.payload or {})["document_id"])
         return None
 
+    async def _exists(self) -> bool:
+        with translated():
+            return bool(await self._client.collection_exists(self.name))
+
     async def _create(self) -> None:
         models, settings = self._models, self._qdrant.settings
         with translated():
@@ -235,11 +242,18 @@ class Collection:
             query=query,
             using=name,
             filter=allowed,
-            params=self._models.SearchParams(exact=exact, hnsw_ef=max(HNSW_EF, count)) if name == DENSE else None,
+            params=self._searched(exact=exact, count=count) if name == DENSE else None,
             limit=count,
             with_payload=False,
             with_vector=False,
         )
+
+    def _searched(self, *, exact: bool, count: int) -> Any:
+        """How the graph is searched. What compressed vectors find is compared again, with the whole ones."""
+        models = self._models
+        again = models.QuantizationSearchParams(rescore=True, oversampling=OVERSAMPLING)
+        compressed = self._qdrant.settings.quantization is not None
+        return models.SearchParams(exact=exact, hnsw_ef=max(HNSW_EF, count), quantization=again if compressed else None)
 
     def _allowed(self, scope: Scope, filters: Filters) -> Any:
         """Scope and filters as a condition on points: all of its parts must be met."""

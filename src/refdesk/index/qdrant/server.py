@@ -72,6 +72,14 @@ class Qdrant:
             )
         return said
 
+    async def look_at_key(self) -> None:
+        """Raises Refused when the key may only read, and Unavailable: whoever may delete a collection may make one.
+
+        The collection that is deleted is nobody's.
+        """
+        with translated():
+            await self.client.delete_collection(collection_name(self.settings, "none"))
+
     async def require(self, *, wait_s: float) -> None:
         """Return once it answers. Raises ConfigurationError with one sentence: at once when it refuses us or is too old."""
         clock = asyncio.get_running_loop().time
@@ -79,6 +87,7 @@ class Qdrant:
         while True:
             try:
                 await self.look()
+                await self.look_at_key()
                 return
             except Refused as error:
                 raise ConfigurationError(error.message) from error

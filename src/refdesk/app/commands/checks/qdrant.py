@@ -19,6 +19,7 @@ async def check_qdrant(loaded: Loaded) -> Findings:
     try:
         async with open_qdrant(qdrant_settings(settings, url=settings.qdrant_url)) as qdrant:
             version = await qdrant.look()
+            await qdrant.look_at_key()
             foreign = await foreign_collections(qdrant, await _tokens(settings))
     except Refused as error:
         yield Finding("FAIL", "Qdrant", "answers, and refuses the key", error.message)
