@@ -12,7 +12,7 @@ from tests.support.heartbeat import Heartbeat
 from tests.support.neighbours import NOTE, Neighbour, Sender, neighbours
 from tests.support.running import Refdesk, running, until
 
-from refdesk.app.embedded.pulse import waited_s
+from refdesk.indexing.priority import waits
 
 SERVICES = ("desk", "indexer")
 FREEZING = tuple("<!---->" * count for count in (25, 40))
@@ -106,6 +106,7 @@ async def test_a_frozen_desk_is_soon_back(desk: Refdesk, sender: Sender) -> None
             return False
 
     await until(back, what="the desk is back")
-    took_s, starved_s = time.monotonic() - begin, waited_s(desk.child("desk").pid)
+    pid = desk.child("desk").pid
+    took_s, starved_s = time.monotonic() - begin, waits(pid)[pid]
     print(f"back {took_s:.1f} s after it froze, {starved_s:.1f} s of them without a processor")  # noqa: T201
     assert took_s - starved_s <= BACK_S_MAX

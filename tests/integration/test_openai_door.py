@@ -1,9 +1,11 @@
 """OpenAI's wire format with OpenAI's own Python client, on the real services; only the language model is scripted."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import numpy as np
 import openai
 import pytest
@@ -343,6 +345,48 @@ async def test_too_many_questions_are_a_rate_limit_with_its_wait(desk: AnswerDes
                 await client.chat.completions.create(model="refdesk", messages=ASK)
     assert (caught.value.type, caught.value.code) == ("rate_limit_error", "rate_limit_exceeded")
     assert 0 < int(caught.value.response.headers["retry-after"]) <= 60
+    headers = caught.value.response.headers
+    assert (headers["x-ratelimit-limit-requests"], headers["x-ratelimit-remaining-requests"]) == ("1", "0")
+
+
+CAPS = {"tokens_per_minute_max": 10**9, "tokens_per_day_max": 10**8, "requests_per_minute_max": 50}
+
+
+async def test_what_is_left_of_the_limits_stands_in_the_headers(desk: AnswerDesk) -> None:
+    """Requests of the minute; tokens of the tightest cap, what answers have used and may still use taken off."""
+    asked, left = fresh(), list[httpx.Headers]()
+    async with desk.assistant_here(**CAPS) as here, at(here, "paced") as client:
+        for _ in range(2):
+            gate = asyncio.Event()
+            desk.llm.default = say(gate=gate, usage=(100, 9))
+            raw = await client.chat.completions.with_raw_response.create(**asked, stream=True)
+            left.append(raw.headers)
+            gate.set()
+            assert [chunk async for chunk in raw.parse()]
+    first, second = left
+    assert {headers["x-ratelimit-limit-requests"] for headers in left} == {"50"}
+    assert {headers["x-ratelimit-limit-tokens"] for headers in left} == {str(10**8)}
+    requests = [int(headers["x-ratelimit-remaining-requests"]) for headers in left]
+    assert requests in ([49, 48], [49, 49])  # a minute may end in between
+    tokens = [10**8 - int(headers["x-ratelimit-remaining-tokens"]) for headers in left]
+    assert tokens[1] - tokens[0] == 109 and tokens[0] > 109
+    assert re.fullmatch(r"\d{1,2}s|1m0s", first["x-ratelimit-reset-requests"])
+    assert re.fullmatch(r"(\d+h\d+m|\d+m)?\d+s", second["x-ratelimit-reset-tokens"])
+
+
+async def test_a_whole_completion_has_them_too(desk: AnswerDesk) -> None:
+    async with desk.assistant_here(**CAPS) as here, at(here, "whole-paced") as client:
+        raw = await client.chat.completions.with_raw_response.create(**fresh())
+    assert raw.headers["x-ratelimit-remaining-requests"] == "49"
+    assert 0 < int(raw.headers["x-ratelimit-remaining-tokens"]) <= 10**8
+
+
+async def test_embedding_has_the_limit_of_searches_in_its_headers(desk: AnswerDesk) -> None:
+    async with desk.assistant_here(searches_per_minute_max=30) as here, at(here, "embedding-paced") as client:
+        raw = await client.embeddings.with_raw_response.create(model="refdesk", input=["a", "b"])
+    assert raw.headers["x-ratelimit-limit-requests"] == "30"
+    assert raw.headers["x-ratelimit-remaining-requests"] == "28"
+    assert "x-ratelimit-limit-tokens" not in raw.headers
 
 
 async def test_a_model_that_fails_midway_is_an_error_in_the_stream(client: AsyncOpenAI, desk: AnswerDesk) -> None:

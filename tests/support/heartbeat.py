@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import http.client
+import os
 import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from refdesk.app.embedded.pulse import waited_s
+from refdesk.indexing.priority import waits
 
 PAUSE_S = 0.02
 ANSWER_S_MAX = 60.0
@@ -61,7 +62,7 @@ def _listen(heartbeat: Heartbeat, stop: threading.Event, url: str, process_id: i
 
 def _look(heartbeat: Heartbeat, connection: http.client.HTTPConnection, process_id: int) -> None:
     def starved_s() -> float:
-        return waited_s(process_id) + waited_s(threading.get_native_id())
+        return waits(process_id).get(process_id, 0.0) + waits(os.getpid()).get(threading.get_native_id(), 0.0)
 
     begin, starved_before_s = time.monotonic(), starved_s()
     connection.request("GET", "/health/live")

@@ -15,7 +15,7 @@ import aiohttp
 import psutil
 
 from refdesk.app.embedded.nats import free_port
-from refdesk.indexing.priority import limit, waited_s
+from refdesk.indexing.priority import limit, waits
 
 REFDESK = (sys.executable, "-m", "refdesk")
 READY_S_MAX = 180.0
@@ -126,7 +126,8 @@ class Refdesk:
 
     def _waited_s(self) -> float:
         with contextlib.suppress(psutil.NoSuchProcess):
-            return sum(waited_s(process.pid) for process in (psutil.Process(self.process.pid), *self.family()))
+            family = (psutil.Process(self.process.pid), *self.family())
+            return sum(sum(waits(process.pid).values()) for process in family)
         return 0.0
 
     def family(self) -> list[psutil.Process]:

@@ -4,13 +4,14 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from refdesk.indexing.priority import limit, waited_s
+from refdesk.indexing import priority
+from refdesk.indexing.priority import Waited, limit, waits
 
 AUTOGROUP = Path("/proc/self/autogroup")
 SHOW = "import os; print(os.getpriority(os.PRIO_PROCESS, 0))"
@@ -82,16 +83,59 @@ async def test_a_clock_stands_still_while_a_process_waits() -> None:
         await looked.wait()
 
 
+def sharing_a_processor(program: str) -> str:
+    """Python that keeps to the first processor we may use."""
+    return f"import os; os.sched_setaffinity(0, [{min(os.sched_getaffinity(0))}])\n{program}"
+
+
+BUSY = "while True: pass"
+HOLDS_THE_LOCK = """
+import sys, threading
+sys.setswitchinterval(1000)
+def busy():
+    print("begun", flush=True)
+    while True: pass
+threading.Thread(target=busy).start()
+"""
+"""Its main thread wants the interpreter's lock from the thread that has it, and does not let go."""
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells how long a process has waited")
 async def test_a_process_that_shares_its_processor_has_waited() -> None:
     """One that has ended has not."""
-    processor = min(os.sched_getaffinity(0))
-    busy = f"import os; os.sched_setaffinity(0, [{processor}])\nwhile True: pass"
-    with ExitStack() as stack:
-        first, second = (stack.enter_context(subprocess.Popen([sys.executable, "-c", busy])) for _ in range(2))
-        stack.callback(first.kill)
-        stack.callback(second.kill)
+    with running(BUSY) as first, running(BUSY) as second:
         async with asyncio.timeout(30):
-            while waited_s(first.pid) == 0 or waited_s(second.pid) == 0:
+            while not (sum(waits(first.pid).values()) and sum(waits(second.pid).values())):
                 await asyncio.sleep(0.01)
-    assert waited_s(first.pid) == 0
+    assert waits(first.pid) == {}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells how long a process has waited")
+async def test_a_process_waits_with_any_of_its_threads() -> None:
+    """Its main thread sleeps until another lets go of the interpreter's lock, and that one has no processor."""
+    with running(BUSY), running(HOLDS_THE_LOCK) as held:
+        assert held.stdout and held.stdout.readline() == b"begun\n"
+        waited = Waited(held.pid)
+        before_s, main_before_s = waited(), waits(held.pid)[held.pid]
+        async with asyncio.timeout(60):
+            while waited() - before_s < 0.5:
+                await asyncio.sleep(0.01)
+        assert waits(held.pid)[held.pid] - main_before_s < 0.1
+
+
+def test_what_a_thread_has_waited_counts_beyond_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads come and go; what is counted only grows."""
+    seen = iter([{1: 1.0, 2: 5.0}, {1: 1.5}, {1: 2.0, 3: 4.0}, {}])
+    monkeypatch.setattr(priority, "waits", lambda _: next(seen))
+    waited = Waited(0)
+    assert [waited() for _ in range(4)] == [6.0, 6.5, 11.0, 11.0]
+
+
+@contextmanager
+def running(program: str) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-c", sharing_a_processor(program)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.kill()

@@ -41,15 +41,15 @@ async def start(folders: Folders, child: Child) -> None:
         await running.start(child)
 
 
-def always(seconds: Callable[[], float]) -> Callable[[int], float]:
-    return lambda _: seconds()
+def always(seconds: Callable[[], float]) -> Callable[[int], Callable[[], float]]:
+    return lambda _: seconds
 
 
 async def test_a_start_that_waits_for_a_processor_has_more_time(
     folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Here it waits all the time, by the injected count; so three times its limit is not too long."""
-    monkeypatch.setattr(keeping, "waited_s", always(asyncio.get_running_loop().time))
+    monkeypatch.setattr(keeping, "Waited", always(asyncio.get_running_loop().time))
     await start(folders, slow_child())
 
 
@@ -57,6 +57,6 @@ async def test_a_start_that_has_a_processor_is_held_to_its_limit(
     folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It waits for none, and is not healthy in time."""
-    monkeypatch.setattr(keeping, "waited_s", always(lambda: 0.0))
+    monkeypatch.setattr(keeping, "Waited", always(lambda: 0.0))
     with pytest.raises(StartFailed, match="did not become healthy"):
         await start(folders, slow_child())

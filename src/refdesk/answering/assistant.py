@@ -36,7 +36,7 @@ from refdesk.answering.reuse.similar import SimilarQuestions
 from refdesk.answering.rewriting import Rewriter
 from refdesk.answering.stops import Stops
 from refdesk.answering.usage.bookings import Bookings, BookingTimes
-from refdesk.answering.usage.budget import Budget
+from refdesk.answering.usage.budget import Budget, Pace
 from refdesk.answering.usage.caps import Spender
 from refdesk.answering.usage.prices import Prices
 from refdesk.answering.usage.settled import UsageStore
@@ -153,6 +153,14 @@ class Assistant:
     async def count_search(self, principal: Principal, *, times: int = 1) -> None:
         """Counts a search, a look into a document, or texts to embed; raises TooManyRequests."""
         await self._acceptance.count_search(principal, times=times)
+
+    async def pace(self, principal: Principal) -> Pace | None:
+        """How many questions and tokens it has left now; None where nobody knows."""
+        return await self._budget.pace(Spender(principal.id, principal.groups))
+
+    async def search_pace(self, principal: Principal) -> Pace | None:
+        """How many searches it has left now."""
+        return await self._budget.search_pace(principal.id)
 
     def rated_badly(self, record: AnswerRecord, *, documents: Sequence[str]) -> None:
         """Its asker says that the answer, which cited these documents, did not help."""

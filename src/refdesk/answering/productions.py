@@ -99,19 +99,25 @@ class Productions:
         self._withdrawals = withdrawals
         self._graces = graces
         self._running: dict[str, Production] = {}
+        self._is_closing = False
 
     # beginning
 
     def check_room(self, principal_id: str) -> None:
-        """Raises Overloaded or TooManyRequests when there is no room for an answer of this principal's now."""
+        """Raises Overloaded or TooManyRequests when there is no room for an answer of this principal's now, ShuttingDown when
+        there will be none."""
+        if self._is_closing:
+            raise ShuttingDown
         self._capacity.check(principal_id)
 
     @asynccontextmanager
     async def slot(self, principal: Principal, *, at_most: Usage, is_counted: bool) -> AsyncIterator[Slot]:
         """Room for an answer that uses so much at most. Left without one that has begun, all of it is given back.
 
-        Raises Overloaded or TooManyRequests when there is no room.
+        Raises Overloaded or TooManyRequests when there is no room, ShuttingDown when there will be none.
         """
+        if self._is_closing:
+            raise ShuttingDown
         log_id, spender = new_id(), Spender(principal.id, principal.groups)
         share = await self._capacity.take(spender, name=log_id, at_most=at_most, is_counted=is_counted)
         log = self._journal.start(log_id, on_superseded=lambda: self._superseded(log_id))
@@ -148,6 +154,8 @@ class Productions:
             cost=self._prices.cost,
             check=check,
         )
+        if self._is_closing:
+            self.stop(slot.log.id, as_error=ShuttingDown)
 
     def take_over(self, log: AnswerLog, payload: bytes) -> None:
         """Goes on with the log of a process that died.
@@ -239,11 +247,13 @@ class Productions:
                     await self.stop_if_unread(log)
 
     async def close(self) -> None:
-        """Ends every answer that this process still writes, each with a terminal event that says to ask again."""
-        tasks = [production.task for production in self._running.values()]
-        for log_id in list(self._running):
-            self.stop(log_id, as_error=ShuttingDown)
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """Ends every answer that this process still writes, each with an event that says to ask again. No other begins."""
+        self._is_closing = True
+        while self._running:  # also one that has its slot and begins only now
+            tasks = [production.task for production in self._running.values()]
+            for log_id in list(self._running):
+                self.stop(log_id, as_error=ShuttingDown)
+            await asyncio.gather(*tasks, return_exceptions=True)
         await self._journal.flush()
         await self._bookings.flush(wait_for_copies=False)
 

@@ -11,7 +11,6 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -21,7 +20,7 @@ from refdesk.contracts.documents import ReadingNote
 from refdesk.contracts.errors import DocumentRejected, Overloaded
 from refdesk.indexing.frames import PageLook, Reply, Request
 from refdesk.indexing.parsed import NOTE_CHARACTERS_MAX, Block, ParsedDocument, ParsingLimits, rejected
-from refdesk.indexing.priority import limit, waited_s
+from refdesk.indexing.priority import Waited, limit
 from refdesk.indexing.recognition import RecognitionLimits, pages
 from refdesk.indexing.sandbox import Sandbox, SandboxCrashed, remove_abandoned
 from refdesk.outside import media_types as kinds
@@ -203,7 +202,7 @@ class ParserPool:
         sandbox = await self._take(fresh=fresh)
         healthy = False
         try:
-            async with limit(wall_s, waited=partial(waited_s, sandbox.pid)):
+            async with limit(wall_s, waited=Waited(sandbox.pid)):
                 reply = await sandbox.ask(request, content)
             healthy = not self._is_worn(sandbox)
             return reply

@@ -57,13 +57,28 @@ def spare_processors(count: int) -> None:
             os.sched_setaffinity(0, others)
 
 
-def waited_s(process_id: int) -> float:
-    """Seconds that the threads of a process have been ready and had no processor; 0 where the system does not tell."""
-    waited_ns = 0
+def waits(process_id: int) -> dict[int, float]:
+    """By thread of a process, seconds that it has been ready and had no processor; empty where the system does not tell."""
+    found = {}
     for file in Path(f"/proc/{process_id}/task").glob("*/schedstat"):
         with suppress(OSError, IndexError):  # a thread that has just ended
-            waited_ns += int(file.read_text().split()[1])
-    return waited_ns / 1e9
+            found[int(file.parent.name)] = int(file.read_text().split()[1]) / 1e9
+    return found
+
+
+class Waited:
+    """Seconds that the threads of a process have waited so, all together. They only grow: threads that ended stay counted."""
+
+    def __init__(self, process_id: int) -> None:
+        self._process_id = process_id
+        self._by_thread: dict[int, float] = {}
+        self._seconds = 0.0
+
+    def __call__(self) -> float:
+        now = waits(self._process_id)
+        self._seconds += sum(max(seconds - self._by_thread.get(thread, 0.0), 0.0) for thread, seconds in now.items())
+        self._by_thread = now
+        return self._seconds
 
 
 @asynccontextmanager

@@ -20,6 +20,9 @@ DATA_HEADERS = {
 """Of what is data and no page: it is one reader's, and means nothing to a browser."""
 
 
+_ALSO = "refdesk.headers_of_refusals"
+
+
 class Json(Response):
     """A JSON response from a msgspec struct or plain data, which is not cached, and which no browser takes for a page."""
 
@@ -38,6 +41,11 @@ def server_timing(seconds: Mapping[str, float | None]) -> dict[str, str]:
     return {"Server-Timing": ", ".join(told)} if told else {}
 
 
+def also_in_refusals(scope: Scope, headers: Mapping[str, str]) -> None:
+    """What the refusal of this request says, too, if it comes to one."""
+    scope[_ALSO] = headers
+
+
 def refusal(error: RefdeskError, scope: Scope) -> Response:
     """The error as those who call this address read it: OpenAI's object below ``/v1/``, problem details elsewhere."""
     details, headers = problem(error), _refusal_headers(error, scope)
@@ -53,7 +61,7 @@ def openai_refusal(details: Mapping[str, Any], *, headers: Mapping[str, str] = D
 
 
 def _refusal_headers(error: RefdeskError, scope: Scope) -> dict[str, str]:
-    headers = dict(DATA_HEADERS)
+    headers = {**DATA_HEADERS, **scope.get(_ALSO, {})}
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(error.retry_after_s)
     if error.status == 401:

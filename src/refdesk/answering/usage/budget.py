@@ -77,6 +77,21 @@ class Reservation(msgspec.Struct, frozen=True):
     subjects: tuple[Subject, ...] = ()
 
 
+class Room(msgspec.Struct, frozen=True):
+    """What is left of a limit now, and in how many seconds it begins anew."""
+
+    limit: int
+    left: int
+    resets_in_s: int
+
+
+class Pace(msgspec.Struct, frozen=True):
+    """How fast a principal may go on: ``requests`` (or searches) of this minute, ``tokens`` of the cap with the least left."""
+
+    requests: Room
+    tokens: Room | None = None
+
+
 class Budget:
     """``booked`` tells what a count begins with; without it, with nothing."""
 
@@ -117,7 +132,7 @@ class Budget:
     async def _count_one(self, principal_id: str, kind: str, *, limit: int, times: int = 1) -> bool:
         now = self._clock()
         try:
-            actual = await self._count([f"{_hash_tag(principal_id)}:{kind}:{int(now) // MINUTE_S}"], [limit, times])
+            actual = await self._count([_minute_key(principal_id, kind, int(now))], [limit, times])
         except ValkeyError as error:
             telemetry.budget_unchecked.inc()
             logger.debug("one of the %s could not be counted: %s", kind, error)
@@ -192,6 +207,39 @@ class Budget:
         return [
             (cap, int(count) if count is not None else await self._begin(subject, cap), window(cap.period, now)[1])
             for cap, count in zip(subject.caps, found, strict=True)
+        ]
+
+    async def pace(self, spender: Spender) -> Pace | None:
+        """For questions. Tokens that are set aside for answers under way are not left. None where nobody knows."""
+        try:
+            requests = await self._room(spender.principal_id, "requests", limit=self._limits.requests_per_minute)
+            of_subjects = [await self._tokens_left(subject) for subject in self.subjects(spender)]
+        except (ValkeyError, Unavailable) as error:
+            logger.debug("what is left of a budget is not known: %s", error)
+            return None
+        tokens = [room for rooms in of_subjects for room in rooms]
+        return Pace(requests, min(tokens, key=lambda room: room.left, default=None))
+
+    async def search_pace(self, principal_id: str) -> Pace | None:
+        """For searches, and what counts as such."""
+        try:
+            return Pace(await self._room(principal_id, "searches", limit=self._limits.searches_per_minute))
+        except ValkeyError as error:
+            logger.debug("what is left of a budget is not known: %s", error)
+            return None
+
+    async def _room(self, principal_id: str, kind: str, *, limit: int) -> Room:
+        now = int(self._clock())
+        count = await self._valkey.command("GET", _minute_key(principal_id, kind, now))
+        return Room(limit, max(0, limit - int(count or 0)), MINUTE_S - now % MINUTE_S)
+
+    async def _tokens_left(self, subject: Subject) -> list[Room]:
+        held = await self._valkey.command("HVALS", f"{_hash_tag(subject.key)}:held")
+        set_aside = sum(int(amount) for amount in held)
+        return [
+            Room(cap.counted_limit, max(0, cap.counted_limit - used - set_aside), resets_in_s)
+            for cap, used, resets_in_s in await self.counted(subject)
+            if cap.unit == "tokens"
         ]
 
     async def _reserve_all(self, wanted: Reservation) -> None:
@@ -305,6 +353,10 @@ def _keys(subject: Subject, now: float) -> Sequence[str]:
     name = _hash_tag(subject.key)
     windows = [_window_key(subject, cap, now) for cap in subject.caps]
     return [f"{name}:open", f"{name}:held", f"{name}:held_cost", *windows]
+
+
+def _minute_key(principal_id: str, kind: str, now: int) -> str:
+    return f"{_hash_tag(principal_id)}:{kind}:{now // MINUTE_S}"
 
 
 def _window_key(subject: Subject, cap: Cap, now: float) -> str:

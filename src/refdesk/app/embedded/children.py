@@ -18,17 +18,18 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import psutil
 
-from refdesk.app.embedded import processes
+from refdesk.app.embedded import child_logs, processes
+from refdesk.app.embedded.child_logs import LogLimits
 from refdesk.app.embedded.processes import Guardian, Program
-from refdesk.app.embedded.pulse import Pulse, until_silent, waited_s
+from refdesk.app.embedded.pulse import Pulse, until_silent
 from refdesk.contracts.errors import ConfigurationError, RefdeskError
-from refdesk.indexing.priority import limit
+from refdesk.indexing.priority import Waited, limit
 
 RESTART_DELAY_MIN_S = 0.1
 RESTART_DELAY_MAX_S = 10.0
@@ -100,10 +101,11 @@ def how_it_ended(returncode: int | None) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Folders:
-    """Where children log and where they are written down. Both exist."""
+    """Where children log and where they are written down. Both exist. How large logs grow is bounded."""
 
     logs: Path
     records: Path
+    log_limits: LogLimits = field(default_factory=LogLimits)
 
 
 class _Keeper:
@@ -211,7 +213,7 @@ class _Keeper:
             healthy.set()
 
         with contextlib.suppress(TimeoutError):
-            async with limit(self._child.start_timeout_s, waited=lambda: waited_s(process.pid)):
+            async with limit(self._child.start_timeout_s, waited=Waited(process.pid)):
                 await processes.first_of(probe(), process.wait(), self._stopping.wait())
         return healthy.is_set() and process.returncode is None
 
@@ -237,7 +239,7 @@ class _Keeper:
         self._say("failed", f"{what}; starting it again in {restart_delay_s(self._failures):.1f} s ({self._log}).")
 
     def _start_failed(self, what: str) -> StartFailed:
-        tail = processes.log_tail(self._log)
+        tail = child_logs.tail(self._log)
         said = f" It said: {tail.rstrip('.')}." if tail else ""
         return StartFailed(f"{what}.{said} The log is {self._log}.")
 
@@ -305,10 +307,12 @@ async def children(
             running = Children(
                 tasks=tasks, guardian=guardian, folders=folders, on_event=on_event, hurry=hurry or asyncio.Event()
             )
+            bounding = tasks.create_task(child_logs.keep_bounded(folders.logs, limits=folders.log_limits))
             try:
                 yield running
             finally:
                 await running.stop()
+                bounding.cancel()
     except BaseExceptionGroup as group:
         if len(group.exceptions) == 1:
             raise group.exceptions[0] from None

@@ -29,7 +29,7 @@ import psutil
 import psycopg
 from psycopg import sql
 
-from refdesk.app.embedded import processes
+from refdesk.app.embedded import child_logs, processes
 from refdesk.app.embedded.accounts import account_for
 from refdesk.app.embedded.children import Child, StartFailed
 from refdesk.app.embedded.processes import Account, Program
@@ -218,7 +218,7 @@ async def _run_initdb(place: PostgresPlace, *, directory: Path, account: Account
     if process.returncode != 0:
         raise StartFailed(
             f"PostgreSQL's data directory {place.data} could not be made. "
-            f"initdb said: {processes.log_tail(place.initdb_log)}. The log is {place.initdb_log}."
+            f"initdb said: {child_logs.tail(place.initdb_log)}. The log is {place.initdb_log}."
         )
 
 

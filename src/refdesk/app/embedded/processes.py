@@ -21,11 +21,8 @@ from pathlib import Path
 
 import psutil
 
-LOG_BYTES_MAX = 8 * 1024 * 1024
-"""A log larger than this becomes `<name>.log.1` when its child starts."""
-LOG_TAIL_LINES = 6
-LAST_WORDS = "refdesk: "
-"""What the sentence begins with that `refdesk` ends with when a service cannot start (`cli.main`)."""
+from refdesk.app.embedded.child_logs import open_log
+
 START_TIME_TOLERANCE_S = 2.0
 """The clock that start times are computed from may be corrected by a second between two readings."""
 POLL_S = 0.01
@@ -64,27 +61,6 @@ class Program:
     @property
     def crash_grace_s(self) -> float:
         return min(self.stop_grace_s, CRASH_GRACE_S_MAX)
-
-
-def open_log(path: Path) -> int:
-    """A file descriptor to append to, after moving a log that has grown too large aside."""
-    with contextlib.suppress(FileNotFoundError):
-        if path.stat().st_size > LOG_BYTES_MAX:
-            path.replace(path.with_name(path.name + ".1"))
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-
-
-def log_tail(path: Path) -> str:
-    """The last lines of a log on one line, or an empty string; of a service that says why it ends, only that."""
-    try:
-        with path.open("rb") as log:
-            log.seek(max(0, path.stat().st_size - 4096))
-            lines = log.read().decode(errors="replace").splitlines()
-    except OSError:
-        return ""
-    if lines and lines[-1].startswith(LAST_WORDS):
-        return lines[-1].removeprefix(LAST_WORDS)
-    return " | ".join(line.strip() for line in lines[-LOG_TAIL_LINES:] if line.strip())
 
 
 async def spawn(program: Program, *, log_path: Path) -> asyncio.subprocess.Process:

@@ -4,8 +4,8 @@ Silence is counted in the time in which an answer could have come:
 
 * not the time in which we stood still ourselves (a laptop asleep, a machine overloaded): each look counts for no more than it
   was allowed to take;
-* not the time in which the process's main thread, which has its event loop, was ready to run and had no processor: a starved
-  process is late, not frozen.
+* not the time in which a thread of the process was ready to run and had no processor: a starved process is late, not frozen. Any
+  of them may be what its event loop waits for: who holds the interpreter's lock and gets no processor keeps it from all others.
 
 A process that is stopped, waits for something that never comes, or works without ever looking up has no excuse.
 """
@@ -13,7 +13,8 @@ A process that is stopped, waits for something that never comes, or works withou
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
+
+from refdesk.indexing.priority import Waited
 
 LOOKS_PER_SILENCE = 20
 LOOK_S_MAX = 0.5
@@ -39,31 +40,23 @@ class Pulse:
         return min(self.silence_s_max / LOOKS_PER_SILENCE, LOOK_S_MAX)
 
 
-def waited_s(process_id: int) -> float:
-    """Seconds for which the main thread of a process had to wait for a processor; 0 where the system does not tell."""
-    try:
-        return int(Path(f"/proc/{process_id}/schedstat").read_text().split()[1]) / 1e9
-    except (OSError, IndexError):
-        return 0.0
-
-
 async def until_silent(
     pulse: Pulse,
     *,
     process_id: int,
-    waited: Callable[[int], float] = waited_s,
+    waited: Callable[[], float] | None = None,
     clock: Callable[[], float] | None = None,
 ) -> None:
     """Return when the process has been silent for `silence_s_max` without an excuse, or for `STRETCH_MAX` times that."""
-    clock = clock or asyncio.get_running_loop().time
+    clock, waited = clock or asyncio.get_running_loop().time, waited or Waited(process_id)
     silence_s = excused_s = 0.0
-    looked_at, waited_before = clock(), waited(process_id)
+    looked_at, waited_before = clock(), waited()
     while silence_s < pulse.silence_s_max and silence_s + excused_s < pulse.silence_s_max * STRETCH_MAX:
         await asyncio.sleep(pulse.pause_s)
         beats = await pulse.beats()
-        now, waited_now = clock(), waited(process_id)
+        now, waited_now = clock(), waited()
         passed_s = min(now - looked_at, pulse.pause_s + pulse.look_s_max)
-        starved_s = min(max(waited_now - waited_before, 0.0), passed_s)
+        starved_s = min(waited_now - waited_before, passed_s)
         looked_at, waited_before = now, waited_now
         if beats:
             silence_s = excused_s = 0.0

@@ -3,7 +3,7 @@
     data directory            what is in it
     postgres/ nats/ valkey/   each server's own data
     content/ models/          documents' bytes and models, for the services
-    logs/                     one log per child
+    logs/                     one log per child, and what was put aside of it
     run/                      sockets, pid records; elsewhere when its path is too long for a socket
     lock                      held while somebody runs on this directory
 
@@ -19,7 +19,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -27,6 +27,7 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 
 from refdesk.app.embedded.accounts import PASSING_GROUP
+from refdesk.app.embedded.child_logs import LogLimits
 from refdesk.app.embedded.children import Child, Children, Folders, OnEvent, children, ignore
 from refdesk.app.embedded.nats import PAYLOAD_BYTES_MIN, NatsPlace, free_port, nats_child
 from refdesk.app.embedded.postgres import (
@@ -77,6 +78,7 @@ class StackOptions:
     valkey_url: str | None = None
     stream_bytes_max: int = 1 << 30
     message_bytes_max: int = PAYLOAD_BYTES_MIN
+    log_limits: LogLimits = field(default_factory=LogLimits)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +153,7 @@ def plan(options: StackOptions, *, data_dir: Path) -> tuple[Folders, str, StackU
         valkey_url = valkey.url
         servers.append(valkey_child(valkey))
     databases = {f"{name}_database_url": with_database(database_url, name=name) for name in DATABASES}
-    folders = Folders(logs=data_dir / "logs", records=data_dir / "run")
+    folders = Folders(logs=data_dir / "logs", records=data_dir / "run", log_limits=options.log_limits)
     urls = StackUrls(**databases, nats_url=nats_url, valkey_url=valkey_url, nats_monitoring_url=monitoring_url)
     return folders, database_url, urls, servers
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from refdesk.app.settings.kinds import Count
+from refdesk.app.settings.kinds import Count, Whole
 
 
 class Accounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -16,6 +16,10 @@ class Accounts(msgspec.Struct, frozen=True, kw_only=True):
     """What a service logs. `debug` has every request; `info` those that failed or took longer than a second."""
     log_form: Literal["auto", "text", "json"] = "auto"
     """How: `text` for people, `json` for programs; `auto` is text on a terminal, JSON elsewhere."""
+    log_file_bytes_max: Count = 8 * 1024 * 1024
+    """How large a log in `<data_dir>/logs` grows under `refdesk up` before it is put aside as `<name>.log.1`."""
+    log_files_kept: Whole = 3
+    """How many of those are kept of each server and service, the oldest as `<name>.log.3`. 0: none."""
     peer_urls: str | None = None
     """Other processes of this desk, whose metrics and health an assistant tells, too, separated by commas:
     `indexer=http://indexer:8080, documents=http://documents:8080`. `refdesk up` names its indexer."""

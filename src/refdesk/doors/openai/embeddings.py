@@ -16,15 +16,16 @@ from starlette.types import ASGIApp
 from refdesk.answering.assistant import Assistant
 from refdesk.answering.reuse.sharing import Shared, SharedLimits
 from refdesk.contracts.access import Principal
-from refdesk.contracts.errors import InvalidRequest
+from refdesk.contracts.errors import InvalidRequest, TooManyRequests
 from refdesk.contracts.texts import Text
+from refdesk.doors.openai.rate_limits import rate_limit_headers
 from refdesk.doors.openai.requests import MODEL, check_model, read_body_as, refused, without_nul
 from refdesk.index.open_generations import Opened, OpenGenerations
 from refdesk.outside import telemetry
 from refdesk.outside.embedding.packaged import Embedder
 from refdesk.outside.embedding.vectors import Vectors
 from refdesk.web.endpoints import Endpoint
-from refdesk.web.replies import Json
+from refdesk.web.replies import Json, also_in_refusals
 from refdesk.web.sse import while_connected
 
 Format = Literal["float", "base64"]
@@ -100,7 +101,7 @@ class EmbeddingRoutes:
         asked = await read_body_as(request, EmbeddingRequest, bytes_max=self._bytes_max)
         check_model(asked.model)
         texts = self._texts(asked)
-        await self._assistant.count_search(principal, times=len(texts))
+        await self._count(request, principal, times=len(texts))
         opened = await self._generations.active()
         _check_dimensions(asked.dimensions, opened.embedder)
         counts = await asyncio.to_thread(opened.embedder.count_tokens, texts)
@@ -113,7 +114,15 @@ class EmbeddingRoutes:
             usage=EmbeddingUsage(sum(counts), sum(counts)),
             refdesk=EmbeddingSpace(opened.generation.id),
         )
-        return Json(reply)
+        return Json(reply, headers=rate_limit_headers(await self._assistant.search_pace(principal)))
+
+    async def _count(self, request: Request, principal: Principal, *, times: int) -> None:
+        """Raises TooManyRequests."""
+        try:
+            await self._assistant.count_search(principal, times=times)
+        except TooManyRequests:
+            also_in_refusals(request.scope, rate_limit_headers(await self._assistant.search_pace(principal)))
+            raise
 
     def _texts(self, asked: EmbeddingRequest) -> list[str]:
         """Raises InvalidRequest for none, too many, empty ones, and numbers of tokens."""
