@@ -53,7 +53,7 @@ def _unknown_value(claim: Facts, grounds: Sequence[Ground], sentences: Sequence[
             continue
         if quantity.unit or not any(quantity.value in ground.words.numbers for ground in grounds):
             return "number"
-    if claim.calendar.difference(*(facts.calendar for facts in sentences)):
+    if claim.calendar and claim.calendar.difference(*(facts.calendar for facts in sentences)):
         return "date"
     if not all(any(ground.names(name) for ground in grounds) for name in claim.names) and not any(
         ground.capitalises for ground in grounds

@@ -51,7 +51,7 @@ class CitationReader:
         self._known = frozenset(known)
         self._held = ""
         self._before = "\n"
-        """The last characters given out."""
+        """The last characters given out, as many as are looked at, and perhaps more."""
         self._in_code = False
 
     def read(self, text: str) -> str:
@@ -97,7 +97,7 @@ class CitationReader:
         return "".join(said)
 
     def _remember(self, text: str) -> None:
-        self._before = (self._before + text)[-_BEFORE_CHARACTERS:]
+        self._before = text if len(text) >= _BEFORE_CHARACTERS else self._before[-_BEFORE_CHARACTERS:] + text
 
     def _citation(self, whole: str, at: int, *, before: str, following: str) -> tuple[str, int] | None:
         """The citation that begins here in our spelling (empty when it cites nothing), and where it ends; None for text."""

@@ -4,11 +4,14 @@
 """
 
 import re
+from functools import lru_cache
 
 import msgspec
 
 from refdesk.answering.text import vocabulary
 
+TOKENS_REMEMBERED = 4096
+"""Of which it is not asked again what they are."""
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 _GLUED = re.compile(r"(\d+(?:[.,]\d+)*)-?([a-z]+)")
 _ISO_DATE = re.compile(r"(\d{4})-(\d\d)-(\d\d)")
@@ -41,22 +44,25 @@ def measures(tokens: list[str], folded: list[str]) -> tuple[set[Quantity], set[s
         for word, token in zip(folded, tokens, strict=True)
         if word in vocabulary.CALENDAR and token[0].isupper()
     }
-    position = 0
-    while position < len(folded):
-        word = folded[position]
-        if not (word[0].isdigit() or vocabulary.begins_number(word)):
-            position += 1
-        elif date := _date(word):
+    read_to = 0
+    for position in [place for place, word in enumerate(folded) if _begins_quantity(word)]:
+        if position < read_to:
+            continue
+        if date := _date(folded[position]):
             day, month, year = date
             quantities |= {Quantity(day, month), Quantity(year)}
             calendar.add(month)
-            position += 1
         else:
             quantity, length = _quantity(folded, position)
             if quantity is not None:
                 quantities.add(quantity)
-            position += max(1, length)
+            read_to = position + length
     return quantities, calendar
+
+
+@lru_cache(maxsize=TOKENS_REMEMBERED)
+def _begins_quantity(word: str) -> bool:
+    return word[0].isdigit() or vocabulary.begins_number(word)
 
 
 def _quantity(folded: list[str], position: int) -> tuple[Quantity | None, int]:
@@ -144,6 +150,7 @@ def _date(token: str) -> tuple[str, str, str] | None:
     return (str(int(day)), names[int(month) - 1], year) if 1 <= int(month) <= len(names) else None
 
 
+@lru_cache(maxsize=TOKENS_REMEMBERED)
 def is_identifier(token: str, folded: str) -> bool:
     """Whether it mixes letters and digits and is neither a measure nor an ordinal."""
     if token.isnumeric() or not (any(map(str.isdigit, token)) and any(map(str.isalpha, token))):

@@ -121,9 +121,7 @@ class SentenceSplitter:
 
     def __init__(self) -> None:
         self._sentence: list[str] = []
-        """The sentence so far, as far as it is certain."""
-        self._tail = ""
-        """Its last characters, or all of it but the white space before it."""
+        """The sentence so far, as far as it is certain, without the white space before it."""
         self._rest = ""
         """From a stop mark on of which nobody knows yet."""
         self._begins_line = True
@@ -155,16 +153,21 @@ class SentenceSplitter:
         return last
 
     def _add(self, text: str) -> None:
-        self._sentence.append(text)
-        self._tail = self._tail_with(text[-TAIL_CHARACTERS:] if self._tail else text)
+        if text := text if self._sentence else text.lstrip():
+            self._sentence.append(text)
 
     def _tail_with(self, text: str) -> str:
         """The last characters of the sentence when this is added."""
-        return (self._tail + text if self._tail else text.lstrip())[-TAIL_CHARACTERS:]
+        tail = text if self._sentence else text.lstrip()
+        for piece in reversed(self._sentence):
+            if len(tail) >= TAIL_CHARACTERS:
+                break
+            tail = piece[-TAIL_CHARACTERS:] + tail
+        return tail[-TAIL_CHARACTERS:]
 
     def _ended(self, last: str) -> list[Cut]:
         sentence, begins_line = "".join((*self._sentence, last)).strip(), self._begins_line
-        self._sentence, self._tail = [], ""
+        self._sentence = []
         if not sentence:
             return []
         self._begins_line = False

@@ -115,8 +115,8 @@ class Stream:
         if not end:
             self._keep(rest, bytes_max=LINE_BYTES_MAX)
             return []
-        whole = b"".join((*self._rest, ended))
-        self._rest, self._rest_bytes = [rest], len(rest)
+        whole = b"".join((*self._rest, ended)) if self._rest else ended
+        self._rest, self._rest_bytes = [rest] if rest else [], len(rest)
         if not self._has_begun:
             self._has_begun, whole = True, whole.removeprefix(BYTE_ORDER_MARK)
         return whole.split(b"\n")
@@ -132,7 +132,7 @@ class Stream:
         """Whether there is more to come after these lines."""
         texts: list[str] = []
         is_open = True
-        for line in lines:
+        for line in filter(None, lines):
             content = line[5:].strip() if line.startswith(b"data:") else line if line.startswith(b"{") else b""
             if content == b"[DONE]":
                 is_open = False
