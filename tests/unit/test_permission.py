@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from refdesk.access.permission import Permission
+from refdesk.access.permission import STANDING, Permission, is_withdrawn
 from refdesk.contracts.errors import AccessChanged, Unauthenticated
 
 
@@ -74,3 +74,13 @@ async def test_work_that_ends_as_the_permission_does_has_ended() -> None:
     async with permission.held():
         permission.withdraw(Unauthenticated())
     await asyncio.sleep(0)
+
+
+async def test_what_nobody_withdraws_is_held_without_a_trace() -> None:
+    """Nothing is kept for it, and what happens inside is the block's own."""
+    async with STANDING.held():
+        assert not STANDING.is_held
+        assert not is_withdrawn()
+    with pytest.raises(TimeoutError, match="its own"):
+        async with STANDING.held():
+            raise TimeoutError("its own")

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from starlette.requests import HTTPConnection
 
 from refdesk.access import credentials
-from refdesk.access.clients import LOOPBACK, PROXY_HEADERS, Network, caller, origin
+from refdesk.access.clients import LOOPBACK, Network, caller, is_straight, origin
 from refdesk.access.credentials import Credential
 from refdesk.access.keys import ApiKeys, key_id_of
 from refdesk.access.policy import may
@@ -144,7 +144,7 @@ def is_local(connection: HTTPConnection) -> bool:
     headers = connection.headers
     if connection.client is None or not is_loopback(connection.client.host):
         return False
-    if any(name in headers for name in PROXY_HEADERS):
+    if not is_straight(connection):
         return False
     if not is_loopback(host_of("//" + headers.get("host", ""))):
         return False

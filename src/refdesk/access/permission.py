@@ -10,7 +10,7 @@ does, and the hold raises why.
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from contextvars import ContextVar
 from copy import copy
 
@@ -40,9 +40,12 @@ class Permission:
     def is_withdrawn(self) -> bool:
         return self._reason is not None
 
-    @asynccontextmanager
-    async def held(self) -> AsyncIterator[None]:
+    def held(self) -> AbstractAsyncContextManager[None]:
         """The block runs while the permission stands. When it is withdrawn the block is cancelled, and the reason raised."""
+        return self._hold()
+
+    @asynccontextmanager
+    async def _hold(self) -> AsyncIterator[None]:
         if self._reason is not None:
             raise copy(self._reason)
         limit = asyncio.timeout(None)
@@ -68,3 +71,13 @@ class Permission:
         now = asyncio.get_running_loop().time()
         for limit in self._holds:
             limit.reschedule(now)
+
+
+class Standing(Permission):
+    """A permission that nobody withdraws: holding it costs nothing."""
+
+    def held(self) -> AbstractAsyncContextManager[None]:
+        return nullcontext()
+
+
+STANDING = Standing()

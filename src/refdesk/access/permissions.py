@@ -20,7 +20,7 @@ from starlette.requests import HTTPConnection
 
 from refdesk.access.credentials import Credential, Kind, kept
 from refdesk.access.keys import CHANNEL, ApiKeys
-from refdesk.access.permission import Permission
+from refdesk.access.permission import STANDING, Permission
 from refdesk.contracts.access import LOCAL_ADMINISTRATOR, Principal
 from refdesk.contracts.errors import AccessChanged, RefdeskError, Unauthenticated, Unavailable
 from refdesk.outside.postgres.database import listen
@@ -77,7 +77,7 @@ class Permissions:
         """The permission of a caller who was just let in."""
         credential = kept(connection)
         if credential is None or credential.kind == "operator":
-            return Permission()  # the operator's key is a setting of this process
+            return STANDING  # the operator's key is a setting of this process
         name = credential.name
         stay = self._stays.get(name)
         if stay is None or stay.principal != principal:

@@ -6,14 +6,13 @@ or take it away: both are understood. The page needs none of this, for its addre
 
 import re
 
-from starlette.requests import HTTPConnection
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from refdesk.access.clients import Network, address_of, is_among
 from refdesk.web.addresses import PUBLIC_URL
 
-HEADER = "x-forwarded-prefix"
+HEADER = b"x-forwarded-prefix"
 _PREFIX = re.compile(r"(?:/[\w.~-]+)+")
 
 
@@ -28,7 +27,7 @@ class Prefixed:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope[PUBLIC_URL] = self._public_url
-        prefix = self._named(HTTPConnection(scope)) or self._path
+        prefix = self._named(scope) or self._path
         if not prefix:
             await self._app(scope, receive, send)
             return
@@ -40,10 +39,10 @@ class Prefixed:
             path = path[len(prefix) :]
         await self._app({**scope, "path": path, "root_path": prefix}, receive, send)
 
-    def _named(self, connection: HTTPConnection) -> str:
+    def _named(self, scope: Scope) -> str:
         """What the proxy says, where it may say so, and if it is a path."""
-        said = connection.headers.get(HEADER, "").rstrip("/")
+        said = next((value for name, value in scope["headers"] if name == HEADER), b"").decode("latin-1").rstrip("/")
         if not said or not _PREFIX.fullmatch(said):
             return ""
-        peer = address_of(connection.client.host if connection.client else None)
+        peer = address_of(scope["client"][0] if scope.get("client") else None)
         return said if is_among(peer, self._trusted) else ""

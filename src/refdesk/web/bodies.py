@@ -6,7 +6,7 @@ from contextlib import aclosing
 from typing import TypeVar
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from refdesk.contracts.errors import BodyTooLarge, InvalidRequest, MalformedJson, RequestTooSlow
 from refdesk.contracts.texts import WITHOUT_NUL
@@ -43,20 +43,22 @@ class BodyClock(msgspec.Struct, frozen=True, kw_only=True):
 
 async def body_pieces(request: Request, clock: BodyClock) -> AsyncGenerator[bytes, None]:
     """The body as it arrives; raises the clock's error when it stalls or drips."""
-    stream, received = request.stream(), 0
+    received, has_more = 0, True
     loop = asyncio.get_running_loop()
     end_s = loop.time() + clock.total_s
-    while True:
+    while has_more:
         pause_end_s = loop.time() + clock.pause_s
         try:
             async with asyncio.timeout_at(min(pause_end_s, end_s)):
-                piece = await anext(stream, None)
+                message = await request.receive()
         except TimeoutError:
             raise clock.ran_out(received, paused=pause_end_s < end_s) from None
-        if piece is None:
-            return
-        received += len(piece)
-        yield piece
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        has_more = message.get("more_body", False)
+        if piece := message.get("body", b""):
+            received += len(piece)
+            yield piece
 
 
 async def read_body(request: Request, *, bytes_max: int, clock: BodyClock | None = None) -> bytes:

@@ -23,7 +23,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from refdesk.access.audit import Audit
 from refdesk.access.authentication import Authenticate
-from refdesk.access.permission import Permission
+from refdesk.access.permission import STANDING, Permission
 from refdesk.access.policy import ANONYMOUS, Action, may, require
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import MethodNotAllowed, NotFound, RefdeskError, Unauthenticated
@@ -50,7 +50,7 @@ Permit = Callable[[HTTPConnection, Principal], Permission]
 
 def for_ever(_: HTTPConnection, __: Principal) -> Permission:
     """The permission of callers whose rights do not change."""
-    return Permission()
+    return STANDING
 
 
 def _outside(error: RefdeskError, scope: Scope) -> Response:
@@ -58,15 +58,6 @@ def _outside(error: RefdeskError, scope: Scope) -> Response:
     response = refusal(error, scope)
     response.headers[REQUEST_ID] = logs.request_id(Headers(scope=scope).get(REQUEST_ID))
     return response
-
-
-@runtime_checkable
-class Identifiable(Protocol):
-    """A response that says itself which request it answers, and may have a word for that already."""
-
-    def identify(self, request_id: str) -> str:
-        """Which one it says that is."""
-        ...
 
 
 @runtime_checkable
@@ -86,7 +77,7 @@ class Door(msgspec.Struct, frozen=True):
     async def admit(self, connection: HTTPConnection, action: Action, trail: Trail) -> tuple[Principal, Permission]:
         """Raises Unauthenticated and Forbidden."""
         if may(ANONYMOUS, action):
-            return ANONYMOUS, Permission()
+            return ANONYMOUS, STANDING
         principal = await self.authenticate(connection)
         if principal is None:
             raise Unauthenticated
@@ -154,18 +145,21 @@ class _Guarded:
     async def _admitted(self, request: Request, trail: Trail) -> tuple[Principal, Permission]:
         open_to = self._endpoint.open_to
         if open_to is not None and open_to(request):
-            return ANONYMOUS, Permission()
+            return ANONYMOUS, STANDING
         return await self._door.admit(request, self._endpoint.action, trail)
 
 
 def _identified(response: ASGIApp, about: logs.InRequest) -> str:
-    """The response says which request it answers. Its status, as a text."""
+    """The response says which request it answers. Its status, as a text.
+
+    One that is no `Response` may say it by a method ``identify(request_id)``, and returns the one that it says.
+    """
     if isinstance(response, Response):
         about.request_id = response.headers.setdefault(REQUEST_ID, about.request_id)
         return str(response.status_code)
-    stream: object = response
-    if isinstance(stream, Identifiable):
-        about.request_id = stream.identify(about.request_id)
+    identify: Callable[[str], str] | None = getattr(response, "identify", None)
+    if identify is not None:
+        about.request_id = identify(about.request_id)
     return "200"
 
 
