@@ -27,12 +27,14 @@ _JOINT = "[-_./:# ]?"
 
 
 def named_first(question: str, passages: Sequence[Passage]) -> list[Passage]:
-    """The passages, best first; those with a rare identifier of the question are moved up."""
+    """The passages, which come best first; those with a rare identifier of the question are moved up."""
     moved: set[int] = set()
     for pattern in _identifiers(question):
         having = [place for place, passage in enumerate(passages) if pattern.search(_all_of(passage))]
         if len(having) <= RARE_MAX:
             moved.update(having)
+    if not moved:
+        return list(passages)
     scored = [
         msgspec.structs.replace(passage, score=passage.score + BONUS) if place in moved else passage
         for place, passage in enumerate(passages)

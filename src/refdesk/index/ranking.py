@@ -134,6 +134,8 @@ def fuse(arms: Sequence[Sequence[Candidate]]) -> list[tuple[Candidate, float]]:
     there = {candidate[:2] for candidate in field}
     behind = {candidate[:2]: candidate for arm in arms for candidate in arm[FIELD:] if candidate[:2] not in there}
     best = _by_score(field, field)
+    if not behind:
+        return best
     last = min((score for _, score in best), default=0.0)
     return best + [(candidate, min(score, last)) for candidate, score in _by_score(sorted(behind.values()), field)]
 
@@ -156,12 +158,14 @@ def standing_out(values: Sequence[float], *, among: Sequence[float]) -> NDArray[
 
 
 def second_hop(passages: Sequence[Passage]) -> list[Passage]:
-    """The passages, best first, with those of other documents moved up that the first of them name by their title."""
+    """The passages, which come best first, with those of other documents moved up that the first of them name by their title."""
     first, rest = passages[:NAMING], passages[NAMING:FIELD]
     text = "\n".join(passage.text.casefold() for passage in first)
     there = {passage.document_id for passage in first}
     titles = {passage.title for passage in rest if passage.document_id not in there}
     named = {title for title in titles if names(text, title)}
+    if not named:
+        return list(passages)
 
     def with_bonus(passage: Passage) -> Passage:
         if passage.title not in named or passage.document_id in there:
@@ -195,8 +199,12 @@ def same_text(text: str) -> str:
 
 def is_crowded(passages: Sequence[Passage], *, count: int) -> bool:
     """Whether copies of few texts take the places of others: more than two thirds, or so many that no ``count`` differ."""
-    texts = len({passage.text for passage in passages})
-    return len(passages) >= count and (texts < count or 3 * texts < len(passages))
+
+    def crowd(texts: int) -> bool:
+        return texts < count or 3 * texts < len(passages)
+
+    lengths = len({len(passage.text) for passage in passages})  # no more than texts; mostly it tells enough
+    return len(passages) >= count and crowd(lengths) and crowd(len({passage.text for passage in passages}))
 
 
 def names(text: str, title: str) -> bool:

@@ -41,6 +41,8 @@ class Freshness:
         A document that it may not read is like one that never was: both are waited for as long, and refused in the same words.
         Raises AccessUnknown at once where nobody can say whether it may, and TooManyRequests when too many of its questions wait.
         """
+        if not tokens:
+            return
         wanted = {token.document_id: token.version for token in tokens}
         deadline = time.monotonic() + wait_seconds
         with self._news.of(wanted) as woken:
@@ -76,8 +78,6 @@ class Freshness:
 
     async def _missing(self, wanted: dict[str, int], *, scope: Scope) -> list[str]:
         """Both are always asked, so that the time it takes tells nothing of what exists."""
-        if not wanted:
-            return []
         versions, look = await asyncio.gather(
             self._generations.on_active(lambda opened: opened.index.versions(wanted)),
             self._gate.look([Shown(*one) for one in wanted.items()], scope=scope),

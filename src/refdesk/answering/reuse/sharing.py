@@ -142,6 +142,8 @@ class Shared(Generic[T]):
 
     async def _wait_for_turn(self, key: Hashable, piece: "_Piece[T]") -> None:
         try:
+            if key not in self._at_work and piece.place is not None and piece.place.called.done():
+                return
             async with asyncio.timeout(self._wait_s_max):
                 if (like := self._at_work.get(key)) is not None:
                     await asyncio.wait({like})

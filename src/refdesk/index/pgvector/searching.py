@@ -150,7 +150,7 @@ async def _fetch(
 
 def _places(chunks: Sequence[Sequence[Any]], *, prefix: str = "") -> dict[str, str]:
     """Where chunks are, as literals of arrays: the driver takes longer to write lists down than the server to read them."""
-    keys, ordinals = (",".join(str(chunk[column]) for chunk in chunks) for column in (0, 1))
+    keys, ordinals = (",".join([str(chunk[column]) for chunk in chunks]) for column in (0, 1))
     return {f"{prefix}keys": f"{{{keys}}}", f"{prefix}ordinals": f"{{{ordinals}}}"}
 
 
