@@ -1,6 +1,7 @@
 """What the index in Qdrant does beyond the port: where it may be cut off, what that leaves behind, whose a collection is."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
@@ -8,12 +9,13 @@ import msgspec
 import numpy as np
 import pytest
 from psycopg_pool import AsyncConnectionPool
-from tests.contract.given import ANYONE, chunks, document, put, question, texts_of, vectors
+from tests.contract.given import ANYONE, DIMENSIONS, chunks, document, put, question, texts_of, vectors
 from tests.support.qdrant import own_qdrant
 from tests.support.running import until
 
 from refdesk.contracts.errors import ConfigurationError, Unavailable
-from refdesk.index.ledger.generations import Engine, Generation
+from refdesk.index.ledger.generations import Engine, Generation, open_generation
+from refdesk.index.pgvector.index import PgvectorIndex
 from refdesk.index.qdrant import index as writing
 from refdesk.index.qdrant.collection import BATCH_POINTS, Collection
 from refdesk.index.qdrant.index import QdrantIndex
@@ -171,6 +173,27 @@ async def test_a_search_sees_the_moment_it_began(
     assert {(passage.text.split()[0], passage.version) for passage in found} == {("old", 1)}
     assert len(found) == 2
     assert {text.split()[0] for text in await texts_of(index)} == {"new"}
+
+
+async def test_both_engines_rank_alike(index: QdrantIndex, pool: AsyncConnectionPool) -> None:
+    """By the same scores, although the chunks are shorter than the length that is stored with their words."""
+    generation = await open_generation(pool, model="test", dimensions=DIMENSIONS, chunking="2")
+    other = PgvectorIndex(pool, generation)
+    words, chosen = [f"word{number}" for number in range(40)], random.Random(3)
+    texts = [" ".join(chosen.choices(words, k=chosen.randint(3, 40))) for _ in range(120)]
+    for each in (index, other):
+        await put(each, document("a"), *texts[:70], seed=1)
+        await put(each, document("b"), *texts[70:], seed=2)
+    for query in ("word1", "word2 word3 word3", "word4 word5 word6 word7 unheard", ""):
+        scores = [
+            {
+                (passage.document_id, passage.ordinal): passage.score
+                for passage in await each.search(query, question(), scope=ANYONE, limit=40)
+            }
+            for each in (index, other)
+        ]
+        assert len(scores[0]) == 40
+        assert scores[0] == pytest.approx(scores[1], abs=0.02)
 
 
 async def test_copies_that_do_not_count_crowd_nothing_out(index: QdrantIndex) -> None:

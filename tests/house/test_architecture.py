@@ -37,6 +37,7 @@ AI_SIDE = (
     "numpy",
     "kreuzberg",
 )
+ENGINES = re.compile("pgvector|halfvec|qdrant", re.IGNORECASE)
 HEAVY = ("onnxruntime", "onnx", "tokenizers", "numpy", "kreuzberg")
 
 
@@ -68,6 +69,13 @@ def test_imports_run_downward_only() -> None:
     lint = Path(sys.executable).with_name("lint-imports")
     ended = subprocess.run([lint], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 0, ended.stdout
+
+
+def test_only_composition_and_settings_name_an_engine_of_the_index(sources: list[Path]) -> None:
+    """Whoever searches or changes an index knows the port alone."""
+    named = {name_of(file) for file in sources if ENGINES.search(file.read_text(encoding="utf-8"))}
+    assert "refdesk/index/engines.py" in named
+    assert {name for name in named if not name.startswith(("refdesk/index/", "refdesk/app/"))} == set()
 
 
 def test_the_document_service_loads_nothing_of_the_ai_side() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import sql
+from tests.support.qdrant import as_variables, own_qdrant
 from tests.support.running import REFDESK, Said, environment
 
 from refdesk.app.embedded.nats import free_port
@@ -57,6 +58,18 @@ def up(data_dir: Path | str, **settings: str) -> Start:
     return Start(
         arguments=("up", "--no-samples", "--data-dir", str(data_dir), "--port", str(free_port())), settings=settings
     )
+
+
+def service_on(servers: StackUrls, service: str, **settings: str) -> Start:
+    """A service by itself, with all it needs but what is given."""
+    others = {
+        "REFDESK_OPERATOR_KEY": "x",
+        "REFDESK_ACCESS_DATABASE_URL": servers.access_database_url,
+        "REFDESK_VALKEY_URL": servers.valkey_url,
+        "REFDESK_NATS_URL": servers.nats_url,
+        "REFDESK_DOCUMENTS_URL": "http://127.0.0.1:9",
+    }
+    return Start(arguments=(service, "--port", str(free_port())), settings=others | settings)
 
 
 def one_sentence(said: Said) -> str:
@@ -138,19 +151,37 @@ async def stranger(servers: StackUrls) -> AsyncIterator[tuple[str, str]]:
 async def test_a_service_says_why_its_database_is_none(tmp_path: Path, servers: StackUrls, service: str) -> None:
     """A URL that is none, a server that refuses, a database that is not there."""
     setting = DATABASES[service]
-    others = {
-        "REFDESK_OPERATOR_KEY": "x",
-        "REFDESK_ACCESS_DATABASE_URL": servers.access_database_url,
-        "REFDESK_VALKEY_URL": servers.valkey_url,
-        "REFDESK_NATS_URL": servers.nats_url,
-        "REFDESK_DOCUMENTS_URL": "http://127.0.0.1:9",
-    }
     missing = with_database(servers.index_database_url, name="not_there")
     urls = {"postgresql://[oops": "is not the address", f"postgresql://a@{nowhere()}/b": "refused", missing: "exist"}
     for url, reason in urls.items():
-        start = Start(arguments=(service, "--port", str(free_port())), settings={**others, setting: url})
-        sentence = one_sentence(await started(start, home=tmp_path))
+        sentence = one_sentence(await started(service_on(servers, service, **{setting: url}), home=tmp_path))
         assert setting in sentence and reason in sentence, sentence
+
+
+@pytest.mark.timeout(300)
+async def test_an_indexer_says_why_its_qdrant_cannot_be_used(
+    tmp_path: Path, servers: StackUrls, fresh_database: str
+) -> None:
+    """An address that is none, a server that refuses."""
+    urls = {"ftp://qdrant": "is not an address", f"http://{nowhere()}": "does not answer"}
+    for url, reason in urls.items():
+        start = service_on(servers, "indexer", REFDESK_INDEX_DATABASE_URL=fresh_database, REFDESK_QDRANT_URL=url)
+        sentence = one_sentence(await started(start, home=tmp_path))
+        assert f"REFDESK_QDRANT_URL {reason}" in sentence, sentence
+
+
+@pytest.mark.timeout(300)
+async def test_an_indexer_says_that_a_collection_in_qdrant_is_of_others(
+    tmp_path: Path, servers: StackUrls, fresh_database: str
+) -> None:
+    """Nothing in it is touched."""
+    async with own_qdrant() as qdrant:
+        name = f"{qdrant.settings.prefix}_generation_1"
+        await qdrant.client.create_collection(name, vectors_config={})
+        settings = as_variables(qdrant.settings) | {"REFDESK_INDEX_DATABASE_URL": fresh_database}
+        sentence = one_sentence(await started(service_on(servers, "indexer", **settings), home=tmp_path))
+        assert f"Qdrant has a collection {name} that is not of this desk" in sentence
+        assert await qdrant.client.collection_exists(name)
 
 
 async def test_a_database_that_lets_nobody_make_tables_is_named(tmp_path: Path, stranger: tuple[str, str]) -> None:

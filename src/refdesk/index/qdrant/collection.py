@@ -15,7 +15,7 @@ from refdesk.contracts.answers import Filters
 from refdesk.contracts.errors import ConfigurationError, Unavailable
 from refdesk.index.ledger.generations import Generation
 from refdesk.index.port import Vectors
-from refdesk.index.qdrant.points import Point, Sparse, point_id
+from refdesk.index.qdrant.points import Carried, Point, Sparse, point_id
 from refdesk.index.qdrant.server import OWNER, CollectionMissing, Qdrant, collection_name, translated
 
 DENSE, WORDS = "meaning", "words"
@@ -110,24 +110,40 @@ class Collection:
     async def nearest(self, sought: Sought, *, count: int) -> tuple[Found, Found]:
         """The best of each arm within the scope: by meaning, by words."""
         allowed = self._allowed(sought.scope, sought.filters)
-        return await self._arms(sought, near=allowed, worded=allowed, count=count)
+        requests = [self._near(sought.vector, allowed, exact=sought.exact, count=count)]
+        if sought.words.indices:
+            query = self._models.SparseVector(indices=sought.words.indices, values=sought.words.values)
+            requests.append(self._request(query, using=WORDS, filter=allowed, limit=count))
+        near, *worded = await self._query(requests)
+        return near, worded[0] if worded else []
 
-    async def scores(self, sought: Sought, *, near: Sequence[str], worded: Sequence[str]) -> tuple[Found, Found]:
-        """The similarities of some points, and the words of others; of a point that has none of the words there is none."""
-        return await self._arms(
-            sought._replace(exact=True),
-            near=self._models.Filter(must=[self._models.HasIdCondition(has_id=near)]) if near else None,
-            worded=self._models.Filter(must=[self._models.HasIdCondition(has_id=worded)]) if worded else None,
-            count=max(len(near), len(worded)),
-        )
+    async def similarities(self, vector: Vectors, ids: Sequence[str]) -> dict[str, float]:
+        """How near these points are."""
+        if not ids:
+            return {}
+        these = self._models.Filter(must=[self._models.HasIdCondition(has_id=ids)])
+        [found] = await self._query([self._near(vector, these, exact=True, count=len(ids))])
+        return dict(found)
 
-    async def payloads(self, ids: Sequence[str], *, fields: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
-        """What these points carry, all of it or these fields, by id; points that are not there are absent."""
-        found: dict[str, dict[str, Any]] = {}
-        wanted: Any = True if fields is None else list(fields)
+    async def carried(self, ids: Sequence[str]) -> dict[str, Carried]:
+        """What these points carry, with their words, by id; points that are not there are absent."""
+        found: dict[str, Carried] = {}
         for part in _parts(ids, IDS_MAX):
             with translated():
-                records = await self._client.retrieve(self.name, part, with_payload=wanted, with_vectors=False)
+                records = await self._client.retrieve(self.name, part, with_payload=True, with_vectors=[WORDS])
+            for record in records:
+                vectors: Any = record.vector or {}
+                words = vectors.get(WORDS)
+                sparse = Sparse(words.indices, words.values) if words else Sparse([], [])
+                found[str(record.id)] = Carried(record.payload or {}, sparse)
+        return found
+
+    async def payloads(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """What these points carry, by id; points that are not there are absent."""
+        found: dict[str, dict[str, Any]] = {}
+        for part in _parts(ids, IDS_MAX):
+            with translated():
+                records = await self._client.retrieve(self.name, part, with_payload=True, with_vectors=False)
             found |= {str(record.id): record.payload or {} for record in records}
         return found
 
@@ -219,34 +235,17 @@ class Collection:
             vector[WORDS] = self._models.SparseVector(indices=point.sparse.indices, values=point.sparse.values)
         return self._models.PointStruct(id=point.id, vector=vector, payload=point.payload)
 
-    async def _arms(self, sought: Sought, *, near: Any, worded: Any, count: int) -> tuple[Found, Found]:
-        """Of each arm with a filter, its best ``count``."""
-        requests = {}
-        if near is not None:
-            requests[DENSE] = self._request(DENSE, sought.vector.tolist(), near, exact=sought.exact, count=count)
-        if worded is not None and sought.words.indices:
-            words = self._models.SparseVector(indices=sought.words.indices, values=sought.words.values)
-            requests[WORDS] = self._request(WORDS, words, worded, exact=False, count=count)
-        if not requests:
-            return [], []
+    async def _query(self, requests: Sequence[Any]) -> list[Found]:
         with translated():
-            responses = await self._client.query_batch_points(self.name, list(requests.values()))
-        found = {
-            name: [(str(point.id), float(point.score)) for point in response.points]
-            for name, response in zip(requests, responses, strict=True)
-        }
-        return found.get(DENSE, []), found.get(WORDS, [])
+            responses = await self._client.query_batch_points(self.name, requests)
+        return [[(str(point.id), float(point.score)) for point in response.points] for response in responses]
 
-    def _request(self, name: str, query: Any, allowed: Any, *, exact: bool, count: int) -> Any:
-        return self._models.QueryRequest(
-            query=query,
-            using=name,
-            filter=allowed,
-            params=self._searched(exact=exact, count=count) if name == DENSE else None,
-            limit=count,
-            with_payload=False,
-            with_vector=False,
-        )
+    def _near(self, vector: Vectors, allowed: Any, *, exact: bool, count: int) -> Any:
+        params = self._searched(exact=exact, count=count)
+        return self._request(vector.tolist(), using=DENSE, filter=allowed, params=params, limit=count)
+
+    def _request(self, query: Any, **how: Any) -> Any:
+        return self._models.QueryRequest(query=query, with_payload=False, with_vector=False, **how)
 
     def _searched(self, *, exact: bool, count: int) -> Any:
         """How the graph is searched. What compressed vectors find is compared again, with the whole ones."""

@@ -361,7 +361,8 @@ def _given(document: IndexedDocument, chunks: Sequence[Chunk], vectors: Vectors)
 def _points(given: Given, terms: Sequence[Terms], *, first: int, revision: int) -> list[Point]:
     points = []
     for place, found in enumerate(terms, first):
-        carried = payload(given.document, given.chunks[place], revision=revision, digest=given.hashes[place])
+        chunk, digest = given.chunks[place], given.hashes[place]
+        carried = payload(given.document, chunk, revision=revision, digest=digest, length=found.length)
         points.append(Point(point_id(revision, place), given.vectors[place], of_chunk(found), carried))
     return points
 

@@ -5,9 +5,10 @@ The sparse vector has a number for each term of the chunk: BM25's share of it th
 
     tf / (tf + k1 * (1 - b + b * length / MEAN_TERMS))
 
-With the question's vector of weights (`ranking.weight`), the dot product is BM25. A stored number cannot follow the mean length
-of the chunks as it moves: ``MEAN_TERMS`` stands for it. A term is numbered by a hash of 32 bits: of a million terms, a hundred
-share a number with another one.
+With the question's vector of weights (`ranking.weight`), the dot product is nearly BM25: a stored number cannot follow the mean
+length of the chunks as it moves, so ``MEAN_TERMS`` stands for it. By that Qdrant finds candidates. `words` gets tf back from the
+number and from the length, which the point carries, and counts them by the mean as it is. A term is numbered by a hash of 32
+bits: of a million terms, a hundred share a number with another one.
 """
 
 import zlib
@@ -20,11 +21,11 @@ import msgspec
 from refdesk.index.chunks import Chunk, IndexedDocument
 from refdesk.index.ledger.holdings import storable
 from refdesk.index.port import Vectors
-from refdesk.index.ranking import K1, B
+from refdesk.index.ranking import K1, B, Corpus
 
 MEAN_TERMS = 100
-"""Terms of a chunk, about: chunks are cut to the window of an embedding model. Ranking hardly depends on it: BM25 with half of it
-or twice as much is BM25 with another k1 (benchmarks/retrieval_quality.py)."""
+"""Terms of a chunk, about: chunks are cut to the window of an embedding model."""
+LENGTH_MAX = 65_535  # as the postings of the other engine have it
 
 _PLACE_BITS = 64
 _PLACE_MASK = (1 << _PLACE_BITS) - 1
@@ -42,6 +43,13 @@ class Point(NamedTuple):
     vector: Vectors
     sparse: Sparse
     payload: dict[str, Any]
+
+
+class Carried(NamedTuple):
+    """What a point is found with: what it carries, and its words."""
+
+    payload: dict[str, Any]
+    words: Sparse
 
 
 class Terms(NamedTuple):
@@ -65,12 +73,29 @@ def revision_and_place(identifier: str) -> tuple[int, int]:
 
 
 def of_chunk(terms: Terms) -> Sparse:
-    length = K1 * (1 - B) + K1 * B * min(terms.length, 65_535) / MEAN_TERMS
-    return _sparse((term, tf / (tf + length)) for term, tf in zip(terms.terms, terms.frequencies, strict=True))
+    norm = _stored_norm(terms.length)
+    return _sparse((term, tf / (tf + norm)) for term, tf in zip(terms.terms, terms.frequencies, strict=True))
 
 
 def of_question(weights: Mapping[str, float]) -> Sparse:
     return _sparse(weights.items())
+
+
+def words(question: Sparse, chunk: Carried, corpus: Corpus) -> float:
+    """The BM25 score of a chunk, by the mean length of all chunks as it is now."""
+    length = chunk.payload["terms"]
+    stored, norm = _stored_norm(length), corpus.floor + corpus.slope * min(length, LENGTH_MAX)
+    weights = dict(zip(*question, strict=True))
+    score = 0.0
+    for number, share in zip(*chunk.words, strict=True):
+        if number in weights:
+            frequency = stored * share / (1 - share)
+            score += weights[number] * frequency / (frequency + norm)
+    return score
+
+
+def _stored_norm(length: int) -> float:
+    return K1 * (1 - B) + K1 * B * min(length, LENGTH_MAX) / MEAN_TERMS
 
 
 def _sparse(values: Iterable[tuple[str, float]]) -> Sparse:
@@ -81,13 +106,14 @@ def _sparse(values: Iterable[tuple[str, float]]) -> Sparse:
     return Sparse(list(by_number), list(by_number.values()))
 
 
-def payload(document: IndexedDocument, chunk: Chunk, *, revision: int, digest: bytes) -> dict[str, Any]:
+def payload(document: IndexedDocument, chunk: Chunk, *, revision: int, digest: bytes, length: int) -> dict[str, Any]:
     """What a point carries. Title, address and version are the ledger's."""
     return {
         "document_id": document.document_id,
         "revision": revision,
         "readers": list(document.readers),
         "tags": list(document.tags),
+        "terms": length,
         "ordinal": chunk.ordinal,
         "text": storable(chunk.text),
         "heading": chunk.heading and storable(chunk.heading),

@@ -1,7 +1,7 @@
 """A search in Qdrant and its ledger, as of one moment of the ledger.
 
     terms and their weights ◀─ ledger      both arms ◀─ Qdrant      which of them count ◀─ ledger, the same snapshot
-    the score that an arm did not tell, and what the points carry ◀─ Qdrant      ──▶ fusion, as `ranking` says
+    what the points carry, their words and similarities ◀─ Qdrant      ──▶ fusion, as `ranking` says
 
 Qdrant also finds points that do not count: of a version that has been, or is not yet. They are dropped, and where they took the
 places of others, more are asked for.
@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from psycopg import AsyncConnection
 
@@ -25,9 +25,10 @@ from refdesk.index.ledger.holdings import Access, Holdings, access, storable
 from refdesk.index.ledger.statements import rows
 from refdesk.index.port import Vectors
 from refdesk.index.qdrant.collection import Collection, Found, Sought
-from refdesk.index.qdrant.points import of_question, point_id, revision_and_place
+from refdesk.index.qdrant.points import Carried, of_question, point_id, revision_and_place
+from refdesk.index.qdrant.points import words as words_of
 from refdesk.index.question_terms import QuestionTerms
-from refdesk.index.ranking import FIELD, Candidate, fuse, same_text, weight
+from refdesk.index.ranking import FIELD, Candidate, Corpus, fuse, same_text, weight
 from refdesk.outside.postgres.database import load_queries
 
 EXACT_DOCUMENTS_MAX = 2_000
@@ -67,13 +68,19 @@ class Question(NamedTuple):
 
 
 class Arms(NamedTuple):
-    """What each arm has found and counts: ids, the best first; the scores that are known; the documents by their revision."""
+    """What each arm has found and counts: ids, the best first; what is known of them; the documents by their revision."""
 
     near: list[str]
     worded: list[str]
     similarities: dict[str, float]
     words: dict[str, float]
+    carried: dict[str, Carried]
     counted: dict[int, Counted]
+
+    @property
+    def ids(self) -> list[str]:
+        """Of both, each once."""
+        return list(dict.fromkeys((*self.near, *self.worded)))
 
 
 class Searching:
@@ -93,73 +100,48 @@ class Searching:
         """In the order of the fused scores. Each arm brings ``depth`` chunks."""
         values = access(question.scope, question.filters)
         async with in_time(), self._holdings.snapshot(_queries.begin_search) as connection:
-            sought = await self._sought(connection, question, values)
-            arms = await self._arms(connection, sought, values, depth=depth)
+            sought, corpus = await self._sought(connection, question, values)
+            arms = await self._arms(connection, sought, values, corpus=corpus, depth=depth)
             if not with_copies:
-                arms = await self._without_copies(arms)
-            ranked = fuse(await self._candidates(sought, arms))[: max(question.limit, FIELD)]
-            revisions = {counted.key: counted.revision for counted in arms.counted.values()}
-            ids = [point_id(revisions[candidate.document_key], candidate.ordinal) for candidate, _ in ranked]
-            payloads = await self._collection.payloads(ids)
+                arms = _without_copies(arms)
+            unknown = [identifier for identifier in arms.ids if identifier not in arms.similarities]
+            similarities = arms.similarities | await self._collection.similarities(sought.vector, unknown)
+        arms = arms._replace(similarities=similarities)
+        ranked = fuse(_candidates(arms))[: max(question.limit, FIELD)]
+        revisions = {counted.key: counted.revision for counted in arms.counted.values()}
         return [
-            _passage(arms.counted[revisions[candidate.document_key]], payloads[identifier], candidate, score)
-            for identifier, (candidate, score) in zip(ids, ranked, strict=True)
-            if identifier in payloads
+            _passage(arms, point_id(revisions[candidate.document_key], candidate.ordinal), candidate, score)
+            for candidate, score in ranked
         ]
 
-    async def _sought(self, connection: AsyncConnection, question: Question, values: Access) -> Sought:
+    async def _sought(self, connection: AsyncConnection, question: Question, values: Access) -> tuple[Sought, Corpus]:
         text = storable(question.text)
         asked = await self._question_terms.look(connection, text, values, documents_max=EXACT_DOCUMENTS_MAX)
         weights = {term.text: weight(term, chunks=asked.corpus.chunks) for term in asked.terms if term.chunks}
         exact = asked.documents <= EXACT_DOCUMENTS_MAX and asked.chunks <= EXACT_CHUNKS_MAX
-        return Sought(question.vector, of_question(weights), question.scope, question.filters, exact)
+        sought = Sought(question.vector, of_question(weights), question.scope, question.filters, exact)
+        return sought, asked.corpus
 
-    async def _arms(self, connection: AsyncConnection, sought: Sought, values: Access, *, depth: int) -> Arms:
+    async def _arms(
+        self, connection: AsyncConnection, sought: Sought, values: Access, *, corpus: Corpus, depth: int
+    ) -> Arms:
         """The best ``depth`` of each that count, or as many as there are."""
         count = depth + SPARE
         while True:
             found = await self._collection.nearest(sought, count=count)
             counted = await _counted(connection, found, values)
-            near, worded = ([each for each in arm if revision_and_place(each[0])[0] in counted] for arm in found)
+            near, worded = ([one for one, _ in arm if revision_and_place(one)[0] in counted] for arm in found)
             short = any(
                 len(kept) < depth and len(arm) == count for kept, arm in zip((near, worded), found, strict=True)
             )
             if not short or count >= FOUND_MAX:
-                near, worded = near[:depth], worded[:depth]
-                return Arms(_ids(near), _ids(worded), dict(near), dict(worded), counted)
+                break
             count = min(MORE * count, FOUND_MAX)
-
-    async def _without_copies(self, arms: Arms) -> Arms:
-        """The arms with the best one only of each text."""
-        carried = await self._collection.payloads([*{*arms.near, *arms.worded}], fields=["text"])
-        texts = {identifier: same_text(payload["text"]) for identifier, payload in carried.items()}
-        best: dict[str, str] = {}
-        for identifier in (one for one in (*arms.near, *arms.worded) if one in texts):
-            best.setdefault(texts[identifier], identifier)
-        near, worded = (
-            list(dict.fromkeys(best[texts[one]] for one in arm if one in texts)) for arm in (arms.near, arms.worded)
-        )
-        return arms._replace(near=near, worded=worded)
-
-    async def _candidates(self, sought: Sought, arms: Arms) -> tuple[list[Candidate], list[Candidate]]:
-        """Each with both of its scores: what the other arm has not told is asked for."""
-        found = dict.fromkeys((*arms.near, *arms.worded))
-        more = await self._collection.scores(
-            sought,
-            near=[identifier for identifier in found if identifier not in arms.similarities],
-            worded=[identifier for identifier in found if identifier not in arms.words],
-        )
-        similarities, words = arms.similarities | dict(more[0]), arms.words | dict(more[1])
-
-        def candidate(identifier: str) -> Candidate:
-            revision, place = revision_and_place(identifier)
-            key = arms.counted[revision].key
-            return Candidate(key, place, similarities.get(identifier, 0.0), words.get(identifier, 0.0))
-
-        return (
-            sorted(map(candidate, arms.near), key=lambda one: (-one.similarity, *one[:2])),
-            sorted(map(candidate, arms.worded), key=lambda one: (-one.words, *one[:2])),
-        )
+        carried = await self._collection.carried([*{*near[:depth], *worded}])
+        words = {identifier: words_of(sought.words, point, corpus) for identifier, point in carried.items()}
+        best = sorted((one for one in worded if one in carried), key=lambda one: -words[one])
+        near = [one for one in near[:depth] if one in carried]
+        return Arms(near, best[:depth], dict(found[0]), words, carried, counted)
 
 
 @asynccontextmanager
@@ -179,11 +161,33 @@ async def _counted(connection: AsyncConnection, found: Sequence[Found], values: 
     return {document[0]: Counted(*document) for document in admitted}
 
 
-def _ids(found: Found) -> list[str]:
-    return [identifier for identifier, _ in found]
+def _without_copies(arms: Arms) -> Arms:
+    """The arms with the best one only of each text."""
+    texts = {identifier: same_text(arms.carried[identifier].payload["text"]) for identifier in arms.ids}
+    best: dict[str, str] = {}
+    for identifier in arms.ids:
+        best.setdefault(texts[identifier], identifier)
+    near, worded = (list(dict.fromkeys(best[texts[one]] for one in arm)) for arm in (arms.near, arms.worded))
+    return arms._replace(near=near, worded=worded)
 
 
-def _passage(counted: Counted, carried: dict[str, Any], candidate: Candidate, score: float) -> Passage:
+def _candidates(arms: Arms) -> tuple[list[Candidate], list[Candidate]]:
+    """Each with both of its scores."""
+
+    def candidate(identifier: str) -> Candidate:
+        revision, place = revision_and_place(identifier)
+        similarity = arms.similarities.get(identifier, 0.0)
+        return Candidate(arms.counted[revision].key, place, similarity, arms.words[identifier])
+
+    return (
+        sorted(map(candidate, arms.near), key=lambda one: (-one.similarity, *one[:2])),
+        sorted(map(candidate, arms.worded), key=lambda one: (-one.words, *one[:2])),
+    )
+
+
+def _passage(arms: Arms, identifier: str, candidate: Candidate, score: float) -> Passage:
+    counted = arms.counted[revision_and_place(identifier)[0]]
+    carried = arms.carried[identifier].payload
     return Passage(
         document_id=counted.document_id,
         version=counted.version,
