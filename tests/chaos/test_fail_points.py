@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import aiohttp
 import pytest
 from tests.chaos.cluster import Cluster, open_cluster
 from tests.chaos.nursery import Nursery
@@ -95,6 +96,26 @@ async def die_everywhere(cluster: Cluster, name: str) -> None:
                 await member.start()
                 await member.ended()
     await cluster.start(name)
+
+
+async def test_how_a_version_was_read_outlives_the_indexer(cluster: Cluster) -> None:
+    """It dies between the index's commit and the event that says so: the document is still told its title and its notes."""
+    await cluster.restart("indexer-1", sabotage=[kill("indexer", "after", REPLACE)])
+    mail = (
+        "From: a@example.org\nTo: b@example.org\nSubject: Rates of May\nMIME-Version: 1.0\n"
+        'Content-Type: multipart/mixed; boundary="x"\n\n--x\nContent-Type: text/plain\n\nThe rates.\n'
+        '--x\nContent-Type: application/octet-stream; name="rates.bin"\n\n\x01\x02\x03\x04\n--x--\n'
+    )
+    form = aiohttp.FormData({"readers": "legal"})
+    form.add_field("file", mail.encode(), filename="rates.eml")
+    _, document = await cluster.call("PUT", "/api/documents/by-external-id/read", data=form)
+    await cluster.members["indexer-1"].ended()
+    await cluster.start("indexer-1")
+    await quiet(cluster, within_s=SETTLE_S_MAX)
+    shown = await cluster.read(f"/api/documents/{document['id']}")
+    assert shown["state"] == "indexed"
+    assert shown["own_title"] == "Rates of May"
+    assert [(note["code"], note["attachment"]) for note in shown["notes"]] == [("attachment_unread", "rates.bin")]
 
 
 # -- a stale worker

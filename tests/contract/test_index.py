@@ -14,6 +14,7 @@ from tests.contract.given import ANYONE, DIMENSIONS, EVERYTHING, chunks, documen
 
 from refdesk.contracts.access import Scope
 from refdesk.contracts.answers import Filters
+from refdesk.contracts.documents import ReadingNote
 from refdesk.contracts.errors import ConfigurationError, DocumentRejected
 from refdesk.index.chunks import Chunk, content_hash
 from refdesk.index.engines import Engines
@@ -51,11 +52,26 @@ class TestVersions:
     async def test_documents_that_were_restored_count_to_a_version_anew(self, index: ChunkIndex) -> None:
         """The same version with other content takes the place of the one that was lost; it is told by its content."""
         await put(index, document(version=4, content_sha256="lost"), "forty days of leave")
-        assert await index.held("leave") == (4, "lost")
+        held = await index.held("leave")
+        assert held is not None and held[:2] == (4, "lost")
         assert await put(index, document(version=4, content_sha256="kept"), "thirty days of leave")
         assert await texts_of(index) == ["thirty days of leave"]
-        assert await index.held("leave") == (4, "kept")
+        held = await index.held("leave")
+        assert held is not None and held[:2] == (4, "kept")
         assert await index.held("unknown") is None
+
+    async def test_a_version_keeps_how_it_was_read(self, index: ChunkIndex) -> None:
+        """Title and notes go with the version: whoever tells of it again tells those, and a tombstone has none."""
+        doubt = ReadingNote(code="encoding_doubtful", text="Read as GB18030, 0.70 sure.\0", attachment="价目.txt")
+        await put(index, msgspec.structs.replace(document(version=1), notes=(doubt,)), "leave")
+        kept = (msgspec.structs.replace(doubt, text="Read as GB18030, 0.70 sure.\ufffd"),)
+        assert await index.held("leave") == (1, "0" * 64, "Title of leave", kept)
+        await put(index, msgspec.structs.replace(document(version=2, readers=["hr"]), notes=(doubt,)), "leave")
+        assert await index.held("leave") == (2, "0" * 64, "Title of leave", kept)
+        await put(index, document(version=3), "leave", "and more")
+        assert await index.held("leave") == (3, "0" * 64, "Title of leave", ())
+        await index.remove("leave", 4)
+        assert await index.held("leave") == (4, "", "", ())
 
     async def test_removed_stays_removed(self, index: ChunkIndex) -> None:
         """A tombstone outlives whatever comes late, and gives way to a newer version."""

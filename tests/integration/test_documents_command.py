@@ -30,6 +30,10 @@ async def test_documents_are_listed_shown_retried_and_deleted_by_hand(desk: Desk
     assert second.startswith(f"{kept['id']}  pending  Holidays: ")
     shown = await documents(desk, "show", failed["id"])
     assert "failure: It is damaged." in shown.out and "title: Parking" in shown.out
+    note = '[{"code": "encoding_doubtful", "text": "Read as GB18030, 0.70 sure."}]'
+    await desk.query("UPDATE documents SET notes = %s::jsonb WHERE id = %s", note, failed["id"])
+    noted = await documents(desk, "show", failed["id"])
+    assert "note: Read as GB18030, 0.70 sure.\n" in noted.out and "notes:" not in noted.out
     assert (await documents(desk, "retry", failed["id"])).out == "pending again: Parking\n"
     assert (await documents(desk, "list", "--state", "failed")).out == "No documents.\n"
     assert (await documents(desk, "delete", kept["id"], "--yes")).out == f"deleted {kept['id']}\n"

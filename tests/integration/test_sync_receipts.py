@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from refdesk.app.mirror import Mirror, Options, Source
 from refdesk.app.sources.planning import DeletionLimits
 from refdesk.app.sources.reports import Report
 from refdesk.contracts.access import Principal
+from refdesk.contracts.documents import ReadingNote
 from refdesk.contracts.errors import InvalidRequest
+from refdesk.contracts.events import IndexApplied
 from refdesk.contracts.syncs import SyncCounts, SyncEntry, SyncReport
 from refdesk.documents.syncs import SyncLimits, Syncs
 
@@ -84,6 +87,32 @@ async def test_the_last_receipt_is_shown_on_the_command_line(desk: Desk, folder:
         assert "deleted 0.md: its file is gone" in said.out and "3 pending" in said.out
     assert (await cli(desk, "--last", str(folder.parent))).code == 1
     assert (await cli(desk)).code == 2
+
+
+async def test_how_documents_were_read_is_said_of_their_files(desk: Desk, folder: Path) -> None:
+    """By the receipt, by `--last`, and by a sync that waits until the index has all; a failure in the index is one, then."""
+    waiting = asyncio.create_task(cli(desk, str(folder), "--wait", "--json"))
+    async with asyncio.timeout(60):
+        while len(stored := await desk.query("SELECT id, version, external_id FROM documents")) < 4:
+            await asyncio.sleep(0.05)
+    for document_id, version, external_id in stored:
+        notes = (ReadingNote(code="encoding_doubtful", text=f"Read as [GB18030], {version}.70 sure."),)
+        fact = IndexApplied(
+            document_id=document_id, version=version, chunks=1, generation="one", seconds={}, occurred_at=datetime.now(UTC),
+            notes=notes if external_id.endswith("/3.md") else (),
+        )  # fmt: skip
+        await desk.store.apply_indexed(fact)
+    said = await waiting
+    line = "note 3.md: Read as [GB18030], 1.70 sure."
+    assert said.code == 0 and line in said.out and "4 are searchable, 0 pending" in said.out
+    noted = [{"path": "3.md", "notes": [{"code": "encoding_doubtful", "text": line[11:], "attachment": None}]}]
+    assert said.last["indexing"]["notes"] == noted
+    last = await cli(desk, "--last", "--json", str(folder))
+    assert line in last.out and last.last["indexing"]["notes"] == noted
+    await desk.query("UPDATE documents SET failed = true, indexed_version = NULL WHERE external_id LIKE '%%/2.md'")
+    failed = await cli(desk, str(folder), "--wait")
+    assert failed.code == 1 and "not searchable: 2.md" in failed.out
+    assert (await cli(desk, str(folder), "--wait", "--watch")).code == 2
 
 
 async def test_a_refused_sync_leaves_its_reason(desk: Desk, folder: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from refdesk.contracts.documents import ReadingNote
 from refdesk.contracts.texts import Number, Text
 
 Outcome = Literal["added", "updated", "unchanged", "skipped", "failed", "deleted", "kept"]
@@ -49,13 +50,21 @@ class SyncReport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     problem: Text = ""
 
 
+class SyncNote(msgspec.Struct, frozen=True):
+    """How the document of a file was read, where that is worth knowing (`contracts.documents.ReadingNote`)."""
+
+    path: str
+    notes: list[ReadingNote]
+
+
 class SyncIndexing(msgspec.Struct, frozen=True):
-    """What has become of a source's documents since: those that failed are named, up to a limit."""
+    """What has become of a source's documents since: those that failed are named, up to a limit, and those with notes."""
 
     indexed: int
     pending: int
     failed: int
     failures: list[SyncEntry]
+    notes: list[SyncNote] = []
 
 
 class SyncReceipt(msgspec.Struct, frozen=True, kw_only=True):

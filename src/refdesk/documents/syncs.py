@@ -13,12 +13,14 @@ from psycopg_pool import AsyncConnectionPool
 
 from refdesk.access.policy import Resource, may, require
 from refdesk.contracts.access import PRINCIPAL_PREFIX, Principal, is_reader
+from refdesk.contracts.documents import ReadingNote
 from refdesk.contracts.errors import InvalidRequest, NotFound
 from refdesk.contracts.syncs import (
     SyncBegun,
     SyncCounts,
     SyncEntry,
     SyncIndexing,
+    SyncNote,
     SyncReceipt,
     SyncReport,
     SyncState,
@@ -102,12 +104,17 @@ class Syncs:
         below = {"after": source, "below": source + chr(sys.maxunicode), "owner": row["owner"]}
         states = {one["state"]: one["documents"] for one in await self._fetch("count_states", below)}
         failures = await self._fetch("list_failures", {**below, "count": self._limits.entries_max})
+        noted = await self._fetch("list_noted", {**below, "count": self._limits.entries_max})
         return SyncIndexing(
             indexed=states.get("indexed", 0),
             pending=states.get("pending", 0),
             failed=states.get("failed", 0),
             failures=[
                 SyncEntry(one["external_id"].removeprefix(source), "failed", one["failure"] or "") for one in failures
+            ],
+            notes=[
+                SyncNote(one["external_id"].removeprefix(source), msgspec.convert(one["notes"], list[ReadingNote]))
+                for one in noted
             ],
         )
 

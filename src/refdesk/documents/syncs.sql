@@ -66,3 +66,11 @@ WHERE external_id COLLATE "C" > %(after)s AND external_id COLLATE "C" < %(below)
   AND state = 'failed'
 ORDER BY external_id COLLATE "C"
 LIMIT %(count)s;
+
+-- name: list_noted
+-- Index: documents_external_id_order.
+SELECT external_id, notes FROM current_documents
+WHERE external_id COLLATE "C" > %(after)s AND external_id COLLATE "C" < %(below)s AND owner = %(owner)s
+  AND notes <> '[]'
+ORDER BY external_id COLLATE "C"
+LIMIT %(count)s;

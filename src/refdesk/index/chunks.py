@@ -4,6 +4,8 @@ import hashlib
 
 import msgspec
 
+from refdesk.contracts.documents import ReadingNote
+
 
 class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     """A passage of a parsed document, cut along its structure. Chunks of a document do not overlap.
@@ -40,7 +42,7 @@ def content_hash(title: str, chunk: Chunk) -> bytes:
 
 
 class IndexedDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """The facts of a document version that its passages carry."""
+    """The facts of a document version that its passages carry, and what is to be known of how it was read."""
 
     document_id: str
     version: int
@@ -50,6 +52,7 @@ class IndexedDocument(msgspec.Struct, frozen=True, kw_only=True):
     media_type: str
     url: str | None = None
     content_sha256: str
+    notes: tuple[ReadingNote, ...] = ()
 
 
 class Passage(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,7 +4,8 @@
     deleted ─▶ known already? ─▶ remove, if newer ────────────────────────────────────────────────▶ IndexApplied
 
 ``handle`` may be called twice with the same event, and with events in any order: the index applies only what is newer
-than what it has. It publishes nothing itself, so that a caller who dies before publishing finds the same fact again.
+than what it has. It publishes nothing itself, so that a caller who dies before publishing finds the same fact again: title
+and notes are kept with the version.
 
 A document of many chunks is written while it is embedded, vectors first and in parts: nobody sees them before the last step,
 which is one transaction. An attempt that broke off leaves its vectors to the next.
@@ -129,7 +130,8 @@ class Indexing:
             return Outcome("superseded")
         if isinstance(event, DocumentChanged) and held.content_sha256 not in ("", event.content_sha256):
             return None  # of documents that were restored, and have counted to this version anew
-        return Outcome("unchanged", self._fact(event, chunks=0, seconds={}))
+        fact = self._fact(event, chunks=0, seconds={})
+        return Outcome("unchanged", msgspec.structs.replace(fact, title=held.title or None, notes=held.notes))
 
     async def _delete(self, event: DocumentDeleted) -> Outcome:
         clock = _Clock()
@@ -186,8 +188,9 @@ class Indexing:
         event, chunks = reading.event, reading.chunks
         async with clock.step("embed"):
             vectors = await self._vectors(event, chunks)
+        facts = msgspec.structs.replace(_facts(event), notes=reading.notes)
         async with clock.step("store"):
-            replaced = await self._index.replace(_facts(event), chunks, vectors)
+            replaced = await self._index.replace(facts, chunks, vectors)
         outcome = await self._outcome(event, applied=replaced, chunks=len(chunks), seconds=clock.seconds)
         if outcome.kind == "applied" and outcome.fact is not None:
             return Outcome("applied", msgspec.structs.replace(outcome.fact, title=event.title, notes=reading.notes))

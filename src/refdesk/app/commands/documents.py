@@ -53,6 +53,8 @@ def show(document_id: str, url: str | None, as_json: bool) -> None:
     if as_json:
         print_json(document)
         return
+    for note in document.pop("notes", []):
+        console.print(f"note: {note['text']}", markup=False, soft_wrap=True)
     for name, value in document.items():
         if value not in (None, [], ""):
             console.print(f"{name}: {value}", markup=False, soft_wrap=True)

@@ -13,18 +13,21 @@ from refdesk.app.commands.client import (
     connect,
     console,
     json_option,
+    patiently,
     print_json,
     progress_console,
     run,
     say,
     url_option,
 )
-from refdesk.app.commands.sync_shown import show_outcomes, show_receipt
+from refdesk.app.commands.sync_shown import show_indexing, show_outcomes, show_receipt
 from refdesk.app.mirror import Mirror, Options, Source
 from refdesk.app.sources.planning import DeletionLimits
 from refdesk.app.sources.reports import Report
 from refdesk.contracts.errors import InvalidRequest
-from refdesk.contracts.syncs import SyncReceipt
+from refdesk.contracts.syncs import SyncIndexing, SyncReceipt
+
+LOOK_AGAIN_S = 1.0
 
 
 @click.command()
@@ -39,6 +42,7 @@ from refdesk.contracts.syncs import SyncReceipt
 @click.option(
     "--allow-deletions", is_flag=True, help="Delete more than REFDESK_SYNC_DELETED_SHARE_MAX of the documents."
 )
+@click.option("--wait", is_flag=True, help="Wait until the index has them, and say how they were read.")
 @click.option("--watch", is_flag=True, help="Go on, one pass after another, until interrupted.")
 @click.option(
     "--interval-s", default=60.0, show_default=True, type=click.FloatRange(0.1), help="Between passes with --watch."
@@ -49,7 +53,7 @@ def command(source: str | None, name: str | None, url: str | None, **options: An
     """Mirror a folder, or any URL that fsspec reads (s3://, gcs://, sftp://, github:// ...).
 
     Adds new files, replaces changed ones, deletes the documents of files that are gone. Only your documents that came from this
-    source are touched. Interrupted, it goes on where it was. Returns once everything is stored; the index follows.
+    source are touched. Interrupted, it goes on where it was. Returns once everything is stored, or with --wait in the index.
 
     \b
     Exit codes:
@@ -65,12 +69,16 @@ def command(source: str | None, name: str | None, url: str | None, **options: An
     if source is None:
         raise click.UsageError("Name the SOURCE to sync, or say --last.")
     opened = Source(source, name=name)
+    if asked.wait and (asked.watch or asked.dry_run):
+        raise click.UsageError("--wait goes neither with --watch nor with --dry-run.")
     if asked.watch:
         run(_watch(asked, opened))
         return
     report = run(_pass(asked, opened))
+    if asked.wait:
+        report.indexing = run(_searchable(asked, report))
     _tell(asked, report)
-    if report.failed:
+    if report.failed or (report.indexing is not None and report.indexing.failed):
         raise click.exceptions.Exit(1)
 
 
@@ -87,6 +95,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     last: bool
     allow_empty: bool
     allow_deletions: bool
+    wait: bool
     watch: bool
     interval_s: float
     as_json: bool
@@ -110,8 +119,7 @@ async def _watch(asked: Asked, source: Source) -> None:
 
 
 async def _pass(asked: Asked, source: Source) -> Report:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=progress_console, disable=not progress_console.is_terminal) as progress:
+    with _progress() as progress:
         compared = progress.add_task("compared", total=None)
         async with connect(url=asked.url) as client:
             return await Mirror(client, source, asked.mirroring).run(
@@ -120,8 +128,32 @@ async def _pass(asked: Asked, source: Source) -> Report:
             )
 
 
+async def _searchable(asked: Asked, report: Report) -> SyncIndexing | None:
+    """What the index has made of the source's documents, once none is pending; None where there are no receipts."""
+    if report.receipt is None:
+        return None
+    with _progress() as progress:
+        searchable = progress.add_task("searchable", total=None)
+        async with connect(url=asked.url) as client:
+            while True:
+                found = await patiently(lambda: client.call("GET", f"/api/documents/syncs/{report.receipt}"))
+                indexing = msgspec.convert(found, SyncReceipt).indexing
+                if indexing is None or not indexing.pending:
+                    return indexing
+                done = indexing.indexed + indexing.failed
+                progress.update(searchable, completed=done, total=done + indexing.pending)
+                await asyncio.sleep(LOOK_AGAIN_S)
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=progress_console, disable=not progress_console.is_terminal)
+
+
 def _tell(asked: Asked, report: Report) -> None:
     show_outcomes(report.counts, report.entries, planned=asked.dry_run)
+    if report.indexing is not None:
+        show_indexing(report.indexing)
     if report.refusal:
         say(f"It would be refused: {report.refusal}")
     if report.also_running:

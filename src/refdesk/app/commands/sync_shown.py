@@ -41,7 +41,7 @@ def show_receipt(receipt: SyncReceipt) -> None:
     if receipt.entries_left_off:
         console.print(f"{receipt.entries_left_off} more are not named in the receipt.")
     if receipt.indexing is not None:
-        _show_indexing(receipt.indexing)
+        show_indexing(receipt.indexing)
 
 
 def _show_named(entries: Sequence[SyncEntry], outcome: Outcome, *, count_max: int) -> None:
@@ -53,9 +53,12 @@ def _show_named(entries: Sequence[SyncEntry], outcome: Outcome, *, count_max: in
         console.print(f"{len(entries) - count_max} more {outcome}; --json names them.")
 
 
-def _show_indexing(indexing: SyncIndexing) -> None:
+def show_indexing(indexing: SyncIndexing) -> None:
     console.print(
         f"Of its documents, {indexing.indexed} are searchable, {indexing.pending} pending, {indexing.failed} failed in the index."
     )
     for failure in indexing.failures:
         console.print(f"not searchable: {failure.path}: {failure.reason}", markup=False, soft_wrap=True)
+    for noted in indexing.notes:
+        for note in noted.notes:
+            console.print(f"[yellow]note[/yellow] {escape(f'{noted.path}: {note.text}')}", markup=True, soft_wrap=True)

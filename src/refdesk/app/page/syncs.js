@@ -34,7 +34,8 @@ async function open(id, element) {
   const failures = (receipt.indexing?.failures ?? []).map((failure) => ({ ...failure, outcome: "not searchable" }));
   writeOrHide(part(element, "problem"), receipt.problem);
   write(part(element, "sum"), receipt.counts ? sum(receipt) : "");
-  part(element, "entries").replaceChildren(...[...failures, ...receipt.entries].map(entry));
+  const notes = (receipt.indexing?.notes ?? []).flatMap(({ path, notes }) => notes.map(({ text }) => ({ path, outcome: "note", reason: text })));
+  part(element, "entries").replaceChildren(...[...failures, ...notes, ...receipt.entries].map(entry));
   const more = receipt.entries_left_off;
   writeOrHide(part(element, "more"), more ? `${more.toLocaleString("en")} more are not named here.` : "");
 }

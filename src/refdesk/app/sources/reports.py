@@ -2,7 +2,7 @@
 
 import msgspec
 
-from refdesk.contracts.syncs import Outcome, SyncCounts, SyncEntry
+from refdesk.contracts.syncs import Outcome, SyncCounts, SyncEntry, SyncIndexing
 
 
 class Named(msgspec.Struct, frozen=True):
@@ -36,6 +36,8 @@ class Report(msgspec.Struct):
     """Why the sync that a dry run tells of would be refused."""
     also_running: int = 0
     receipt: str | None = None
+    indexing: SyncIndexing | None = None
+    """What the index has made of the source's documents, where that was waited for."""
 
     def count(self, path: str, outcome: Outcome, reason: str = "") -> None:
         """One entry, or one document, has come to its end."""

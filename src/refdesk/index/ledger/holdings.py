@@ -15,6 +15,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from refdesk.contracts.access import Scope
 from refdesk.contracts.answers import Filters
+from refdesk.contracts.documents import ReadingNote
 from refdesk.index.chunks import IndexedDocument
 from refdesk.index.ledger.generations import Generation, Role, check_role, enter, enter_to_change, moved, within
 from refdesk.index.ledger.statements import one, row, rows
@@ -27,10 +28,13 @@ _queries = load_queries(files("refdesk.index.ledger") / "holdings.sql")
 
 
 class Held(NamedTuple):
-    """A version of a document and its content; a tombstone has none."""
+    """A version of a document, its content, and what was found out when it was read; a tombstone has none of these."""
 
     version: int
     content_sha256: str
+    title: str = ""
+    notes: tuple[ReadingNote, ...] | None = None
+    """None of a version that an earlier release wrote."""
 
 
 class Sizes(NamedTuple):
@@ -81,7 +85,11 @@ class Holdings:
     async def held(self, document_id: str) -> Held | None:
         async with self.read() as connection:
             found = await row(connection, _queries.held, {"document_id": document_id})
-        return None if found is None else Held(*found)
+        if found is None:
+            return None
+        version, content_sha256, title, notes = found
+        told = None if notes is None else msgspec.convert(notes, tuple[ReadingNote, ...])
+        return Held(version, content_sha256, title=title, notes=told)
 
     async def epoch(self) -> str:
         """A name of all changes to this generation: whatever changes the index changes its ledger, and the ledger's tallies.
@@ -138,6 +146,7 @@ def facts(document: IndexedDocument) -> dict[str, Any]:
         "title": storable(document.title),
         "readers": list(document.readers),
         "tags": list(document.tags),
+        "notes": msgspec.json.encode([_storable_note(note) for note in document.notes]).decode(),
     }
 
 
@@ -145,6 +154,11 @@ def tombstone(document_id: str, version: int) -> IndexedDocument:
     return IndexedDocument(
         document_id=document_id, version=version, title="", readers=(), media_type="", content_sha256=""
     )
+
+
+def _storable_note(note: ReadingNote) -> ReadingNote:
+    attachment = note.attachment and storable(note.attachment)
+    return msgspec.structs.replace(note, text=storable(note.text), attachment=attachment)
 
 
 def storable(text: str) -> str:

@@ -21,7 +21,7 @@ WHERE document_id = ANY (%(document_ids)s) AND version >= 0 LIMIT cardinality(%(
 
 -- name: held
 -- Index: documents_document_id_key.
-SELECT version, content_sha256 FROM documents WHERE document_id = %(document_id)s AND version >= 0
+SELECT version, content_sha256, title, notes FROM documents WHERE document_id = %(document_id)s AND version >= 0
 
 -- name: epoch
 -- Which transaction has written each slot last: every change writes one (`tally`, `touch`). At most 64 rows. And whether the

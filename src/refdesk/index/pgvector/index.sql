@@ -5,12 +5,13 @@
 -- newer, too: documents that were restored from a backup have counted to that number anew (a tombstone has no content).
 -- Locks the document's row, so that of several processes with the same document one works and the others wait. `removed`,
 -- `chunks` and `terms` come back as they were; `settle` sets them. A row is born removed: there is nothing of it yet.
-INSERT INTO documents (document_id, version, title, readers, tags, media_type, url, content_sha256, removed)
+INSERT INTO documents (document_id, version, title, readers, tags, media_type, url, content_sha256, notes, removed)
 VALUES (%(document_id)s, %(version)s, %(title)s, %(readers)s, %(tags)s, %(media_type)s, %(url)s, %(content_sha256)s,
-        true)
+        %(notes)s::jsonb, true)
 ON CONFLICT (document_id) DO UPDATE
 SET version = excluded.version, title = excluded.title, readers = excluded.readers, tags = excluded.tags,
-    media_type = excluded.media_type, url = excluded.url, content_sha256 = excluded.content_sha256, applied_at = now()
+    media_type = excluded.media_type, url = excluded.url, content_sha256 = excluded.content_sha256, notes = excluded.notes,
+    applied_at = now()
 WHERE documents.version < excluded.version
    OR documents.version = excluded.version AND '' NOT IN (documents.content_sha256, excluded.content_sha256)
       AND documents.content_sha256 <> excluded.content_sha256

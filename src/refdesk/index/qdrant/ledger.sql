@@ -30,8 +30,8 @@ FOR NO KEY UPDATE
 -- Index: documents_pkey.
 UPDATE documents
 SET version = %(version)s, removed = %(removed)s, title = %(title)s, readers = %(readers)s, tags = %(tags)s,
-    media_type = %(media_type)s, url = %(url)s, content_sha256 = %(content_sha256)s, chunks = %(chunks)s,
-    terms = %(terms)s, revision = %(revision)s, outline = %(outline)s, applied_at = now()
+    media_type = %(media_type)s, url = %(url)s, content_sha256 = %(content_sha256)s, notes = %(notes)s::jsonb,
+    chunks = %(chunks)s, terms = %(terms)s, revision = %(revision)s, outline = %(outline)s, applied_at = now()
 WHERE key = %(key)s
 
 -- name: arrive
