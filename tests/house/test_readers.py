@@ -39,10 +39,11 @@ from refdesk.doors.openai.chat_requests import ChatLimits, DeskFields, asked_in
 from refdesk.indexing.chunking import chunk
 from refdesk.indexing.parsed import DocumentWriter, ParsingLimits
 from refdesk.outside import tokens
+from refdesk.outside.detection import detect_media_type
 from refdesk.outside.llm.clocks import Clocks, Deadline
 from refdesk.outside.llm.stream import Stream, Told
 from refdesk.outside.llm.thinking import Thinking
-from refdesk.outside.media_types import detect_media_type, text_encoding
+from refdesk.outside.text_encoding import text_encoding
 from refdesk.web.bodies import decode_json
 
 LIMITS = Limits()
@@ -151,13 +152,11 @@ def every_fact(text: str) -> None:
 
 
 READERS: dict[str, Callable[[str], Any]] = {
-    "media_types:detect_media_type": refused(
-        lambda text: detect_media_type(text.encode("utf-8", "replace"), None, None)
-    ),
-    "media_types:zip": refused(
+    "detection:detect_media_type": refused(lambda text: detect_media_type(text.encode("utf-8", "replace"), None, None)),
+    "containers:zip": refused(
         lambda text: detect_media_type(b"PK\x03\x04" + text.encode("utf-8", "replace"), "a.docx", None)
     ),
-    "media_types:text_encoding": lambda text: text_encoding(text.encode("utf-16-le", "replace")),
+    "text_encoding:text_encoding": lambda text: text_encoding(text.encode("utf-16-le", "replace")),
     "hidden_characters:clean": hidden_characters.clean,
     "hidden_characters:escaped": hidden_characters.escaped,
     "hidden_characters:CleanStream": clean_stream,

@@ -30,6 +30,7 @@ from refdesk.indexing.chunking import chunk
 from refdesk.indexing.parsing import ParsedDocument, ParserPool, ParsingLimits, PoolSizes
 from refdesk.indexing.sandbox import remove_abandoned
 from refdesk.outside import media_types as kinds
+from refdesk.outside.detection import HEAD_BYTES, detect_media_type
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -506,7 +507,7 @@ async def outcome(pool: ParserPool, row: dict[str, Any]) -> tuple[str, str]:
     path = FORMATS / row["file"]
     content = path.read_bytes()
     try:
-        media_type = kinds.detect_media_type(content[: kinds.HEAD_BYTES], path.name, None)
+        media_type = detect_media_type(content[:HEAD_BYTES], path.name, None)
         parsed = await pool.parse(content, media_type, path.name)
     except (DocumentRejected, UnsupportedMediaType) as refusal:
         return "refused", refusal.message

@@ -3,13 +3,14 @@
 import io
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from email.message import EmailMessage
 
 import fpdf
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from refdesk.contracts.errors import DocumentRejected
-from refdesk.indexing.parsing import ParserPool, ParsingLimits, PoolSizes
+from refdesk.indexing.parsing import ParsedDocument, ParserPool, ParsingLimits, PoolSizes
 from refdesk.indexing.recognition import RecognitionLimits, find_data
 from refdesk.outside import media_types as kinds
 
@@ -136,3 +137,76 @@ async def test_without_recognition_a_scan_is_refused_with_what_to_install(
     async with pool(None) as reader:
         with pytest.raises(DocumentRejected, match=f"{what}, and there is no text recognition.*tesseract-ocr-eng"):
             await reader.parse(content, media_type, "x")
+
+
+# -- attachments
+
+
+def mail(*attachments: tuple[bytes, str, str], subject: str = "Rules") -> EmailMessage:
+    """Attachments are (content, media type, name)."""
+    made = EmailMessage()
+    made["Subject"] = subject
+    made.set_content("See attached.")
+    for content, media_type, name in attachments:
+        kind, _, subtype = media_type.partition("/")
+        made.add_attachment(content, maintype=kind, subtype=subtype, filename=name)
+    return made
+
+
+def standing(parsed: ParsedDocument, text: str) -> tuple[int | None, str]:
+    """On which page of what part a text stands."""
+    [place] = [n for n, block in enumerate(parsed.blocks) if parsed.text[block.start : block.end] == text]
+    part = next(block for block in reversed(parsed.blocks[:place]) if block.kind == "part")
+    return parsed.blocks[place].page, parsed.text[part.start : part.end]
+
+
+@recognised
+async def test_scans_in_attachments_are_read(reader: ParserPool) -> None:
+    """In mails, in mails attached to mails, in PDFs; on their own pages, under their own names."""
+    inner = mail((scan(PAGES[2]), kinds.PDF, "dogs.pdf"), subject="Inner")
+    made = mail(
+        (b"Nothing to see.", kinds.TEXT, "a.txt"),
+        (scan(PAGES[0], first="A covering letter."), kinds.PDF, "rules.pdf"),
+        (inner.as_bytes(), "application/octet-stream", "inner.eml"),
+        (file_of(picture(PAGES[1]), "PNG"), kinds.PNG, "door.png"),
+    )
+    parsed = await reader.parse(made.as_bytes(), kinds.EML, "rules.eml")
+    assert standing(parsed, "A covering letter.") == (1, "Attachment: rules.pdf")
+    assert standing(parsed, PAGES[0]) == (2, "Attachment: rules.pdf")
+    assert standing(parsed, PAGES[1]) == (None, "Attachment: door.png")
+    assert standing(parsed, PAGES[2]) == (1, "Attachment: dogs.pdf")
+    assert (parsed.notes, parsed.scans) == ((), ())
+    book = fpdf.FPDF()
+    book.set_font("Helvetica", size=11)
+    book.add_page()
+    book.cell(0, 6, "The charter.")
+    book.embed_file(bytes=scan(PAGES[0]), basename="annex.pdf")
+    parsed = await reader.parse(bytes(book.output()), kinds.PDF, "charter.pdf")
+    assert standing(parsed, PAGES[0]) == (1, "Attachment: annex.pdf")
+
+
+@recognised
+async def test_recognition_of_attachments_is_bounded(reader: ParserPool) -> None:
+    """Pages of all of them count together; what is not read is named with the reason, and the others are read."""
+    made = mail(
+        (scan(PAGES[0]), kinds.PDF, "one.pdf"),
+        (scan(PAGES[1], PAGES[2]), kinds.PDF, "two.pdf"),
+        (file_of(picture(""), "PNG"), kinds.PNG, "blank.png"),
+        (file_of(picture(PAGES[0]), "PNG")[:300], kinds.PNG, "torn.png"),
+    )
+    async with pool(replace(RECOGNITION, pages_max=2)) as bounded:
+        parsed = await bounded.parse(made.as_bytes(), kinds.EML, "rules.eml")
+    assert PAGES[0] in parsed.text and PAGES[1] not in parsed.text
+    said = {note.attachment: note.text for note in parsed.notes}
+    assert set(said) == {"two.pdf", "blank.png", "torn.png"}
+    assert "3 pages are to be recognised; the limit is 2" in said["two.pdf"]
+    assert "blank.png contains no text" in said["blank.png"]
+    assert "3 pages" in said["torn.png"] or "cannot be recognised" in said["torn.png"]
+
+
+async def test_without_recognition_scans_in_attachments_are_named() -> None:
+    """And the mail is read."""
+    async with pool(None) as reader:
+        parsed = await reader.parse(mail((scan(PAGES[0]), kinds.PDF, "a.pdf")).as_bytes(), kinds.EML, "rules.eml")
+    assert [(note.code, note.attachment) for note in parsed.notes] == [("attachment_unread", "a.pdf")]
+    assert "See attached." in parsed.text and parsed.scans == ()

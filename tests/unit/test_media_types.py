@@ -8,6 +8,7 @@ import pytest
 
 from refdesk.contracts.errors import UnsupportedMediaType
 from refdesk.outside import media_types as kinds
+from refdesk.outside.detection import HEAD_BYTES, detect_media_type
 
 
 def zip_of(*members: tuple[str, str]) -> bytes:
@@ -61,7 +62,7 @@ def ole_of(stream: str) -> bytes:
 )
 def test_a_kind_is_known_by_its_content(head: bytes, filename: str | None, declared: str | None, expected: str) -> None:
     """Magic bytes and members decide; a name decides between texts; a wrong name changes nothing."""
-    assert kinds.detect_media_type(head[: kinds.HEAD_BYTES], filename, declared) == expected
+    assert detect_media_type(head[:HEAD_BYTES], filename, declared) == expected
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ def test_a_kind_is_known_by_its_content(head: bytes, filename: str | None, decla
 def test_what_cannot_be_read_is_refused_with_advice(head: bytes, advice: str) -> None:
     """The refusal names the kind and the way out, whatever the file calls itself."""
     with pytest.raises(UnsupportedMediaType, match=advice):
-        kinds.detect_media_type(head, "x.txt", "text/plain")
+        detect_media_type(head, "x.txt", "text/plain")
 
 
 def test_every_extension_belongs_to_one_kind() -> None:

@@ -8,6 +8,7 @@ from tests.support.reading import read
 from refdesk.contracts.documents import ReadingNote
 from refdesk.indexing.readers.encodings import Guess, codec_named, decode, guess
 from refdesk.outside import media_types as kinds
+from refdesk.outside.detection import detect_media_type
 
 TEXTS = {
     "Die Bücherei öffnet um neun; die Gebühr beträgt fünf Euro für Schüler.": (
@@ -56,7 +57,7 @@ def test_a_sentence_is_read_in_its_own_encoding(text: str, encoding: str) -> Non
 def test_unicode_is_read_without_a_doubt(text: str, codec: str) -> None:
     """With its mark and without one, in any script."""
     content = f"{text}\n\n2026".encode(codec)
-    assert kinds.detect_media_type(content, "a.txt", None) == kinds.TEXT
+    assert detect_media_type(content, "a.txt", None) == kinds.TEXT
     assert read(content, kinds.TEXT).text == f"{text}\n\n2026"
 
 

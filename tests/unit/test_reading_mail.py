@@ -19,6 +19,7 @@ from refdesk.indexing.frames import Request
 from refdesk.indexing.parsed import ParsingLimits
 from refdesk.indexing.readers.outlook import OutlookMessage, message_in
 from refdesk.outside import media_types as kinds
+from refdesk.outside.detection import detect_media_type
 
 GREETINGS = {
     "Die Gebühr beträgt fünf Euro, größere Schlüssel kosten mehr.": (
@@ -179,7 +180,7 @@ def test_an_invitation_says_what_when_where_and_with_whom() -> None:
     made = message(body="You are invited.")
     made.add_alternative(INVITATION, subtype="calendar")
     assert mail(made)[-1] == shown
-    assert kinds.detect_media_type(INVITATION.encode(), "x", None) == kinds.CALENDAR
+    assert detect_media_type(INVITATION.encode(), "x", None) == kinds.CALENDAR
     assert lines(read(INVITATION, kinds.CALENDAR, "drill.ics")) == [shown]
 
 
@@ -190,7 +191,7 @@ def test_a_mailbox_has_a_section_for_each_message() -> None:
         f"From here it is {number} miles.\n>From the gate: {number}.\n\n"
         for number in (1, 2)
     )
-    assert kinds.detect_media_type(box.encode(), None, None) == kinds.MBOX
+    assert detect_media_type(box.encode(), None, None) == kinds.MBOX
     for source in (box, box.replace("\n", "\r\n")):
         found = lines(read(source, kinds.MBOX))
         parts = [line for line in found if line.startswith("part")]
@@ -325,6 +326,19 @@ def test_pictures_in_the_text_of_a_message_are_no_attachments() -> None:
     parsed = read(made.as_bytes(), kinds.EML)
     assert lines(parsed)[2:] == ["paragraph: Hello"]
     assert parsed.notes == ()
+
+
+def test_what_a_page_is_made_with_is_no_text() -> None:
+    """A page saved as one file has its style sheets in it, and a newsletter its page once more, for other programs."""
+    kinds_of = (("html", "<p>Opens at eleven.</p>"), ("css", "body{color:red}"), ("x-amp-html", "<html ⚡4email>Opens"))
+    made = (
+        b'Subject: Canteen\nMIME-Version: 1.0\nContent-Type: multipart/related; boundary="x"\n\n'
+        + b"".join(
+            f"--x\nContent-Type: text/{subtype}; charset=utf-8\n\n{content}\n".encode() for subtype, content in kinds_of
+        )
+        + b"--x--\n"
+    )
+    assert lines(read(made, kinds.EML))[-1] == "paragraph: Opens at eleven."
 
 
 def test_a_footer_behind_an_attachment_belongs_to_the_message() -> None:

@@ -6,6 +6,7 @@ import zipfile
 from tests.support.reading import lines, read
 
 from refdesk.outside import media_types as kinds
+from refdesk.outside.detection import detect_media_type
 
 
 def odf(kind: str, body: str, styles: str = "") -> bytes:
@@ -82,7 +83,46 @@ def test_a_presentation_is_read_slide_by_slide() -> None:
         + f"<presentation:notes>{frame('Say 84,000.', '')}</presentation:notes></draw:page>"
     )
     source = odf(kinds.ODP, f"<office:presentation>{page}<draw:page/></office:presentation>")
-    assert kinds.detect_media_type(source, "deck.bin", None) == kinds.ODP
+    assert detect_media_type(source, "deck.bin", None) == kinds.ODP
     parsed = read(source, kinds.ODP)
     assert lines(parsed) == ["heading2: Goals", "paragraph: High", "paragraph: Low", "paragraph: Notes: Say 84,000."]
     assert parsed.pages == 2
+
+
+def test_what_a_text_hides_is_not_read() -> None:
+    """Sections, paragraphs and words; what merely stands in a section is."""
+    body = (
+        '<text:section text:display="none"><text:p>secret</text:p></text:section>'
+        "<text:section><text:p>Shown.</text:p></text:section>"
+        "<text:p><text:hidden-text>secret</text:hidden-text>Kept <text:hidden-paragraph/>words.</text:p>"
+        '<text:p text:style-name="off">secret</text:p>'
+    )
+    style = '<style:style style:name="off"><style:text-properties text:display="none"/></style:style>'
+    assert odt(body, style) == ["paragraph: Shown.", "paragraph: Kept words."]
+
+
+def test_tables_on_slides_have_their_header() -> None:
+    """As those in texts do; a frame in a group is read, too."""
+    cells = "".join(f"<table:table-cell><text:p>{text}</text:p></table:table-cell>" for text in ("Town", "Staff"))
+    values = "".join(f"<table:table-cell><text:p>{text}</text:p></table:table-cell>" for text in ("York", "9"))
+    row = "<table:table-row>{}</table:table-row>"
+    table = f"<draw:frame><table:table>{row.format(cells)}{row.format(values)}</table:table></draw:frame>"
+    grouped = (
+        '<draw:g><draw:frame svg:y="9cm"><draw:text-box><text:p>Low</text:p></draw:text-box></draw:frame></draw:g>'
+    )
+    page = f"<office:presentation><draw:page>{grouped}{table}</draw:page></office:presentation>"
+    assert lines(read(odf(kinds.ODP, page), kinds.ODP)) == ["head: Town | Staff", "row: York | 9", "paragraph: Low"]
+
+
+def test_chapters_and_nested_lists_keep_their_levels() -> None:
+    """Numbers go on where they are said to."""
+    level = '<text:list-level-style-number text:level="{}" style:num-format="{}" text:start-value="{}"/>'
+    style = f'<text:list-style style:name="L">{level.format(1, "1", 3)}{level.format(2, "i", 1)}</text:list-style>'
+    item = "<text:list-item>{}</text:list-item>"
+    inner = f"<text:list>{item.format('<text:p>deep</text:p>')}{item.format('<text:p>deeper</text:p>')}</text:list>"
+    three, four = item.format(f"<text:p>three</text:p>{inner}"), item.format("<text:p>four</text:p>")
+    body = f'<text:list text:style-name="L">{three}{four}</text:list>'
+    chapter = '<text:h text:outline-level="1">Rules</text:h><text:h text:outline-level="3">Gate</text:h>'
+    assert odt(chapter + body, style) == [
+        *("heading1: Rules", "heading3: Gate", "item: 3. three", "item: i. deep", "item: ii. deeper", "item: 4. four")
+    ]

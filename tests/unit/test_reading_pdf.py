@@ -1,9 +1,15 @@
 """PDFs are read in the order in which people read them, with what they have filled in."""
 
+from pathlib import Path
+
+import fpdf
 import pytest
 from tests.support.pdfs import Text, pdf
 from tests.support.reading import lines, read
 
+from refdesk.indexing.extraction import extract
+from refdesk.indexing.frames import Request
+from refdesk.indexing.parsed import ParsingLimits
 from refdesk.indexing.readers.pdf_glyphs import logical_order
 from refdesk.outside import media_types as kinds
 
@@ -138,3 +144,72 @@ def test_running_lines_are_read_once_and_page_numbers_not_at_all() -> None:
 def test_right_to_left_text_is_put_in_the_order_in_which_it_is_read(visual: str, logical: str) -> None:
     """Figures and Latin words inside it stay as they are."""
     assert logical_order(list(visual)) == logical
+
+
+def book(text: str = "The contract.") -> fpdf.FPDF:
+    made = fpdf.FPDF()
+    made.set_font("Helvetica", size=11)
+    made.add_page()
+    made.cell(0, 6, text)
+    return made
+
+
+def test_files_inside_a_pdf_are_parts_of_it(tmp_path: Path) -> None:
+    """Those in its list and those pinned to a page, read by their own readers, on their own pages; PDFs in PDFs."""
+    inner = book("The annex.")
+    inner.embed_file(bytes=b"# Prices\n\nCopper costs 4 euros.", basename="prices.md")
+    outer = book()
+    outer.embed_file(bytes=b"<invoice><total currency='EUR'>119.00</total></invoice>", basename="factur-x.xml")
+    outer.embed_file(bytes=bytes(inner.output()), basename="annex.pdf")
+    pinned = tmp_path / "Zinn und Kupfer.txt"
+    pinned.write_text("Tin costs 5 euros.")
+    outer.file_attachment_annotation(pinned, x=20, y=60)
+    parsed = read(bytes(outer.output()), kinds.PDF)
+    assert lines(parsed)[:8] == [
+        *("paragraph: The contract.", "part2: Attachment: factur-x.xml", "item: invoice", "item: total: currency: EUR, 119.00"),
+        *("part2: Attachment: annex.pdf", "paragraph: The annex.", "part8: Attachment: prices.md", "heading13: Prices"),
+    ]  # fmt: skip
+    assert "part2: Attachment: Zinn und Kupfer.txt" in lines(parsed) and "Tin costs 5 euros." in parsed.text
+    assert [block.page for block in parsed.blocks[:6]] == [1, None, None, None, None, 1]
+    assert (parsed.pages, parsed.notes) == (1, ())
+
+
+def test_what_is_inside_a_pdf_and_cannot_be_read_is_named() -> None:
+    """Whatever is the matter with it, the PDF and its other files are read."""
+    outer = book()
+    for content, name in (
+        (b"\x7fELF\x02\x01" + bytes(60), "tool.exe"),
+        (b"\n", "empty.txt"),
+        (b"Tin: 5 euros.", "tin.txt"),
+    ):
+        outer.embed_file(bytes=content, basename=name)
+    parsed = read(bytes(outer.output()), kinds.PDF)
+    assert {note.attachment: note.code for note in parsed.notes} == dict.fromkeys(
+        ("tool.exe", "empty.txt"), "attachment_unread"
+    )
+    assert all(text in parsed.text for text in ("The contract.", "Tin: 5 euros.", "[Not read: tool.exe is a program"))
+
+
+def test_files_inside_a_pdf_are_bounded() -> None:
+    """In number, size and depth, as those of a mail are."""
+    deep = book("Layer 0.")
+    for layer in range(1, 4):
+        outer = book(f"Layer {layer}.")
+        outer.embed_file(bytes=bytes(deep.output()), basename=f"layer{layer - 1}.pdf")
+        deep = outer
+    for name in ("a.txt", "b.txt"):
+        deep.embed_file(bytes=b"x" * 90, basename=name)
+    source = bytes(deep.output())
+    for limits, said in (
+        (ParsingLimits(attachment_depth_max=2), {"layer0.pdf": "REFDESK_ATTACHMENT_DEPTH_MAX"}),
+        (ParsingLimits(attachments_max=4), {"b.txt": "REFDESK_ATTACHMENTS_MAX"}),
+        (
+            ParsingLimits(attachment_bytes_max=80),
+            dict.fromkeys(("layer2.pdf", "a.txt", "b.txt"), "ATTACHMENT_BYTES_MAX"),
+        ),
+    ):
+        parsed = extract(source, Request(media_type=kinds.PDF, filename="x"), limits=limits)
+        assert {note.attachment: said[note.attachment or ""] in note.text for note in parsed.notes} == dict.fromkeys(
+            said, True
+        )
+        assert "Layer 3." in parsed.text

@@ -45,6 +45,30 @@ def test_a_slide_is_read_in_the_order_of_its_places() -> None:
     assert parsed.pages == 2
 
 
+def test_what_was_grouped_is_read_together() -> None:
+    """Two cards side by side, each of a heading and a text, wherever the group was moved to."""
+
+    def group(left: int, *inside: str) -> str:
+        place = f'<a:off x="{left * 360000}" y="1800000"/><a:ext cx="9" cy="9"/><a:chOff x="0" y="0"/>'
+        return f"<p:grpSp><p:grpSpPr><a:xfrm>{place}</a:xfrm></p:grpSpPr>{''.join(inside)}</p:grpSp>"
+
+    cards = group(14, shape("Late", at=(0, 0)), shape("From ten", at=(0, 3)))
+    cards += group(2, group(0, shape("From six", at=(0, 3))), shape("Early", at=(0, 0)))
+    parsed = read(slides(cards + shape("Shifts", TITLE)), kinds.PPTX)
+    assert [parsed.text[block.start : block.end] for block in parsed.blocks] == [
+        *("Shifts", "Early", "From six", "Late", "From ten")
+    ]
+
+
+def test_a_formula_on_a_slide_is_written_on_one_line() -> None:
+    """As in Word."""
+    power = "<m:sSup><m:e><m:r><m:t>v</m:t></m:r></m:e><m:sup><m:r><m:t>2</m:t></m:r></m:sup></m:sSup>"
+    formula = (
+        f"<mc:AlternateContent><mc:Choice><m:oMath>{power}</m:oMath></mc:Choice><mc:Fallback/></mc:AlternateContent>"
+    )
+    assert lines(read(slides(shape(f"{run('Energy ')}{formula}")), kinds.PPTX)) == ["paragraph: Energy v^2"]
+
+
 def test_bold_and_underlined_words_are_plain_words() -> None:
     """No marks of another format leak in; breaks and bullets are kept."""
     text = run("Very ", 'b="1"') + run("important", 'u="sng"') + "<a:br/>" + run("news")

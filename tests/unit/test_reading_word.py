@@ -56,6 +56,39 @@ def test_a_paragraph_says_what_its_reader_sees(inside: str, expected: str) -> No
     assert docx(p(inside)) == [f"paragraph: {expected}"]
 
 
+def m(text: str) -> str:
+    return f"<m:r><m:t>{text}</m:t></m:r>"
+
+
+@pytest.mark.parametrize(
+    ("inside", "expected"),
+    [
+        (f"<m:f><m:num>{m('m+1')}</m:num><m:den>{m('2')}</m:den></m:f>", "(m+1)/2"),
+        (f"<m:sSup><m:e>{m('v')}</m:e><m:sup>{m('2')}</m:sup></m:sSup>", "v^2"),
+        (f"<m:sSub><m:e>{m('x')}</m:e><m:sub>{m('i')}</m:sub></m:sSub>", "x_i"),
+        (f"<m:rad><m:deg/><m:e>{m('x+1')}</m:e></m:rad>", "√(x+1)"),
+        (
+            f"<m:nary><m:naryPr><m:chr m:val='∑'/></m:naryPr><m:sub>{m('i=1')}</m:sub><m:sup>{m('n')}</m:sup>"
+            f"<m:e>{m('i')}</m:e></m:nary>",
+            "∑_(i=1)^n i",
+        ),
+        (
+            f"<m:d><m:dPr><m:begChr m:val='['/><m:endChr m:val=']'/></m:dPr><m:e>{m('a')}</m:e><m:e>{m('b')}</m:e></m:d>",
+            "[a|b]",
+        ),
+        (f"<m:func><m:fName>{m('sin')}</m:fName><m:e>{m('x')}</m:e></m:func>", "sin x"),
+        (
+            f"<m:m><m:mr><m:e>{m('1')}</m:e><m:e>{m('0')}</m:e></m:mr><m:mr><m:e>{m('0')}</m:e></m:mr></m:m>",
+            "[1, 0; 0]",
+        ),
+        (f"<m:phant><m:phantPr><m:show m:val='0'/></m:phantPr><m:e>{m('x')}</m:e></m:phant>{m('y')}", "y"),
+    ],
+)
+def test_a_formula_is_written_on_one_line(inside: str, expected: str) -> None:
+    """Fractions, powers, roots and sums keep their meaning: half of v squared is not 2v2."""
+    assert docx(p(f"<m:oMathPara><m:oMath>{m('E=')}{inside}</m:oMath></m:oMathPara>")) == [f"paragraph: E={expected}"]
+
+
 def box(text: str) -> str:
     inside = f"<w:txbxContent>{p(r(text))}</w:txbxContent>"
     return (

@@ -7,6 +7,7 @@ from datetime import date, datetime, time, timedelta
 
 import openpyxl
 import pytest
+from openpyxl.utils.datetime import CALENDAR_MAC_1904
 from tests.support.reading import lines, read
 
 from refdesk.contracts.errors import DocumentRejected
@@ -86,6 +87,30 @@ def test_a_workbook_is_read_as_it_is_shown() -> None:
         *("part2: Branches", "paragraph: Branches of 2026", "head: Region | Branch | Opened | Share | Open"),
         *("row: North | Leeds | 09.03.2021 | 12.5% | TRUE", "row: North | York | 30.11.2022 | 40.0% | FALSE"),
         *("head: Owner | Phone", "row: Adler | 4711"),
+    ]
+
+
+def test_what_a_sheet_hides_is_not_read() -> None:
+    """Rows and columns, also of a merged cell, which is read where it shows; and days are counted as the book counts them."""
+    book = openpyxl.Workbook()
+    book.epoch = CALENDAR_MAC_1904
+    sheet = book.worksheets[0]
+    sheet.title = "Data"
+    for row in (
+        *(["Region", "Cost", "Item", "Due"], ["North", 1, "Pump", datetime(2026, 5, 1)]),
+        *([None, 2, "secret", datetime(2026, 6, 1)], [None, 3, "Valve", datetime(2026, 7, 1)]),
+    ):
+        sheet.append(row)
+    sheet.merge_cells("A2:A4")
+    for row in (2, 3, 4):
+        sheet[f"D{row}"].number_format = "dd.mm.yyyy"
+    sheet.row_dimensions[2].hidden = sheet.row_dimensions[3].hidden = True
+    sheet.column_dimensions["B"].hidden = True
+    secret = book.create_sheet("Very hidden")
+    secret.append(["secret"])
+    secret.sheet_state = "veryHidden"
+    assert lines(read(saved(book), kinds.XLSX)) == [
+        *("part2: Data", "head: Region | Item | Due", "row: North | Valve | 01.07.2026")
     ]
 
 

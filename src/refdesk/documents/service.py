@@ -42,7 +42,8 @@ from refdesk.documents.readers import PrincipalNamed, granted, ids_of, no_names
 from refdesk.documents.store import Backlog, DocumentStore, DocumentTransaction, Row
 from refdesk.outside import telemetry
 from refdesk.outside.blobs import BlobMissing, Blobs, OpenBlob
-from refdesk.outside.media_types import HEAD_BYTES, PICTURES, SUPPORTED, detect_media_type
+from refdesk.outside.detection import HEAD_BYTES, detect_media_type
+from refdesk.outside.media_types import PICTURES, SUPPORTED
 from refdesk.outside.postgres.conflicts import repeated
 
 logger = logging.getLogger(__name__)

@@ -14,9 +14,10 @@ from refdesk.indexing.archives import OLE, check_archive, encrypted, is_whole_ol
 from refdesk.indexing.attachments import Attachments, Began
 from refdesk.indexing.frames import Request
 from refdesk.indexing.markup import read_markdown
-from refdesk.indexing.parsed import DocumentWriter, ParsedDocument, ParsingLimits, rejected
+from refdesk.indexing.parsed import DocumentWriter, ParsedDocument, ParsingLimits, Scan, rejected
 from refdesk.indexing.pdf_pages import mend_hyphens
 from refdesk.indexing.readers.calendars import read_calendar
+from refdesk.indexing.readers.cards import read_cards
 from refdesk.indexing.readers.delimited import read_delimited
 from refdesk.indexing.readers.html import read_html
 from refdesk.indexing.readers.mail import MailReader
@@ -26,6 +27,7 @@ from refdesk.indexing.readers.pdf import read_pdf
 from refdesk.indexing.readers.plain import decoded, read_plain
 from refdesk.indexing.readers.slides import read_slides
 from refdesk.indexing.readers.structured import read_json, read_lines, read_xml, with_directives
+from refdesk.indexing.readers.subtitles import read_subtitles
 from refdesk.indexing.readers.trees import RUST_PANIC, read_tree
 from refdesk.indexing.readers.word import read_word
 from refdesk.indexing.readers.workbooks import read_workbook, read_xlsx
@@ -69,7 +71,7 @@ def extract(content: bytes, request: Request, *, limits: ParsingLimits, began: B
     writer = extraction.writer
     if (writer.title or "").strip().lower() in _PLACEHOLDERS:
         writer.title = None
-    document = writer.finish(pages=pages, scanned=scanned)
+    document = writer.finish(pages=pages, scanned=scanned, scans=extraction.scans)
     if not document.blocks and not document.scanned and not request.recognised:
         raise rejected(f"{name} contains no text", "upload a file that has some", characters=0)
     return document
@@ -97,13 +99,17 @@ class _Extraction:
         if content.startswith((b"PK\x03\x04", b"PK\x05\x06")):
             check_archive(content, name=writer.name, limits=self._limits)
         if media_type == kinds.PDF:
-            return read_pdf(content, writer, recognised, limits=self._limits)
+            return read_pdf(content, writer, recognised, limits=self._limits, attach=self._attachments.add)
         if media_type in kinds.PICTURES:
             return None, _read_picture(recognised, writer)
         return self._read_unpaged(content, media_type), ()
 
-    def _read_attachment(self, content: bytes, media_type: str) -> tuple[int, ...]:
-        return self.read(content, media_type, {})[1]
+    @property
+    def scans(self) -> list[Scan]:
+        return self._attachments.scans
+
+    def _read_attachment(self, content: bytes, media_type: str, recognised: dict[int, str]) -> tuple[int, ...]:
+        return self.read(content, media_type, recognised)[1]
 
     def _read_unpaged(self, content: bytes, media_type: str) -> int | None:
         """How many slides or sheets there are, where a reader knows."""
@@ -177,6 +183,9 @@ _TEXT_READERS: dict[str, Callable[[str, DocumentWriter], None]] = {
     kinds.TSV: lambda text, writer: read_delimited(text, writer, delimiter="\t"),
     kinds.NOTEBOOK: read_notebook,
     kinds.CALENDAR: read_calendar,
+    kinds.CARDS: read_cards,
+    kinds.SUBRIP: read_subtitles,
+    kinds.WEBVTT: read_subtitles,
     kinds.JSON: read_json,
     kinds.JSON_LINES: read_json,
     kinds.YAML: read_lines,

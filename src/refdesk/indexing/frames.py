@@ -37,15 +37,18 @@ class PageLook(msgspec.Struct, frozen=True, kw_only=True):
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """What to parse; the document itself is the next frame.
 
-    With ``recognise_page`` only the text of that page is asked for; with ``recognised`` the texts of pages asked for before
-    stand in for those that hold none. The attachments in ``unread``, by their numbers from 1 on, are named with the reason
-    given, and so are all from ``unread_from`` on. With ``look`` only that is asked for.
+    With ``recognise_page`` only the text of that page is asked for. With ``recognised`` the texts of pages asked for before stand
+    in for those that hold none; with ``recognised_in`` those of attachments, by their `Scan.key`. ``unrecognised`` says why texts
+    of these attachments are missing, where they are. The attachments in ``unread``, by their numbers from 1 on, are named with
+    the reason given, and so are all from ``unread_from`` on. With ``look`` only that is asked for.
     """
 
     media_type: str
     filename: str | None
     recognise_page: int | None = None
     recognised: dict[int, str] = {}
+    recognised_in: dict[str, dict[int, str]] = {}
+    unrecognised: dict[str, str] = {}
     unread: dict[int, str] = {}
     unread_from: int | None = None
     look: PageLook | None = None

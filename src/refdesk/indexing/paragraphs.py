@@ -8,6 +8,11 @@ import re
 from collections.abc import Iterable, Iterator
 
 _BULLET = re.compile(r"[-*+•●○◦▪■–—‣·\uf0b7]\s|\(?(?:\d{1,3}|[a-zA-Z]|[ivxIVX]{1,5})[.)]\s|\d{1,4}[-/:.]\d")
+_RECORD = re.compile(
+    r"\[[\w .:-]{1,60}\]$|[\w.-]{1,60} ?=|(?:#|//|--|;) |\x1b\["
+    r"|(?:TRACE|DEBUG|INFO|WARN(?:ING)?|ERROR|FATAL|CRITICAL|Traceback)\b"
+)
+"""Begins a line of a log, or of a file of settings."""
 _SENTENCE_END = re.compile(r"[.!?…:;。！？][\"'”’»)\]]*$")
 _BLANK_LINES = re.compile(r"\n[ \t]*\n\s*")
 
@@ -53,6 +58,6 @@ def _ends_paragraph(before: str, line: str, width: int) -> bool:
 
 
 def _continues(before: str, line: str, width: int) -> bool:
-    if _BULLET.match(line):
+    if _BULLET.match(line) or _RECORD.match(line):
         return False
     return line[0].islower() or (len(before) >= _NARROW and len(before) >= _FULL * width)

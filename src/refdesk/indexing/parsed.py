@@ -8,7 +8,7 @@ Every format ends in the same shape, so that the chunker knows none of them::
 Blocks ascend and do not overlap; between them lies white space only.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -60,7 +60,7 @@ class ParsingLimits:
     """The largest temporary file a parser may write."""
     open_files_max: int = 64
     attachments_max: int = 1_000
-    """Attachments of one mail or mailbox that are read; the others are named."""
+    """Attachments of one mail, mailbox or PDF that are read; the others are named."""
     attachment_bytes_max: int = 50 * 1024 * 1024
     attachment_depth_max: int = 8
     """Mails in mails in mails: how deep attachments are read."""
@@ -80,11 +80,21 @@ class Block(msgspec.Struct, frozen=True, array_like=True, gc=False):
     page: int | None = None
 
 
+class Scan(msgspec.Struct, frozen=True, kw_only=True):
+    """An attachment with pages that show something but hold no text; ``key`` is its place among attachments: ``2.1``."""
+
+    key: str
+    name: str
+    media_type: str
+    pages: tuple[int, ...]
+    content: bytes
+
+
 class ParsedDocument(msgspec.Struct, frozen=True, kw_only=True):
     """The text of a document and its blocks. ``pages`` counts pages or slides, where the format has them.
 
-    ``scanned`` are the pages that show something but hold no text: their text is still to be recognised. ``notes`` are what
-    whoever relies on the document should know about how it was read.
+    ``scanned`` are the pages that show something but hold no text: their text is still to be recognised; ``scans`` are
+    attachments with such pages. ``notes`` are what whoever relies on the document should know about how it was read.
     """
 
     text: str
@@ -92,6 +102,7 @@ class ParsedDocument(msgspec.Struct, frozen=True, kw_only=True):
     title: str | None = None
     pages: int | None = None
     scanned: tuple[int, ...] = ()
+    scans: tuple[Scan, ...] = ()
     notes: tuple[ReadingNote, ...] = ()
 
     def own_title(self) -> str | None:
@@ -178,7 +189,9 @@ class DocumentWriter:
         del self._blocks[place.blocks :], self._parts[2 * place.blocks :], self._notes[place.notes :]
         self.title = place.title
 
-    def finish(self, *, pages: int | None = None, scanned: tuple[int, ...] = ()) -> ParsedDocument:
+    def finish(
+        self, *, pages: int | None = None, scanned: tuple[int, ...] = (), scans: Iterable[Scan] = ()
+    ) -> ParsedDocument:
         title = " ".join(clean(self.title or "").split())[:HEADING_CHARACTERS_MAX] or self._first_heading()
         return ParsedDocument(
             text="".join(self._parts),
@@ -186,6 +199,7 @@ class DocumentWriter:
             title=title,
             pages=pages,
             scanned=scanned,
+            scans=tuple(scans),
             notes=tuple(_some(self._notes)),
         )
 

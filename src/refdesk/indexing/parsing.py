@@ -21,7 +21,8 @@ from refdesk.contracts.errors import DocumentRejected, Overloaded
 from refdesk.indexing.frames import PageLook, Reply, Request
 from refdesk.indexing.parsed import NOTE_CHARACTERS_MAX, Block, ParsedDocument, ParsingLimits, rejected
 from refdesk.indexing.priority import Waited, limit
-from refdesk.indexing.recognition import RecognitionLimits, pages
+from refdesk.indexing.recognising import Recognising, name_of, too_slow
+from refdesk.indexing.recognition import pages
 from refdesk.indexing.sandbox import Sandbox, SandboxCrashed, remove_abandoned
 from refdesk.outside import media_types as kinds
 from refdesk.outside import telemetry
@@ -86,18 +87,18 @@ class ParserPool:
         """
         if self._waiting >= self._sizes.queue_max:
             raise Overloaded(f"{self._waiting} documents already wait to be parsed. Try again later.", retry_after_s=5)
-        request = Request(media_type=media_type, filename=filename)
-        parsed = await self._read(request, content)
-        if not parsed.scanned:
+        request, parsed = await self._read(Request(media_type=media_type, filename=filename), content)
+        if not parsed.scanned and not parsed.scans:
             return parsed
-        texts, trouble = await self._recognise(parsed, request, content)
-        if texts:
-            parsed = _document(await self._in_turn(msgspec.structs.replace(request, recognised=texts), content))
+        recognising = Recognising(self.limits.recognition, self._page_text)
+        request, trouble = await recognising.recognise(parsed, request, content)
+        if request.recognised or request.unrecognised:
+            _, parsed = await self._read(request, content)
         if parsed.scanned and trouble:
             parsed = _noting(parsed, trouble)
         if not parsed.blocks:
             raise rejected(
-                f"No text could be recognised in {_name(filename)}", "upload a clearer scan, or one that has some"
+                f"No text could be recognised in {name_of(request)}", "upload a clearer scan, or one that has some"
             )
         return parsed
 
@@ -110,11 +111,11 @@ class ParserPool:
             raise _rejection(reply)
         return reply
 
-    async def _read(self, request: Request, content: bytes) -> ParsedDocument:
-        """An attachment that takes the parser along is left out, and after some of them all that follow are."""
+    async def _read(self, request: Request, content: bytes) -> tuple[Request, ParsedDocument]:
+        """An attachment that takes the parser along is left out, and after some all that follow: the request says which."""
         while True:
             try:
-                return _document(await self._in_turn(request, content))
+                return request, _document(await self._in_turn(request, content))
             except _AttachmentFailed as failure:
                 unread = {**request.unread, failure.number: failure.rejection.message}
                 request = msgspec.structs.replace(
@@ -123,50 +124,12 @@ class ParserPool:
                     unread_from=failure.number if len(unread) > _ATTACHMENTS_FAILED_MAX else None,
                 )
 
-    async def _recognise(
-        self, parsed: ParsedDocument, request: Request, content: bytes
-    ) -> tuple[dict[int, str], DocumentRejected | None]:
-        """The texts of the scanned pages, and why some are missing. Raises DocumentRejected.
-
-        Each page takes its turn like a document, so that a long scan delays nobody by more than a page. Where other pages
-        do have text, these are worth having, whatever goes wrong with the scanned ones.
-        """
-        texts: dict[int, str] = {}
-        spent_s = 0.0
-        try:
-            limits = self._recognition_limits(parsed, request)
-            for page in parsed.scanned:
-                page_request = msgspec.structs.replace(request, recognise_page=page)
-                wall_s = min(limits.page_s, limits.total_s - spent_s)
-                if wall_s <= 0:
-                    raise _too_slow(f"All of {_name(request.filename)}", limits.total_s, "REFDESK_OCR_SECONDS_MAX")
-                async with self._turn(page_request):
-                    began_s = time.monotonic()
-                    texts[page] = _page_text(await self._ask(page_request, content, wall_s=wall_s))
-                    spent_s += time.monotonic() - began_s
-        except DocumentRejected as trouble:
-            if not parsed.blocks:
-                raise
-            return texts, trouble
-        return texts, None
-
-    def _recognition_limits(self, parsed: ParsedDocument, request: Request) -> RecognitionLimits:
-        limits, name = self.limits.recognition, _name(request.filename)
-        what = f"{name} is a picture" if request.media_type in kinds.PICTURES else f"{name} has no text layer"
-        if limits is None:
-            raise rejected(
-                f"{what}, and there is no text recognition (OCR) here",
-                "install tesseract's data for the languages of REFDESK_OCR_LANGUAGES where the indexer runs (on Debian: "
-                "apt-get install tesseract-ocr-eng), restart it and retry, or upload a searchable PDF",
-            )
-        if len(parsed.scanned) > limits.pages_max:
-            raise rejected(
-                f"{what}, and {len(parsed.scanned):,} pages are to be recognised; the limit is {limits.pages_max:,}",
-                "split it, upload a searchable PDF, or raise REFDESK_OCR_PAGES_MAX",
-                limit=limits.pages_max,
-                actual=len(parsed.scanned),
-            )
-        return limits
+    async def _page_text(self, request: Request, content: bytes, wall_s: float) -> tuple[str, float]:
+        """Each page takes its turn like a document, so that a long scan delays nobody by more than a page."""
+        async with self._turn(request):
+            began_s = time.monotonic()
+            text = _page_text(await self._ask(request, content, wall_s=wall_s))
+            return text, time.monotonic() - began_s
 
     async def _in_turn(self, request: Request, content: bytes) -> Reply:
         async with self._turn(request):
@@ -212,7 +175,7 @@ class ParserPool:
             raise
         except TimeoutError as error:
             telemetry.parse_killed.labels("time").inc()
-            rejection = _too_slow(_part(request), wall_s, _seconds_setting(request))
+            rejection = too_slow(_part(request), wall_s, _seconds_setting(request))
             raise _in_attachment(rejection, sandbox.attachment) from error
         finally:
             if healthy:
@@ -261,7 +224,7 @@ class ParserPool:
                 limit=limits.memory_bytes_max,
             )
         if crash.out_of_cpu:
-            return _too_slow(name, limits.cpu_s, _seconds_setting(request))
+            return too_slow(name, limits.cpu_s, _seconds_setting(request))
         return rejected(
             f"{name} crashed the parser twice",
             "save it anew in its program, or convert it to PDF, and upload the new copy",
@@ -305,20 +268,10 @@ def _rejection(reply: Reply) -> DocumentRejected:
     return rejection
 
 
-def _too_slow(what: str, seconds: float, setting: str) -> DocumentRejected:
-    return rejected(
-        f"{what} could not be read within {seconds:g} s", f"split it, or raise {setting}", limit=str(seconds)
-    )
-
-
 def _seconds_setting(request: Request) -> str:
     return "REFDESK_PARSE_SECONDS_MAX" if request.recognise_page is None else "REFDESK_OCR_PAGE_SECONDS_MAX"
 
 
 def _part(request: Request) -> str:
-    name = _name(request.filename)
+    name = name_of(request)
     return name if request.recognise_page is None else f"Page {request.recognise_page} of {name}"
-
-
-def _name(filename: str | None) -> str:
-    return filename or "The document"

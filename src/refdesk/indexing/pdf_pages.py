@@ -38,6 +38,8 @@ class Page(NamedTuple):
 
     lines: list[str]
     remarks: list[str]
+    has_files: bool = False
+    """Whether somebody pinned any to it."""
 
 
 def read_pages(pages: Sequence[Page], recognised: Mapping[int, str]) -> Iterator[list[tuple[Kind, str]]]:

@@ -242,7 +242,7 @@ class Settings(SigningIn, frozen=True, kw_only=True, forbid_unknown_fields=True)
     parse_archive_ratio_max: Count = 200
     """How many times its size one of them may unpack to."""
     attachments_max: Count = 1000
-    """Attachments of one mail or mailbox that are read; the others are named."""
+    """Attachments of one mail, mailbox or PDF that are read; the others are named."""
     attachment_bytes_max: Count = 50 * 1024 * 1024
     """The largest attachment that is read."""
     attachment_depth_max: Whole = 8

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from email.message import Message
 from email.utils import parseaddr, parsedate_to_datetime
+from functools import partial
 
 from refdesk.contracts.errors import DocumentRejected
 from refdesk.indexing.attachments import Attachments
@@ -39,7 +40,15 @@ _ISO_DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _NO_SUBJECT = "(no subject)"
 _WORD = re.compile(r"\w{3,}")
 _NOT_SAID = re.compile(r"(?:https?|mailto|cid):[^\s>\])]*|\[image:[^\]]*\]")  # in plain text, for links and pictures
-_SIGNATURES = frozenset({"application/pgp-signature", "application/pkcs7-signature", "application/x-pkcs7-signature"})
+_FOR_PROGRAMS = frozenset(
+    {"application/pgp-signature", "application/pkcs7-signature", "application/x-pkcs7-signature"}
+    | {
+        "text/css",
+        "text/javascript",
+        "text/x-amp-html",
+        "text/watch-html",
+    }  # what a page is made with; the page once more
+)
 
 
 class MailReader:
@@ -87,7 +96,7 @@ class MailReader:
         for attachment in message.attachments:
             inner = attachment.content
             if isinstance(inner, bytes):
-                self._attachments.add(inner, attachment.name, attachment.media_type)
+                self._attachments.add(partial(bytes, inner), attachment.name, attachment.media_type)
                 continue
             with self._forwarding(_entry(inner.headers, name=attachment.name), depth=depth) as is_read:
                 if is_read:
@@ -101,7 +110,7 @@ class MailReader:
             kind = part.get_content_type()
             if kind in {"text/plain", "text/html"} and not _is_attached(part):
                 texts[kind.removeprefix("text/")].append(self._text(part))
-            elif kind not in _SIGNATURES and not _is_picture_in_text(part):
+            elif kind not in _FOR_PROGRAMS and not _is_picture_in_text(part):
                 rest.append(part)
         self._write_body("\n\n".join(texts["plain"]), "\n".join(texts["html"]))
         for part in sorted(rest, key=_has_name_of_its_own):  # what has none would stand below the last that has one
@@ -119,7 +128,7 @@ class MailReader:
         elif kind == "message/delivery-status":
             self._write_plain("\n".join(str(each) for each in part.get_payload() or []))
         elif name or not kind.startswith(("image/", "multipart/", "message/")):
-            self._attachments.add(_bytes(part), name, kind)
+            self._attachments.add(partial(_bytes, part), name, kind)
 
     def _forwarded(self, part: Message, *, depth: int) -> None:
         payload = part.get_payload()

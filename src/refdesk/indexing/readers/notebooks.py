@@ -26,4 +26,6 @@ def _read_cell(cell: dict[str, Any], writer: DocumentWriter) -> None:
     writer.add("code", source)
     for output in cell.get("outputs", []):
         shown = output.get("text") or output.get("data", {}).get("text/plain", [])
+        if output.get("output_type") == "error":
+            shown = f"{output.get('ename', '')}: {output.get('evalue', '')}"
         writer.add("code", "".join(shown))

@@ -21,6 +21,7 @@ from refdesk.indexing.archives import damaged, encrypted
 from refdesk.indexing.parsed import DocumentWriter, ParsingLimits, rejected
 from refdesk.indexing.pdf_pages import HEAD, ROW, Page, read_pages
 from refdesk.indexing.readers.pdf_annotations import annotations
+from refdesk.indexing.readers.pdf_files import Attach, embedded_files, has_files
 from refdesk.indexing.readers.pdf_glyphs import COLUMN_GAP, WORD_GAP, Piece, pieces_of
 from refdesk.indexing.readers.tables import has_values, is_header
 
@@ -30,9 +31,9 @@ _ROWS_MIN = 2
 
 
 def read_pdf(
-    content: bytes, writer: DocumentWriter, recognised: dict[int, str], *, limits: ParsingLimits
+    content: bytes, writer: DocumentWriter, recognised: dict[int, str], *, limits: ParsingLimits, attach: Attach
 ) -> tuple[int, tuple[int, ...]]:
-    """Writes a PDF; how many pages it has, and which of them hold no text and have not been recognised."""
+    """Writes a PDF and what is attached to it; how many pages it has, and which hold no text and have not been recognised."""
     document = _opened(content, writer.name)
     try:
         if len(document) > limits.pages_max:
@@ -50,6 +51,9 @@ def read_pdf(
             writer.page = number
             for kind, text in blocks:
                 writer.add(kind, text)
+        writer.page = None
+        for file in embedded_files(document, pinned=[number for number, page in enumerate(pages) if page.has_files]):
+            attach(*file)
         return len(pages), tuple(scanned)
     except pypdfium2.PdfiumError as error:
         raise damaged(writer.name, f"not readable as PDF: {error}") from error
@@ -93,7 +97,7 @@ def _page(document: pypdfium2.PdfDocument, number: int) -> Page:
                 remarks.append(piece.text)
         texts = list(_in_reading_order(lines))
         text_page.close()
-        return Page(texts, remarks)
+        return Page(texts, remarks, has_files=has_files(page))
     finally:
         page.close()
 

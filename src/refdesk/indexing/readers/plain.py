@@ -7,6 +7,7 @@ from refdesk.indexing.parsed import DocumentWriter, Sink
 from refdesk.indexing.readers import encodings
 from refdesk.indexing.readers.encodings import Decoded
 from refdesk.outside import media_types as kinds
+from refdesk.outside.text_encoding import text_encoding
 
 _CHARSET = re.compile(rb"""(?:charset|encoding)\s*=\s*["']?([a-zA-Z0-9_.:-]{2,40})""")
 _DECLARING = frozenset({kinds.HTML, kinds.XHTML, kinds.XML})
@@ -20,7 +21,7 @@ def read_plain(text: str, sink: Sink) -> None:
 
 def decoded(content: bytes, media_type: str, writer: DocumentWriter) -> str:
     """The text of a document, in the encoding that it declares or in the one that reads best; a doubt about it is noted."""
-    encoding = kinds.text_encoding(content[: kinds.HEAD_BYTES]) or "cp1252"
+    encoding = text_encoding(content) or "cp1252"
     declared = _CHARSET.search(content[:2048]) if media_type in _DECLARING else None
     if encoding.startswith("utf-") and encoding != "utf-8":
         found = encodings.decode_as(content, encoding)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from xml.etree.ElementTree import Element
 
 from refdesk.indexing.parsed import DocumentWriter
+from refdesk.indexing.readers.equations import equation
 from refdesk.indexing.readers.packages import Package, attribute, child, inside, local, write_chart
 from refdesk.indexing.readers.tables import Grid, write_table
 
@@ -65,17 +66,23 @@ class _SlideReader:
     def read(self) -> None:
         slide = self._package.xml(self._part)
         places = self._places()
-        tree = next(inside(slide, "spTree"), None)
-        shapes = [self._placed(element, places, order) for order, element in enumerate(_shapes(tree))]
+        self._shapes(next(inside(slide, "spTree"), None), places)
+        self._notes()
+
+    def _shapes(self, tree: Element | None, places: _Places) -> None:
+        """What was grouped is read together, where the group stands."""
+        shapes = [self._placed(element, places, order) for order, element in enumerate(_together(tree))]
         self._fill_in(shapes)
         for shape in sorted(shapes, key=_reading_order):
-            self._shape(shape)
-        self._notes()
+            if local(shape.element) == "grpSp":
+                self._shapes(shape.element, places)
+            else:
+                self._shape(shape)
 
     def _places(self) -> _Places:
         found = _Places()
         layout = next((self._package.xml(name) for each, name in self._related.values() if each == "slideLayout"), None)
-        for element in _shapes(next(inside(layout, "spTree"), None)):
+        for element in _flat(next(inside(layout, "spTree"), None)):
             place, at = _place(element), _offset(element)
             if place is not None and at is not None:
                 found.by_number[attribute(place, "idx") or "0"] = at
@@ -83,11 +90,15 @@ class _SlideReader:
         return found
 
     def _placed(self, element: Element, places: _Places, order: int) -> _Shape:
-        place, at, kind = _place(element), _offset(element), ""
+        is_group = local(element) == "grpSp"
+        place, at, kind = None if is_group else _place(element), _offset(element), ""
+        if is_group and at is None:
+            at = min(filter(None, map(_offset, _flat(element))), default=None)
         if place is not None:
             kind = attribute(place, "type") or "body"
             at = at or places.by_number.get(attribute(place, "idx") or "0") or places.by_kind.get(kind)
-        return _Shape(element, at[0] if at else None, at[1] if at else 0, kind in _TITLES, order)
+        titled = kind in _TITLES or (is_group and any(_is_title(each) for each in _flat(element)))
+        return _Shape(element, at[0] if at else None, at[1] if at else 0, titled, order)
 
     @staticmethod
     def _fill_in(shapes: list[_Shape]) -> None:
@@ -145,7 +156,7 @@ class _SlideReader:
 
     def _notes(self) -> None:
         notes = next((self._package.xml(name) for kind, name in self._related.values() if kind == "notesSlide"), None)
-        for element in _shapes(next(inside(notes, "spTree"), None)):
+        for element in _flat(next(inside(notes, "spTree"), None)):
             place = _place(element)
             if place is not None and attribute(place, "type") == "body":
                 texts = [text for each in inside(child(element, "txBody"), "p") if (text := _text(each).strip())]
@@ -157,14 +168,23 @@ def _reading_order(shape: _Shape) -> tuple[bool, int, int, int]:
     return not shape.is_title, (shape.top or 0) // _BAND, shape.left, shape.order
 
 
-def _shapes(tree: Element | None, depth: int = 0) -> Iterator[Element]:
-    """The shapes of a slide, those in groups included, without running ones."""
+def _flat(tree: Element | None, depth: int = 0) -> Iterator[Element]:
+    """The shapes of a slide, those in groups included."""
+    for element in _together(tree):
+        if local(element) != "grpSp":
+            yield element
+        elif depth < _DEPTH_MAX:
+            yield from _flat(element, depth + 1)
+
+
+def _together(tree: Element | None) -> Iterator[Element]:
+    """The shapes and groups of a slide, or of a group, without running ones."""
     for element in tree if tree is not None else ():
         name = local(element)
-        if name == "grpSp" and depth < _DEPTH_MAX:
-            yield from _shapes(element, depth + 1)
+        if name == "grpSp":
+            yield element
         elif name == "AlternateContent":
-            yield from _shapes(next((way for way in element if len(way)), None), depth + 1)
+            yield from _together(next((way for way in element if len(way)), None))
         elif name in {"sp", "graphicFrame", "pic", "cxnSp"}:
             place = _place(element)
             hidden = any((attribute(each, "hidden") or "0") in {"1", "true"} for each in inside(element, "cNvPr"))
@@ -176,9 +196,14 @@ def _place(shape: Element) -> Element | None:
     return next(inside(shape, "ph"), None)
 
 
+def _is_title(shape: Element) -> bool:
+    place = _place(shape)
+    return place is not None and attribute(place, "type") in _TITLES
+
+
 def _offset(shape: Element) -> tuple[int, int] | None:
-    """(top, left) of a shape, where it says so itself."""
-    transform = child(shape, "spPr", "xfrm")
+    """(top, left) of a shape or a group, where it says so itself."""
+    transform = child(shape, "grpSpPr" if local(shape) == "grpSp" else "spPr", "xfrm")
     at = child(child(shape, "xfrm") if transform is None else transform, "off")
     return (int(attribute(at, "y") or 0), int(attribute(at, "x") or 0)) if at is not None else None
 
@@ -198,5 +223,6 @@ def _text(paragraph: Element) -> str:
         elif name == "r" or (name == "fld" and attribute(element, "type") != "slidenum"):
             parts.extend((each.text or "").replace("\v", "\n") for each in inside(element, "t"))
         elif name in {"m", "AlternateContent"}:
-            parts.extend(each.text or "" for each in inside(element, "t"))
+            chosen = element if name == "m" else next((way for way in element if len(way)), element)
+            parts.extend(equation(each) for each in inside(chosen, "oMath"))
     return "".join(parts)

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 from xml.etree.ElementTree import Element, fromstring
 
-from refdesk.indexing.parsed import DocumentWriter, Sink
+from refdesk.indexing.parsed import DocumentWriter, Kind, Sink
+from refdesk.indexing.readers.html import feed_html
 from refdesk.indexing.readers.packages import local
 
 XML_CHARACTERS_MAX = 16_000_000
 """A longer document is read by the general parser, which needs less memory for it."""
 
+_PAGE = re.compile(r"</?(?:p|br|b|i|em|strong|div|span|ul|ol|li|a|img|table|tr|td|h[1-6])(?:\s[^<>]{0,2000})?/?>", re.I)
 _BLANK_LINE = re.compile(r"\n[ \t]*\n")
 _ESCAPES = re.compile(r"\\\\|(?:\\u[0-9a-fA-F]{4})+")
 _LONG_LINE = 2_000
@@ -49,11 +51,33 @@ def read_xml(text: str, writer: DocumentWriter) -> None:
         name = local(element)
         attributes = [f"{key.rpartition('}')[2]}: {value}" for key, value in element.attrib.items() if value.strip()]
         if _has_words(element):
-            words = " ".join(" ".join(element.itertext()).split()) if len(element) else element.text or ""
-            writer.add("item", f"{name}: {', '.join([*attributes, words.strip()])}")
+            _write_words(writer, element, name, attributes)
             continue
         writer.add("item", f"{name}: {', '.join(attributes)}" if attributes else name)
         waiting.extend(reversed(element))
+
+
+def _write_words(writer: DocumentWriter, element: Element, name: str, attributes: list[str]) -> None:
+    """Words that are a page of HTML, as feeds have them, are read as one."""
+    words = " ".join(" ".join(element.itertext()).split()) if len(element) else element.text or ""
+    page = _Lines()
+    if _PAGE.search(words):
+        feed_html(words, page)
+        words = page.found.pop()[1] if len(page.found) == 1 else ""
+    writer.add("item", f"{name}: {', '.join(filter(None, [*attributes, words.strip()]))}".removesuffix(": "))
+    for kind, text in page.found:
+        writer.add("paragraph" if kind == "heading" else kind, text)
+
+
+class _Lines:
+    """Remembers lines."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[Kind, str]] = []
+
+    def add(self, kind: Kind, text: str, *, level: int = 0) -> None:
+        if text.strip():
+            self.found.append((kind, text))
 
 
 def with_directives(text: str) -> str:

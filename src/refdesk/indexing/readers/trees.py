@@ -13,6 +13,7 @@ from refdesk.outside import media_types as kinds
 
 RUST_PANIC = "PanicException"  # pyo3 derives it from BaseException, and exports it nowhere
 _LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*\)")
+_NOTE_MARK = re.compile(r"\s*\[\^[\w-]{1,20}\]:[ \t]*")
 _PAGE_MARK = re.compile(r"<!-- PAGE (\d+) -->")
 
 
@@ -57,6 +58,7 @@ class _TreeReader:
 
     def _paragraph(self, content: dict[str, Any]) -> None:
         text = content.get("text") or ""
+        text = text[mark.end() :] if (mark := _NOTE_MARK.match(text)) else text
         if self._media_type == kinds.PPTX and (mark := _PAGE_MARK.fullmatch(text.strip())):
             self._start_slide(int(mark[1]))
         else:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from xml.etree.ElementTree import Element
 
+from refdesk.indexing.readers.equations import equation
 from refdesk.indexing.readers.packages import attribute, child, is_on, local
 from refdesk.indexing.readers.word_styles import Styles
 
@@ -53,6 +54,8 @@ class WordText:
                     self._inline(chosen, say, aside)
             elif name in {"drawing", "pict", "object"}:
                 self._drawing(element, aside)
+            elif name == "oMath":
+                say(equation(element))
             elif name == "fldSimple":
                 if (attribute(element, "instr") or "").strip().partition(" ")[0].upper() not in PAGE_FIELDS:
                     self._inline(element, say, aside)

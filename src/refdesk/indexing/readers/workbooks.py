@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from io import BytesIO
 from itertools import chain
+from typing import NamedTuple
 from xml.etree.ElementTree import Element, iterparse
 
 import python_calamine
@@ -26,6 +27,9 @@ _MERGED_COLUMNS_MAX = 256
 _MERGED_ROWS_MAX = 10_000
 _COLUMNS_MAX = 16_384
 _GAP_MAX = 256  # blank columns before a cell: more of them say nothing
+_COLUMN = re.compile(rb"<(?:\w+:)?col ([^<>]*)>")
+_ATTRIBUTE = re.compile(rb'(\w++)="(\d{1,6})"')
+_HIDDEN = re.compile(rb'hidden="(?:1|true)"')
 _MERGE = re.compile(rb'mergeCell\s++ref="([A-Z]{1,3})(\d{1,7}):([A-Z]{1,3})(\d{1,7})"')
 
 _EPOCH, _EPOCH_1904 = datetime(1899, 12, 30), datetime(1904, 1, 1)  # noqa: DTZ001 - a sheet has no time zone
@@ -64,6 +68,15 @@ _BUILT_IN = {
 }
 """Number formats that a workbook need not write down (ECMA-376 18.8.30)."""
 
+
+class _Row(NamedTuple):
+    """A row of a sheet; ``number`` counts from 0."""
+
+    number: int
+    texts: list[str]
+    is_hidden: bool = False
+
+
 Merged = list[tuple[tuple[int, int], tuple[int, int]]]
 """First and last (row, column) of ranges of merged cells, from 0."""
 
@@ -83,7 +96,9 @@ def read_xlsx(content: bytes, writer: DocumentWriter) -> None:
         kind, part = related.get(relation, ("", ""))
         if kind == "worksheet" and (attribute(sheet, "state") or "visible") == "visible":
             name = attribute(sheet, "name") or ""
-            _write_sheet(writer, name, _unmerged(cells.rows(part), _merged(package.bytes(part))))
+            sheet_bytes = package.bytes(part)
+            rows = _unmerged(cells.rows(part), _merged(sheet_bytes))
+            _write_sheet(writer, name, _without(_hidden_columns(sheet_bytes), rows))
     if cells.valueless:
         formulas = "One formula" if cells.valueless == 1 else f"{cells.valueless:,} formulas"
         advice = "open it in its program, save it, and upload the new copy"
@@ -106,7 +121,8 @@ def _read_plainly(content: bytes, writer: DocumentWriter) -> None:
             and about.visible == python_calamine.SheetVisibleEnum.Visible
         ):
             sheet = book.get_sheet_by_name(about.name)
-            rows = enumerate([_plain(value) for value in row] for row in sheet.to_python(skip_empty_area=False))
+            values = sheet.to_python(skip_empty_area=False)
+            rows = (_Row(number, [_plain(value) for value in row]) for number, row in enumerate(values))
             _write_sheet(writer, about.name, _unmerged(rows, sheet.merged_cell_ranges or []))
 
 
@@ -131,8 +147,8 @@ class _Cells:
         self.valueless = 0
         """Formulas whose value the program that saved the workbook did not compute."""
 
-    def rows(self, part: str) -> Iterator[tuple[int, list[str]]]:
-        """Each row that is there, with its number from 0."""
+    def rows(self, part: str) -> Iterator[_Row]:
+        """Each row that is there."""
         number = -1
         for row in _elements(self._package, part, "row"):
             number = int(attribute(row, "r") or number + 2) - 1
@@ -141,7 +157,7 @@ class _Cells:
                 column = _column(attribute(cell, "r") or "", after=len(texts))
                 texts.extend([""] * min(_GAP_MAX, column - len(texts)))
                 texts.append(self._shown(cell))
-            yield number, texts
+            yield _Row(number, texts, is_hidden=attribute(row, "hidden") in {"1", "true"})
 
     def _shown(self, cell: Element) -> str:
         kind = attribute(cell, "t") or "n"
@@ -176,6 +192,20 @@ def _merged(sheet: bytes) -> Merged:
     return [
         (_place(match[1], match[2]), _place(match[3], match[4])) for match in _MERGE.finditer(sheet, max(0, behind))
     ]
+
+
+def _hidden_columns(sheet: bytes) -> list[tuple[int, int]]:
+    """First and last of ranges of hidden columns, from 0; they stand before the cells."""
+    ahead = sheet[: max(0, sheet.find(b"sheetData"))]
+    ranges = [dict(_ATTRIBUTE.findall(column)) for column in _COLUMN.findall(ahead) if _HIDDEN.search(column)]
+    return [(int(each.get(b"min", b"1")) - 1, int(each.get(b"max", b"0")) - 1) for each in ranges]
+
+
+def _without(columns: list[tuple[int, int]], rows: Iterable[list[str]]) -> Iterable[list[str]]:
+    if not columns:
+        return rows
+    gone = {column for first, last in columns for column in range(first, min(last, _COLUMNS_MAX) + 1)}
+    return ([text for column, text in enumerate(row) if column not in gone] for row in rows)
 
 
 def _place(letters: bytes, row: bytes) -> tuple[int, int]:
@@ -244,12 +274,15 @@ def _plain(value: object) -> str:
     return show_number(value, None) if isinstance(value, int | float) else str(value)
 
 
-def _unmerged(rows: Iterable[tuple[int, list[str]]], merged: Merged) -> Iterator[list[str]]:
-    """The rows with the value of merged cells in each place that they cover; a gap is a blank row."""
+def _unmerged(rows: Iterable[_Row], merged: Merged) -> Iterator[list[str]]:
+    """The rows with the value of merged cells in each place that they cover; a gap is a blank row.
+
+    Hidden ones are left out, but for a merged cell that reaches out of them.
+    """
     waiting = sorted(merged, reverse=True)
     covering: list[tuple[int, int, int, str]] = []  # last row, first column, last column, value
     expected = 0
-    for number, row in rows:
+    for number, row, is_hidden in rows:
         if number > expected:
             yield []
         expected = number + 1
@@ -263,4 +296,5 @@ def _unmerged(rows: Iterable[tuple[int, list[str]]], merged: Merged) -> Iterator
             if value:
                 row.extend([""] * (last + 1 - len(row)))
                 row[first : last + 1] = [value] * (last + 1 - first)
-        yield row
+        if not is_hidden:
+            yield row
