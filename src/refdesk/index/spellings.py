@@ -30,8 +30,18 @@ STOP_WORDS = frozenset(
 )
 """The short ones of PostgreSQL's English list (english.stop)."""
 
-_IDENTIFIER = re.compile(r"[A-Za-z0-9]{1,40}(?:[-_./:#][A-Za-z0-9]{1,40}){0,8}")
+_IDENTIFIER = re.compile(
+    r"[A-Za-z][a-z]{0,39}+(?![A-Za-z0-9]|[-_./:#][A-Za-z0-9])"  # a plain word, as nearly all are: passed over
+    r"|([A-Za-z0-9]{1,40}(?:[-_./:#][A-Za-z0-9]{1,40}){0,8})"
+)
 _PART = re.compile(r"\d+|[A-Z]{2,}(?![a-z])|[A-Z]?[a-z]+|[A-Z]")
+_FIGURE = re.compile(r"\d")
+_LETTER_AND_FIGURE = re.compile(r"[A-Z] \d")
+_MARKED_LETTER = re.compile(r"[\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u1e00-\u1eff]")
+_FOUR_FIGURES = re.compile(r"\d{4}")
+_MARK_AND_FIGURES = re.compile(r"\d[,.'\u2019\u00a0\u202f]\d{3}")
+_GAP_AND_FIGURE = re.compile(r"\d[ /-][A-Z]{0,3}\d")
+_TIMES_FIGURE = re.compile(r"\d ?[x\u00d7] ?\d")
 _APART = re.compile(r"\b([A-Z]{1,6}) (\d{1,8})\b")
 _GROUPS = re.compile(r"\b[A-Z]{0,3}\d{2,}(?:[ /-][A-Z]{0,3}\d{2,}){1,9}\b")
 """Account, card and telephone numbers, as people write them down."""
@@ -39,6 +49,7 @@ _GROUPED_CHARACTERS_MIN = 7
 _SIGNED = re.compile(r"\+(\d{5,20})\b")
 _TIMES = re.compile(r"\b([A-Z]?\d{1,5})(?: ?[x\u00d7] ?(\d{1,5}))(?: ?[x\u00d7] ?(\d{1,5}))?\b")
 _HYPHENATED = re.compile(r"(?<![\w-])([A-Za-z]{1,20})-([A-Za-z]{1,20})(?![\w-])")
+_TWO_DOTTED = re.compile(r"[A-Z]\.[A-Z]\.")
 _DOTTED = re.compile(r"\b(?:[A-Z]\.){2,6}")
 _THOUSANDS = re.compile(r"(?<![\d.,'])\d{1,3}(?:[,.'\u2019\u00a0\u202f]\d{3}){1,4}(?![\d,'])")
 _ACRONYM = re.compile(r"\b[A-Z]{1,5}\b")
@@ -71,33 +82,44 @@ def spellings(text: str) -> str:
 
 def _all(text: str) -> Iterator[str]:
     yield from _of_identifiers(text)
-    yield from _of_dates(text)
+    if _FIGURE.search(text):
+        yield from _of_figures(text)
     yield from _of_words(text)
-    for number in _THOUSANDS.finditer(text):
-        yield _plain(number[0])
-    for groups in _GROUPS.finditer(text):
-        if len(joined := _plain(groups[0])) >= _GROUPED_CHARACTERS_MIN:
-            yield joined
-    for number in _SIGNED.finditer(text):
-        yield number[1]
-    for times in _TIMES.finditer(text):
-        yield "x".join(part.lower() for part in times.groups() if part)
     for run in _UNSPACED.finditer(text):
         yield from _pairs(run[0])
     yield from stems(text)
 
 
+def _of_figures(text: str) -> Iterator[str]:
+    """Of what has figures. Each pattern is tried only where a simpler one, which is quick, says that it may be there."""
+    if _FOUR_FIGURES.search(text):
+        yield from _of_dates(text)
+    if _MARK_AND_FIGURES.search(text):
+        for number in _THOUSANDS.finditer(text):
+            yield _plain(number[0])
+    if _GAP_AND_FIGURE.search(text):
+        for groups in _GROUPS.finditer(text):
+            if len(joined := _plain(groups[0])) >= _GROUPED_CHARACTERS_MIN:
+                yield joined
+    for number in _SIGNED.finditer(text):
+        yield number[1]
+    if _TIMES_FIGURE.search(text):
+        for times in _TIMES.finditer(text):
+            yield "x".join(part.lower() for part in times.groups() if part)
+
+
 def _of_words(text: str) -> Iterator[str]:
     """Of acronyms, compounds and words with marks."""
-    for dotted in _DOTTED.finditer(text):
+    for dotted in _DOTTED.finditer(text) if _TWO_DOTTED.search(text) else ():
         acronym = _plain(dotted[0])
         yield f"x0{acronym}" if acronym in STOP_WORDS else acronym
     for word in _ACRONYM.finditer(text):
         if word[0].lower() in STOP_WORDS and not _shouts(text, word.start(), word.end()):
             yield f"x0{word[0].lower()}"
-    for compound in _HYPHENATED.finditer(text):
-        yield _plain(compound[0])
-    for word in _WORD_WITH_MARKS.finditer(text):
+    if "-" in text:
+        for compound in _HYPHENATED.finditer(text):
+            yield _plain(compound[0])
+    for word in _WORD_WITH_MARKS.finditer(text) if _MARKED_LETTER.search(text) else ():
         for folded in (word[0].casefold(), word[0].casefold().translate(_LETTERS_FOR_MARKS)):
             if plain := _plain(unicodedata.normalize("NFKD", folded)):
                 yield plain
@@ -109,22 +131,23 @@ def _plain(text: str) -> str:
 
 
 def _of_identifiers(text: str) -> Iterator[str]:
-    for match in _IDENTIFIER.finditer(text):
-        if match[0].isalpha() and match[0][1:].islower():  # a plain word
+    for word in filter(None, _IDENTIFIER.findall(text)):
+        if word.isalpha() and word[1:].islower():  # a piece of an overlong one
             continue
-        parts = _PART.findall(match[0])
+        parts = _PART.findall(word)
         has_digit, is_number = any(part.isdigit() for part in parts), all(part.isdigit() for part in parts)
-        if len(parts) < 2 or not (has_digit or _is_name_of_code(match[0])):
+        if len(parts) < 2 or not (has_digit or _is_name_of_code(word)):
             continue
         if parts[0] in "vV" and len(parts) > 2 and all(part.isdigit() for part in parts[1:]):
             parts, is_number = parts[1:], True
         if is_number:
             yield ".".join(parts)
-        elif not match[0].isalnum():  # else the parser has it
+        elif not word.isalnum():  # else the parser has it
             yield "".join(parts).lower()
         yield from (part.lower() for part in parts if len(part) > 1)
-    for match in _APART.finditer(text):
-        yield f"{match[1]}{match[2]}".lower()
+    if _LETTER_AND_FIGURE.search(text):
+        for match in _APART.finditer(text):
+            yield f"{match[1]}{match[2]}".lower()
 
 
 def _is_name_of_code(word: str) -> bool:

@@ -9,6 +9,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
+from itertools import islice
 from unicodedata import name as name_of
 
 import snowballstemmer
@@ -30,13 +31,16 @@ _OF_SCRIPT = {"CYRILLIC": "russian", "GREEK": "greek", "ARABIC": "arabic", "DEVA
 
 def stems(text: str) -> Iterator[str]:
     """Of the words that carry meaning, where it is another than the word; none of an English text."""
-    words = [word.lower() for word in _WORD.findall(text) if len(word) <= WORD_LETTERS_MAX]
-    language = language_of(words[:WORDS_LOOKED_AT])
+    language = language_of(list(islice(_words(text), WORDS_LOOKED_AT)))
     if language is None or language == ENGLISH:
         return
-    for word in words:
+    for word in _words(text):
         if word not in stop_words_of(language) and (stem := _stem(language, word)) != word:
             yield stem
+
+
+def _words(text: str) -> Iterator[str]:
+    return (match[0].lower() for match in _WORD.finditer(text) if match.end() - match.start() <= WORD_LETTERS_MAX)
 
 
 def language_of(words: Sequence[str]) -> str | None:
