@@ -24,8 +24,7 @@ FUNCTIONS = {"compile", "search", "match", "fullmatch", "split", "findall", "fin
 METHODS = FUNCTIONS - {"compile"}
 MADE: dict[str, Callable[[], re.Pattern[str]]] = {
     "refdesk.contracts.hidden_characters:_long_runs": hidden_characters._long_runs,
-    "refdesk.answering.quoting.wanted:_spelled_alike": lambda: wanted._spelled_alike("CX-41b"),
-    "refdesk.index.identifiers:_joined": lambda: identifiers._joined(("CX", "41", "b")),
+    "refdesk.index.identifiers:_joined": lambda: identifiers._joined("CX41b"),
     "refdesk.answering.quoting.wanted:_inflected": lambda: wanted._inflected("Ferry Heron"),
 }
 """Patterns that are compiled inside a function, by its name."""

@@ -50,6 +50,14 @@ async def test_the_number_of_what_was_asked_comes_before_other_numbers(extractor
     assert best.n == 2
 
 
+async def test_a_month_answers_when_whatever_sign_follows_it(extractor: Extractor) -> None:
+    """What may be done does not: "may" is a month with its capital only."""
+    lost = "Unused leave that was carried over is lost after March, without exception."
+    passage = f"Unused leave may be carried over into the next year. {lost}"
+    quotes = await quotes_of(extractor, "When is unused leave lost that was carried over?", [source(passage)])
+    assert [quote.text for quote in quotes] == [lost]
+
+
 async def test_a_numbered_heading_is_no_answer(extractor: Extractor) -> None:
     """Parsers do not always tell a heading from text; one word, be it numbered, says nothing."""
     quotes = await quotes_of(

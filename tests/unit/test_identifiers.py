@@ -3,7 +3,7 @@
 import pytest
 
 from refdesk.index.chunks import Passage
-from refdesk.index.identifiers import RARE_MAX, named_first
+from refdesk.index.identifiers import RARE_MAX, identifiers, named_first
 
 
 def passage(text: str, *, score: float, heading: str | None = None) -> Passage:
@@ -40,6 +40,10 @@ def first(question: str, *texts: str) -> str:
         ("order 4500123", "Order 4500123 of May"),
         ("TDP-43 in cells", "Of TDP-43"),
         ("Is v2.4.1 out?", "v2.4.1 is"),
+        ("Where is KRN 8359?", "KRN-8359"),
+        ("pack BX3617", "BX-36-17"),
+        ("order 4500123", "Order 4 500 123"),
+        ("Насос КЦ-1204", "насос кц 1204"),
     ],
 )
 def test_a_passage_with_the_identifier_comes_first(question: str, text: str) -> None:
@@ -66,3 +70,19 @@ def test_the_name_of_a_part_counts() -> None:
     """An identifier may stand in the heading alone."""
     found = [passage("near", score=1.0), passage("text", score=0.1, heading="Attachment: RFQ-2217.pdf")]
     assert named_first("What does RFQ-2217 ask for?", found)[0].text == "text"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("fault code m31 or D-07", ["m31", "D-07"]),
+        ("What does KRN 8359 cost, and krn-8359?", ["KRN 8359"]),
+        ("儲物櫃M-01442的押金", ["M-01442"]),
+        ("by the 15th, since the 1950s, a 4-letter word, 24-hour", []),
+        ("A 2024 report of 5 pages", []),
+        ("order 4500123 of 2024", ["4500123"]),
+    ],
+)
+def test_identifiers_are_found_as_they_are_written(text: str, found: list[str]) -> None:
+    """Each once, however often and in whatever spelling it comes; figures in words are none."""
+    assert [one.text for one in identifiers(text)] == found

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from refdesk.index.chunks import Passage
-from refdesk.index.ranking import Candidate, distinct, fuse, is_crowded, names, second_hop, standing_out
+from refdesk.index.ranking import NAMING, Candidate, distinct, fuse, is_crowded, names, second_hop, standing_out
 
 
 def passage(document_id: str, title: str, text: str, score: float) -> Passage:
@@ -28,6 +28,17 @@ PASSAGES = [
 def test_a_document_that_the_first_passages_name_moves_up() -> None:
     """By one standard deviation; passages of documents that are among the first do not."""
     assert [one.document_id for one in second_hop(PASSAGES)] == ["film", "ship", "ada", "film", "port", "film"]
+
+
+def test_what_is_named_stays_behind_what_names_it() -> None:
+    """The passage that answers may name others, too: the bonus leads from it to them, not past it."""
+    passages = [
+        passage("stage", "Cell cycle", "Interphase varies.", 3.5),
+        passage("all", "Interphase", "It is long.", 3.2),
+    ]
+    others = [passage(f"{n}", "Cells", f"Of {n}.", 3.3) for n in range(NAMING - 1)]
+    found = second_hop([passages[0], *others, passages[1]])
+    assert [one.document_id for one in found] == ["stage", "all", *(one.document_id for one in others)]
 
 
 @pytest.mark.parametrize(("count", "found"), [(2, ["ship", "port"]), (4, ["ship", "port", "ada", "copy"])])

@@ -1,11 +1,16 @@
-"""What a question names by an identifier: the passages that have it come before those that are merely alike.
+"""What a text names by an identifier, and that passages which have it come before those that are merely alike.
 
 Of a thousand passages that differ in a number only, all are near the question, and BM25's one rare word among five common ones
 does not outweigh how near the others are. But nobody writes ``KRN-8359`` who means another part.
+
+    KRN-8359, krn 8359, KRN8359     one and the same
+    15th, 1950s, 4-letter           words with figures, no identifiers
+    m31, IL-6, 2026-B               identifiers, but short ones: passages are not moved up for them (``is_telling``)
 """
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import msgspec
 
@@ -18,21 +23,39 @@ RARE_MAX = 6
 CHARACTERS_MIN = 4
 DIGITS_MIN = 3  # where no letter is a capital: ``krn-8359`` is an identifier, ``cobalt-60`` is a word
 NUMBER_DIGITS_MIN = 5  # of a number alone: a shorter one may be an amount or a year
-IDENTIFIERS_MAX = 8  # of one question
+IDENTIFIERS_MAX = 8  # of one text
 
-_TOKEN = re.compile(r"[A-Za-z0-9]{1,40}(?:[-_./:#][A-Za-z0-9]{1,40}){0,8}")
-_PART = re.compile(r"\d+|[A-Za-z]+")
-_ORDINAL = re.compile(r"\d+(?:s|st|nd|rd|th)|(?:early|mid|late)-\d{4}s?", re.I)  # decades, too
-_JOINT = "[-_./:# ]?"
+_SIGN = "(?:(?![\u0e00-\U0010ffff])[^\\W_])"
+"""A letter or digit of a script that sets words apart by spaces."""
+_JOINT = r"[\W_]?"
+_TOKEN = re.compile(
+    rf"(?<!{_SIGN})(?:(?:[B-HJ-Z]|[A-Z]{{2,6}}) (?=\d))?{_SIGN}{{1,40}}(?:[-_./:#]{_SIGN}{{1,40}}){{0,8}}"
+)
+_WORD_WITH_FIGURES = re.compile(r"\d+(?:s|st|nd|rd|th)|(?:early|mid|late)-\d{4}s?|\d+(?:-[a-z]{3,})+", re.IGNORECASE)
+
+
+class Identifier(msgspec.Struct, frozen=True):
+    """``text`` is as it was written, ``pattern`` finds it however its parts are joined."""
+
+    text: str
+    pattern: re.Pattern[str]
+    is_telling: bool
+    """Whether nobody writes it who means something else: it is long enough not to be a word with a figure."""
+
+
+def identifiers(text: str) -> list[Identifier]:
+    """Those that a text has, in its order, each once."""
+    return list(islice(_identifiers(text), IDENTIFIERS_MAX))
 
 
 def named_first(question: str, passages: Sequence[Passage]) -> list[Passage]:
     """The passages, which come best first; those with a rare identifier of the question are moved up."""
     moved: set[int] = set()
-    for pattern in _identifiers(question):
-        having = [place for place, passage in enumerate(passages) if pattern.search(_all_of(passage))]
-        if len(having) <= RARE_MAX:
-            moved.update(having)
+    for identifier in identifiers(question):
+        if identifier.is_telling:
+            having = [place for place, passage in enumerate(passages) if identifier.pattern.search(_all_of(passage))]
+            if len(having) <= RARE_MAX:
+                moved.update(having)
     if not moved:
         return list(passages)
     scored = [
@@ -46,21 +69,28 @@ def _all_of(passage: Passage) -> str:
     return f"{passage.title}\n{passage.heading or ''}\n{passage.text}"
 
 
-def _identifiers(question: str) -> Iterator[re.Pattern[str]]:
-    """A pattern for each, however its parts are joined."""
-    found = {tuple(_PART.findall(token)): None for token in _TOKEN.findall(question) if _is_identifier(token)}
-    for parts in list(found)[:IDENTIFIERS_MAX]:
-        yield _joined(parts)
+def _identifiers(text: str) -> Iterator[Identifier]:
+    seen: set[str] = set()
+    for token in _TOKEN.findall(text):
+        signs = "".join(filter(str.isalnum, token))
+        letters, digits = sum(map(str.isalpha, signs)), sum(map(str.isdigit, signs))
+        if _is_identifier(token, letters, digits) and signs.casefold() not in seen:
+            seen.add(signs.casefold())
+            yield Identifier(token, _joined(signs), _is_telling(token, letters, digits))
 
 
-def _joined(parts: Sequence[str]) -> re.Pattern[str]:
-    return re.compile(f"(?<![A-Za-z0-9]){_JOINT.join(parts)}(?![A-Za-z0-9])", re.IGNORECASE)
-
-
-def _is_identifier(token: str) -> bool:
-    letters, digits = sum(map(str.isalpha, token)), sum(map(str.isdigit, token))
+def _is_identifier(token: str, letters: int, digits: int) -> bool:
     if not letters or not digits:
         return digits >= NUMBER_DIGITS_MIN
-    if letters + digits < CHARACTERS_MIN or _ORDINAL.fullmatch(token):
-        return False
-    return digits >= DIGITS_MIN or any(map(str.isupper, token))
+    return _WORD_WITH_FIGURES.fullmatch(token) is None
+
+
+def _is_telling(token: str, letters: int, digits: int) -> bool:
+    if not letters:
+        return True
+    return letters + digits >= CHARACTERS_MIN and (digits >= DIGITS_MIN or any(map(str.isupper, token)))
+
+
+def _joined(signs: str) -> re.Pattern[str]:
+    """With other signs, or none, between its letters and digits."""
+    return re.compile(rf"(?<!{_SIGN}){_JOINT.join(map(re.escape, signs))}(?!{_SIGN})", re.IGNORECASE)

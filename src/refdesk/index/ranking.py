@@ -14,8 +14,8 @@ Both are known of every candidate, whichever arm found it. What stands out count
 question as ``Z_MIN``: a passage that alone has the word is found although it speaks of something else.
 
 What an answer needs may stand in two documents, of which the question names only one. So a candidate of a document whose title
-is named in the first passages gets ``NAMED_BONUS`` more: a second hop. What was measured, and what else was tried:
-docs/adr/0003, docs/adr/0021.
+is named in the first passages gets ``NAMED_BONUS`` more, but stays behind the passage that names it: a second hop. What was
+measured, and what else was tried: docs/adr/0003, docs/adr/0021.
 """
 
 import math
@@ -158,21 +158,31 @@ def standing_out(values: Sequence[float], *, among: Sequence[float]) -> NDArray[
 
 
 def second_hop(passages: Sequence[Passage]) -> list[Passage]:
-    """The passages, which come best first, with those of other documents moved up that the first of them name by their title."""
+    """The passages, which come best first, with those of other documents moved up that the first of them name by their title.
+
+    None comes before the best passage that names it: what answers by itself may name much.
+    """
     first, rest = passages[:NAMING], passages[NAMING:FIELD]
-    text = "\n".join(passage.text.casefold() for passage in first)
+    texts = [passage.text.casefold() for passage in first]
     there = {passage.document_id for passage in first}
     titles = {passage.title for passage in rest if passage.document_id not in there}
-    named = {title for title in titles if names(text, title)}
-    if not named:
+    naming = {title: _best_naming(title, first, texts) for title in titles}
+    behind = {title: score for title, score in naming.items() if score is not None}
+    if not behind:
         return list(passages)
 
-    def with_bonus(passage: Passage) -> Passage:
-        if passage.title not in named or passage.document_id in there:
+    def moved(passage: Passage) -> Passage:
+        best = behind.get(passage.title)
+        if best is None or passage.document_id in there:
             return passage
-        return msgspec.structs.replace(passage, score=passage.score + NAMED_BONUS)
+        return msgspec.structs.replace(passage, score=min(passage.score + NAMED_BONUS, best))
 
-    return sorted([*first, *map(with_bonus, rest)], key=lambda passage: -passage.score) + list(passages[FIELD:])
+    return sorted([*first, *map(moved, rest)], key=lambda passage: -passage.score) + list(passages[FIELD:])
+
+
+def _best_naming(title: str, passages: Sequence[Passage], texts: Sequence[str]) -> float | None:
+    """The best score of the passages whose text, in folded case, has the title; None where none has it."""
+    return max((one.score for one, text in zip(passages, texts, strict=True) if names(text, title)), default=None)
 
 
 def distinct(passages: Iterable[Passage], *, count: int) -> list[Passage]:

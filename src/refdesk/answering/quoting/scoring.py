@@ -101,10 +101,15 @@ def _for_kind(wanted: Wanted, unit: Unit) -> float:
     """By what kind of answer is wanted, and what kind of unit it is."""
     correction = DIGIT_BONUS * (wanted.number and any(map(str.isdigit, unit.own)))
     correction += COUNTED_BONUS * _counts(wanted, unit)
-    correction += DATE_BONUS * (wanted.date and any(word in CALENDAR for word in unit.own.casefold().split()))
+    correction += DATE_BONUS * (wanted.date and _tells_date(unit.own))
     if unit.kind == "sentence" and len(unit.own.split()) < FEW_WORDS:
         correction -= FEW_WORDS_PENALTY
     return correction + ENTITY_BONUS * has_asked_column(wanted, unit) + DEFINED_BONUS * _defines(wanted, unit)
+
+
+def _tells_date(text: str) -> bool:
+    """Whether it names a month or a weekday, with its capital: "may" and "march" are words."""
+    return any(word[0].isupper() and word.casefold() in CALENDAR for word in _WORD.findall(text))
 
 
 def _counts(wanted: Wanted, unit: Unit) -> float:

@@ -8,13 +8,14 @@ import msgspec
 
 from refdesk.answering.follow_ups import FollowUp
 from refdesk.answering.text.sentences import Words, stem
+from refdesk.index.identifiers import identifiers
 
 TERM_CHARACTERS_MAX = 60
 NAMES_MAX = 12
 """Of one question: each is looked for in every passage."""
 
 _NUMBER_ASKED = re.compile(
-    r"\b(?:how (?:many|much|long|far|early|late|often|old|large|big|high|fast|quickly|soon|heavy)|when|by when|until when"
+    r"\b(?:how (?:many|much|long|far|early|late|often|old|large|big|high|fast|quickly|soon|heavy)"
     r"|what time|which (?:day|month|year|date|weekday)|(?:limit|maximum|minimum|deadline|percentage|price|cost|fare|number))\b",
     re.IGNORECASE,
 )
@@ -23,7 +24,12 @@ _COUNTED = re.compile(
     r" (?:do|does|did|is|are|was|were|am|can|could|may|must|should|will|would|has|have|had|per|in|at|on|for|a|an|the|i)\b",
     re.IGNORECASE,
 )
-_DATE_ASKED = re.compile(r"\bwhen\b|\b(?:which|what) (?:day|month|date|weekday)s?\b", re.IGNORECASE)
+_DATE_ASKED = re.compile(
+    r"(?:(?:\A|[.!?;:])\W{0,3}(?:(?:and|but|so) )?|\b(?:by|from|since|till|until|know|tell me) )when\b"
+    r"|\b(?:which|what) (?:day|month|date|weekday)s?\b",
+    re.IGNORECASE,
+)
+"""Where "when" asks; in "Where do we meet when it rains?" it does not."""
 _ONE_ASKED = re.compile(
     r"\s*+(?:who|whom|whose|where|when|how (?:many|much|long|far|often|old)|(?:(?:on|in|at|by|until|from|to|above|below|up to) )?"
     r"(?:which|what) (?:day|month|year|date|weekday|time|sum|number|place|room|floor)s?)\b",
@@ -44,7 +50,6 @@ _TERM_ASKED = re.compile(
 _TERM_ENDS = ("?", " mean", " stand for")
 _ENDING_S = re.compile(r"['’]?s\Z")
 _NAME = re.compile(r"(?<=[^.?!]\s)[A-Z][\w’'-]*(?:\s[A-Z0-9][\w’'-]*){0,7}")
-_IDENTIFIER = re.compile(r"\b(?:[A-Z]{1,6}[ -]\d[\w-]{0,39}|(?=[\w-]{0,39}\d)(?=[\w-]{0,39}[^\W\d_])\w[\w-]{0,39})")
 _FIRST_PERSON = "i"
 
 
@@ -87,13 +92,14 @@ class Wanted(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, question: str, follow_up: FollowUp | None = None) -> "Wanted":
+        date = _DATE_ASKED.search(question) is not None
         return cls(
             words=Words.of(question).content,
             names=tuple(islice(_names(question), NAMES_MAX)),
             term=_term(question),
-            number=_NUMBER_ASKED.search(question) is not None,
+            number=date or _NUMBER_ASKED.search(question) is not None,
             counted=_counted(question),
-            date=_DATE_ASKED.search(question) is not None,
+            date=date,
             one=_ONE_ASKED.match(question) is not None,
             steps=_STEPS_ASKED.match(question) is not None,
             compared=_compares(question),
@@ -125,18 +131,13 @@ def _counted(question: str) -> tuple[str, ...]:
 
 
 def _names(question: str) -> Iterator[Name]:
-    identifiers = dict.fromkeys(_IDENTIFIER.findall(question))
-    for identifier in identifiers:
-        yield Name(identifier.casefold(), _spelled_alike(identifier), is_identifier=True)
+    """A number alone is one of its words."""
+    found = [one for one in identifiers(question) if any(map(str.isalpha, one.text))]
+    for one in found:
+        yield Name(one.text.casefold(), one.pattern, is_identifier=True)
     for name in dict.fromkeys(_NAME.findall(question)):
-        if name.casefold() != _FIRST_PERSON and not any(identifier in name for identifier in identifiers):
+        if name.casefold() != _FIRST_PERSON and not any(one.text in name or name in one.text for one in found):
             yield Name(name.casefold(), _inflected(name))
-
-
-def _spelled_alike(identifier: str) -> re.Pattern[str]:
-    """The identifier with other signs, or none, between its letters and digits."""
-    signs = "[\\W_]?".join(re.escape(sign) for sign in identifier if sign.isalnum())
-    return re.compile(rf"(?<![^\W_]){signs}(?![^\W_])", re.IGNORECASE)
 
 
 def _inflected(name: str) -> re.Pattern[str]:
