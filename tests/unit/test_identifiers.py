@@ -52,9 +52,20 @@ def test_a_passage_with_the_identifier_comes_first(question: str, text: str) -> 
 
 
 @pytest.mark.parametrize(
-    "question", ["In 2024?", "the 15th rule", "since the 1950s", "a 4-letter word", "cobalt-60", "mid-2016"]
+    "question",
+    [
+        "In 2024?",
+        "the 15th rule",
+        "since the 1950s",
+        "a 4-letter word",
+        "cobalt-60",
+        "mid-2016",
+        "400mg",
+        "5mmol/L",
+        "12.5km",
+    ],
 )
-def test_words_with_figures_and_years_are_no_identifiers(question: str) -> None:
+def test_words_with_figures_and_amounts_move_nothing_up(question: str) -> None:
     """They are searched for as words are."""
     assert first(question, "another", question) == "another"
 

@@ -5,7 +5,7 @@ does not outweigh how near the others are. But nobody writes ``KRN-8359`` who me
 
     KRN-8359, krn 8359, KRN8359     one and the same
     15th, 1950s, 4-letter           words with figures, no identifiers
-    m31, IL-6, 2026-B               identifiers, but short ones: passages are not moved up for them (``is_telling``)
+    m31, IL-6, 400mg                short ones and amounts: no passages are moved up for them (``is_telling``)
 """
 
 import re
@@ -32,6 +32,7 @@ _TOKEN = re.compile(
     rf"(?<!{_SIGN})(?:(?:[B-HJ-Z]|[A-Z]{{2,6}}) (?=\d))?{_SIGN}{{1,40}}(?:[-_./:#]{_SIGN}{{1,40}}){{0,8}}"
 )
 _WORD_WITH_FIGURES = re.compile(r"\d+(?:s|st|nd|rd|th)|(?:early|mid|late)-\d{4}s?|\d+(?:-[a-z]{3,})+", re.IGNORECASE)
+_AMOUNT = re.compile(r"\d+(?:[.:]\d+)*(?:[a-zµμ]{2,5}|[ghlmsw])(?:/[A-Za-z]{1,2})?")
 
 
 class Identifier(msgspec.Struct, frozen=True):
@@ -40,7 +41,7 @@ class Identifier(msgspec.Struct, frozen=True):
     text: str
     pattern: re.Pattern[str]
     is_telling: bool
-    """Whether nobody writes it who means something else: it is long enough not to be a word with a figure."""
+    """Whether nobody writes it who means something else: neither a word with a figure nor an amount."""
 
 
 def identifiers(text: str) -> list[Identifier]:
@@ -88,6 +89,8 @@ def _is_identifier(token: str, letters: int, digits: int) -> bool:
 def _is_telling(token: str, letters: int, digits: int) -> bool:
     if not letters:
         return True
+    if _AMOUNT.fullmatch(token):
+        return False
     return letters + digits >= CHARACTERS_MIN and (digits >= DIGITS_MIN or any(map(str.isupper, token)))
 
 
