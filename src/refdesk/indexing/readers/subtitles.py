@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from refdesk.indexing.parsed import Sink
 
 _TIMES = re.compile(r"[ \t]*((?:\d{1,3}:)?\d\d:\d\d)[,.]\d{1,3}[ \t]*-->.*")
-_TAG = re.compile(r"<v(?:\.[\w.-]*)?[ \t]+([^>]*)>|</?[\w.:/ -]*>|\{\\[^}]*\}")
+_TAG = re.compile(r"<v(?:\.[\w.-]*+)?[ \t]++([^<>]*+)>|</?[\w.:/ -]*+>|\{\\[^{}]*+\}")
 _BLANK_LINE = re.compile(r"\n[ \t]*\n+")
 _SENTENCE_END = re.compile(r"[.!?…。！？][\"'”’»)\]]*$")
 _PARAGRAPH_CHARACTERS = 400
