@@ -91,7 +91,7 @@ async def test_no_view_breaks_a_rule_badly(
     await expect(page.get_by_test_id("filter-choice").first).to_be_visible()
     found["filters"] = await grave(page, axe)
     await page.keyboard.press("Escape")
-    for view in ("documents", "dead-letters", "operations", "usage", "gaps", "feedback"):
+    for view in ("documents", "dead-letters", "operations", "usage", "gaps", "feedback", "audit"):
         await page.goto(f"{page.url.partition('#')[0]}#{view}")
         await expect(page.locator(f"#{view}-view")).to_be_visible()
         found[view] = await grave(page, axe)

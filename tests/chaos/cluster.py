@@ -4,7 +4,7 @@ writers ──HTTP──▶ documents ─┬─ link ─▶ postgres ◀─ link
                              └─ link ─▶   nats   ◀─ link ─┤        │
                      ▲                                    │        └─HTTP─▶ embedding server (the test's)
                      └──────────────── link ──────────────┘
-asker ──HTTP──▶ assistant ──▶ valkey, postgres, documents       (only where a test asks for them)
+asker ──HTTP──▶ assistant ── links ──▶ valkey, postgres, documents       (only where a test asks for them)
 """
 
 import asyncio
@@ -221,6 +221,11 @@ class Cluster:
         login = urlsplit(self.urls.nats_url).netloc.rpartition("@")[0]
         return f"nats://{login}@127.0.0.1:{link.port}"
 
+    def _valkey_url(self) -> str:
+        """Where there is one."""
+        link, given = self.links.get("assistant valkey"), urlsplit(self.urls.valkey_url)
+        return self.urls.valkey_url if link is None else f"redis://127.0.0.1:{link.port}?{given.query}"
+
     def _settings(self, service: str) -> dict[str, str]:
         return QUICK | {
             NOTES: str(self.notes),
@@ -229,7 +234,7 @@ class Cluster:
             "REFDESK_DOCUMENTS_DATABASE_URL": self._database_url(service, "documents"),
             "REFDESK_INDEX_DATABASE_URL": self._database_url(service, "index"),
             "REFDESK_NATS_URL": self._nats_url(service),
-            "REFDESK_VALKEY_URL": self.urls.valkey_url,
+            "REFDESK_VALKEY_URL": self._valkey_url(),
             "REFDESK_DOCUMENTS_URL": f"http://127.0.0.1:{self.links['indexer documents'].port}",
             "REFDESK_EMBEDDING_URL": self.embedding_url,
             "REFDESK_EMBEDDING_MODEL": "by-hash",
@@ -281,7 +286,10 @@ async def open_cluster(
                 cluster.add_server(server)
         await cluster.start(*cluster.members)
         await prepare_databases(server_url, urls=urls)
-        for name, dial in _lines(cluster, server_url, with_nats=nats_url is None).items():
+        lines = _lines(cluster, server_url, with_nats=nats_url is None)
+        if with_assistant:
+            lines["assistant valkey"] = lambda: asyncio.open_unix_connection(urlsplit(urls.valkey_url).path)
+        for name, dial in lines.items():
             cluster.links[name] = await enter(Link(dial).open())
         names = ["documents", *(f"indexer-{n + 1}" for n in range(indexers)), *["assistant"] * with_assistant]
         for name in names:

@@ -5,7 +5,10 @@ import time
 from collections.abc import AsyncIterator, Callable
 
 import pytest
+from tests.browser.conftest import browser
 from tests.chaos.nursery import Nursery
+
+__all__ = ["browser"]
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ import psycopg
 from aiohttp import web
 from redis.asyncio import Redis
 from tests.chaos.cluster import Cluster
+from tests.chaos.links import Link
 from tests.support.embedding_server import by_hash
 from tests.support.running import until
 
@@ -102,6 +103,7 @@ class Scene:
     embedding: Models
     language: Models
     valkey: Redis
+    model: Link
 
     async def sql(self, *statements: str) -> None:
         """As the superuser, on a connection of its own."""
@@ -344,6 +346,30 @@ def silent(link: str) -> Happens:
     return happens
 
 
+SLOW_LATENCY_S = 1.5
+"""Of a piece, each way: what is asked for over such a link comes three seconds later."""
+
+
+def slow(*links: str) -> Happens:
+    """Everything arrives, and late. ``model``: the language model's link."""
+
+    @contextlib.asynccontextmanager
+    async def happens(scene: Scene) -> AsyncIterator[None]:
+        with contextlib.ExitStack() as stack:
+            for name in links:
+                link = scene.model if name == "model" else scene.cluster.links[name]
+                stack.enter_context(link.slow(latency_s=SLOW_LATENCY_S))
+            yield
+
+    return happens
+
+
+@contextlib.asynccontextmanager
+async def model_down(scene: Scene) -> AsyncIterator[None]:
+    with scene.model.down():
+        yield
+
+
 def stream_full(name: str) -> Happens:
     """Of what a reader of somebody else's has not read."""
 
@@ -528,3 +554,18 @@ FAULTS = (
     Fault("language model's server fails", model_answers("language", 503), LANGUAGE, "503"),
     Fault("language model's server silent", model_silent("language"), LANGUAGE, ""),
 )
+
+EVERY_SERVICE = ("documents", "indexer", "assistant")
+EACH_DOWN_AND_SLOW = (
+    Fault("PostgreSQL down", killed("postgres"), EVERY_DATABASE, "not answer"),
+    Fault("PostgreSQL slow", slow(*(f"{name} postgres" for name in EVERY_SERVICE)), EVERY_DATABASE, ""),
+    Fault("NATS down", killed("nats"), BROKER, "not connected"),
+    Fault("NATS slow", slow(*(f"{name} nats" for name in EVERY_SERVICE)), BROKER, ""),
+    Fault("Valkey down", killed("valkey"), VALKEY, ""),
+    Fault("Valkey slow", slow("assistant valkey"), VALKEY, ""),
+    Fault("language model down", model_down, LANGUAGE, "cannot be reached"),
+    Fault("language model slow", slow("model"), LANGUAGE, "not answered"),
+    Fault("Document Service down", killed("documents"), TRUTH, ""),
+    Fault("Document Service slow", slow("indexer documents"), TRUTH, ""),
+)
+"""What the operations page must name, too."""

@@ -1,7 +1,7 @@
 """TCP connections that can be broken on the way: what lies between the services and the servers.
 
     service ──▶ Link (127.0.0.1:port) ──▶ server
-                 reset · silent · slow
+                 reset · silent · slow · down
 
 A *silent* link is a peer that vanished: bytes go nowhere while the sockets stay open, and new connections are not
 answered. When it speaks again, every connection that has lost bytes is reset, as a machine that came back resets what it
@@ -54,6 +54,7 @@ class Link:
         self._connections: set[_Connection] = set()
         self._carrying: set[asyncio.Task[None]] = set()
         self._silent = 0
+        self._down = 0
         self._latency_s = 0.0
         self._bytes_per_s = 0
         self.port = 0
@@ -90,6 +91,16 @@ class Link:
                         connection.reset()
 
     @contextlib.contextmanager
+    def down(self) -> Iterator[None]:
+        """What was behind it is gone: every connection is reset, new ones too, for the length of the block."""
+        self._down += 1
+        self.reset()
+        try:
+            yield
+        finally:
+            self._down -= 1
+
+    @contextlib.contextmanager
     def slow(self, *, latency_s: float = 0.0, bytes_per_s: int = 0) -> Iterator[None]:
         """Every piece arrives later, or only so many bytes in a second, for the length of the block."""
         before = self._latency_s, self._bytes_per_s
@@ -115,6 +126,8 @@ class Link:
 
     async def _carry_both_ways(self, connection: _Connection, reader: asyncio.StreamReader) -> None:
         """Until either side hangs up."""
+        if self._down:
+            return
         if self._silent:
             connection.has_lost_bytes = True
             await reader.read(-1)  # what is said goes nowhere

@@ -3,16 +3,21 @@
 import asyncio
 import contextlib
 import os
+import re
 import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Error as PlaywrightError
 from redis.asyncio import Redis
 from tests.chaos import faults
-from tests.chaos.cluster import OPERATOR_KEY, Cluster, open_cluster
-from tests.chaos.faults import FAULTS, Fault, Models, Scene
+from tests.chaos.cluster import HEADERS, OPERATOR_KEY, Cluster, open_cluster
+from tests.chaos.faults import EACH_DOWN_AND_SLOW, FAULTS, Fault, Models, Scene
+from tests.chaos.links import Link
 from tests.chaos.nursery import Nursery
 from tests.chaos.writers import Tell
 from tests.support.running import until
@@ -22,6 +27,7 @@ from refdesk.app.settings import load
 
 NAMED_S_MAX = 10.0
 OVER_S_MAX = 45.0
+PAGE_MS_MAX = 15_000
 SERVICES = ("documents", "assistant", "indexer-1")
 SHORT = (
     "content directory full",
@@ -47,6 +53,60 @@ async def test_faults_are_named_and_pass(nursery: Nursery, tmp_path: Path, tell:
 async def test_every_fault_is_named_and_passes(nursery: Nursery, tmp_path: Path, tell: Tell) -> None:
     """All of them, one after the other, and none needs a restart."""
     await suffer(nursery, tmp_path, tell, FAULTS)
+
+
+PAGE_HEAD = "| fault | readiness | doctor | operations | page |\n| --- | --- | --- | --- | --- |"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+async def test_the_operations_page_names_what_is_down_or_slow(
+    nursery: Nursery, tmp_path: Path, tell: Tell, browser: Browser
+) -> None:
+    """Each of PostgreSQL, NATS, Valkey, the model and the Document Service: first of all, and in the page's first line."""
+    async with open_scene(tmp_path, nursery) as scene, await browser.new_context(extra_http_headers=HEADERS) as context:
+        page = await context.new_page()
+        await well(scene.cluster)
+        await page.goto(scene.cluster.address("/#operations", of="assistant"))
+        rows, failures = [PAGE_HEAD], []
+        for fault in EACH_DOWN_AND_SLOW:
+            try:
+                rows.append(await be_seen(scene, fault, page))
+            except (AssertionError, PlaywrightError) as error:
+                failures.append(f"{fault.name}: {error}")
+                rows.append(f"| {fault.name} | FAILED | | | |")
+            tell(rows[-1])
+        tell("\n".join(["", *rows, "", f"{len(EACH_DOWN_AND_SLOW) - len(failures)} of {len(EACH_DOWN_AND_SLOW)}"]))
+        assert not failures, "\n".join(failures)
+
+
+async def be_seen(scene: Scene, fault: Fault, page: Page) -> str:
+    cluster = scene.cluster
+    async with fault.happens(scene):
+        began = time.monotonic()
+        await until(lambda: named(cluster, fault), what=f"{fault.name}: it is named", within_s=NAMED_S_MAX)
+        named_s = time.monotonic() - began
+        told = await doctor(cluster, fault)
+        await until(lambda: leads(cluster, fault), what=f"{fault.name}: operations name it first", within_s=NAMED_S_MAX)
+        operations_s = time.monotonic() - began
+        await page.reload()
+        verdict = page.get_by_test_id("operations-status")
+        await expect(verdict).to_have_text(re.compile(f": ({'|'.join(first_of(fault))})\\b"), timeout=PAGE_MS_MAX)
+        said = await verdict.inner_text()
+    await well(cluster, within_s=OVER_S_MAX, what=fault.name)
+    return f"| {fault.name} | {named_s:.1f} s | {told} | {operations_s:.1f} s | {said} |"
+
+
+def first_of(fault: Fault) -> tuple[str, ...]:
+    """The part that the assistant names of it. Its databases are on one server: either may come first."""
+    name = fault.seen["assistant"][0]
+    return ("index database", "access database") if name == "index database" else (name,)
+
+
+async def leads(cluster: Cluster, fault: Fault) -> bool:
+    """It stands before whatever else suffers from it."""
+    status, seen = await cluster.call("GET", "/api/operations", of="assistant")
+    return status == 200 and seen["culprits"][:1] != [] and seen["culprits"][0] in first_of(fault)
 
 
 async def suffer(nursery: Nursery, folder: Path, tell: Tell, chosen: Sequence[Fault]) -> None:
@@ -191,11 +251,13 @@ async def open_scene(folder: Path, nursery: Nursery) -> AsyncIterator[Scene]:
             await asyncio.to_thread(faults.mount, place, size=size)
             stack.callback(faults.unmount, place)
         embedding, language = [await stack.enter_async_context(Models().open()) for _ in range(2)]
+        port = urlsplit(language.url).port
+        model = await stack.enter_async_context(Link(lambda: asyncio.open_connection("127.0.0.1", port)).open())
         settings = {
             "REFDESK_CONTENT_DIR": str(content),
             "REFDESK_UPLOAD_BYTES_MAX": str(1 << 20),
             "REFDESK_EMBEDDING_URL": embedding.url,
-            "REFDESK_LLM_URL": language.url,
+            "REFDESK_LLM_URL": f"http://127.0.0.1:{model.port}/v1",
             "REFDESK_RERANK_URL": language.url,
             "REFDESK_LLM_MODEL": "scripted",
         }
@@ -204,7 +266,7 @@ async def open_scene(folder: Path, nursery: Nursery) -> AsyncIterator[Scene]:
         )
         valkey = Redis.from_url(cluster.urls.valkey_url)
         stack.push_async_callback(valkey.aclose)
-        scene = Scene(cluster, content, tablespace, embedding, language, valkey)
+        scene = Scene(cluster, content, tablespace, embedding, language, valkey, model)
         await _move_documents(scene)
         yield scene
 

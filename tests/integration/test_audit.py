@@ -1,7 +1,9 @@
 """The audit log: what is in it, that it stays, and what happens while it cannot be written."""
 
+import csv
+import io
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -52,6 +54,14 @@ async def log_of(audit: Audit, **wanted: Any) -> list[tuple[str | None, str, str
     """Oldest first: who, action, object, result."""
     entries = await audit.page(Wanted(**wanted), before=None, count=1000)
     return [(one.principal_name, one.action, one.object_id, one.result) for one in reversed(entries)]
+
+
+READ: dict[str, Callable[[bytes], list[Any]]] = {
+    "": lambda said: list(msgspec.json.decode(said)["entries"]),
+    "/export": lambda said: [msgspec.json.decode(line) for line in said.splitlines()],
+    ".csv": lambda said: list(csv.DictReader(io.StringIO(said.decode()))),
+}
+"""Entries by the end of the address that they come from."""
 
 
 def lost() -> float:
@@ -300,9 +310,9 @@ async def test_the_log_is_read_by_page_filter_and_line(door: tuple[str, Audit, A
         "principal=p0&result=allowed": ["6", "2", "0"],
     }
     for query, found in filters.items():
-        for path, order in (("", 1), ("/export", -1)):
+        for path, order in (("", 1), ("/export", -1), (".csv", -1)):
             _, said = await call(url, "GET", f"/api/audit{path}?action=documents.change&{query}")
-            lines = msgspec.json.decode(said)["entries"] if not path else map(msgspec.json.decode, said.splitlines())
+            lines = READ[path](said)
             assert [one["object_id"] for one in lines] == found[::order], (path, query)
     await audit.write()
     assert (await log_of(audit, action="audit.read"))[0] == ("operator", "audit.read", None, "allowed")
@@ -328,6 +338,17 @@ async def test_an_export_is_all_of_it(door: tuple[str, Audit, ApiKeys], monkeypa
     _, said = await call(url, "GET", "/api/audit/export?action=documents.change")
     assert [msgspec.json.decode(line)["object_id"] for line in said.splitlines()] == [str(n) for n in range(25)]
     assert (await call(url, "GET", "/api/audit/export?action=none"))[1] == b""
+
+
+async def test_no_cell_of_the_table_is_a_formula(door: tuple[str, Audit, ApiKeys]) -> None:
+    """Names are other people's."""
+    url, audit, _ = door
+    audit.note(entry(principal_name="=1+1", action="documents.create"))
+    await audit.write()
+    _, said = await call(url, "GET", "/api/audit.csv?action=documents.create")
+    (row,) = READ[".csv"](said)
+    assert row["principal_name"] == "'=1+1"
+    assert set(row) == {"id", *Entry.__struct_fields__}
 
 
 # a whole desk
@@ -383,6 +404,11 @@ async def test_a_desk_tells_what_people_do_and_nothing_of_what_they_say(desk: Li
     assert await told() == expected
     said = await command("audit", "--principal", ada.id, "--url", desk.url, home=tmp_path, REFDESK_API_KEY=OPERATOR_KEY)
     assert said.code == 0 and said.out.count(document["id"]) == 4
+    table = await command(
+        "audit", "--principal", ada.id, "--csv", "--url", desk.url, home=tmp_path, REFDESK_API_KEY=OPERATOR_KEY
+    )
+    rows = [(row["action"], row["object_id"] or None, row["result"]) for row in READ[".csv"](table.out.encode())]
+    assert rows == expected
     whole = (await desk.call("GET", "/api/audit/export", key=OPERATOR_KEY))[2]
     assert b"ZEBRA" not in whole and whole.count(b"\n") >= len(expected)
 

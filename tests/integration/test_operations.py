@@ -179,6 +179,26 @@ async def test_replicas_are_added_up_and_a_restart_loses_nothing_that_was_writte
     assert await inputs(history, range_s=3600, step_s=15) == [1.0, 1.0, 1.0, 1.0, 110.0]
 
 
+async def test_a_sleep_that_ends_early_puts_no_sample_into_the_step_before(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every step has its own."""
+    clock, told, sleep = Clock(), Told("desk"), asyncio.sleep
+
+    async def early(seconds: float) -> None:
+        clock.now += max(seconds - 0.001, 0.0005)
+        await sleep(0)
+
+    history = History(pool, told, clock=clock)
+    for _ in range(5):
+        monkeypatch.setattr("refdesk.operations.history.asyncio.sleep", early)
+        await history._next_step()
+        monkeypatch.undo()
+        await history.sample()
+        told.input += 1
+    assert await inputs(history, range_s=3600, step_s=15) == [1.0] * 4
+
+
 async def test_the_table_has_a_bound(pool: Pool, fresh_database: str) -> None:
     """Steps are kept as long as their length allows, whatever a clock says."""
     clock, told = Clock(), Told("desk")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.asyncio.client import PubSub
 from redis.exceptions import ResponseError
 from tests.support.desk import VALKEY_PATIENCE_S, Wire, fresh_valkey, until
 
@@ -162,6 +163,19 @@ async def test_what_is_published_is_heard(valkey: Valkey) -> None:
 async def _first_message(valkey: Valkey) -> bytes:
     async with aclosing(valkey.messages("news")) as messages:
         return await anext(messages)
+
+
+async def test_a_listener_whose_connection_is_reset_before_its_first_word_is_told(
+    valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event loop has an error of its own for that, which is nobody's fault and ends no service."""
+
+    async def reset(*_: Any, **__: Any) -> None:
+        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+
+    monkeypatch.setattr(PubSub, "get_message", reset)
+    with pytest.raises(ValkeyError):
+        await anext(valkey.messages("news"))
 
 
 async def test_a_wrong_password_is_the_servers_answer(url: str) -> None:

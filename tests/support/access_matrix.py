@@ -261,6 +261,7 @@ PROBES: Mapping[str, Probe] = {
     "GET /api/keys": Probe(),
     "GET /api/audit": Probe(),
     "GET /api/audit/export": Probe(),
+    "GET /api/audit.csv": Probe(),
     "PUT /api/keys/{name}": Probe("key", MANAGED, json={"groups": ["legal"]}, changes=True),
     "PATCH /api/keys/{name}": Probe("key", MANAGED, json={"groups": ["legal"]}, changes=True),
     "POST /api/keys/{name}/rotate": Probe("key", MANAGED, changes=True),

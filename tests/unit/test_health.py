@@ -58,6 +58,36 @@ async def test_one_slow_look_changes_nothing() -> None:
     assert look.looks == 1
 
 
+class Late:
+    """A part that answers only after so many seconds; the last of them stays."""
+
+    def __init__(self, *seconds: float) -> None:
+        self.seconds = list(seconds)
+
+    async def __call__(self) -> None:
+        await asyncio.sleep(self.seconds.pop(0) if len(self.seconds) > 1 else self.seconds[0])
+
+
+@pytest.mark.parametrize(
+    ("late", "level"),
+    [((0.04, 0.04), "degraded"), ((0.04, 0.0), "ok"), ((0.04, 0.0, 0.04), "ok"), ((0.07,), "degraded")],
+)
+async def test_a_part_that_is_slow_twice_in_a_row_degrades(
+    late: tuple[float, ...], level: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where each look outlasts our patience; and it is well again with its first quick answer."""
+    monkeypatch.setattr(health, "SLOW_S", 0.02)
+    watch = Health([Part("database", Late(*late))])
+    for _ in late if len(late) > 1 else range(2):
+        (watched,) = watch._watched
+        await watched.look()
+    assert watched.verdict.level == level
+    assert ("answers slowly" in watched.verdict.why) == (level == "degraded")
+    watched.part.look.seconds = [0.0]  # type: ignore[attr-defined]
+    await watched.look()
+    assert watched.verdict == Verdict("ok")
+
+
 async def test_a_look_that_hangs_is_named_and_found_again() -> None:
     """Whoever asks is answered; nothing piles up behind it."""
     answered = asyncio.Event()

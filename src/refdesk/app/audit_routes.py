@@ -1,25 +1,25 @@
-"""The audit log over HTTP, for administrators: page by page, or all of it as JSON lines."""
+"""The audit log over HTTP, for administrators: page by page, or all of it as JSON lines or as a table."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from msgspec import Meta
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from refdesk.access.audit import Audit, KeptEntry, Result, Wanted
+from refdesk.access.audit import Audit, Entry, KeptEntry, Result, Wanted
 from refdesk.contracts.access import Principal
 from refdesk.contracts.texts import NUMBER_MAX, Number, Text
 from refdesk.web.endpoints import Endpoint, Parameter, whole
 from refdesk.web.replies import DATA_HEADERS, Json
+from refdesk.web.spreadsheets import CSV, as_csv, attachment
 
 PAGE_DEFAULT, PAGE_MAX = 100, 1000
 SEND_S_MAX = 60.0
 """How long a reader of the export may take for one piece."""
-JSON_LINES = "application/x-ndjson"
 
 Moment = Annotated[datetime, Meta(tz=True)]
 PRINCIPAL = Parameter(name="principal", kind=Text, meaning="Only what this principal did, by its id")
@@ -48,7 +48,11 @@ def audit_endpoints(audit: Audit) -> list[Endpoint]:
 
     async def export(request: Request, principal: Principal) -> ASGIApp:
         pages = audit.pages(_wanted(request))
-        return JsonLines(await anext(pages, []), pages)
+        return Export(await anext(pages, []), pages, form=JSON_LINES)
+
+    async def table(request: Request, principal: Principal) -> ASGIApp:
+        pages = audit.pages(_wanted(request))
+        return Export(await anext(pages, []), pages, form=TABLE)
 
     told: dict[str, Any] = {"method": "GET", "action": "audit.read"}
     return [
@@ -65,7 +69,15 @@ def audit_endpoints(audit: Audit) -> list[Endpoint]:
             handler=export,
             summary="The same as JSON lines, oldest first, all of it",
             parameters=FILTERS,
-            media_types=(JSON_LINES,),
+            media_types=(JSON_LINES.media_type,),
+            **told,
+        ),
+        Endpoint(
+            path="/api/audit.csv",
+            handler=table,
+            summary="The same as a table for spreadsheets",
+            parameters=FILTERS,
+            media_types=(TABLE.media_type,),
             **told,
         ),
     ]
@@ -82,24 +94,43 @@ def _wanted(request: Request) -> Wanted:
     )
 
 
-class JsonLines:
-    """One entry a line, page after page as the reader takes them. What breaks off on the way ends without its last piece."""
+class Form(NamedTuple):
+    """How entries are written: ``head`` comes first, ``lines`` writes some of them."""
 
-    def __init__(self, first: list[KeptEntry], rest: AsyncIterator[list[KeptEntry]]) -> None:
+    media_type: str
+    lines: Callable[[list[KeptEntry]], bytes]
+    head: bytes = b""
+    headers: Mapping[str, str] = {}
+
+
+COLUMNS = ("id", *Entry.__struct_fields__)
+
+
+def _rows(entries: list[KeptEntry]) -> bytes:
+    return as_csv([[getattr(entry, name) for name in COLUMNS] for entry in entries]).encode()
+
+
+JSON_LINES = Form("application/x-ndjson", msgspec.json.Encoder().encode_lines)
+TABLE = Form(CSV, _rows, as_csv([COLUMNS]).encode(), attachment("audit.csv"))
+
+
+class Export:
+    """Entry by entry, page after page as the reader takes them. What breaks off on the way ends without its last piece."""
+
+    def __init__(self, first: list[KeptEntry], rest: AsyncIterator[list[KeptEntry]], *, form: Form) -> None:
         self._first = first
         self._rest = rest
+        self._form = form
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = [(name.lower().encode(), value.encode()) for name, value in DATA_HEADERS.items()]
-        headers.append((b"content-type", JSON_LINES.encode()))
+        told = {**DATA_HEADERS, **self._form.headers, "content-type": self._form.media_type}
+        headers = [(name.lower().encode(), value.encode()) for name, value in told.items()]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await self._piece(send, self._first)
+        await self._piece(send, self._form.head + self._form.lines(self._first))
         async for page in self._rest:
-            await self._piece(send, page)
+            await self._piece(send, self._form.lines(page))
         await send({"type": "http.response.body", "body": b""})
 
-    async def _piece(self, send: Send, page: list[KeptEntry]) -> None:
+    async def _piece(self, send: Send, piece: bytes) -> None:
         async with asyncio.timeout(SEND_S_MAX):
-            await send(
-                {"type": "http.response.body", "body": msgspec.json.Encoder().encode_lines(page), "more_body": True}
-            )
+            await send({"type": "http.response.body", "body": piece, "more_body": True})

@@ -4,8 +4,9 @@
 
 A look tries the part's *work* (write a file, read a key, ask for no documents at all) and not only its connection. One look that
 fails is repeated at once before it counts, so that a single slow reply changes nothing; one that succeeds counts at once. A look
-that hangs is not waited for, and not repeated, until it ends. Verdicts are never more than some seconds old: a fault is named
-within `EVERY_S + 2 × PATIENCE_S + AGAIN_S` = 6.5 s.
+that hangs is not waited for, and not repeated, until it ends. Two slow ones in a row degrade a part. Verdicts are never more than
+some seconds old: a fault is named within `EVERY_S + 2 × PATIENCE_S + AGAIN_S` = 6.5 s, a second later where a look costs somebody
+something and is made less often.
 
 A part that is not *needed* is there for the better: without it the service is degraded, and ready.
 """
@@ -14,6 +15,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -31,6 +33,9 @@ logger = logging.getLogger(__name__)
 EVERY_S = 2.0
 PATIENCE_S = 2.0
 AGAIN_S = 0.5
+SLOW_S = 1.5
+"""A look that takes longer is slow; the time in which this process itself had no processor is not counted."""
+OWN_WAITS = Path("/proc/thread-self/schedstat")
 STALE_S = 4 * (EVERY_S + PATIENCE_S)
 """A verdict older than this is made anew for whoever asks: the watch is not running, or was held up."""
 GIVEN_UP_S = 30.0
@@ -47,11 +52,13 @@ Level = Literal["ok", "degraded", "unavailable"]
 
 
 class Part(msgspec.Struct, frozen=True):
-    """What a service stands on. Without a ``needed`` one it cannot do its work."""
+    """What a service stands on. Without a ``needed`` one it cannot do its work. It is looked at every ``EVERY_S``, or less often
+    where ``every_s`` says so."""
 
     name: str
     look: Look
     needed: bool = True
+    every_s: float = 0.0
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -96,15 +103,22 @@ class _Watched:
         self._looking = asyncio.Lock()
         self._trying: asyncio.Task[str | None] | None = None
         self._tried_at = 0.0
+        self._took_s = 0.0
+        self._was_slow = False
 
     async def watch(self) -> None:
         try:
             while True:
                 await self.look()
-                await asyncio.sleep(EVERY_S)
+                await asyncio.sleep(self._pause_s())
         finally:
             if self._trying is not None:
                 self._trying.cancel()
+
+    def _pause_s(self) -> float:
+        """A first slow look is soon followed by the second, which counts."""
+        is_doubtful = self._was_slow and self.verdict.level == "ok"
+        return AGAIN_S if is_doubtful else max(EVERY_S, self.part.every_s)
 
     async def refreshed(self) -> None:
         if time.monotonic() - self._looked_at > STALE_S:
@@ -132,7 +146,7 @@ class _Watched:
 
     async def _try(self) -> Verdict:
         if self._trying is None:
-            self._trying, self._tried_at = asyncio.ensure_future(self.part.look()), time.monotonic()
+            self._trying, self._tried_at = asyncio.ensure_future(self._timed()), time.monotonic()
         done, _ = await asyncio.wait({self._trying}, timeout=PATIENCE_S)
         hung_s = time.monotonic() - self._tried_at
         if not done and hung_s < GIVEN_UP_S:
@@ -141,7 +155,29 @@ class _Watched:
         if not done:
             tried.cancel()
             return Verdict("unavailable", f"The {self.part.name} has not answered for {hung_s:.0f} s.")
-        return _outcome(tried)
+        verdict = _outcome(tried)
+        return self._judged_by_its_time() if verdict.level == "ok" else verdict
+
+    async def _timed(self) -> str | None:
+        """The look; ``_took_s`` is then how long it took."""
+        began_s, starved_before_s = time.monotonic(), _starved_s()
+        said = await self.part.look()
+        self._took_s = time.monotonic() - began_s - (_starved_s() - starved_before_s)
+        return said
+
+    def _judged_by_its_time(self) -> Verdict:
+        was_slow, self._was_slow = self._was_slow, self._took_s > SLOW_S
+        if not (was_slow and self._was_slow):
+            return Verdict("ok")
+        return Verdict("degraded", f"The {self.part.name} answers slowly: only after {self._took_s:.1f} s.")
+
+
+def _starved_s() -> float:
+    """How long this thread, the event loop's, has waited for a processor; 0 where the system does not tell."""
+    try:
+        return int(OWN_WAITS.read_text().split()[1]) / 1e9
+    except (OSError, IndexError):
+        return 0.0
 
 
 def _outcome(tried: asyncio.Future[str | None]) -> Verdict:

@@ -91,7 +91,7 @@ class History:
     async def run(self) -> None:
         written_at = pruned_at = self._clock()
         while True:
-            await asyncio.sleep(SAMPLE_S - self._clock() % SAMPLE_S)
+            await self._next_step()
             await self.sample()
             now = self._clock()
             if now - written_at >= WRITE_INTERVAL_S:
@@ -100,6 +100,12 @@ class History:
             if now - pruned_at >= PRUNE_INTERVAL_S:
                 await self.prune()
                 pruned_at = now
+
+    async def _next_step(self) -> None:
+        """Until a step begins. A sleep may end a little before its time, and a sample would fall into the step before."""
+        begins_at = (self._clock() // SAMPLE_S + 1) * SAMPLE_S
+        while (left_s := begins_at - self._clock()) > 0:
+            await asyncio.sleep(left_s)
 
     async def sample(self) -> None:
         """Takes one sample of each process. The first of a life is only what the next one is compared with."""

@@ -1,12 +1,10 @@
 """Usage over HTTP: one's own and what is left of it; everybody's for those who run the desk; as a table for spreadsheets."""
 
 import base64
-import csv
-import io
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 from starlette.requests import Request
@@ -24,14 +22,12 @@ from refdesk.contracts.texts import Text
 from refdesk.outside.valkey.client import ValkeyError
 from refdesk.web.endpoints import Endpoint, Parameter, whole
 from refdesk.web.replies import DATA_HEADERS, Json
+from refdesk.web.spreadsheets import CSV, as_csv, attachment
 
 DAYS_SHOWN = 30
 ROWS_MAX = 1000
 TABLE_ROWS_MAX = 50_000
-CSV = "text/csv"
 BY_ALL: tuple[By, ...] = ("day", "principal", "group", "model")
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""How a cell begins that a spreadsheet would compute."""
 
 Of = Literal["me", "everybody"]
 
@@ -140,7 +136,7 @@ class UsageRoutes:
                 actual=len(sums),
             )
         name = f"usage-{wanted.first}-{wanted.last}.csv"
-        headers = {**DATA_HEADERS, "Content-Disposition": f'attachment; filename="{name}"'}
+        headers = DATA_HEADERS | attachment(name)
         return Response(
             _csv([_row(one) for one in sums], currency=self._prices.currency), media_type=CSV, headers=headers
         )
@@ -240,17 +236,5 @@ def _left(subject: Subject, cap: Cap, used: int, resets_in_s: int) -> Left:
 
 
 def _csv(rows: Sequence[UsageRow], *, currency: str) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text)
     fields = [field.name for field in msgspec.structs.fields(UsageRow)]
-    writer.writerow([*fields, "currency"])
-    for row in rows:
-        writer.writerow([*(_cell(getattr(row, name)) for name in fields), currency])
-    return text.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    """Names are other people's: none is a formula."""
-    if isinstance(value, str) and value.startswith(FORMULA):
-        return "'" + value
-    return "" if value is None else value
+    return as_csv([[*fields, "currency"], *([*(getattr(row, name) for name in fields), currency] for row in rows)])

@@ -26,15 +26,23 @@ TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
     type=click.IntRange(1, LISTED_MAX),
     help="How many, newest first.",
 )
+@click.option("--csv", "as_csv", is_flag=True, help="All of them as a table for spreadsheets, oldest first.")
 @url_option
 @json_option
-def command(url: str | None, as_json: bool, since: datetime | None, until: datetime | None, **wanted: Any) -> None:
+def command(
+    url: str | None, as_json: bool, as_csv: bool, since: datetime | None, until: datetime | None, **wanted: Any
+) -> None:
     """Show the audit log, newest first. It has no content: no titles, no questions.
 
     All of it, as JSON lines, is at /api/audit/export.
     """
     times = {"from": _in_utc(since), "to": _in_utc(until)}
     params = {name: str(value) for name, value in (wanted | times).items() if value is not None}
+    if as_csv:
+        if as_json:
+            raise click.UsageError("Give one of --json and --csv.")
+        run(_copy_table(url=url, params=params))
+        return
     reply = run(_read(url=url, params=params))
     if as_json:
         print_json(reply)
@@ -47,6 +55,14 @@ async def _read(*, url: str | None, params: dict[str, str]) -> dict[str, Any]:
     async with connect(url=url) as client:
         reply: dict[str, Any] = await client.call("GET", "/api/audit", params=params)
         return reply
+
+
+async def _copy_table(*, url: str | None, params: dict[str, str]) -> None:
+    """As it comes; how many are listed does not bound it."""
+    del params["limit"]
+    async with connect(url=url) as client, client.open("GET", "/api/audit.csv", params=params) as reply:
+        async for piece in reply.content.iter_any():
+            click.echo(piece, nl=False)
 
 
 def _in_utc(given: datetime | None) -> str | None:

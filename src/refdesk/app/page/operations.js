@@ -2,6 +2,7 @@
 
 import { requestJson } from "./api.js";
 import { IndexCare } from "./index_care.js";
+import { may } from "./me.js";
 import { make } from "./page.js";
 import { cell, draw, figure, plotElement, row, sayNow } from "./plots.js";
 import { write, writeOrHide } from "./text.js";
@@ -28,6 +29,7 @@ export class View {
   enter() {
     this.#shown = true;
     this.#care.enter();
+    may("audit.read").then((is) => { document.getElementById("operations-audit").hidden = !is; });
     return this.#refresh();
   }
 

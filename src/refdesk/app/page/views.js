@@ -16,6 +16,7 @@ const MODULES = {
   gaps: () => import("./gaps.js"),
   feedback: () => import("./ratings.js"),
   keys: () => import("./keys.js"),
+  audit: () => import("./audit.js"),
 };
 const OVER_THE_VIEW = {
   history: () => import("./history.js"),

@@ -1,6 +1,6 @@
 """What the AI Service stands on beside `parts`: Valkey, the Document Service, models on servers.
 
-Looks that cost somebody something are paced: in between, the last outcome stands.
+Looks that cost somebody something are made less often.
 """
 
 import time
@@ -9,10 +9,10 @@ from collections.abc import Mapping
 import aiohttp
 
 from refdesk.answering.evidence.reranking import Reranking
-from refdesk.app.health import Look, Part
+from refdesk.app.health import Part
 from refdesk.app.settings import Settings
 from refdesk.contracts.documents import StandingRequest
-from refdesk.contracts.errors import ModelFailed, ReadOnly, RefdeskError, Unavailable
+from refdesk.contracts.errors import ModelFailed, ReadOnly, Unavailable
 from refdesk.index.ledger.lineage import LineageMemory
 from refdesk.index.open_generations import OpenGenerations
 from refdesk.outside.document_service import DocumentServiceClient
@@ -119,7 +119,7 @@ def embedding_model(session: aiohttp.ClientSession, settings: Settings) -> list[
         await request_embeddings(session, address, model=model, texts=["word"], api_key=settings.embedding_api_key)
         return None
 
-    return [Part("embedding model", paced(look, every_s=MODEL_EVERY_S))]
+    return [Part("embedding model", look, every_s=MODEL_EVERY_S)]
 
 
 def reranker(reranking: Reranking | None) -> list[Part]:
@@ -134,8 +134,14 @@ def language_model(server: ModelServer, trouble: Mapping[str, ModelFailed]) -> P
     """
 
     async def look() -> str | None:
+        for model, error in trouble.items():
+            return f"{model} does not answer. {error.message}"
         try:
             status, _ = await server.get_models(connect_s=CALL_S)
+        except TimeoutError as error:
+            raise Unavailable(
+                f"The language model's server at {server.shown} has not answered in {CALL_S:g} s."
+            ) from error
         except OSError as error:
             raise Unavailable(f"The language model's server at {server.shown} cannot be reached.") from error
         if status in (401, 403):
@@ -144,34 +150,4 @@ def language_model(server: ModelServer, trouble: Mapping[str, ModelFailed]) -> P
             raise Unavailable(f"The language model's server answers {status}.")
         return None
 
-    paced_look = paced(look, every_s=MODEL_EVERY_S)
-
-    async def with_trouble() -> str | None:
-        for model, error in trouble.items():
-            return f"{model} does not answer. {error.message}"
-        return await paced_look()
-
-    return Part("language model", with_trouble, needed=False)
-
-
-def paced(look: Look, *, every_s: float) -> Look:
-    """At most once in ``every_s``; in between, the last outcome stands. A failure is tried again at once, but once."""
-    looked_at = float("-inf")
-    said: str | None = None
-    failure: RefdeskError | None = None
-
-    async def at_intervals() -> str | None:
-        nonlocal looked_at, said, failure
-        if time.monotonic() - looked_at >= every_s:
-            was_well = failure is None
-            try:
-                said, failure = await look(), None
-            except RefdeskError as error:
-                failure = error
-            if failure is None or not was_well:
-                looked_at = time.monotonic()
-        if failure is not None:
-            raise failure
-        return said
-
-    return at_intervals
+    return Part("language model", look, needed=False, every_s=MODEL_EVERY_S)

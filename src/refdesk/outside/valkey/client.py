@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
-from refdesk.outside.valkey.errors import NoScriptError, ValkeyError
+from refdesk.outside.valkey.errors import ConnectionBroken, NoScriptError, ValkeyError
 from refdesk.outside.valkey.forms import open_server
 from refdesk.outside.valkey.health import Health, ValkeyState
 from refdesk.outside.valkey.lines import Command, Word, first_error
@@ -77,9 +77,12 @@ class Valkey:
 
     async def messages(self, channel: str) -> AsyncGenerator[bytes, None]:
         """What is published there from now on; raises ValkeyError when that cannot be heard any more."""
-        async with aclosing(self._server.messages(channel)) as messages:
-            async for message in messages:
-                yield message
+        try:
+            async with aclosing(self._server.messages(channel)) as messages:
+                async for message in messages:
+                    yield message
+        except RuntimeError as error:  # uvloop's, of a connection that was reset before the first word on it
+            raise ConnectionBroken from error
 
 
 class Script:

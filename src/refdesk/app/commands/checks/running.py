@@ -17,10 +17,12 @@ async def check_running(loaded: Loaded) -> Findings:
         yield Finding(level, "running Refdesk", what, "Start it with `refdesk up`, or set REFDESK_URL.")
         return
     yield Finding("ok", "running Refdesk", f"answers at {url}")
+    facts = dict(reply.get("facts", {}))
     for part, state in reply.get("parts", {}).items():
         mend = "" if state == "ok" else "Mend that part; Refdesk finds it again by itself."
-        yield Finding(_level(part, reply), f"running Refdesk, {part}", state, mend)
-    for what, fact in reply.get("facts", {}).items():
+        fact = facts.pop(part, state)  # what is known of it says more than that it is well
+        yield Finding(_level(part, reply), f"running Refdesk, {part}", fact if state == "ok" else state, mend)
+    for what, fact in facts.items():
         yield Finding("ok", f"running Refdesk, {what}", fact)
     yield await _own_key(url, loaded.settings)
 
