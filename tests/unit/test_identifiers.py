@@ -62,7 +62,8 @@ def test_a_passage_with_the_identifier_comes_first(question: str, text: str) -> 
         "mid-2016",
         "400mg",
         "5mmol/L",
-        "12.5km",
+        "PIN1",
+        "MEK 1/2",
     ],
 )
 def test_words_with_figures_and_amounts_move_nothing_up(question: str) -> None:

@@ -5,7 +5,7 @@ does not outweigh how near the others are. But nobody writes ``KRN-8359`` who me
 
     KRN-8359, krn 8359, KRN8359     one and the same
     15th, 1950s, 4-letter           words with figures, no identifiers
-    m31, IL-6, 400mg                short ones and amounts: no passages are moved up for them (``is_telling``)
+    m31, PIN1, 400mg                short ones and amounts: no passages are moved up for them (``is_telling``)
 """
 
 import re
@@ -21,7 +21,8 @@ BONUS = 2.0
 RARE_MAX = 6
 """An identifier that more of the passages have tells them apart no better than a word."""
 CHARACTERS_MIN = 4
-DIGITS_MIN = 3  # where no letter is a capital: ``krn-8359`` is an identifier, ``cobalt-60`` is a word
+DIGITS_MIN = 3  # where no letter is a capital, or a space joins them: ``cobalt-60`` is a word, ``MEK 1/2`` an acronym and figures
+CAPITALS_DIGITS_MIN = 2  # where one is: ``TDP-43`` is an identifier, ``PIN1`` a name with a figure
 NUMBER_DIGITS_MIN = 5  # of a number alone: a shorter one may be an amount or a year
 IDENTIFIERS_MAX = 8  # of one text
 
@@ -91,7 +92,8 @@ def _is_telling(token: str, letters: int, digits: int) -> bool:
         return True
     if _AMOUNT.fullmatch(token):
         return False
-    return letters + digits >= CHARACTERS_MIN and (digits >= DIGITS_MIN or any(map(str.isupper, token)))
+    digits_min = CAPITALS_DIGITS_MIN if " " not in token and any(map(str.isupper, token)) else DIGITS_MIN
+    return letters + digits >= CHARACTERS_MIN and digits >= digits_min
 
 
 def _joined(signs: str) -> re.Pattern[str]:
