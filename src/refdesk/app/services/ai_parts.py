@@ -3,6 +3,7 @@
 Looks that cost somebody something are made less often.
 """
 
+import asyncio
 import time
 from collections.abc import Mapping
 
@@ -137,7 +138,8 @@ def language_model(server: ModelServer, trouble: Mapping[str, ModelFailed]) -> P
         for model, error in trouble.items():
             return f"{model} does not answer. {error.message}"
         try:
-            status, _ = await server.get_models(connect_s=CALL_S)
+            async with asyncio.timeout(CALL_S):
+                status, _ = await server.get_models(connect_s=CALL_S)
         except TimeoutError as error:
             raise Unavailable(
                 f"The language model's server at {server.shown} has not answered in {CALL_S:g} s."
