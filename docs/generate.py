@@ -5,20 +5,19 @@ import inspect
 import pkgutil
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 from prometheus_client.metrics import MetricWrapperBase
 
 import refdesk
-from refdesk.app import settings
 from refdesk.app.cli import cli
 from refdesk.contracts.errors import RefdeskError
 from refdesk.outside import telemetry
+from refdesk.settings import tree
 
-PACKAGE = "refdesk.app.settings"
 MARK = "<!-- Everything below is written by `python docs/generate.py` from the code. -->\n"
 REFERENCE = Path(__file__).parent / "reference"
 SUFFIXES = {"counter": "_total", "info": "_info"}
@@ -37,39 +36,42 @@ def page(name: str) -> str:
 
 
 def basic_settings_page() -> str:
-    return _settings_tables(lambda name: name in settings.BASIC)
+    return _settings_tables(lambda name: name in tree.BASIC)
 
 
 def advanced_settings_page() -> str:
-    return _settings_tables(lambda name: name not in settings.BASIC)
+    return _settings_tables(lambda name: name not in tree.BASIC)
 
 
 def _settings_tables(is_wanted: Callable[[str], bool]) -> str:
     sections = []
-    wanted = [field for field in _settings() if is_wanted(field[1])]
-    for topic, fields in groupby(wanted, key=lambda field: field[0]):
-        rows = [(f"`{settings.PREFIX}{name.upper()}`", _default(name), meaning) for _, name, meaning in fields]
-        sections.append(f"\n## {topic[0].upper()}{topic[1:]}\n\n" + _table(("setting", "default", "meaning"), rows))
+    for group in msgspec.structs.fields(tree.Settings):
+        topic, _, more = (inspect.getdoc(group.type) or "").partition("\n\n")
+        rows = [
+            (f"`{tree.PREFIX}{name.upper()}`", _default(name), meaning)
+            for name, meaning in _settings_of(group.type)
+            if is_wanted(name)
+        ]
+        if rows:
+            said = f"{' '.join(more.split())}\n\n" if more else ""
+            table = _table(("setting", "default", "meaning"), rows)
+            sections.append(f"\n## {topic.removesuffix('.')}\n\n{said}{table}")
     return "".join(sections)
 
 
-def _settings() -> Iterator[tuple[str, str, str]]:
-    """Topic (the comment above), name and docstring of each setting, as they stand in the sources."""
-    for kind in (settings.Settings, *(base for base in settings.Settings.__mro__[1:] if base.__module__.startswith(PACKAGE))):
-        yield from _settings_of(kind)
+def _settings() -> Iterator[tuple[str, str]]:
+    """Flat name and docstring of each setting, as they stand in the sources."""
+    for group in msgspec.structs.fields(tree.Settings):
+        yield from _settings_of(group.type)
 
 
-def _settings_of(kind: type) -> Iterator[tuple[str, str, str]]:
-    source = inspect.getsource(inspect.getmodule(kind))
-    lines = source.splitlines()
-    tree = next(n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.ClassDef) and n.name == kind.__name__)
-    topic = ""
-    for field, following in zip(tree.body, [*tree.body[1:], None], strict=True):
-        if not isinstance(field, ast.AnnAssign) or not isinstance(field.target, ast.Name):
-            continue
-        above = lines[field.lineno - 2].strip()
-        topic = above.removeprefix("# ") if above.startswith("# ") else topic
-        yield topic, field.target.id, _docstring(following)
+def _settings_of(group: type[msgspec.Struct]) -> Iterator[tuple[str, str]]:
+    names = dict(zip(group.__struct_fields__, group.__struct_encode_fields__, strict=True))
+    source = inspect.getsource(group)
+    body = next(node.body for node in ast.parse(source).body if isinstance(node, ast.ClassDef))
+    for field, following in zip(body, [*body[1:], None], strict=True):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            yield names[field.target.id], _docstring(following)
 
 
 def _docstring(node: ast.stmt | None) -> str:
@@ -80,7 +82,7 @@ def _docstring(node: ast.stmt | None) -> str:
 
 
 def _default(name: str) -> str:
-    value = getattr(settings.Settings(), name)
+    value = tree.Settings().value(name)
     return "" if value is None else f"`{value}`"
 
 

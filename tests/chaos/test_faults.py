@@ -23,7 +23,7 @@ from tests.chaos.writers import Tell
 from tests.support.running import until
 
 from refdesk.app.commands.checks.running import check_running
-from refdesk.app.settings import load
+from refdesk.settings.loading import load
 
 NAMED_S_MAX = 10.0
 OVER_S_MAX = 45.0

@@ -21,7 +21,8 @@ from tests.chaos.writers import Tell
 from tests.support.desk import GENEROUS, PATIENT, events
 from tests.support.scripted_llm import ScriptedLlm, say
 
-from refdesk.app.settings import Settings, to_environment
+from refdesk.settings.loading import to_environment
+from refdesk.settings.tree import Settings
 
 EFFECTIVE_S_P99 = 5.0
 ENDS_S_MAX = 30.0
@@ -104,7 +105,7 @@ class Town:
 async def town(nursery: Nursery, tmp_path: Any) -> AsyncIterator[Town]:
     llm = ScriptedLlm()
     async with llm.serving():
-        given = Settings(llm_url=llm.url, llm_model="scripted", **GENEROUS, **PATIENT)
+        given = Settings.of(llm_url=llm.url, llm_model="scripted", **GENEROUS, **PATIENT)
         named = ("REFDESK_LLM_URL", "REFDESK_LLM_MODEL", *(f"REFDESK_{name.upper()}" for name in GENEROUS | PATIENT))
         settings = {name: value for name, value in to_environment(given).items() if name in named}
         async with open_cluster(tmp_path, nursery, indexers=1, with_assistant=True, settings=settings) as cluster:

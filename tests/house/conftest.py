@@ -8,7 +8,7 @@ import pytest
 from refdesk.app import server
 from refdesk.app.embedded.stack import StackUrls
 from refdesk.app.services import common, desk
-from refdesk.app.settings import load
+from refdesk.settings.loading import load
 from refdesk.web.endpoints import Endpoint, SocketEndpoint
 
 ROOT = Path(__file__).parents[2]

@@ -19,7 +19,8 @@ from refdesk.web.endpoints import Endpoint, SocketEndpoint
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
-READS_THE_ENVIRONMENT = {"refdesk/app/settings/loading.py"}
+OWNERS_OF_ENGINES = ("refdesk/index/", "refdesk/app/", "refdesk/settings/")
+READS_THE_ENVIRONMENT = {"refdesk/settings/loading.py"}
 LOOKS_FOR_A_DESKTOP = {"refdesk/app/commands/browser.py"}
 HANDS_THE_ENVIRONMENT_ON = {"refdesk/app/embedded/processes.py"}
 """Children get ours as it is; nothing is read out of it."""
@@ -75,7 +76,7 @@ def test_only_composition_and_settings_name_an_engine_of_the_index(sources: list
     """Whoever searches or changes an index knows the port alone."""
     named = {name_of(file) for file in sources if ENGINES.search(file.read_text(encoding="utf-8"))}
     assert "refdesk/index/engines.py" in named
-    assert {name for name in named if not name.startswith(("refdesk/index/", "refdesk/app/"))} == set()
+    assert {name for name in named if not name.startswith(OWNERS_OF_ENGINES)} == set()
 
 
 def test_the_document_service_loads_nothing_of_the_ai_side() -> None:

@@ -40,7 +40,7 @@ def test_a_generated_page_says_what_the_code_says(name: str) -> None:
 
 def test_every_setting_is_explained() -> None:
     """The docstring below a setting is its documentation."""
-    assert [name for _, name, meaning in generator._settings() if not meaning] == []
+    assert [name for name, meaning in generator._settings() if not meaning] == []
 
 
 def events() -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -71,7 +71,7 @@ class Cell(NamedTuple):
 async def matrix(servers: StackUrls, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Matrix]:
     async with (
         live_desk(servers, tmp_path_factory, valkey_number=11, **PROVIDER) as desk,
-        open_pool(desk.settings.index_database_url or "", name="test index", size_max=2) as pool,
+        open_pool(desk.settings.databases.index_url or "", name="test index", size_max=2) as pool,
         open_generations(pool, desk.settings, turns=Turns()) as generations,
     ):
         matrix = Matrix(desk, await generations.active())

@@ -140,7 +140,7 @@ async def test_a_log_that_is_gone_is_told_before_the_stream_begins(
     pair: tuple[Client, Client], desk: AnswerDesk
 ) -> None:
     """An asker's record may outlive the shared log it points at."""
-    async with Redis.from_url(desk.settings.valkey_url or "") as valkey:
+    async with Redis.from_url(desk.settings.valkey.url or "") as valkey:
         earlier = await _logs(valkey)
         answer_id = (await pair[0].ask(QUESTION, cache="bypass"))[0].data["answer_id"]
         await until(lambda: _copied_to_its_end(valkey, earlier=earlier))
@@ -171,7 +171,7 @@ async def test_a_stopped_answer_stops_its_model(pair: tuple[Client, Client], des
 
     A message that no release of ours has written ends no process.
     """
-    async with Redis.from_url(desk.settings.valkey_url or "") as valkey:
+    async with Redis.from_url(desk.settings.valkey.url or "") as valkey:
         assert await valkey.publish(CHANNEL, b"{") >= 2
     gate = asyncio.Event()
     desk.llm.default = say(gate=gate, gate_at=4)
@@ -219,7 +219,7 @@ async def test_a_reader_who_comes_back_in_time_finds_the_answer_going_on(here: H
     desk.llm.default = say(gate=gate, gate_at=4)
     seen = await beginning(here.client(), 6)
     async with here.client().resume(seen[0].data["answer_id"], seen[-1].id) as response:
-        await wait(desk.settings.disconnect_grace_s * 2)
+        await wait(desk.settings.keeping.disconnect_grace_s * 2)
         gate.set()
         rest = [event async for event in events(response)]
     assert text_of([*seen, *rest]) == ANSWER
@@ -232,7 +232,7 @@ async def test_a_reader_who_comes_back_in_time_finds_the_answer_going_on(here: H
 async def test_answers_flow_without_valkey(desk: AnswerDesk) -> None:
     """Uncoalesced and uncounted, and what cannot be known is said to be unavailable; then all is as it was."""
     desk.llm.reset()
-    wire = Wire(desk.settings.valkey_url or "")
+    wire = Wire(desk.settings.valkey.url or "")
     await wire.open()
     async with desk.assistant_here(valkey_url=wire.url) as here:
         client = here.client()
@@ -263,7 +263,7 @@ async def test_a_log_cut_off_from_valkey_is_copied_when_it_is_back(desk: AnswerD
     desk.llm.reset()
     gate = asyncio.Event()
     desk.llm.default = say(gate=gate, gate_at=3)
-    wire = Wire(desk.settings.valkey_url or "")
+    wire = Wire(desk.settings.valkey.url or "")
     await wire.open()
     async with desk.assistant_here(valkey_url=wire.url) as here, AsyncExitStack() as stack:
         asking = asyncio.create_task(here.client().ask(QUESTION, cache="bypass"))
@@ -281,7 +281,7 @@ async def test_a_log_cut_off_from_valkey_is_copied_when_it_is_back(desk: AnswerD
 async def test_a_valkey_that_hangs_delays_an_answer_but_does_not_stop_it(desk: AnswerDesk) -> None:
     """Every command has its time."""
     desk.llm.reset()
-    wire = Wire(desk.settings.valkey_url or "")
+    wire = Wire(desk.settings.valkey.url or "")
     await wire.open()
     async with desk.assistant_here(valkey_url=wire.url) as here:
         assert text_of(await here.client().ask(QUESTION, cache="bypass")) == ANSWER

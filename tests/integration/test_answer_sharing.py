@@ -26,8 +26,8 @@ from tests.support.metrics import follow, total
 from tests.support.scripted_llm import ANSWER, Behaviour, refuse, say
 
 from refdesk.app.embedded.stack import StackUrls
-from refdesk.app.settings import Settings
 from refdesk.contracts.access import Principal
+from refdesk.settings.tree import Settings
 
 QUESTION = "How many days of paid leave do employees have?"
 OTHER = Principal(id="other")
@@ -117,7 +117,7 @@ async def test_followers_see_the_words_live(pair: tuple[Client, Client], desk: A
 
 
 USUAL: dict[str, Any] = {
-    name: getattr(Settings(), name) for name in ("concurrent_answers_max", "waiting_max", "waiting_per_principal_max")
+    name: Settings().value(name) for name in ("concurrent_answers_max", "waiting_max", "waiting_per_principal_max")
 }
 """The limits of a process as they are without a setting."""
 

@@ -29,7 +29,7 @@ async def desk(servers: StackUrls, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @asynccontextmanager
 async def wire_to_valkey(desk: AnswerDesk) -> AsyncIterator[Wire]:
-    wire = Wire(desk.settings.valkey_url or "")
+    wire = Wire(desk.settings.valkey.url or "")
     await wire.open()
     try:
         yield wire
@@ -79,7 +79,7 @@ async def test_what_was_lost_is_not_mistaken_for_what_is_written_in_its_place(
     """Whoever saw the lost words is told so, and from which event on to read again; and then has one whole answer."""
     desk.llm.reset()
     desk.llm.default = say(rewritten)
-    async with Redis.from_url(desk.settings.valkey_url or "") as valkey, desk.assistant_here() as elsewhere:
+    async with Redis.from_url(desk.settings.valkey.url or "") as valkey, desk.assistant_here() as elsewhere:
         await valkey.flushdb()
         seen = await seen_at_a_dying_process(desk, valkey)
         if nothing_copied:
@@ -116,7 +116,7 @@ async def test_followers_of_a_leader_that_is_killed_get_the_whole_answer(
     gate = asyncio.Event()
     desk.llm.plan = [say(gate=gate, gate_at=gate_at)]
     question = f"How many days of leave, with a leader killed at {gate_at}?"
-    async with desk.assistants(2) as (first, second), Redis.from_url(desk.settings.valkey_url or "") as valkey:
+    async with desk.assistants(2) as (first, second), Redis.from_url(desk.settings.valkey.url or "") as valkey:
         earlier = await _logs(valkey)
         leading, following = await first.client(), await second.client()
         reading = asyncio.create_task(leading.ask_until_cut(question))
@@ -138,7 +138,7 @@ async def test_an_answer_is_never_spliced_of_two(desk: AnswerDesk) -> None:
     """When the model now answers otherwise than its readers have seen, the answer ends with an error."""
     desk.llm.reset()
     desk.llm.plan = [say(gate=asyncio.Event(), gate_at=4), say("Thirty weeks of leave. [1]")]
-    async with desk.assistants(2) as (first, second), Redis.from_url(desk.settings.valkey_url or "") as valkey:
+    async with desk.assistants(2) as (first, second), Redis.from_url(desk.settings.valkey.url or "") as valkey:
         earlier = await _logs(valkey)
         reading = asyncio.create_task((await first.client()).ask_until_cut(QUESTION))
         await desk.llm.called()
@@ -157,7 +157,7 @@ async def test_an_answer_is_never_spliced_of_two(desk: AnswerDesk) -> None:
 async def test_a_job_that_cannot_be_read_ends_its_answer_and_not_the_process(desk: AnswerDesk) -> None:
     """Another release has written it, perhaps."""
     desk.llm.reset()
-    async with desk.assistant_here() as here, Redis.from_url(desk.settings.valkey_url or "") as valkey:
+    async with desk.assistant_here() as here, Redis.from_url(desk.settings.valkey.url or "") as valkey:
         answer_id, log_id = new_id(), new_id()
         record = AnswerRecord(
             answer_id=answer_id,

@@ -340,14 +340,14 @@ async def test_many_askers_with_budget_for_one_answer_get_one(desk: AnswerDesk) 
 
 async def booked(desk: AnswerDesk, principal: str) -> int:
     """Tokens of today, of somebody who holds nothing any more."""
-    async with Redis.from_url(desk.settings.valkey_url or "") as valkey:
+    async with Redis.from_url(desk.settings.valkey.url or "") as valkey:
         assert not await valkey.zcard(f"refdesk:budget:{{{principal}}}:open")
         (day,) = [key async for key in valkey.scan_iter(f"refdesk:budget:{{{principal}}}:tokens:d*")]
         return int(await valkey.get(day))
 
 
 async def settled(desk: AnswerDesk, principal: str) -> bool:
-    async with Redis.from_url(desk.settings.valkey_url or "") as valkey:
+    async with Redis.from_url(desk.settings.valkey.url or "") as valkey:
         return not await valkey.zcard(f"refdesk:budget:{{{principal}}}:open")
 
 

@@ -63,7 +63,7 @@ async def kept(client: Client, conversation_id: str, count: int) -> Any:
 
 
 async def forgotten_by_valkey(desk: AnswerDesk) -> None:
-    async with Redis.from_url(desk.settings.valkey_url or "") as valkey:
+    async with Redis.from_url(desk.settings.valkey.url or "") as valkey:
         await valkey.flushdb()
 
 
@@ -160,7 +160,7 @@ async def test_a_follow_up_is_understood_when_valkey_has_forgotten_the_conversat
 async def test_a_question_stays_whose_answer_was_erased_before_it_was_kept(here: Here, desk: AnswerDesk) -> None:
     """Neither Valkey nor history has the answer; the follow-up still knows what was asked."""
     client = here.client()
-    async with Redis.from_url(desk.settings.valkey_url or "") as valkey:
+    async with Redis.from_url(desk.settings.valkey.url or "") as valkey:
         await valkey.flushdb()
         await client.ask(QUESTION, conversation_id="unkept")
         key = f"refdesk:conversation:{ASKER.id}:unkept"
@@ -269,7 +269,7 @@ async def test_an_answer_does_not_bring_its_deleted_conversation_back(here: Here
         assert (await client.json("DELETE", "/api/conversations/gone"))[0] == 204
         gate.set()
         assert [event.name async for event in stream][-1] == "done"
-    async with Redis.from_url(desk.settings.valkey_url or "") as valkey:
+    async with Redis.from_url(desk.settings.valkey.url or "") as valkey:
 
         async def is_settled() -> bool:
             return await valkey.zscore(MARKS, answer_id) is None
@@ -419,7 +419,7 @@ async def test_an_answer_on_a_deleted_document_is_erased(here: Here, desk: Answe
     answer_id = (await reader.ask(FUND, conversation_id="erased"))[0].data["answer_id"]
     await kept(reader, "erased", 1)
     assert (await desk.documents.call("DELETE", f"/{secret}", by=ADMINISTRATOR)).status == 204
-    url = desk.settings.index_database_url or ""
+    url = desk.settings.databases.index_url or ""
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
 
         async def is_erased() -> bool:
@@ -440,7 +440,7 @@ async def test_what_is_older_than_its_retention_goes(here: Here, desk: AnswerDes
     client = here.client(Principal(id="old"))
     await client.ask(QUESTION, conversation_id="old")
     await kept(client, "old", 1)
-    url = desk.settings.index_database_url or ""
+    url = desk.settings.databases.index_url or ""
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
         for statement in (
             b"UPDATE kept_answers SET asked_at = asked_at - interval '200 days' WHERE principal_id = 'old'",
@@ -465,7 +465,7 @@ async def test_a_desk_may_keep_no_conversations(desk: AnswerDesk) -> None:
         await client.ask("And unused days?", conversation_id="private")
         assert QUESTION in str(desk.llm.calls[-1].body["messages"])
         assert (await client.json("POST", f"/api/answers/{answer_id}/share"))[0] == 409
-        async with Redis.from_url(desk.settings.valkey_url or "") as valkey:
+        async with Redis.from_url(desk.settings.valkey.url or "") as valkey:
             assert await valkey.zscore(MARKS, answer_id) is None
         assert (await client.json("GET", "/api/conversations"))[2] == {"conversations": []}
 
@@ -478,7 +478,7 @@ async def test_the_answer_of_a_process_that_died_is_kept_by_another(desk: Answer
     desk.llm.reset()
     gate = asyncio.Event()
     desk.llm.plan = [say(ANSWER, gate=gate, gate_at=3)]
-    async with desk.assistants(1) as (dying,), Redis.from_url(desk.settings.valkey_url or "") as valkey:
+    async with desk.assistants(1) as (dying,), Redis.from_url(desk.settings.valkey.url or "") as valkey:
         client = await dying.client()
         async with client.stream(QUESTION, conversation_id="orphan", cache="bypass") as response:
             stream = events(response)
@@ -504,10 +504,10 @@ async def test_the_answer_of_a_process_that_died_is_kept_by_another(desk: Answer
 async def test_what_does_not_fit_into_the_queue_is_written_by_its_marks(desk: AnswerDesk) -> None:
     """A little later, and nothing twice."""
     desk.llm.reset()
-    url = desk.settings.index_database_url or ""
+    url = desk.settings.databases.index_url or ""
     async with (
         desk.assistant_here(conversation_answers_unwritten_max=1) as here,
-        Redis.from_url(desk.settings.valkey_url or "") as valkey,
+        Redis.from_url(desk.settings.valkey.url or "") as valkey,
         await psycopg.AsyncConnection.connect(url) as connection,
     ):
         client = here.client(Principal(id="crowd"))
@@ -529,7 +529,7 @@ async def test_answers_are_not_held_up_by_a_history_that_cannot_be_written(desk:
     """They are kept as soon as it can."""
     desk.llm.reset()
     person = Principal(id="patient")
-    url = desk.settings.index_database_url or ""
+    url = desk.settings.databases.index_url or ""
     async with desk.assistant_here() as here, await psycopg.AsyncConnection.connect(url) as connection:
         client = here.client(person)
         await connection.execute("LOCK TABLE kept_answers IN SHARE MODE")

@@ -16,10 +16,10 @@ from refdesk.app.commands.checks import CHECKS, examine, machine
 from refdesk.app.commands.checks.findings import Finding
 from refdesk.app.embedded.stack import StackUrls
 from refdesk.app.health import Health, Part, health_endpoints
-from refdesk.app.settings import load
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import Unavailable
 from refdesk.outside.embedding import graph as embedding_graph
+from refdesk.settings.loading import load
 from refdesk.web.endpoints import Endpoint
 from refdesk.web.http import create_app
 from refdesk.web.replies import Json

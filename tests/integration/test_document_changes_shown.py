@@ -20,11 +20,11 @@ from tests.integration.documents_desk import (
 from tests.support.office import word
 
 from refdesk.app.services.page_drawing import open_drawing
-from refdesk.app.settings import Settings
 from refdesk.contracts.access import Principal
 from refdesk.documents import comparing_routes
 from refdesk.documents.changes import Limits
 from refdesk.documents.comparing import Comparisons, compared
+from refdesk.settings.tree import Settings
 from refdesk.web.http import create_app
 
 

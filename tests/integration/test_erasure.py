@@ -40,7 +40,7 @@ async def desk(servers: StackUrls, tmp_path_factory: pytest.TempPathFactory) -> 
 async def generation(desk: LiveDesk) -> AsyncIterator[Opened]:
     """The index, in place of an indexer."""
     async with (
-        open_pool(desk.settings.index_database_url or "", name="test index", size_max=2) as pool,
+        open_pool(desk.settings.databases.index_url or "", name="test index", size_max=2) as pool,
         open_generations(pool, desk.settings, turns=Turns()) as generations,
     ):
         yield await generations.active()
@@ -49,8 +49,8 @@ async def generation(desk: LiveDesk) -> AsyncIterator[Opened]:
 @pytest.fixture
 async def erasure(desk: LiveDesk) -> AsyncIterator[Erasure]:
     """That of another process."""
-    async with open_pool(desk.settings.documents_database_url or "", name="test erasure", size_max=2) as pool:
-        yield Erasure(pool, Blobs(desk.settings.content_path))
+    async with open_pool(desk.settings.databases.documents_url or "", name="test erasure", size_max=2) as pool:
+        yield Erasure(pool, Blobs(desk.settings.places.content_path))
 
 
 @pytest.fixture
@@ -93,12 +93,12 @@ async def deleted(desk: LiveDesk, generation: Opened, key: str, document_id: str
 
 
 def contents(desk: LiveDesk) -> set[str]:
-    return {file.name for file in Path(desk.settings.content_path).glob("??/??/*")}
+    return {file.name for file in Path(desk.settings.places.content_path).glob("??/??/*")}
 
 
 async def in_valkey(desk: LiveDesk) -> str:
     """Everything that is kept there, as text."""
-    async with Redis.from_url(desk.settings.valkey_url) as valkey:
+    async with Redis.from_url(desk.settings.valkey.url) as valkey:
         found = []
         async for key in valkey.scan_iter("refdesk:*", count=1000):
             kind = await valkey.type(key)
@@ -107,7 +107,7 @@ async def in_valkey(desk: LiveDesk) -> str:
 
 
 async def ratings(desk: LiveDesk) -> list[tuple[Any, ...]]:
-    async with await psycopg.AsyncConnection.connect(desk.settings.index_database_url or "") as connection:
+    async with await psycopg.AsyncConnection.connect(desk.settings.databases.index_url or "") as connection:
         return await (
             await connection.execute("SELECT rating, question, comment, documents FROM answer_feedback")
         ).fetchall()

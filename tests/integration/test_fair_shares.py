@@ -13,11 +13,11 @@ from tests.support.desk import LEAVE, AnswerDesk, Client, Event, Here, events, o
 from tests.support.scripted_llm import ANSWER, say
 
 from refdesk.app.embedded.stack import StackUrls
-from refdesk.app.settings import Settings
 from refdesk.contracts.access import Principal
+from refdesk.settings.tree import Settings
 
 USUAL = {
-    name: getattr(Settings(), name)
+    name: Settings().value(name)
     for name in (
         "concurrent_answers_max", "answers_kept_free", "waiting_max", "waiting_per_principal_max",
         "concurrent_per_principal_max", "waiting_principals_max",

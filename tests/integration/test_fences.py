@@ -14,10 +14,10 @@ import psutil
 import pytest
 
 from refdesk.app.commands.checks.machine import check_fences
-from refdesk.app.settings import load
 from refdesk.indexing.fences import PARSER_ID, UNLANDLOCKED
 from refdesk.indexing.parsed import ParsingLimits
 from refdesk.indexing.sandbox import Sandbox
+from refdesk.settings.loading import load
 
 INSIDE = Path(__file__).parents[1] / "support" / "fenced.py"
 WITHIN_S = 180.0

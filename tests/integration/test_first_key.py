@@ -10,9 +10,9 @@ from tests.support.running import command
 from refdesk.access.first_key import adopt_key_file, read_key_file
 from refdesk.access.keys import MIGRATIONS, ApiKeys, key_id_of, new_key, open_api_keys
 from refdesk.app.services.common import open_keys
-from refdesk.app.settings import load
 from refdesk.contracts.errors import ConfigurationError
 from refdesk.outside.postgres.database import migrate, open_pool
+from refdesk.settings.loading import load
 
 
 @pytest.fixture

@@ -155,7 +155,7 @@ async def test_a_rated_answer_is_read_with_its_evidence_by_whoever_may_read_that
 async def test_a_question_about_a_deleted_document_goes_with_it(desk: AnswerDesk) -> None:
     """And those that are left speak for their gap."""
     questions = [f"What does the {thing} weigh?" for thing in ("anchor", "anchor chain")]
-    async with open_pool(desk.settings.index_database_url or "", name="test gaps", size_max=1) as pool:
+    async with open_pool(desk.settings.databases.index_url or "", name="test gaps", size_max=1) as pool:
         store = GapStore(pool, limits=GapLimits(similarity_min=0.7, gaps_max=1000, days_kept=90))
         asked = [
             Unanswered(

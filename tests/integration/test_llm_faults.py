@@ -19,7 +19,6 @@ from tests.support.scripted_llm import ANSWER, CONTEXT_LENGTH, Behaviour, Call, 
 
 from refdesk.answering.writing.circuit import State
 from refdesk.app.embedded.stack import StackUrls
-from refdesk.app.settings import Settings
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import ModelFailed
 from refdesk.outside.http_client import open_http_client
@@ -30,6 +29,7 @@ from refdesk.outside.llm.errors import LlmTimeout
 from refdesk.outside.llm.parameters import Message
 from refdesk.outside.llm.server import ModelServer
 from refdesk.outside.llm.stream import Told
+from refdesk.settings.tree import Settings
 
 QUESTION = "How many days of paid leave do employees have?"
 OUTCOME_S = 15.0
@@ -371,7 +371,7 @@ async def test_an_outage_is_answered_with_quotes_and_tried_by_one_call_at_a_time
 @pytest.mark.timeout(240)
 async def test_an_outage_of_a_minute_is_answered_with_quotes(desk: AnswerDesk) -> None:
     """The same with the settings as they are."""
-    back_s = await through_an_outage(desk, cool_down_s=Settings().llm_cool_down_s, lasts_s=60.0)
+    back_s = await through_an_outage(desk, cool_down_s=Settings().model_calls.cool_down_s, lasts_s=60.0)
     assert back_s <= BACK_S_MAX
 
 

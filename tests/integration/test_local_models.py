@@ -12,9 +12,9 @@ from starlette.types import ASGIApp
 from tests.integration.documents_desk import serving
 
 from refdesk.app.local_models import PLACES, Place, find_servers, with_local_model
-from refdesk.app.settings import Settings
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import ConfigurationError
+from refdesk.settings.tree import Settings
 from refdesk.web.endpoints import Endpoint
 from refdesk.web.http import create_app
 from refdesk.web.replies import Json
@@ -62,7 +62,7 @@ async def test_each_kind_of_server_is_found(name: str) -> None:
         port = next(place.port for place in places if place.name == name)
         assert (found.name, found.url, found.models) == (name, f"http://127.0.0.1:{port}/v1", ("qwen3:8b", "small"))
         settings, _ = await with_local_model(Settings(), places=places)
-        assert (settings.llm_url, settings.llm_model) == (found.url, "qwen3:8b")
+        assert (settings.language_model.url, settings.language_model.model) == (found.url, "qwen3:8b")
 
 
 async def test_the_first_of_several_is_taken_unless_a_model_is_wanted() -> None:
@@ -70,10 +70,10 @@ async def test_the_first_of_several_is_taken_unless_a_model_is_wanted() -> None:
     async with playing({"Ollama": listing("a"), "vLLM": listing("b", "c"), "LM Studio": listing("c")}) as places:
         assert [found.name for found in await find_servers(places, own_port=0)] == ["Ollama", "vLLM", "LM Studio"]
         assert (await with_local_model(Settings(), places=places))[1].name == "Ollama"
-        settings, server = await with_local_model(Settings(llm_model="c, b"), places=places)
-        assert (server.name, settings.llm_model) == ("vLLM", "c, b")
+        settings, server = await with_local_model(Settings.of(llm_model="c, b"), places=places)
+        assert (server.name, settings.language_model.model) == ("vLLM", "c, b")
         with pytest.raises(ConfigurationError, match=r"that has d;.* There is Ollama at"):
-            await with_local_model(Settings(llm_model="d"), places=places)
+            await with_local_model(Settings.of(llm_model="d"), places=places)
 
 
 async def test_what_is_no_model_server_is_passed_over() -> None:
@@ -88,7 +88,7 @@ async def test_what_is_no_model_server_is_passed_over() -> None:
         own = next(place.port for place in places if place.name == "llama.cpp")
         assert await find_servers(places, own_port=own) == []
         with pytest.raises(ConfigurationError, match=r"Ollama .*LM Studio"):
-            await with_local_model(Settings(port=own), places=places)
+            await with_local_model(Settings.of(port=own), places=places)
 
 
 @pytest.mark.parametrize("answer", [b"", b"220 mail\r\n", b"HTTP/1.1 200 OK\r\n\r\n<html>"])

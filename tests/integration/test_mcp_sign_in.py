@@ -48,13 +48,13 @@ async def signed_in_at(desk: AnswerDesk, provider: IdentityProvider) -> AsyncIte
         oidc_client_secret=CLIENT_SECRET,
         oidc_audience=API,
     )
-    url = settings.access_database_url or ""
+    url = settings.databases.access_url or ""
     async with assistant.open_service(settings) as service, open_sign_in(settings, desk.keys) as sign_in:
         assert sign_in is not None
         permissions = Permissions(desk.keys, database_url=url, silence_s_max=4.0, people=sign_in.people)
         authenticate = Authentication(desk.keys, operator_key="the-operators-own-key", people=sign_in.people)
         app = create_app(service.endpoints, authenticate=authenticate, permit=permissions)
-        placed = Prefixed(app, path="", trusted=(), public_url=settings.public_url)
+        placed = Prefixed(app, path="", trusted=(), public_url=settings.address.public_url)
         async with running(*service.background, permissions.run), serving(placed, port=port) as at:
             provider.desk = at
             yield at

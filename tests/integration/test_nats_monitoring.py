@@ -13,9 +13,9 @@ from tests.integration.nats_server import NatsServer
 
 from refdesk.app.commands.checks.broker import check_nats_on_disk
 from refdesk.app.embedded.stack import StackUrls
-from refdesk.app.settings import load
 from refdesk.contracts.errors import Unavailable
 from refdesk.outside.nats.monitoring import FsyncWatch
+from refdesk.settings.loading import load
 
 ALWAYS = {"sync_interval": "always"}
 NOWHERE = "http://127.0.0.1:1"

@@ -14,14 +14,14 @@ from tests.integration.documents_desk import ALICE, STRANGER, Desk, authenticate
 from tests.support.pdfs import pdf
 
 from refdesk.app.services.page_drawing import open_drawing
-from refdesk.app.settings import Settings
 from refdesk.documents.look_routes import LookRoutes
 from refdesk.documents.looks import Drawing, LookLimits, Looks
+from refdesk.settings.tree import Settings
 from refdesk.web.http import create_app
 
 FACT = "The lighthouse was painted white in 1987 by the keeper."
 PAGE = [(60.0, 700.0, "Another line, above."), (60.0, 640.0, FACT[:32]), (60.0, 626.0, FACT[33:])]
-SETTINGS = Settings(page_image_pixels_max=300_000)
+SETTINGS = Settings.of(page_image_pixels_max=300_000)
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -86,7 +86,7 @@ async def expire(door: Door) -> None:
 
 
 async def execute(door: Door, *statements: str) -> None:
-    url = door.desk.settings.access_database_url or ""
+    url = door.desk.settings.databases.access_url or ""
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
         for statement in statements:
             await connection.execute(statement.encode())
@@ -150,7 +150,7 @@ async def test_while_keys_cannot_be_looked_up_nothing_stays_open_for_long(desk: 
     """A database that is silent might know of a revocation; a shorter silence than the setting says is waited out."""
     async with open_door(desk, silence_s_max=1.5) as door:
         headers = await door.key("ada", "hr")
-        url = desk.settings.access_database_url or ""
+        url = desk.settings.databases.access_url or ""
         async with everything_open(door, headers) as opened:
             clock = asyncio.get_running_loop().time
             async with await psycopg.AsyncConnection.connect(url) as locking:

@@ -28,7 +28,7 @@ async def desk(servers: StackUrls, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture
 async def wire(desk: AnswerDesk) -> AsyncIterator[Wire]:
     desk.llm.reset()
-    wire = Wire(desk.settings.valkey_url or "")
+    wire = Wire(desk.settings.valkey.url or "")
     await wire.open()
     yield wire
     await wire.shut()

@@ -13,13 +13,13 @@ import uvloop
 from tests.integration.nats_server import NatsServer
 
 from refdesk.app.commands.checks.streams import check_streams
-from refdesk.app.settings import load
 from refdesk.contracts.errors import BrokerFull, ConfigurationError
 from refdesk.contracts.events import DOCUMENTS_STREAM, READERS, SUBJECTS
 from refdesk.outside.nats import purging as jetstream_purging
 from refdesk.outside.nats.broker import Broker, Consumer, ConsumerSettings, Message, StreamSettings
 from refdesk.outside.nats.purging import Purging
 from refdesk.outside.nats.streams import StreamInfo, stream_config
+from refdesk.settings.loading import load
 
 MIB = 1 << 20
 WANTED = StreamSettings(bytes_max=64 * MIB)

@@ -15,9 +15,9 @@ from tests.integration.documents_desk import eventually
 
 from refdesk.app import server
 from refdesk.app.services.common import plain_sockets, secure_sockets
-from refdesk.app.settings import Settings
 from refdesk.app.tls import Certificate
 from refdesk.contracts.errors import ConfigurationError
+from refdesk.settings.tree import Settings
 from refdesk.web.connections import ConnectionLimits
 
 FILES = Path(__file__).parents[1] / "data" / "tls"
@@ -60,7 +60,7 @@ def port_of(listeners: Sequence[socket.socket]) -> int:
 def with_tls(files: tuple[Path, Path], **changes: object) -> Settings:
     certificate, key = files
     given = {"port": 0, "tls_certificate": certificate, "tls_key": key, **changes}
-    return Settings(**given)  # type: ignore[arg-type]
+    return Settings.of(**given)  # type: ignore[arg-type]
 
 
 def trusting() -> ssl.SSLContext:
@@ -91,7 +91,7 @@ async def test_refdesks_own_services_have_a_plain_port_on_loopback(files: tuple[
     [plain] = plain_sockets(with_tls(files, plain_port=0))
     with plain:
         assert plain.getsockname()[0] == "127.0.0.1"
-    async with serving(Settings(port=0)) as ports:
+    async with serving(Settings.of(port=0)) as ports:
         assert set(ports) == {"http"}
 
 

@@ -77,7 +77,7 @@ async def test_spans_say_what_the_conventions_ask_for(
         "gen_ai.request.model": "all-MiniLM-L6-v2-int8",
     }
     del told["chat scripted"]["gen_ai.response.time_to_first_chunk"]
-    server = urlsplit(desk.settings.llm_url or "")
+    server = urlsplit(desk.settings.language_model.url or "")
     assert told["chat scripted"] == {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "openai",
@@ -121,7 +121,7 @@ async def test_a_request_is_one_span_however_often_it_is_tried(
     told = [(event.attributes["refdesk.attempt"], event.attributes["error.type"]) for event in chat.events]
     assert told == failed
     assert (chat.attributes.get("error.type"), chat.status.is_ok) == (error, error is None)
-    assert chat.attributes["server.port"] == urlsplit(desk.settings.llm_url or "").port
+    assert chat.attributes["server.port"] == urlsplit(desk.settings.language_model.url or "").port
 
 
 def _by_name(exporter: InMemorySpanExporter, *, count: int) -> dict[str, ReadableSpan] | None:

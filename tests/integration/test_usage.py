@@ -124,7 +124,7 @@ async def work_through(desk: AnswerDesk, principal: Principal, *, count: int) ->
         *(say(gate=gate, gate_at=4) for gate in gates),
     ]
     desk.llm.default = say(usage=(777, 11))
-    async with desk.assistants(2) as (first, second), Redis.from_url(desk.settings.valkey_url or "") as valkey:
+    async with desk.assistants(2) as (first, second), Redis.from_url(desk.settings.valkey.url or "") as valkey:
         await valkey.flushdb()  # logs of other tests are counted otherwise
         dying, living = await first.client(principal), await second.client(principal)
         for number in range(count - len(gates)):
@@ -161,7 +161,7 @@ async def _settled(process: Process, desk: AnswerDesk, client: Client) -> None:
     before = await booked(client)
     samples = of(await scraped(process, desk), "refdesk_usage_answers_total", "kind")
     assert 0 < samples["written"] <= before[0][1]
-    async with Redis.from_url(desk.settings.valkey_url or "") as valkey:
+    async with Redis.from_url(desk.settings.valkey.url or "") as valkey:
         await until(lambda: _none(valkey))
     assert await booked(client) == before
 
@@ -191,12 +191,12 @@ async def test_a_process_that_was_cut_off_does_not_book_what_another_has_taken_o
     desk.llm.plan = [say(gate=gate, gate_at=4)]
     desk.llm.default = say(usage=(321, 9))
     async with AsyncExitStack() as stack:
-        wire = Wire(desk.settings.valkey_url or "")
+        wire = Wire(desk.settings.valkey.url or "")
         await wire.open()
         stack.push_async_callback(wire.shut)
         (frozen,) = await stack.enter_async_context(desk.assistants(1, valkey_url=wire.url))
         here = await stack.enter_async_context(desk.assistant_here())
-        valkey = await stack.enter_async_context(Redis.from_url(desk.settings.valkey_url or ""))
+        valkey = await stack.enter_async_context(Redis.from_url(desk.settings.valkey.url or ""))
         await valkey.flushdb()
         reading = asyncio.create_task((await frozen.client(principal)).ask_until_cut("Who wakes up?", cache="bypass"))
         await until(lambda: _words_copied(valkey, 1))
@@ -225,7 +225,7 @@ async def test_an_answer_is_booked_once_though_many_book_it(desk: AnswerDesk) ->
     """At the same time, among others, in any order."""
     day = {"principal_id": "fay", "model": "scripted", "groups": ("b", "a")}
     given = [Booking(id=f"log:fay-{n}", usage=Usage(n, 1), cost=Decimal(n), **day) for n in range(20)]  # type: ignore[arg-type]
-    async with open_pool(desk.settings.index_database_url or "", name="test usage", size_max=4) as pool:
+    async with open_pool(desk.settings.databases.index_url or "", name="test usage", size_max=4) as pool:
         store = UsageStore(pool)
         batches = [given[n:] + given[:n] for n in range(0, 20, 3)]
         fresh = await asyncio.gather(*(store.book(batch) for batch in batches))
@@ -256,7 +256,7 @@ async def test_a_cap_that_is_reached_is_refused_with_what_is_used_and_when_it_be
     group = f"sales-{number}"
     one = Principal(id=f"gus-{number}", groups=(group,))
     other = Principal(id=f"ida-{number}", groups=(group,)) if "usage_caps" in caps else one
-    async with desk.assistant_here(**caps) as here, Redis.from_url(desk.settings.valkey_url or "") as valkey:
+    async with desk.assistant_here(**caps) as here, Redis.from_url(desk.settings.valkey.url or "") as valkey:
         assert (await here.client(one).ask("What is used?", cache="bypass"))[-1].name == "done"
         await until(lambda: _is(here.client(one), [("scripted", 1, 0, 100, 9)]))
         for _ in range(2):
@@ -304,7 +304,7 @@ async def test_pages_and_the_table_have_the_same_rows(desk: AnswerDesk) -> None:
         Booking(id=f"log:page-{n}", principal_id=f"p{n:02}", name="=1+1", groups=("paged",), model="scripted")
         for n in range(7)
     ]
-    async with open_pool(desk.settings.index_database_url or "", name="test usage", size_max=1) as pool:
+    async with open_pool(desk.settings.databases.index_url or "", name="test usage", size_max=1) as pool:
         await UsageStore(pool).book(bookings)
     async with desk.assistant_here() as here:
         chief, query = here.client(CHIEF), "of=everybody&by=principal,day&group=paged"

@@ -18,10 +18,10 @@ from refdesk.answering.usage.budget import Budget, BudgetLimits
 from refdesk.app.commands.checks.valkey import check_valkey
 from refdesk.app.embedded.stack import StackUrls
 from refdesk.app.services import ai_parts
-from refdesk.app.settings import load
 from refdesk.outside.valkey import errors as valkey_errors
 from refdesk.outside.valkey.about import read_about
 from refdesk.outside.valkey.client import Script, Valkey, open_valkey
+from refdesk.settings.loading import load
 
 NODE_TIMEOUT_MS = 1000
 LIMITS = BudgetLimits(

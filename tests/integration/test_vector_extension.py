@@ -10,11 +10,11 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from refdesk.app.commands.checks.databases import check_databases
-from refdesk.app.settings import load
 from refdesk.contracts.errors import ConfigurationError
 from refdesk.index.ledger.generations import MIGRATIONS
 from refdesk.index.pgvector.extension import CREATE, UPDATE, require_vector
 from refdesk.outside.postgres.database import migrate, open_pool
+from refdesk.settings.loading import load
 
 OLD = "default_version = '0.7.4'\nrelocatable = true\n"
 

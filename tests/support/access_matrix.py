@@ -338,7 +338,7 @@ class Matrix:
             tokens=KeptTokens(),
             browser="a test",
         )
-        async with open_pool(self.desk.settings.access_database_url or "", name="test sessions", size_max=1) as pool:
+        async with open_pool(self.desk.settings.databases.access_url or "", name="test sessions", size_max=1) as pool:
             sessions = Sessions(pool, SessionLimits(per_principal_max=10_000))
             cookie = await sessions.begin(new)
             found = await sessions.look_up(cookie)
@@ -451,7 +451,7 @@ class Matrix:
             document_id=secrets.token_hex(16),
             version=1,
         )
-        async with open_pool(self.desk.settings.index_database_url or "", name="test letters", size_max=1) as pool:
+        async with open_pool(self.desk.settings.databases.index_url or "", name="test letters", size_max=1) as pool:
             fault = Fault(reason=f"{MARK}.pdf is torn.", code="torn", final=True, log=MARK)
             await DeadLetters(pool).record(work, fault, attempts_max=1)
         listed = await self._asked("GET", "/api/dead-letters", "administrator")
@@ -464,7 +464,7 @@ class Matrix:
 
     async def _execute(self, statement: str, *parameters: str) -> Any:
         """Its row, where it gives one. (One database has all tables.)"""
-        url = self.desk.settings.documents_database_url or ""
+        url = self.desk.settings.databases.documents_url or ""
         async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
             cursor = await connection.execute(statement.encode(), parameters)
             return await cursor.fetchone() if cursor.description else None

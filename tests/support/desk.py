@@ -30,13 +30,14 @@ from refdesk.app.embedded.stack import StackUrls, with_database
 from refdesk.app.services import assistant
 from refdesk.app.services.common import open_keys
 from refdesk.app.services.generations import open_generations
-from refdesk.app.settings import Settings, to_environment
 from refdesk.contracts.access import Principal
 from refdesk.index.chunks import Chunk, IndexedDocument, embedded_text
 from refdesk.index.pgvector.index import PgvectorIndex
 from refdesk.index.port import ChunkIndex
 from refdesk.outside.embedding.packaged import Embedder, Turns
 from refdesk.outside.postgres.database import open_pool
+from refdesk.settings.loading import to_environment
+from refdesk.settings.tree import Settings
 from refdesk.web.http import create_app
 from tests.integration.documents_desk import Desk as Documents
 from tests.integration.documents_desk import authenticate, key, open_desk, running, serving
@@ -191,7 +192,7 @@ class AnswerDesk:
     _keys: dict[Principal, str] = field(default_factory=dict)
 
     def with_settings(self, **changes: Any) -> Settings:
-        return msgspec.structs.replace(self.settings, **changes)
+        return self.settings.having(**changes)
 
     async def add(self, title: str, text: str, *, readers: tuple[str, ...] = ("everyone",), **fields: Any) -> str:
         """A document in the Document Service and in the index; its id. Its owner is in the groups that may read it."""
@@ -222,7 +223,7 @@ class AnswerDesk:
     async def assistants(self, count: int = 1, **changes: Any) -> AsyncIterator[list["Process"]]:
         """So many assistant processes, ready."""
         settings = self.with_settings(host="127.0.0.1", **changes)
-        started = [Process(self, msgspec.structs.replace(settings, port=port)) for port in _free_ports(count)]
+        started = [Process(self, settings.having(port=port)) for port in _free_ports(count)]
         try:
             await asyncio.gather(*(process.start() for process in started))
             yield started
@@ -235,7 +236,7 @@ class AnswerDesk:
             self._keys[principal] = str(
                 (await self.keys.create(principal.id, principal.groups, role=principal.role)).key
             )
-            url = self.settings.access_database_url or self.settings.documents_database_url or ""
+            url = self.settings.databases.access_url or self.settings.databases.documents_url or ""
             async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
                 await connection.execute("UPDATE api_keys SET principal_id = name WHERE name = %s", (principal.id,))
         return self._keys[principal]
@@ -259,8 +260,8 @@ class Process:
     def __init__(self, desk: AnswerDesk, settings: Settings) -> None:
         self._desk = desk
         self._settings = settings
-        self.url = f"http://127.0.0.1:{settings.port}"
-        self.log = desk.logs / f"assistant-{settings.port}.log"
+        self.url = f"http://127.0.0.1:{settings.address.port}"
+        self.log = desk.logs / f"assistant-{settings.address.port}.log"
 
     async def start(self) -> None:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("REFDESK_")}
@@ -416,7 +417,7 @@ async def open_answer_desk(
         enter = stack.enter_async_context
         llm = await enter(ScriptedLlm().serving())
         documents = await enter(open_desk(database_url, folder / "blobs"))
-        settings = Settings(
+        settings = Settings.of(
             **{
                 "data_dir": models,
                 "documents_database_url": database_url,

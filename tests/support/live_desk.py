@@ -16,7 +16,7 @@ from refdesk.app import server
 from refdesk.app.embedded.nats import free_port
 from refdesk.app.embedded.stack import StackUrls
 from refdesk.app.services import common, desk
-from refdesk.app.settings import Settings
+from refdesk.settings.tree import Settings
 from refdesk.web.endpoints import Endpoint, SocketEndpoint
 from refdesk.web.http import create_app
 from tests.integration.nats_server import NatsServer
@@ -57,7 +57,7 @@ async def live_desk(
     nats.start()
     try:
         async with own_database(servers) as database_url, aiohttp.ClientSession() as session:
-            settings = Settings(
+            settings = Settings.of(
                 **{
                     "host": "127.0.0.1",
                     "port": port,
@@ -81,7 +81,7 @@ async def live_desk(
                 _served(settings) as endpoints,
                 open_api_keys(database_url, setting="access_database_url") as keys,
             ):
-                yield LiveDesk(settings.documents_url or "", settings, endpoints, keys, session)
+                yield LiveDesk(settings.services.documents_url or "", settings, endpoints, keys, session)
     finally:
         nats.kill()
 

@@ -59,7 +59,7 @@ class Door:
 @contextlib.asynccontextmanager
 async def open_door(desk: AnswerDesk, *, silence_s_max: float = 4.0, **settings: Any) -> AsyncIterator[Door]:
     changed = desk.with_settings(**settings)
-    url = changed.access_database_url or ""
+    url = changed.databases.access_url or ""
     async with contextlib.AsyncExitStack() as stack:
         enter = stack.enter_async_context
         keys = await enter(open_keys(changed))

@@ -20,10 +20,10 @@ from refdesk.app.embedded.nats import free_port
 from refdesk.app.key_routes import key_endpoints
 from refdesk.app.prefix import Prefixed
 from refdesk.app.services.common import open_sign_in, public_path
-from refdesk.app.settings import Settings
 from refdesk.app.sign_in import SignIn
 from refdesk.app.sign_in_routes import sign_in_endpoints
 from refdesk.contracts.access import Principal
+from refdesk.settings.tree import Settings
 from refdesk.web.endpoints import Endpoint, SocketEndpoint
 from refdesk.web.http import create_app
 from refdesk.web.replies import Json
@@ -69,7 +69,7 @@ async def open_sign_in_desk(
 ) -> AsyncIterator[SignInDesk]:
     """Several at one port's public address and one database are replicas: give the others a port of their own."""
     port = port or free_port()
-    chosen = Settings(
+    chosen = Settings.of(
         **{
             "access_database_url": database_url,
             "public_url": f"http://127.0.0.1:{port}",
@@ -96,7 +96,7 @@ async def open_sign_in_desk(
         )
         placed = Prefixed(app, path=public_path(chosen), trusted=())
         async with running(permissions.run), serving(placed, port=port) as at:
-            provider.desk = (chosen.public_url or at).rstrip("/")
+            provider.desk = (chosen.address.public_url or at).rstrip("/")
             yield SignInDesk(at, provider.desk, keys, sign_in, database_url, changed)
 
 

@@ -13,7 +13,8 @@ import aiohttp
 
 from refdesk.app.embedded.nats import free_port
 from refdesk.app.embedded.stack import StackUrls
-from refdesk.app.settings import Settings, to_environment
+from refdesk.settings.loading import to_environment
+from refdesk.settings.tree import Settings
 from tests.integration.nats_server import NatsServer
 from tests.support.desk import own_database, until
 
@@ -46,7 +47,7 @@ async def whole_desk(servers: StackUrls, folder: Path, *, models: Path, **change
     try:
         async with own_database(servers) as database_url, aiohttp.ClientSession() as session:
             port = free_port()
-            settings = Settings(
+            settings = Settings.of(
                 **{
                     "host": "127.0.0.1",
                     "port": port,
@@ -63,7 +64,7 @@ async def whole_desk(servers: StackUrls, folder: Path, *, models: Path, **change
                 }
             )
             async with _process(settings, folder / "desk.log") as process:
-                desk = WholeDesk(settings.documents_url or "", port, folder / "desk.log", session)
+                desk = WholeDesk(settings.services.documents_url or "", port, folder / "desk.log", session)
                 await until(lambda: _ready(desk, process), within_s=READY_S_MAX)
                 yield desk
     finally:

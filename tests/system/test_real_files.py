@@ -16,7 +16,7 @@ import psutil
 import pytest
 from tests.support.running import Refdesk, running
 
-from refdesk.app.settings import Settings
+from refdesk.settings.tree import Settings
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 HANDBOOK = DATA / "handbook" / "18f" / "v1_2024-01-01"
@@ -109,8 +109,8 @@ async def test_the_api_answers_while_hostile_files_are_read(desk: Refdesk, tmp_p
     shutil.copytree(desk.data_dir / "models", tmp_path / "data" / "models")
     usual = Settings()
     courtesy = {
-        "REFDESK_INDEX_NICENESS": str(usual.index_niceness),
-        "REFDESK_PARSE_PROCESSORS_SPARED": str(usual.parse_processors_spared),
+        "REFDESK_INDEX_NICENESS": str(usual.indexing.niceness),
+        "REFDESK_PARSE_PROCESSORS_SPARED": str(usual.parsing.processors_spared),
     }
     peaks: dict[int, int] = {}
     seconds: dict[str, dict[str, list[float]]] = {beside: {call: [] for call in CALLS} for beside in BESIDE}
@@ -123,7 +123,7 @@ async def test_the_api_answers_while_hostile_files_are_read(desk: Refdesk, tmp_p
         await refdesk.all_settled()
         first = (("nothing", []), ("loops", []), ("files", files))
         for beside, added in (*first, ("files", again), *first[1::-1]):
-            async with loops(usual.index_niceness) if beside == "loops" else contextlib.nullcontext():
+            async with loops(usual.indexing.niceness) if beside == "loops" else contextlib.nullcontext():
                 work = add(refdesk, added, within_s=300) if added else asyncio.sleep(PROBE_S, ({}, PROBE_S))
                 until_done = asyncio.create_task(work)
                 await probe(refdesk, document["id"], seconds[beside], until_done=until_done, peaks=peaks)

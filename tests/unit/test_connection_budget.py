@@ -5,7 +5,7 @@ from pathlib import Path
 
 from refdesk.app.connection_budget import budget, needed
 from refdesk.app.embedded.postgres import SETTINGS
-from refdesk.app.settings import Settings
+from refdesk.settings.tree import Settings, settings_by_name
 
 GUIDE = Path(__file__).parents[2] / "docs" / "howto" / "operate.md"
 FOR_PEOPLE = 10
@@ -32,7 +32,7 @@ def test_the_embedded_server_gives_enough() -> None:
 
 def test_every_size_is_a_setting() -> None:
     """A larger pool is a larger sum."""
-    names = [name for name in Settings.__struct_fields__ if name.endswith("connections_max")]
+    names = [name for name in settings_by_name() if name.endswith("connections_max")]
     for name in names:
         if name not in ("connections_max",):
-            assert sum(sums(Settings(**{name: 100}))) > sum(sums(Settings())), name
+            assert sum(sums(Settings.of(**{name: 100}))) > sum(sums(Settings())), name

@@ -14,15 +14,15 @@ from refdesk.access.authentication import Insight, bearer, is_local
 from refdesk.app import http
 from refdesk.app.health import Health, Part, health_endpoints
 from refdesk.app.hosts import named
-from refdesk.app.settings import Settings
 from refdesk.contracts.access import Principal, Role
+from refdesk.settings.tree import Settings
 from refdesk.web.endpoints import Endpoint
 from refdesk.web.http import create_app
 
 ELSEWHERE = {"X-Forwarded-For": "203.0.113.7"}
 TOKEN = "the-scrapers-token"
 OPERATOR_KEY = "the-operators-key"
-NAMES = Settings(
+NAMES = Settings.of(
     host="192.0.2.5",
     documents_url="http://documents:8080",
     allowed_hosts="desk.example.org, *.example.net",

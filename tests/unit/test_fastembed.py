@@ -9,11 +9,11 @@ import pytest
 from tests.support.model_folders import DIMENSIONS, export_embedder
 
 from refdesk.app.services.generations import choose_model
-from refdesk.app.settings import Settings
 from refdesk.contracts.errors import ConfigurationError, InvalidRequest
 from refdesk.outside.embedding.fastembed import PREFIX, open_fastembed_embedder
 from refdesk.outside.embedding.packaged import open_packaged_embedder
 from refdesk.outside.embedding.prepared import FP32
+from refdesk.settings.tree import Settings
 
 HAS_IT = importlib.util.find_spec("fastembed") is not None
 with_it = pytest.mark.skipif(not HAS_IT, reason="FASTEMBED IS NOT TESTED: install refdesk[fastembed].")

@@ -3,11 +3,11 @@
 import pytest
 
 from refdesk.app.services.generations import _server, choose_model, without_secrets
-from refdesk.app.settings import Settings
 from refdesk.contracts.errors import ConfigurationError, InvalidRequest
 from refdesk.index.ledger.generations import Generation
+from refdesk.settings.tree import Settings
 
-SETTINGS = Settings(
+SETTINGS = Settings.of(
     embedding_url="https://user:word@new.example/v1/?token=x",
     embedding_model="new",
     embedding_api_key="new key",
@@ -23,10 +23,10 @@ def generation(model: str, url: str | None) -> Generation:
 @pytest.mark.parametrize(
     ("model", "url", "expected"),
     [
-        ("new", "https://new.example/v1", (SETTINGS.embedding_url, "new key")),
-        ("another", "https://new.example/v1", (SETTINGS.embedding_url, "new key")),
+        ("new", "https://new.example/v1", (SETTINGS.embedding.url, "new key")),
+        ("another", "https://new.example/v1", (SETTINGS.embedding.url, "new key")),
         ("old", "http://old.example/v1", ("http://old.example/v1", "old key")),
-        ("new", "http://moved.example/v1", (SETTINGS.embedding_url, "new key")),
+        ("new", "http://moved.example/v1", (SETTINGS.embedding.url, "new key")),
     ],
     ids=["its own", "another model there", "the previous one", "the same model elsewhere"],
 )
@@ -43,7 +43,7 @@ def test_a_server_that_no_setting_names_is_never_called() -> None:
 
 def test_what_is_kept_of_a_url_has_no_secret() -> None:
     """Neither a user nor a query goes into the database."""
-    assert without_secrets(str(SETTINGS.embedding_url)) == "https://new.example/v1"
+    assert without_secrets(str(SETTINGS.embedding.url)) == "https://new.example/v1"
 
 
 async def test_a_model_that_can_be_nowhere() -> None:

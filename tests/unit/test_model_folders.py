@@ -11,12 +11,12 @@ import pytest
 from tests.support.model_folders import export_embedder, write
 
 from refdesk.app.services.generations import choose_model
-from refdesk.app.settings import Settings
 from refdesk.contracts.errors import ConfigurationError, InvalidRequest
 from refdesk.outside.embedding.folder import open_folder_embedder
 from refdesk.outside.embedding.packaged import Turns, open_packaged_embedder
 from refdesk.outside.embedding.prepared import FP32
 from refdesk.outside.model_folder import look_into, recipe_of
+from refdesk.settings.tree import Settings
 
 TEXTS = ["How many days of leave do I have?", "", "休暇は何日ありますか。", "[SEP] is text", "word " * 900, "x" * 9000]
 
@@ -165,4 +165,4 @@ async def test_a_name_that_is_no_folder_is_refused_with_what_there_is() -> None:
     with pytest.raises(InvalidRequest, match="There is no model 'mini'"):
         await choose_model(Settings(), "mini")
     with pytest.raises(ConfigurationError, match="neither a packaged model"):
-        await choose_model(Settings(embedding_model="mini"), None)
+        await choose_model(Settings.of(embedding_model="mini"), None)

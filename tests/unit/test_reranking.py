@@ -15,7 +15,6 @@ from tokenizers import Tokenizer
 
 from refdesk.answering.evidence.reranking import IDLE_S, PAUSE_S, Reranking
 from refdesk.app.services.rerankers import open_reranking
-from refdesk.app.settings import Settings
 from refdesk.contracts.errors import ConfigurationError, Unavailable
 from refdesk.index.chunks import Passage
 from refdesk.outside.embedding.folder import inputs_of
@@ -24,6 +23,7 @@ from refdesk.outside.embedding.prepared import locate_model
 from refdesk.outside.model_folder import look_into
 from refdesk.outside.reranking.folder import open_folder_reranker
 from refdesk.outside.reranking.server import LEAST, open_http_reranker
+from refdesk.settings.tree import Settings
 
 TEXTS = ["no light", "lantern", "lantern lantern", "dark"]
 
@@ -246,7 +246,7 @@ async def test_a_folder_that_is_not_whole_is_refused_by_name(
     folder = Path(shutil.copytree(cross_encoder, tmp_path / "cross"))
     (folder / gone).unlink()
     with pytest.raises(ConfigurationError, match=named):
-        async with open_reranking(Settings(rerank_model=str(folder))):
+        async with open_reranking(Settings.of(rerank_model=str(folder))):
             pass
 
 
@@ -261,10 +261,10 @@ async def test_settings_say_which_reranker() -> None:
     """None unless one is named; a name without a server is refused."""
     async with open_reranking(Settings()) as none:
         assert none is None
-    async with open_reranking(Settings(rerank_url="http://127.0.0.1:9", rerank_passages_max=7)) as some:
+    async with open_reranking(Settings.of(rerank_url="http://127.0.0.1:9", rerank_passages_max=7)) as some:
         assert some is not None and some.passages_max == 7
     with pytest.raises(ConfigurationError, match="REFDESK_RERANK_MODEL=jina is not the whole path of a folder"):
-        async with open_reranking(Settings(rerank_model="jina")):
+        async with open_reranking(Settings.of(rerank_model="jina")):
             pass
 
 

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
-from refdesk.app.redaction import DOTS, SECRETS, shown
-from refdesk.app.settings import Loaded, Settings, load, to_environment
 from refdesk.contracts.errors import ConfigurationError
+from refdesk.settings.loading import Loaded, load, to_environment
+from refdesk.settings.redaction import DOTS, SECRETS, shown
+from refdesk.settings.tree import Settings, settings_by_name
 
 
 @pytest.fixture
@@ -25,17 +25,17 @@ def test_without_anything_every_setting_is_its_default(tmp_path: Path, monkeypat
     """And says so."""
     monkeypatch.chdir(tmp_path)
     loaded = load(environ={})
-    assert set(loaded.origins) == set(Settings.__struct_fields__)
+    assert set(loaded.origins) == set(settings_by_name())
     assert set(loaded.origins.values()) == {"default"}
-    assert msgspec.structs.replace(loaded.settings, data_dir=Settings().data_dir) == Settings()
+    assert loaded.settings.having(data_dir=Settings().places.data_dir) == Settings()
 
 
 def test_the_data_directory_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Whether by default, from the home directory, or relative to where one stands: children stand elsewhere."""
     monkeypatch.chdir(tmp_path)
-    assert load(environ={}).settings.data_dir.is_absolute()
-    assert load(environ={"REFDESK_DATA_DIR": "~/desk"}).settings.data_dir == Path.home() / "desk"
-    assert load(environ={"REFDESK_DATA_DIR": "desk"}).settings.data_dir == tmp_path / "desk"
+    assert load(environ={}).settings.places.data_dir.is_absolute()
+    assert load(environ={"REFDESK_DATA_DIR": "~/desk"}).settings.places.data_dir == Path.home() / "desk"
+    assert load(environ={"REFDESK_DATA_DIR": "desk"}).settings.places.data_dir == tmp_path / "desk"
 
 
 def test_the_file_beats_the_default_the_environment_the_file_the_command_line_all(file: Path) -> None:
@@ -47,10 +47,10 @@ def test_the_file_beats_the_default_the_environment_the_file_the_command_line_al
         REFDESK_PORT="2",
         REFDESK_HOST="env",
     )
-    assert (loaded.settings.port, loaded.origins["port"]) == (3, "command line")
-    assert (loaded.settings.host, loaded.origins["host"]) == ("env", "environment")
-    assert (loaded.settings.waiting_max, loaded.origins["waiting_max"]) == (3, str(file))
-    assert (loaded.settings.passages_max, loaded.origins["passages_max"]) == (8, "default")
+    assert (loaded.settings.address.port, loaded.origins["port"]) == (3, "command line")
+    assert (loaded.settings.address.host, loaded.origins["host"]) == ("env", "environment")
+    assert (loaded.settings.admission.waiting_max, loaded.origins["waiting_max"]) == (3, str(file))
+    assert (loaded.settings.answers.passages_max, loaded.origins["passages_max"]) == (8, "default")
 
 
 def test_a_misspelt_variable_is_named_with_the_nearest_setting() -> None:
@@ -82,18 +82,18 @@ def test_the_file_of_the_working_directory_is_read(file: Path, monkeypatch: pyte
     file.write_text("port = 4\n", encoding="utf-8")
     monkeypatch.chdir(file.parent)
     loaded = load(environ={})
-    assert (loaded.settings.port, loaded.origins["port"]) == (4, "refdesk.toml")
+    assert (loaded.settings.address.port, loaded.origins["port"]) == (4, "refdesk.toml")
 
 
 def test_an_empty_variable_counts_as_unset(file: Path) -> None:
     """Compose files and charts like to set variables to nothing."""
     loaded = load_with(file, "nats_url = 'nats://a'", REFDESK_NATS_URL="")
-    assert (loaded.settings.nats_url, loaded.origins["nats_url"]) == ("nats://a", str(file))
+    assert (loaded.settings.nats.url, loaded.origins["nats_url"]) == ("nats://a", str(file))
 
 
 def test_a_foreign_variable_is_let_be(file: Path) -> None:
     """The environment is not ours alone; only the file is refused for names that are no settings."""
-    assert load_with(file, "", REFDESK_SERVICE_HOST="10.0.0.1").settings.host == "127.0.0.1"
+    assert load_with(file, "", REFDESK_SERVICE_HOST="10.0.0.1").settings.address.host == "127.0.0.1"
 
 
 @pytest.mark.parametrize(
@@ -164,8 +164,8 @@ def test_unset_settings_stay_unset_on_the_way_to_a_child() -> None:
 
 def test_the_content_directory_follows_the_data_directory() -> None:
     """Unless it is set."""
-    assert Settings(data_dir=Path("/d")).content_path == Path("/d/content")
-    assert Settings(data_dir=Path("/d"), content_dir=Path("/c")).content_path == Path("/c")
+    assert Settings.of(data_dir=Path("/d")).places.content_path == Path("/d/content")
+    assert Settings.of(data_dir=Path("/d"), content_dir=Path("/c")).places.content_path == Path("/c")
 
 
 @pytest.mark.parametrize("name", sorted(SECRETS))
@@ -177,7 +177,7 @@ def test_a_secret_is_shown_as_dots(name: str) -> None:
 
 def test_every_key_is_a_secret() -> None:
     """A setting that holds one is named so; one that names a file with one holds none."""
-    named = {name for name in Settings.__struct_fields__ if name.endswith(("key", "password", "token", "secret"))}
+    named = {name for name in settings_by_name() if name.endswith(("key", "password", "token", "secret"))}
     assert named - {"tls_key"} == SECRETS
 
 

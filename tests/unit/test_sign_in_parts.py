@@ -9,10 +9,10 @@ from refdesk.access.oidc.attempts import Attempts, safe_return
 from refdesk.access.oidc.people import Mapped, principal_id, read_groups, read_roles
 from refdesk.access.oidc.tokens import InvalidToken, read_header
 from refdesk.access.sealing import KeptTokens, sealed, unsealed
-from refdesk.app.settings import Settings
 from refdesk.app.sign_in import public_url
 from refdesk.contracts.access import EVERYONE, is_reader
 from refdesk.contracts.errors import ConfigurationError, SignInFailed
+from refdesk.settings.tree import Settings
 
 ISSUER = "https://login.example.org/realms/staff"
 
@@ -134,8 +134,8 @@ def test_people_do_not_sign_in_by_plain_http_from_elsewhere() -> None:
     with pytest.raises(ConfigurationError, match="REFDESK_PUBLIC_URL"):
         cookies_for("http://desk.example")
     with pytest.raises(ConfigurationError, match="REFDESK_PUBLIC_URL"):
-        public_url(Settings(host="0.0.0.0"))
-    assert public_url(Settings(port=9000)) == "http://127.0.0.1:9000"
+        public_url(Settings.of(host="0.0.0.0"))
+    assert public_url(Settings.of(port=9000)) == "http://127.0.0.1:9000"
 
 
 # who somebody is

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from refdesk.app.settings import Settings
+from refdesk.settings.tree import Settings
 
 BESIDE_SEARCHES = 2
 """Of the searches' pool: they look at what has changed meanwhile."""
@@ -15,20 +15,20 @@ REVOKED_KEYS = 1
 
 def budget(settings: Settings) -> Mapping[str, Mapping[str, int]]:
     """By service, and by the setting that names the database."""
-    access = settings.access_connections_max + settings.audit_connections_max + REVOKED_KEYS + HEALTH
+    access = settings.pools.access_connections_max + settings.pools.audit_connections_max + REVOKED_KEYS + HEALTH
     documents = (
-        settings.documents_read_connections_max
-        + settings.documents_write_connections_max
-        + settings.documents_background_connections_max
+        settings.pools.documents_read_connections_max
+        + settings.pools.documents_write_connections_max
+        + settings.pools.documents_background_connections_max
         + FEED_AND_RELAY
         + HEALTH
     )
-    searches = settings.concurrent_retrievals_max + BESIDE_SEARCHES
-    answers = searches + settings.assistant_connections_max + NEWS + HEALTH
+    searches = settings.searches.concurrent_retrievals_max + BESIDE_SEARCHES
+    answers = searches + settings.pools.assistant_connections_max + NEWS + HEALTH
     return {
         "documents": {"documents_database_url": documents, "access_database_url": access},
         "assistant": {"index_database_url": answers, "access_database_url": access},
-        "indexer": {"index_database_url": settings.indexer_connections_max + HEALTH},
+        "indexer": {"index_database_url": settings.pools.indexer_connections_max + HEALTH},
     }
 
 

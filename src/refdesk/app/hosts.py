@@ -11,9 +11,9 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from refdesk.access.authentication import bearer, host_of, is_key
-from refdesk.app.settings import Settings
 from refdesk.contracts.addresses import is_loopback
 from refdesk.contracts.errors import Misdirected
+from refdesk.settings.tree import Settings
 from refdesk.web.http import refuse
 
 HEALTH = "/health/"
@@ -23,13 +23,13 @@ METRICS = "/metrics"
 
 def named(app: ASGIApp, settings: Settings) -> ASGIApp:
     """The application under the names that are allowed, ``*.example.org`` for all below; under any where none is given."""
-    names = {name.strip().lower() for name in (settings.allowed_hosts or "").split(",")} - {""}
-    return _Named(app, names | _in_use(settings), operator_key=settings.operator_key) if names else app
+    names = {name.strip().lower() for name in (settings.address.allowed_hosts or "").split(",")} - {""}
+    return _Named(app, names | _in_use(settings), operator_key=settings.services.operator_key) if names else app
 
 
 def _in_use(settings: Settings) -> set[str]:
     """The names by which the settings themselves say that Refdesk is reached."""
-    return {settings.host.lower(), host_of(settings.documents_url or "")} - {""}
+    return {settings.address.host.lower(), host_of(settings.services.documents_url or "")} - {""}
 
 
 class _Named:

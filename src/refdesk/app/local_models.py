@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import msgspec
 
-from refdesk.app.settings import Settings
 from refdesk.contracts.errors import ConfigurationError
 from refdesk.outside.http_client import open_http_client
 from refdesk.outside.llm.addresses import model_address
 from refdesk.outside.llm.server import ModelServer
+from refdesk.settings.tree import Settings
 
 LOOK_S = 1.0
 """How long a port that somebody listens on may take to list its models."""
@@ -64,8 +64,8 @@ async def with_local_model(settings: Settings, *, places: Sequence[Place] = PLAC
 
     Raises ConfigurationError when there is none, or none that has the model they name.
     """
-    found = await find_servers(places, own_port=settings.port)
-    wanted = (settings.llm_model or "").partition(",")[0].strip()
+    found = await find_servers(places, own_port=settings.address.port)
+    wanted = (settings.language_model.model or "").partition(",")[0].strip()
     server = next((server for server in found if not wanted or wanted in server.models), None)
     if server is None:
         looked = ", ".join(f"{place.name} ({place.port})" for place in places)
@@ -74,5 +74,5 @@ async def with_local_model(settings: Settings, *, places: Sequence[Place] = PLAC
             f"--llm auto found no model server on this machine{f' that has {wanted}' if wanted else ''}; it looked for {looked}."
             f"{there} Start one and give it a model, or give --llm URL."
         )
-    model = settings.llm_model or server.models[0]
-    return msgspec.structs.replace(settings, llm_url=server.url, llm_model=model), server
+    model = settings.language_model.model or server.models[0]
+    return settings.having(llm_url=server.url, llm_model=model), server

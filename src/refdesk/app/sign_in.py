@@ -23,10 +23,10 @@ from refdesk.access.people import People
 from refdesk.access.sessions import SessionLimits, Sessions
 from refdesk.app.health import Part
 from refdesk.app.proxies import proxy_for
-from refdesk.app.settings import PREFIX, Settings
 from refdesk.contracts.addresses import is_loopback
 from refdesk.contracts.errors import ConfigurationError
 from refdesk.outside.oidc_provider import open_provider_calls
+from refdesk.settings.tree import PREFIX, Settings
 
 
 class SignIn(msgspec.Struct, frozen=True):
@@ -42,9 +42,9 @@ async def open_sign_in(settings: Settings, keys: ApiKeys) -> AsyncIterator[SignI
     """With the provider of REFDESK_OIDC_ISSUER. Raises ConfigurationError for settings that let nobody sign in."""
     cookies = cookies_for(public_url(settings))
     async with open_provider(settings) as provider:
-        audiences = _listed(settings.oidc_audience)
+        audiences = _listed(settings.provider.audience)
         checks = TokenChecks(
-            provider, algorithms=algorithms(settings), audiences=audiences, leeway_s=settings.oidc_leeway_s
+            provider, algorithms=algorithms(settings), audiences=audiences, leeway_s=settings.provider.leeway_s
         )
         identities = Identities(provider, checks, mapped(settings))
         sessions = Sessions(keys.pool, _session_limits(settings))
@@ -54,7 +54,7 @@ async def open_sign_in(settings: Settings, keys: ApiKeys) -> AsyncIterator[SignI
             checks=checks,
             identities=identities,
             sessions=sessions,
-            attempts=Attempts(s_max=settings.sign_in_s_max),
+            attempts=Attempts(s_max=settings.provider.sign_in_s_max),
             base=cookies.base,
         )
         people = People(
@@ -73,15 +73,15 @@ async def open_sign_in(settings: Settings, keys: ApiKeys) -> AsyncIterator[SignI
 @asynccontextmanager
 async def open_provider(settings: Settings) -> AsyncIterator[Provider]:
     """The provider of REFDESK_OIDC_ISSUER. Raises ConfigurationError when it does not know us by a name."""
-    issuer, client_id = settings.oidc_issuer or "", settings.oidc_client_id
+    issuer, client_id = settings.provider.issuer or "", settings.provider.client_id
     if not client_id:
         raise ConfigurationError(
             f"{PREFIX}OIDC_CLIENT_ID is not set. Register this desk at {issuer}, and set what it is called there."
         )
     async with open_provider_calls(
         issuer,
-        timeout_s=settings.oidc_timeout_s,
-        reply_bytes_max=settings.oidc_reply_bytes_max,
+        timeout_s=settings.provider.timeout_s,
+        reply_bytes_max=settings.provider.reply_bytes_max,
         proxy_for=proxy_for,
     ) as calls:
         yield Provider(
@@ -89,12 +89,12 @@ async def open_provider(settings: Settings) -> AsyncIterator[Provider]:
             ProviderSettings(
                 issuer=issuer,
                 client_id=client_id,
-                client_secret=settings.oidc_client_secret,
+                client_secret=settings.provider.client_secret,
                 scopes=_scopes(settings),
-                prompt=settings.oidc_prompt,
-                keys_age_s_max=settings.oidc_keys_age_s_max,
-                keys_pause_s=settings.oidc_keys_pause_s,
-                silence_s_max=settings.oidc_silence_s_max,
+                prompt=settings.provider.prompt,
+                keys_age_s_max=settings.provider.keys_age_s_max,
+                keys_pause_s=settings.provider.keys_pause_s,
+                silence_s_max=settings.provider.silence_s_max,
             ),
         )
 
@@ -102,37 +102,37 @@ async def open_provider(settings: Settings) -> AsyncIterator[Provider]:
 def mapped(settings: Settings) -> Mapped:
     """How claims become groups and roles. Raises ConfigurationError."""
     return Mapped(
-        claim=settings.oidc_groups_claim,
-        groups=read_groups(settings.oidc_groups, setting=f"{PREFIX}OIDC_GROUPS"),
-        roles=read_roles(settings.oidc_roles, setting=f"{PREFIX}OIDC_ROLES"),
-        role=settings.oidc_role,
+        claim=settings.provider.groups_claim,
+        groups=read_groups(settings.provider.groups, setting=f"{PREFIX}OIDC_GROUPS"),
+        roles=read_roles(settings.provider.roles, setting=f"{PREFIX}OIDC_ROLES"),
+        role=settings.provider.role,
     )
 
 
 def public_url(settings: Settings) -> str:
     """Where people find this desk. Raises ConfigurationError where that cannot be known."""
-    if settings.public_url is not None:
-        return settings.public_url
-    if not is_loopback(settings.host):
+    if settings.address.public_url is not None:
+        return settings.address.public_url
+    if not is_loopback(settings.address.host):
         raise ConfigurationError(
             f"{PREFIX}PUBLIC_URL is not set: the identity provider sends people back to it. Set the https address of this desk."
         )
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"{'http' if settings.tls_certificate is None else 'https'}://{host}:{settings.port}"
+    host = f"[{settings.address.host}]" if ":" in settings.address.host else settings.address.host
+    return f"{'http' if settings.address.tls_certificate is None else 'https'}://{host}:{settings.address.port}"
 
 
 def _scopes(settings: Settings) -> str:
-    scopes = settings.oidc_scopes.split()
+    scopes = settings.provider.scopes.split()
     return " ".join(scopes if "openid" in scopes else ["openid", *scopes])
 
 
 def algorithms(settings: Settings) -> list[str]:
     """Raises ConfigurationError for one by which anybody could sign."""
-    names = _listed(settings.oidc_algorithms)
+    names = _listed(settings.provider.algorithms)
     wrong = [name for name in names if name not in ASYMMETRIC]
     if wrong or not names:
         raise ConfigurationError(
-            f"{PREFIX}OIDC_ALGORITHMS={settings.oidc_algorithms!r} is not valid: choose of {', '.join(sorted(ASYMMETRIC))}."
+            f"{PREFIX}OIDC_ALGORITHMS={settings.provider.algorithms!r} is not valid: choose of {', '.join(sorted(ASYMMETRIC))}."
         )
     return names
 
@@ -143,16 +143,16 @@ def _listed(text: str | None) -> list[str]:
 
 def _session_limits(settings: Settings) -> SessionLimits:
     return SessionLimits(
-        idle_s_max=settings.session_idle_s_max,
-        s_max=settings.session_s_max,
-        per_principal_max=settings.sessions_per_principal_max,
+        idle_s_max=settings.sessions.idle_s_max,
+        s_max=settings.sessions.s_max,
+        per_principal_max=settings.sessions.per_principal_max,
     )
 
 
 def _recheck_limits(settings: Settings) -> RecheckLimits:
     return RecheckLimits(
-        every_s=settings.oidc_recheck_s,
-        silence_s_max=settings.oidc_silence_s_max,
-        unrenewable_s_max=settings.oidc_unrenewable_s_max,
-        wait_s_max=2 * settings.oidc_timeout_s,
+        every_s=settings.provider.recheck_s,
+        silence_s_max=settings.provider.silence_s_max,
+        unrenewable_s_max=settings.provider.unrenewable_s_max,
+        wait_s_max=2 * settings.provider.timeout_s,
     )

@@ -16,8 +16,9 @@ from refdesk.access.sessions import NewSession
 from refdesk.app.commands.checks.provider import check_provider
 from refdesk.app.embedded.nats import free_port
 from refdesk.app.health import Health
-from refdesk.app.settings import Loaded, Settings
 from refdesk.contracts.access import Principal
+from refdesk.settings.loading import Loaded
+from refdesk.settings.tree import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -459,5 +460,5 @@ async def test_readiness_and_doctor_name_the_provider(desk: SignInDesk, provider
 
 async def _diagnosis(desk: SignInDesk, provider: IdentityProvider, **changed: Any) -> dict[str, str]:
     settings = {"oidc_issuer": provider.issuer, "oidc_client_id": CLIENT_ID, "public_url": desk.url} | changed
-    loaded = Loaded(settings=Settings(**settings), origins={})
+    loaded = Loaded(settings=Settings.of(**settings), origins={})
     return {finding.name: finding.level async for finding in check_provider(loaded)}

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import click
 
-from refdesk.app import settings as app_settings
 from refdesk.contracts.errors import ConfigurationError
 from refdesk.outside import blob_identity
+from refdesk.settings import loading
 
 
 @click.command()
@@ -17,7 +17,7 @@ def command(data_dir: Path | None) -> None:
     For use after a restore, or after the directory was moved by hand. Run it where the service runs, with the same environment.
     Contents that are missing in it are found, and their documents shown as failed.
     """
-    directory = app_settings.load({"data_dir": data_dir}).settings.content_path
+    directory = loading.load({"data_dir": data_dir}).settings.places.content_path
     try:
         blob_identity.ask_for_adoption(directory)
     except OSError as error:

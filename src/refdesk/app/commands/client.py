@@ -12,11 +12,11 @@ import msgspec
 import platformdirs
 from rich.console import Console
 
-from refdesk.app import settings as app_settings
 from refdesk.contracts import hidden_characters
 from refdesk.contracts.addresses import is_loopback
 from refdesk.contracts.errors import ConfigurationError, RefdeskError
 from refdesk.contracts.hidden_characters import clean
+from refdesk.settings import loading
 
 if TYPE_CHECKING:
     import aiohttp  # otherwise imported by what connects: `--help` and misuse do not
@@ -185,8 +185,10 @@ async def patiently(
 @asynccontextmanager
 async def connect(*, url: str | None = None) -> AsyncIterator[Client]:
     """A client of the Refdesk at ``url`` (default: REFDESK_URL), with REFDESK_API_KEY or this account's operator key."""
-    settings = app_settings.load({"url": url}).settings
-    async with client_of(settings.url, key=settings.api_key or operator_key_of(settings.url)) as client:
+    settings = loading.load({"url": url}).settings
+    async with client_of(
+        settings.client.url, key=settings.client.api_key or operator_key_of(settings.client.url)
+    ) as client:
         yield client
 
 

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import click
 
-from refdesk.app import settings as app_settings
 from refdesk.app.commands.checks import examine
 from refdesk.app.commands.client import print_json, run
-from refdesk.app.redaction import shown
-from refdesk.app.settings import PREFIX, Loaded, Settings
+from refdesk.settings import loading
+from refdesk.settings.loading import Loaded
+from refdesk.settings.redaction import shown
+from refdesk.settings.tree import PREFIX, Settings, settings_by_name
 
 
 @click.command()
@@ -17,7 +18,7 @@ from refdesk.app.settings import PREFIX, Loaded, Settings
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on the last line.")
 def command(data_dir: Path | None, with_settings: bool, as_json: bool) -> None:
     """Check every part, and say how to mend what is wrong."""
-    loaded = app_settings.load({"data_dir": data_dir})
+    loaded = loading.load({"data_dir": data_dir})
     if with_settings and not as_json:
         _show_settings(loaded)
     findings = run(examine(loaded, on_finding=None if as_json else click.echo))
@@ -40,5 +41,4 @@ def _settings_as_json(loaded: Loaded) -> dict[str, dict[str, str | None]]:
 
 
 def _values(settings: Settings) -> dict[str, str]:
-    names = settings.__struct_fields__
-    return {name: shown(name, getattr(settings, name)) for name in names}
+    return {name: shown(name, settings.value(name)) for name in settings_by_name()}

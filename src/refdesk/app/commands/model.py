@@ -4,9 +4,9 @@ from pathlib import Path
 
 import click
 
-from refdesk.app import settings as app_settings
 from refdesk.app.commands.client import run
 from refdesk.outside.embedding.prepared import INT8, PACKAGED, prepare
+from refdesk.settings import loading
 
 
 @click.group()
@@ -21,6 +21,6 @@ def command() -> None:
 @click.option("--model", type=click.Choice(PACKAGED), default=INT8, help=f"Which of its precisions (default: {INT8}).")
 def prepare_(into: Path | None, model: str) -> None:
     """Make the model's file ahead, so that no start has to. Twice does it once."""
-    folders = (into,) if into is not None else app_settings.load().settings.model_folders
+    folders = (into,) if into is not None else loading.load().settings.places.model_folders
     file = run(prepare(folders, name=model, say=lambda line: click.echo(line, err=True)))
     click.echo(file)

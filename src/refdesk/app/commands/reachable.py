@@ -5,11 +5,11 @@ import contextlib
 from collections.abc import Collection, Mapping, Sequence
 from urllib.parse import urlsplit
 
-from refdesk.app.redaction import shown
-from refdesk.app.settings import PREFIX, Settings
 from refdesk.contracts.errors import ConfigurationError
 from refdesk.outside.postgres.database import require_database
 from refdesk.outside.valkey.forms import doors
+from refdesk.settings.redaction import shown
+from refdesk.settings.tree import PREFIX, Settings
 
 CONNECT_TIMEOUT_S = 3.0
 NATS_PORT = 4222
@@ -31,7 +31,7 @@ ADDRESSES: Mapping[str, Collection[str]] = {
 def require_addresses(settings: Settings) -> None:
     """Raises ConfigurationError when a setting is not an address: looked at before anything waits for what is there."""
     for name, schemes in ADDRESSES.items():
-        value = getattr(settings, name)
+        value = settings.value(name)
         for url in value.split(",") if value else ():
             if not _is_address(url.strip(), schemes=schemes):
                 example = "nats://host:4222" if "nats" in schemes else "http://host:8080"
@@ -50,14 +50,14 @@ def _is_address(url: str, *, schemes: Collection[str]) -> bool:
 
 async def require_servers(settings: Settings) -> None:
     """Raises ConfigurationError when a setting names a server that takes no connection."""
-    if settings.database_url is not None:
-        wait_s = settings.database_wait_s
-        await require_database(settings.database_url, setting="REFDESK_DATABASE_URL", wait_s=wait_s)
-        _require_address(settings.database_url)
-    if settings.nats_url is not None:
-        await _require("NATS", settings.nats_url.split(","), setting="REFDESK_NATS_URL", port=NATS_PORT)
-    if settings.valkey_url is not None:
-        await _require("Valkey", doors(settings.valkey_url), setting="REFDESK_VALKEY_URL", port=VALKEY_PORT)
+    if settings.databases.url is not None:
+        wait_s = settings.databases.wait_s
+        await require_database(settings.databases.url, setting="REFDESK_DATABASE_URL", wait_s=wait_s)
+        _require_address(settings.databases.url)
+    if settings.nats.url is not None:
+        await _require("NATS", settings.nats.url.split(","), setting="REFDESK_NATS_URL", port=NATS_PORT)
+    if settings.valkey.url is not None:
+        await _require("Valkey", doors(settings.valkey.url), setting="REFDESK_VALKEY_URL", port=VALKEY_PORT)
 
 
 def _require_address(database_url: str) -> None:

@@ -8,9 +8,9 @@ from importlib import import_module
 import click
 import uvloop
 
-from refdesk.app import settings as app_settings
 from refdesk.app.commands.reachable import require_addresses
 from refdesk.outside import logs, telemetry, tracing
+from refdesk.settings import loading
 
 logger = logging.getLogger(__name__)
 
@@ -23,14 +23,14 @@ def service_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def run_service(name: str, *, module: str, host: str | None, port: int | None) -> None:
     """Until it is stopped. The module is imported only now: the Document Service must not load the AI side's parts."""
-    loaded = app_settings.load({"host": host, "port": port})
-    settings = app_settings.with_origins(loaded)
+    loaded = loading.load({"host": host, "port": port})
+    settings = loading.with_origins(loaded)
     require_addresses(settings)
-    logs.configure(form=settings.log_form, level=settings.log_level)
+    logs.configure(form=settings.telemetry.log_form, level=settings.telemetry.log_level)
     for mistake in loaded.mistaken:
         logger.warning(mistake)
     telemetry.describe_build(name)
-    tracing.configure(settings.otlp_url, service=name)
+    tracing.configure(settings.telemetry.otlp_url, service=name)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(import_module(module).serve(settings))
 

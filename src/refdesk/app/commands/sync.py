@@ -7,7 +7,6 @@ import click
 import msgspec
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from refdesk.app import settings
 from refdesk.app.commands.client import (
     CallFailed,
     connect,
@@ -26,6 +25,7 @@ from refdesk.app.sources.planning import DeletionLimits
 from refdesk.app.sources.reports import Report
 from refdesk.contracts.errors import InvalidRequest
 from refdesk.contracts.syncs import SyncIndexing, SyncReceipt
+from refdesk.settings import loading
 
 LOOK_AGAIN_S = 1.0
 
@@ -103,7 +103,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def mirroring(self) -> Options:
         fields = {field: value for field, value in (("readers", self.readers), ("tags", self.tags)) if value}
-        share_max = 1.0 if self.allow_deletions else settings.load().settings.sync_deleted_share_max
+        share_max = 1.0 if self.allow_deletions else loading.load().settings.client.sync_deleted_share_max
         deletions = DeletionLimits(share_max=share_max, empty=self.allow_empty)
         return Options(fields=fields, owner=self.owner, dry_run=self.dry_run, deletions=deletions)
 

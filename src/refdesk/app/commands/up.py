@@ -8,11 +8,9 @@ from pathlib import Path
 
 import aiohttp
 import click
-import msgspec
 
 from refdesk.access.first_key import read_key_file
 from refdesk.app import samples, server, tiny_llm
-from refdesk.app import settings as app_settings
 from refdesk.app.commands.browser import open_page
 from refdesk.app.commands.client import CallFailed, Client, client_of, operator_key_path, run
 from refdesk.app.commands.reachable import require_addresses, require_servers
@@ -24,9 +22,10 @@ from refdesk.app.embedded.stack import StackOptions, StackUrls, make_folder, wri
 from refdesk.app.embedded.supervisor import Service, supervise
 from refdesk.app.language_models import NOT_ASKED
 from refdesk.app.local_models import find_servers, with_local_model
-from refdesk.app.settings import Settings
 from refdesk.contracts.errors import RefdeskError
 from refdesk.outside.embedding.prepared import prepare
+from refdesk.settings import loading
+from refdesk.settings.tree import PREFIX, Settings
 
 START_TIMEOUT_S = 90.0
 OPERATOR_KEY = "operator.key"
@@ -56,36 +55,38 @@ def command(
     overrides = {"data_dir": data_dir, "host": host, "port": port}
     if llm not in (TINY_LLM, LOCAL_LLM):
         overrides["llm_url"] = llm
-    loaded = app_settings.load(overrides)
+    loaded = loading.load(overrides)
     for mistake in loaded.mistaken:
         click.echo(mistake, err=True)
-    settings = app_settings.with_origins(loaded)
+    settings = loading.with_origins(loaded)
     require_addresses(settings)
-    settings = msgspec.structs.replace(settings, port=settings.port or free_port())
+    settings = settings.having(port=settings.address.port or free_port())
     run(_up(settings, with_samples=not no_samples, with_browser=not no_browser, llm=llm))
 
 
 async def _up(settings: Settings, *, with_samples: bool, with_browser: bool, llm: str | None) -> None:
-    server.bind(settings.host, settings.port).close()
-    if settings.bootstrap_key_file is not None:
-        read_key_file(settings.bootstrap_key_file)
+    server.bind(settings.address.host, settings.address.port).close()
+    if settings.keys.bootstrap_key_file is not None:
+        read_key_file(settings.keys.bootstrap_key_file)
     await require_servers(settings)
     if llm == LOCAL_LLM:
         settings, found = await with_local_model(settings)
-        click.echo(f"{settings.llm_model} writes the answers: {found.shown}.")
-    is_first_start = not (settings.data_dir / OPERATOR_KEY).exists()
+        click.echo(f"{settings.language_model.model} writes the answers: {found.shown}.")
+    is_first_start = not (settings.places.data_dir / OPERATOR_KEY).exists()
     key = _operator_key(settings)
-    if settings.embedding_url is None and settings.embedding_model is None:
-        await prepare(settings.model_folders, say=click.echo)
-    url = shown = f"http://{_reachable(settings.host)}:{settings.port}"
-    if settings.tls_certificate is not None:  # its own services and this account's command line need no certificate
-        settings = msgspec.structs.replace(settings, plain_port=settings.plain_port or free_port())
-        url, shown = f"http://127.0.0.1:{settings.plain_port}", f"https{shown.removeprefix('http')}"
+    if settings.embedding.url is None and settings.embedding.model is None:
+        await prepare(settings.places.model_folders, say=click.echo)
+    url = shown = f"http://{_reachable(settings.address.host)}:{settings.address.port}"
+    if (
+        settings.address.tls_certificate is not None
+    ):  # its own services and this account's command line need no certificate
+        settings = settings.having(plain_port=settings.address.plain_port or free_port())
+        url, shown = f"http://127.0.0.1:{settings.address.plain_port}", f"https{shown.removeprefix('http')}"
     services = []
     if llm == TINY_LLM:
         services.append(_tiny_llm_service(free_port()))
         settings = _with_tiny_llm(settings, services[0])
-    services += _services(msgspec.structs.replace(settings, documents_url=url, operator_key=key), url=url)
+    services += _services(settings.having(documents_url=url, operator_key=key), url=url)
     welcomes: list[asyncio.Task[None]] = []
 
     def on_ready(_: StackUrls) -> None:
@@ -93,35 +94,37 @@ async def _up(settings: Settings, *, with_samples: bool, with_browser: bool, llm
         welcome = _welcome(settings, url=url, shown=shown, operator_key=key, with_samples=with_samples, opened=opened)
         welcomes.append(asyncio.get_running_loop().create_task(welcome))
 
-    with _operator_key_file(settings.plain_port or settings.port, key):
+    with _operator_key_file(settings.address.plain_port or settings.address.port, key):
         await supervise(_stack_options(settings), services=services, on_event=_say, on_ready=on_ready)
 
 
 def _stack_options(settings: Settings) -> StackOptions:
     return StackOptions(
-        data_dir=settings.data_dir,
-        database_url=settings.database_url,
-        nats_url=settings.nats_url,
-        nats_monitoring_url=settings.nats_monitoring_url,
-        stream_bytes_max=settings.stream_bytes_max,
-        message_bytes_max=settings.stream_message_bytes_max,
-        valkey_url=settings.valkey_url,
-        log_limits=LogLimits(bytes_max=settings.log_file_bytes_max, files_max=settings.log_files_kept),
+        data_dir=settings.places.data_dir,
+        database_url=settings.databases.url,
+        nats_url=settings.nats.url,
+        nats_monitoring_url=settings.nats.monitoring_url,
+        stream_bytes_max=settings.streams.bytes_max,
+        message_bytes_max=settings.streams.message_bytes_max,
+        valkey_url=settings.valkey.url,
+        log_limits=LogLimits(
+            bytes_max=settings.telemetry.log_file_bytes_max, files_max=settings.telemetry.log_files_kept
+        ),
     )
 
 
 def _services(settings: Settings, *, url: str) -> list[Service]:
     indexer_port = str(free_port())
-    environment = app_settings.to_environment(settings)
-    peers = [f"indexer=http://127.0.0.1:{indexer_port}", *filter(None, [settings.peer_urls])]
+    environment = loading.to_environment(settings)
+    peers = [f"indexer=http://127.0.0.1:{indexer_port}", *filter(None, [settings.services.peer_urls])]
     return [
         Service(
             name="desk",
             command=(sys.executable, "-m", "refdesk", "desk"),
             health_url=f"{url}/health/live",  # a part that is away does not mend by starting the desk again
             live_url=f"{url}/health/live",
-            silence_s_max=settings.silence_seconds_max,
-            environment={**environment, f"{app_settings.PREFIX}PEER_URLS": ",".join(peers)},
+            silence_s_max=settings.services.silence_seconds_max,
+            environment={**environment, f"{PREFIX}PEER_URLS": ",".join(peers)},
             start_timeout_s=START_TIMEOUT_S,
             stop_grace_s=server.GRACE_S + 5.0,
         ),
@@ -130,7 +133,7 @@ def _services(settings: Settings, *, url: str) -> list[Service]:
             command=(sys.executable, "-m", "refdesk", "indexer", "--host", "127.0.0.1", "--port", indexer_port),
             health_url=f"http://127.0.0.1:{indexer_port}/health/live",
             live_url=f"http://127.0.0.1:{indexer_port}/health/live",
-            silence_s_max=settings.silence_seconds_max,
+            silence_s_max=settings.services.silence_seconds_max,
             environment=environment,
             start_timeout_s=START_TIMEOUT_S,
         ),
@@ -149,12 +152,11 @@ def _tiny_llm_service(port: int) -> Service:
 
 def _with_tiny_llm(settings: Settings, service: Service) -> Settings:
     click.echo("SmolLM2 135M writes the answers. It shows how generation feels; it is far too small to be trusted.")
-    return msgspec.structs.replace(
-        settings,
+    return settings.having(
         llm_url=service.health_url.replace("/health", "/v1"),
         llm_model=TINY_LLM,
         llm_context_tokens_max=tiny_llm.CONTEXT_TOKENS,
-        output_tokens_default=min(settings.output_tokens_default, TINY_LLM_OUTPUT_TOKENS),
+        output_tokens_default=min(settings.questions.output_tokens_default, TINY_LLM_OUTPUT_TOKENS),
     )
 
 
@@ -175,18 +177,18 @@ async def _welcome(
     click.echo(f"Refdesk is ready at {shown}" + (f" (this account: {url})" if url != shown else ""))
     if opened is not None:
         opened(url)
-    if settings.llm_url is None:
+    if settings.language_model.url is None:
         click.echo(f"Answers are quoted from the documents. {await _way_to_a_model(settings)}")
     if not await _has_keys(url, operator_key=operator_key):
         click.echo("While no API key exists, whoever is on this machine is administrator (`refdesk keys create NAME`).")
     click.echo("Ctrl-C stops everything.")
-    if settings.llm_url is not None:
+    if settings.language_model.url is not None:
         click.echo(await _what_the_model_does(url, operator_key=operator_key))
 
 
 async def _way_to_a_model(settings: Settings) -> str:
     """In one line."""
-    found = await find_servers(own_port=settings.port)
+    found = await find_servers(own_port=settings.address.port)
     if not found:
         return "REFDESK_LLM_URL, or --llm URL, brings a language model."
     return f"{found[0].shown} runs on this machine: `refdesk up --llm {LOCAL_LLM}` lets it write them."
@@ -217,9 +219,9 @@ async def _has_keys(url: str, *, operator_key: str) -> bool:
 
 def _operator_key(settings: Settings) -> str:
     """The key in the data directory, made with it at the first start; a setting wins."""
-    with writing(settings.data_dir):
-        make_folder(settings.data_dir)
-        return settings.operator_key or kept_secret(settings.data_dir / OPERATOR_KEY)
+    with writing(settings.places.data_dir):
+        make_folder(settings.places.data_dir)
+        return settings.services.operator_key or kept_secret(settings.places.data_dir / OPERATOR_KEY)
 
 
 @contextlib.contextmanager
@@ -242,9 +244,9 @@ def _operator_key_file(port: int, key: str) -> Iterator[None]:
 
 
 async def _load_samples(settings: Settings, *, url: str, operator_key: str) -> None:
-    if not samples.is_loaded(settings.data_dir):
+    if not samples.is_loaded(settings.places.data_dir):
         count = await samples.load(url, operator_key=operator_key)
-        samples.mark_loaded(settings.data_dir)
+        samples.mark_loaded(settings.places.data_dir)
         click.echo(f"Loaded {count} sample documents of a fictional company (--no-samples leaves them out).")
 
 

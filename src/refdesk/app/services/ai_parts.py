@@ -11,7 +11,6 @@ import aiohttp
 
 from refdesk.answering.evidence.reranking import Reranking
 from refdesk.app.health import Part
-from refdesk.app.settings import Settings
 from refdesk.contracts.documents import StandingRequest
 from refdesk.contracts.errors import ModelFailed, ReadOnly, Unavailable
 from refdesk.index.ledger.lineage import LineageMemory
@@ -21,6 +20,7 @@ from refdesk.outside.embedding.server import request_embeddings
 from refdesk.outside.llm.server import ModelServer
 from refdesk.outside.valkey import errors as valkey_errors
 from refdesk.outside.valkey.client import Valkey, ValkeyError
+from refdesk.settings.tree import Settings
 
 CALL_S = 2.0
 MODEL_EVERY_S = 3.0
@@ -46,7 +46,7 @@ def lineage(memory: LineageMemory) -> Part:
 
 def qdrant(generations: OpenGenerations, settings: Settings) -> list[Part]:
     """Where the settings name one: without it, nothing is found and nothing is indexed."""
-    return [] if settings.qdrant_url is None else [Part("Qdrant", generations.look)]
+    return [] if settings.qdrant.url is None else [Part("Qdrant", generations.look)]
 
 
 class _ValkeyLook:
@@ -111,13 +111,13 @@ def document_service(documents: DocumentServiceClient, *, needed: bool) -> Part:
 
 def embedding_model(session: aiohttp.ClientSession, settings: Settings) -> list[Part]:
     """That of a server which the settings name: one word is embedded. The packaged one is part of the process."""
-    url, model = settings.embedding_url, settings.embedding_model
+    url, model = settings.embedding.url, settings.embedding.model
     if url is None or model is None:
         return []
     address = f"{url.rstrip('/')}/embeddings"
 
     async def look() -> str | None:
-        await request_embeddings(session, address, model=model, texts=["word"], api_key=settings.embedding_api_key)
+        await request_embeddings(session, address, model=model, texts=["word"], api_key=settings.embedding.api_key)
         return None
 
     return [Part("embedding model", look, every_s=MODEL_EVERY_S)]

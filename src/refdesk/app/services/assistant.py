@@ -52,7 +52,6 @@ from refdesk.app.services.metering import Metering, open_metering
 from refdesk.app.services.models import WritingModels, open_writing_models
 from refdesk.app.services.operations import open_operations
 from refdesk.app.services.rerankers import open_reranking
-from refdesk.app.settings import Settings
 from refdesk.index.ledger.lineage import LineageMemory
 from refdesk.index.ledger.news import IndexNews
 from refdesk.index.ledger.standings import Standings
@@ -75,6 +74,7 @@ from refdesk.outside.tokens import CountTokens, input_tokens
 from refdesk.outside.valkey.about import warn_of_shortcomings
 from refdesk.outside.valkey.client import Valkey, open_valkey
 from refdesk.outside.vocabularies import open_vocabularies
+from refdesk.settings.tree import Settings
 
 
 class Outside(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,11 +110,11 @@ class Extras(msgspec.Struct, frozen=True):
 
 @asynccontextmanager
 async def open_service(settings: Settings) -> AsyncIterator[Service]:
-    vocabularies = open_vocabularies(settings.llm_tokenizer)
+    vocabularies = open_vocabularies(settings.language_model.tokenizer)
     async with AsyncExitStack() as stack:
         outside = await _open_outside(stack, settings, vocabularies)
         watch = _watch(settings, outside)
-        history = History(outside.pool, turns_max=settings.conversation_turns_max)
+        history = History(outside.pool, turns_max=settings.conversations.turns_max)
         metering = open_metering(settings, outside.pool, outside.valkey)
         feedback = FeedbackStore(outside.pool)
         gaps = _gaps(settings, outside, watch, feedback)
@@ -126,8 +126,8 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             gate=watch.gate,
             feedback=feedback,
             browsing=assistant.browsing,
-            send_timeout_s=settings.send_timeout_s,
-            idle_s_max=settings.socket_idle_seconds_max,
+            send_timeout_s=settings.connections.send_timeout_s,
+            idle_s_max=settings.connections.socket_idle_seconds_max,
         )
         letters = DeadLetters(outside.pool)
         agents = agents_door(assistant, outside.generations, watch.gate)
@@ -140,14 +140,14 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         yield Service(
             endpoints=[
                 *routes.endpoints(),
-                *ConversationRoutes(assistant.browsing, turns_max=settings.conversation_turns_max).endpoints(),
+                *ConversationRoutes(assistant.browsing, turns_max=settings.conversations.turns_max).endpoints(),
                 *metering.routes().endpoints(),
                 *gaps.routes.endpoints(),
                 *_operations(letters, outside).endpoints(),
                 *_generation_routes(settings, outside).endpoints(),
                 *door_endpoints(settings, assistant, outside.generations),
                 *agents.endpoints(),
-                *http.page_endpoints(lambda: samples.examples(settings.data_dir)),
+                *http.page_endpoints(lambda: samples.examples(settings.places.data_dir)),
             ],
             sockets=[routes.socket()],
             background=[
@@ -184,7 +184,7 @@ async def _open_outside(stack: AsyncExitStack, settings: Settings, vocabularies:
         generations=await enter(open_generations(searches, settings, turns=Turns())),
         valkey=await enter(_open_valkey(settings)),
         documents=await enter(open_documents(settings)),
-        broker=await enter(open_broker(settings, name="assistant")) if settings.nats_url else None,
+        broker=await enter(open_broker(settings, name="assistant")) if settings.nats.url else None,
         session=await enter(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))),
         models=await enter(open_writing_models(settings, vocabularies)),
         reranking=await enter(open_reranking(settings)),
@@ -192,7 +192,10 @@ async def _open_outside(stack: AsyncExitStack, settings: Settings, vocabularies:
 
 
 def _watch(settings: Settings, outside: Outside) -> Watch:
-    truth, generations = SourceOfTruth(outside.documents, timeout_s=settings.truth_timeout_s), outside.generations
+    truth, generations = (
+        SourceOfTruth(outside.documents, timeout_s=settings.questions.truth_timeout_s),
+        outside.generations,
+    )
     standings, broker = Standings(outside.pool), outside.broker
     recorder = Recorder(broker, standings=standings, generations=generations) if broker else None
     return Watch(
@@ -213,7 +216,7 @@ def _assistant_parts(
 ) -> AssistantParts:
     generations, valkey, gate = outside.generations, outside.valkey, watch.gate
     metering = extras.metering
-    quoting = Quoting(Extractor(generations.encode), certainty_min=settings.certainty_min)
+    quoting = Quoting(Extractor(generations.encode), certainty_min=settings.answers.certainty_min)
     return AssistantParts(
         retrieval=Retrieval(
             generations=generations,
@@ -221,13 +224,13 @@ def _assistant_parts(
             gate=gate,
             limits=_retrieval_limits(settings),
             reranking=outside.reranking,
-            desk_url=(settings.public_url or "").rstrip("/"),
+            desk_url=(settings.address.public_url or "").rstrip("/"),
         ),
         freshness=Freshness(
             generations=generations,
             news=watch.news,
             gate=gate,
-            waiting_max=settings.waiting_for_documents_per_principal_max,
+            waiting_max=settings.questions.waiting_for_documents_per_principal_max,
         ),
         withdrawals=Withdrawals(gate, news=watch.news),
         writers=Writers(outside.models.writer or quoting, quoting),
@@ -242,11 +245,11 @@ def _assistant_parts(
         admission=Admission(_admission_limits(settings)),
         limits=_answer_limits(settings, vocabularies),
         shape=shape_of(settings),
-        retention_s=settings.answer_retention_s,
-        graces=Graces(single_s=settings.disconnect_grace_s, in_conversation_s=settings.conversation_grace_s),
+        retention_s=settings.keeping.answer_retention_s,
+        graces=Graces(single_s=settings.keeping.disconnect_grace_s, in_conversation_s=settings.conversations.grace_s),
         history=extras.history,
-        keeps=settings.conversations_kept,
-        unwritten_max=settings.conversation_answers_unwritten_max,
+        keeps=settings.conversations.kept,
+        unwritten_max=settings.conversations.answers_unwritten_max,
     )
 
 
@@ -256,7 +259,7 @@ def _forgetting(settings: Settings, outside: Outside, watch: Watch, history: His
         truth=watch.truth,
         standings=Standings(outside.pool),
         news=watch.news,
-        retention=Retention(kept_s=settings.conversation_retention_s, sweep_s=settings.conversation_sweep_s),
+        retention=Retention(kept_s=settings.conversations.retention_s, sweep_s=settings.conversations.sweep_s),
     )
 
 
@@ -284,7 +287,7 @@ def _open_index(settings: Settings) -> AbstractAsyncContextManager[Pool]:
         settings,
         "index_database_url",
         name="refdesk assistant",
-        size_max=settings.assistant_connections_max,
+        size_max=settings.pools.assistant_connections_max,
         migrations=[ANSWERING_MIGRATIONS, DEAD_LETTER_MIGRATIONS, HISTORY_MIGRATIONS],
     )
 
@@ -293,12 +296,12 @@ def _open_searches(settings: Settings) -> AbstractAsyncContextManager[Pool]:
     return open_pool(
         required(settings, "index_database_url"),
         name="refdesk assistant searches",
-        size_max=settings.concurrent_retrievals_max + BESIDE_SEARCHES,
+        size_max=settings.searches.concurrent_retrievals_max + BESIDE_SEARCHES,
     )
 
 
 def _open_valkey(settings: Settings) -> AbstractAsyncContextManager[Valkey]:
-    return open_valkey(required(settings, "valkey_url"), name="assistant", timeout_s=settings.valkey_timeout_s)
+    return open_valkey(required(settings, "valkey_url"), name="assistant", timeout_s=settings.valkey.timeout_s)
 
 
 async def _open_parts(stack: AsyncExitStack, settings: Settings, outside: Outside) -> list[Part]:
@@ -319,9 +322,11 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, outside: Outsid
 
 
 def _similar_questions(settings: Settings, valkey: Valkey) -> SimilarQuestions | None:
-    if settings.similarity_min is None:
+    if settings.keeping.similarity_min is None:
         return None
-    return SimilarQuestions(valkey, similarity_min=settings.similarity_min, retention_s=settings.answer_retention_s)
+    return SimilarQuestions(
+        valkey, similarity_min=settings.keeping.similarity_min, retention_s=settings.keeping.answer_retention_s
+    )
 
 
 def _operations(letters: DeadLetters, outside: Outside) -> OperationRoutes:
@@ -344,38 +349,28 @@ def _generation_routes(settings: Settings, outside: Outside) -> GenerationRoutes
 
 def _admission_limits(settings: Settings) -> AdmissionLimits:
     return AdmissionLimits(
-        concurrent_max=settings.concurrent_answers_max,
-        waiting_max=settings.waiting_max,
-        waiting_per_principal_max=settings.waiting_per_principal_max,
-        waiting_principals_max=settings.waiting_principals_max,
-        kept_free=settings.answers_kept_free,
+        concurrent_max=settings.admission.concurrent_answers_max,
+        waiting_max=settings.admission.waiting_max,
+        waiting_per_principal_max=settings.admission.waiting_per_principal_max,
+        waiting_principals_max=settings.admission.waiting_principals_max,
+        kept_free=settings.admission.answers_kept_free,
     )
 
 
 def _retrieval_limits(settings: Settings) -> SharedLimits:
     return SharedLimits(
-        at_once_max=settings.concurrent_retrievals_max,
-        waiting_max=settings.waiting_retrievals_max,
-        waiting_principals_max=settings.waiting_principals_max,
-        wait_s_max=settings.retrieval_wait_s_max,
+        at_once_max=settings.searches.concurrent_retrievals_max,
+        waiting_max=settings.searches.waiting_retrievals_max,
+        waiting_principals_max=settings.admission.waiting_principals_max,
+        wait_s_max=settings.searches.retrieval_wait_s_max,
     )
 
 
-SHAPING = (
-    "certainty_min",
-    "follow_up_rewrite_s",
-    "passages_max",
-    "llm_url",
-    "llm_model",
-    "llm_context_tokens_max",
-    "llm_tokenizer",
-    "llm_temperature",
-    "llm_thinking_tokens_max",
-    "rerank_url",
-    "rerank_model",
-    "rerank_passages_max",
-)
-"""The settings that shape answers: what is read, in which order, and who writes. The embedding model is the index's own."""
+SHAPING = ("answers", "language_model", "reranking")
+"""The groups of settings that shape answers: what is read, in which order, and who writes.
+
+The embedding model is the index's own.
+"""
 
 
 def shape_of(settings: Settings) -> str:
@@ -383,17 +378,17 @@ def shape_of(settings: Settings) -> str:
 
     A digest, for addresses may hold passwords.
     """
-    values = [(name, getattr(settings, name)) for name in SHAPING]
-    return hashlib.sha256(msgspec.json.encode([__version__, *values])).hexdigest()
+    groups = [getattr(settings, name) for name in SHAPING]
+    return hashlib.sha256(msgspec.json.encode([__version__, *groups])).hexdigest()
 
 
 def _answer_limits(settings: Settings, vocabularies: Sequence[CountTokens]) -> AnswerLimits:
     """A question is measured as the first model counts."""
     return AnswerLimits(
-        question_tokens_max=settings.question_tokens_max,
-        output_tokens_max=settings.output_tokens_max,
-        output_tokens_default=settings.output_tokens_default,
-        context_tokens_max=settings.llm_context_tokens_max,
-        wait_seconds_max=settings.wait_seconds_max,
+        question_tokens_max=settings.questions.question_tokens_max,
+        output_tokens_max=settings.questions.output_tokens_max,
+        output_tokens_default=settings.questions.output_tokens_default,
+        context_tokens_max=settings.language_model.context_tokens_max,
+        wait_seconds_max=settings.questions.wait_seconds_max,
         count_tokens=vocabularies[0] if vocabularies else input_tokens,
     )

@@ -5,17 +5,17 @@ from contextlib import asynccontextmanager
 
 from refdesk.access.audit import Audit
 from refdesk.access.clients import Network
-from refdesk.app.settings import Settings
 from refdesk.outside.postgres.database import open_pool
+from refdesk.settings.tree import Settings
 
 
 @asynccontextmanager
 async def open_audit(settings: Settings, *, url: str, trusted: tuple[Network, ...]) -> AsyncIterator[Audit]:
     """On connections of its own: a log that is slow holds up no look at a key."""
-    async with open_pool(url, name="refdesk audit", size_max=settings.audit_connections_max) as pool:
+    async with open_pool(url, name="refdesk audit", size_max=settings.pools.audit_connections_max) as pool:
         yield Audit(
             pool,
-            queue_max=settings.audit_queue_max,
-            retention_days=settings.audit_retention_days,
+            queue_max=settings.audit.queue_max,
+            retention_days=settings.audit.retention_days,
             trusted=trusted,
         )

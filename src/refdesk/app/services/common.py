@@ -28,7 +28,6 @@ from refdesk.app.key_routes import key_endpoints
 from refdesk.app.prefix import Prefixed
 from refdesk.app.services import parts
 from refdesk.app.services.auditing import open_audit
-from refdesk.app.settings import PREFIX, Settings
 from refdesk.app.sign_in_routes import sign_in_endpoints
 from refdesk.app.tls import Certificate
 from refdesk.contracts.errors import ConfigurationError
@@ -37,6 +36,7 @@ from refdesk.outside.document_service import DocumentServiceClient, open_documen
 from refdesk.outside.nats.broker import Broker, StreamSettings
 from refdesk.outside.postgres.database import migrate, open_pool, require_database
 from refdesk.outside.postgres.pool import Pool
+from refdesk.settings.tree import PREFIX, Settings
 from refdesk.web.bodies import BodyClock
 from refdesk.web.connections import ConnectionLimits
 from refdesk.web.endpoints import Endpoint, SocketEndpoint
@@ -55,7 +55,7 @@ def variable(name: str) -> str:
 
 def required(settings: Settings, name: str) -> str:
     """The value of a setting that this service cannot do without; raises ConfigurationError naming it."""
-    value = getattr(settings, name)
+    value = settings.value(name)
     if not value:
         raise ConfigurationError(
             f"{variable(name)} is not set. `refdesk up` sets it by itself; a service that is started alone needs it."
@@ -66,22 +66,22 @@ def required(settings: Settings, name: str) -> str:
 @asynccontextmanager
 async def open_keys(settings: Settings) -> AsyncIterator[ApiKeys]:
     """The keys that people call with; the one of REFDESK_BOOTSTRAP_KEY_FILE is among them from now on."""
-    setting = variable("access_database_url" if settings.access_database_url else "documents_database_url")
+    setting = variable("access_database_url" if settings.databases.access_url else "documents_database_url")
     async with open_api_keys(
         access_url(settings),
         setting=setting,
-        wait_s=settings.database_wait_s,
-        connections_max=settings.access_connections_max,
-        rotation_grace_s=settings.key_rotation_grace_s,
+        wait_s=settings.databases.wait_s,
+        connections_max=settings.pools.access_connections_max,
+        rotation_grace_s=settings.keys.key_rotation_grace_s,
     ) as keys:
-        if settings.bootstrap_key_file is not None:
-            await adopt_key_file(keys, settings.bootstrap_key_file)
+        if settings.keys.bootstrap_key_file is not None:
+            await adopt_key_file(keys, settings.keys.bootstrap_key_file)
         yield keys
 
 
 def access_url(settings: Settings) -> str:
     """Where the keys are."""
-    return settings.access_database_url or required(settings, "documents_database_url")
+    return settings.databases.access_url or required(settings, "documents_database_url")
 
 
 @asynccontextmanager
@@ -93,7 +93,7 @@ async def open_database(
     ``name`` is what the server shows. Raises ConfigurationError when that is no database, or one that refuses us.
     """
     url = required(settings, setting)
-    await require_database(url, setting=variable(setting), wait_s=settings.database_wait_s)
+    await require_database(url, setting=variable(setting), wait_s=settings.databases.wait_s)
     async with open_pool(url, name=name, size_max=size_max) as pool:
         for folder in migrations:
             await migrate(pool, folder)
@@ -103,15 +103,15 @@ async def open_database(
 def stream_settings(settings: Settings) -> StreamSettings:
     """What the streams are asked to be."""
     return StreamSettings(
-        replicas=settings.stream_replicas,
-        storage=settings.stream_storage,
-        bytes_max=settings.stream_bytes_max,
-        age_max_s=settings.stream_age_s_max,
-        message_bytes_max=settings.stream_message_bytes_max,
-        duplicate_window_s=settings.stream_duplicate_window_s,
-        cluster=settings.stream_cluster,
-        tags=tuple(tag.strip() for tag in (settings.stream_tags or "").split(",") if tag.strip()),
-        consumer_replicas=settings.stream_reader_replicas,
+        replicas=settings.streams.replicas,
+        storage=settings.streams.storage,
+        bytes_max=settings.streams.bytes_max,
+        age_max_s=settings.streams.age_s_max,
+        message_bytes_max=settings.streams.message_bytes_max,
+        duplicate_window_s=settings.streams.duplicate_window_s,
+        cluster=settings.streams.cluster,
+        tags=tuple(tag.strip() for tag in (settings.streams.tags or "").split(",") if tag.strip()),
+        consumer_replicas=settings.streams.reader_replicas,
     )
 
 
@@ -125,64 +125,72 @@ def open_documents(settings: Settings) -> AbstractAsyncContextManager[DocumentSe
     return open_document_service(
         required(settings, "documents_url"),
         operator_key=required(settings, "operator_key"),
-        content_bytes_max=settings.upload_bytes_max,
+        content_bytes_max=settings.uploads.bytes_max,
     )
 
 
 def connection_limits(settings: Settings) -> ConnectionLimits:
     """Raises ConfigurationError when a trusted proxy is no address."""
     return ConnectionLimits(
-        head_bytes_max=settings.headers_bytes_max,
-        headers_max=settings.headers_max,
-        head_s_max=settings.headers_seconds_max,
-        keep_alive_s=settings.keep_alive_s,
-        connections_max=settings.connections_max,
-        per_client_max=settings.connections_per_client_max,
+        head_bytes_max=settings.connections.headers_bytes_max,
+        headers_max=settings.connections.headers_max,
+        head_s_max=settings.connections.headers_seconds_max,
+        keep_alive_s=settings.connections.keep_alive_s,
+        connections_max=settings.connections.connections_max,
+        per_client_max=settings.connections.per_client_max,
         trusted=trusted_networks(settings),
     )
 
 
 def trusted_networks(settings: Settings) -> tuple[Network, ...]:
     """This machine and the trusted proxies. Raises ConfigurationError for what is neither an address nor a network."""
-    given = [text.strip() for text in (settings.trusted_proxies or "").split(",") if text.strip()]
+    given = [text.strip() for text in (settings.address.trusted_proxies or "").split(",") if text.strip()]
     try:
         return (*LOOPBACK, *(ipaddress.ip_network(text) for text in given))
     except ValueError as error:
         raise ConfigurationError(
-            f"{PREFIX}TRUSTED_PROXIES={settings.trusted_proxies!r} is not valid: {error}. Give addresses or networks, "
+            f"{PREFIX}TRUSTED_PROXIES={settings.address.trusted_proxies!r} is not valid: {error}. Give addresses or networks, "
             "separated by commas."
         ) from error
 
 
 def public_path(settings: Settings) -> str:
     """The path below which people find this desk; empty where it is at the root of its address."""
-    return urlsplit(settings.public_url or "").path.rstrip("/")
+    return urlsplit(settings.address.public_url or "").path.rstrip("/")
 
 
 def secure_sockets(settings: Settings) -> server.Secure | None:
     """The port, where it speaks TLS. Raises ConfigurationError."""
-    certificate, key = settings.tls_certificate, settings.tls_key
+    certificate, key = settings.address.tls_certificate, settings.address.tls_key
     if certificate is None and key is None:
         return None
     if certificate is None or key is None:
         missing = "tls_certificate" if certificate is None else "tls_key"
         raise ConfigurationError(f"{variable(missing)} is not set: TLS needs a certificate and its key.")
     ready = Certificate(certificate.expanduser(), key.expanduser())
-    listener = server.bind(settings.host, settings.port, send_timeout_s=settings.send_timeout_s)
-    return server.Secure([listener], ready, settings.headers_seconds_max)
+    listener = server.bind(
+        settings.address.host, settings.address.port, send_timeout_s=settings.connections.send_timeout_s
+    )
+    return server.Secure([listener], ready, settings.connections.headers_seconds_max)
 
 
 def plain_sockets(settings: Settings) -> list[socket.socket]:
     """The port, where it speaks plain HTTP; beside one that speaks TLS, the one for Refdesk's own services."""
-    if settings.tls_certificate is None:
-        return [server.bind(settings.host, settings.port, send_timeout_s=settings.send_timeout_s)]
-    if settings.plain_port is None:
+    if settings.address.tls_certificate is None:
+        return [
+            server.bind(
+                settings.address.host, settings.address.port, send_timeout_s=settings.connections.send_timeout_s
+            )
+        ]
+    if settings.address.plain_port is None:
         return []
-    return [server.bind(LOOPBACK_ADDRESS, settings.plain_port, send_timeout_s=settings.send_timeout_s)]
+    return [
+        server.bind(LOOPBACK_ADDRESS, settings.address.plain_port, send_timeout_s=settings.connections.send_timeout_s)
+    ]
 
 
 def body_clock(settings: Settings) -> BodyClock:
-    return BodyClock(total_s=settings.body_seconds_max, pause_s=settings.body_pause_seconds_max)
+    return BodyClock(total_s=settings.connections.body_seconds_max, pause_s=settings.connections.body_pause_seconds_max)
 
 
 async def nothing_to_close() -> None:
@@ -222,7 +230,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
 @asynccontextmanager
 async def open_sign_in(settings: Settings, keys: ApiKeys) -> AsyncIterator["SignIn | None"]:
     """Where people sign in; its libraries are loaded only where REFDESK_OIDC_ISSUER names a provider."""
-    if settings.oidc_issuer is None:
+    if settings.provider.issuer is None:
         yield None
         return
     opening = import_module("refdesk.app.sign_in").open_sign_in(settings, keys)
@@ -239,7 +247,7 @@ async def serve_door(settings: Settings, keys: ApiKeys, services: list[Service])
         open_audit(settings, url=url, trusted=trusted_networks(settings)) as audit,
     ):
         if sign_in is None:
-            await server.refuse_open_door(keys, host=settings.host)
+            await server.refuse_open_door(keys, host=settings.address.host)
         await _serve(settings, keys, services, access, sign_in, audit)
 
 
@@ -252,7 +260,7 @@ def _distinct(given: list[Part]) -> list[Part]:
 def _addressed(app: ASGIApp, settings: Settings) -> ASGIApp:
     """The application under the names, and below the path, by which people find it."""
     path, trusted = public_path(settings), trusted_networks(settings)
-    return Prefixed(named(app, settings), path=path, trusted=trusted, public_url=settings.public_url)
+    return Prefixed(named(app, settings), path=path, trusted=trusted, public_url=settings.address.public_url)
 
 
 async def _serve(
@@ -266,11 +274,11 @@ async def _serve(
     authenticate = Authentication(
         keys,
         operator_key=required(settings, "operator_key"),
-        wrong_keys=WrongKeys(per_minute_max=settings.wrong_keys_per_minute_max),
+        wrong_keys=WrongKeys(per_minute_max=settings.keys.wrong_keys_per_minute_max),
         trusted=trusted_networks(settings),
         people=None if sign_in is None else sign_in.people,
     )
-    insight = Insight(authenticate, metrics_token=settings.metrics_token)
+    insight = Insight(authenticate, metrics_token=settings.keys.metrics_token)
     shown = [service.operations(health, measures) for service in services if service.operations is not None]
     listed = [
         *own,
@@ -284,7 +292,7 @@ async def _serve(
     permissions = Permissions(
         keys,
         database_url=access_url(settings),
-        silence_s_max=settings.access_silence_s_max,
+        silence_s_max=settings.keys.access_silence_s_max,
         people=None if sign_in is None else sign_in.people,
     )
     app = create_app(

@@ -2,7 +2,7 @@
 
 from refdesk.app.services import assistant, documents
 from refdesk.app.services.common import open_keys, serve_door
-from refdesk.app.settings import Settings
+from refdesk.settings.tree import Settings
 
 
 async def serve(settings: Settings) -> None:

@@ -8,7 +8,6 @@ from refdesk.access.keys import ApiKeys
 from refdesk.app.services import parts
 from refdesk.app.services.common import Service, open_broker, open_database, open_keys, required, serve_door
 from refdesk.app.services.page_drawing import open_drawing
-from refdesk.app.settings import Settings
 from refdesk.documents import comparing_routes, erasure_routes, sync_routes
 from refdesk.documents.changes import Limits
 from refdesk.documents.comparing import Comparisons
@@ -31,6 +30,7 @@ from refdesk.outside.nats.monitoring import FsyncWatch
 from refdesk.outside.nats.purging import Purging
 from refdesk.outside.postgres.database import open_pool
 from refdesk.outside.postgres.pool import Pool
+from refdesk.settings.tree import Settings
 
 
 @asynccontextmanager
@@ -42,12 +42,12 @@ async def open_service(settings: Settings, keys: ApiKeys) -> AsyncIterator[Servi
         background = await enter(_open_background(settings))
         reads, writes = [await enter(pool) for pool in _pools_of_people(settings, url)]
         broker = await enter(open_broker(settings, name="documents"))
-        counted_max = settings.queue_counted_max
+        counted_max = settings.changes.queue_counted_max
         store = DocumentStore(reads, writes=writes, queue_counted_max=counted_max)
         beside = DocumentStore(background, queue_counted_max=counted_max)
         outbox = Outbox(background)
         contents = ContentRecord(background)
-        blobs = Blobs(settings.content_path, identity=await contents.claim(settings.content_path))
+        blobs = Blobs(settings.places.content_path, identity=await contents.claim(settings.places.content_path))
         service = DocumentService(
             store, beside=beside, blobs=blobs, contents=contents, limits=_limits(settings), principal_named=keys.named
         )
@@ -56,17 +56,19 @@ async def open_service(settings: Settings, keys: ApiKeys) -> AsyncIterator[Servi
         check = ContentCheck(contents, blobs, retell=service.retell)
         erasure = Erasure(background, blobs)
         feed = DocumentFeed(beside, database_url=url, limits=_feed_limits(settings))
-        relay = Relay(outbox, broker=broker, database_url=url, settings=RelaySettings(lease_s=settings.relay_lease_s))
-        fsync = FsyncWatch(settings.nats_monitoring_url)
-        purging = Purging(broker, absent_s_max=settings.stream_reader_absent_s_max)
-        states = StateConsumer(beside, broker=broker, lease_s=settings.event_lease_s)
+        relay = Relay(
+            outbox, broker=broker, database_url=url, settings=RelaySettings(lease_s=settings.changes.relay_lease_s)
+        )
+        fsync = FsyncWatch(settings.nats.monitoring_url)
+        purging = Purging(broker, absent_s_max=settings.streams.reader_absent_s_max)
+        states = StateConsumer(beside, broker=broker, lease_s=settings.changes.event_lease_s)
         database = parts.database(
             "documents database", url, read=parts.DOCUMENTS_READ, writes=True, pools=[reads, writes, background]
         )
         yield Service(
             endpoints=[
                 *sync_routes.endpoints(Syncs(background, limits=_sync_limits(settings))),
-                *LookRoutes(looks, width_max=settings.page_image_width_max).endpoints(),
+                *LookRoutes(looks, width_max=settings.page_images.width_max).endpoints(),
                 *erasure_routes.endpoints(erasure),
                 *comparing_routes.endpoints(Comparisons(service, drawing.read)),
                 *endpoints(service, feed=feed, check=check, quotas=UploadQuotas(_upload_limits(settings))),
@@ -79,12 +81,12 @@ async def open_service(settings: Settings, keys: ApiKeys) -> AsyncIterator[Servi
                 purging.run,
                 service.keep_tidy,
                 erasure.run,
-                partial(check.run, interval_s=settings.content_check_interval_s),
+                partial(check.run, interval_s=settings.changes.content_check_interval_s),
                 fsync.warn,
             ],
             parts=[
                 await enter(database),
-                parts.content(blobs, upload_bytes_max=settings.upload_bytes_max),
+                parts.content(blobs, upload_bytes_max=settings.uploads.bytes_max),
                 parts.nats(broker, needed=False),  # changes wait in the outbox
             ],
             facts={"NATS on disk before acknowledging": fsync.say},
@@ -98,7 +100,7 @@ def _open_background(settings: Settings) -> AbstractAsyncContextManager[Pool]:
         settings,
         "documents_database_url",
         name="refdesk documents background",
-        size_max=settings.documents_background_connections_max,
+        size_max=settings.pools.documents_background_connections_max,
         migrations=[MIGRATIONS],
     )
 
@@ -106,49 +108,49 @@ def _open_background(settings: Settings) -> AbstractAsyncContextManager[Pool]:
 def _pools_of_people(settings: Settings, url: str) -> list[AbstractAsyncContextManager[Pool]]:
     """For their reads and for their changes: neither can starve the other, or work that nobody waits for."""
     sizes = {
-        "refdesk documents reads": settings.documents_read_connections_max,
-        "refdesk documents writes": settings.documents_write_connections_max,
+        "refdesk documents reads": settings.pools.documents_read_connections_max,
+        "refdesk documents writes": settings.pools.documents_write_connections_max,
     }
     return [open_pool(url, name=name, size_max=size_max) for name, size_max in sizes.items()]
 
 
 def _limits(settings: Settings) -> Limits:
     return Limits(
-        upload_bytes_max=settings.upload_bytes_max,
-        upload_s_max=settings.upload_seconds_max,
-        upload_pause_s_max=settings.upload_pause_seconds_max,
-        revocation_wait_s=settings.revocation_wait_s,
-        versions_kept=settings.version_contents_kept,
+        upload_bytes_max=settings.uploads.bytes_max,
+        upload_s_max=settings.uploads.seconds_max,
+        upload_pause_s_max=settings.uploads.pause_seconds_max,
+        revocation_wait_s=settings.changes.revocation_wait_s,
+        versions_kept=settings.changes.version_contents_kept,
     )
 
 
 def _upload_limits(settings: Settings) -> UploadLimits:
     return UploadLimits(
-        at_once=settings.concurrent_uploads_max,
-        per_minute=settings.uploads_per_minute_max,
-        bytes_per_day=settings.upload_bytes_per_day_max,
+        at_once=settings.uploads.concurrent_max,
+        per_minute=settings.uploads.per_minute_max,
+        bytes_per_day=settings.uploads.bytes_per_day_max,
     )
 
 
 def _look_limits(settings: Settings) -> LookLimits:
     return LookLimits(
-        cache_bytes_max=settings.page_image_cache_bytes_max,
-        at_once=settings.page_image_processes_max,
-        waiting_max=settings.page_image_waiting_max,
+        cache_bytes_max=settings.page_images.cache_bytes_max,
+        at_once=settings.page_images.processes_max,
+        waiting_max=settings.page_images.waiting_max,
     )
 
 
 def _sync_limits(settings: Settings) -> SyncLimits:
     return SyncLimits(
-        receipts_kept=settings.sync_receipts_kept,
-        sources_max=settings.sync_sources_max,
-        entries_max=settings.sync_receipt_entries_max,
+        receipts_kept=settings.syncs.receipts_kept,
+        sources_max=settings.syncs.sources_max,
+        entries_max=settings.syncs.receipt_entries_max,
     )
 
 
 def _feed_limits(settings: Settings) -> FeedLimits:
     return FeedLimits(
-        watchers_max=settings.feed_watchers_max, per_principal_max=settings.feed_watchers_per_principal_max
+        watchers_max=settings.feed.watchers_max, per_principal_max=settings.feed.watchers_per_principal_max
     )
 
 

@@ -12,11 +12,11 @@ from refdesk.answering.curating.gap_routes import GapRoutes
 from refdesk.answering.curating.gaps import GapLimits, GapStore
 from refdesk.answering.evidence.gate import Gate
 from refdesk.app.server import Background
-from refdesk.app.settings import Settings
 from refdesk.contracts.errors import Unavailable
 from refdesk.index.ledger.news import IndexNews
 from refdesk.index.open_generations import OpenGenerations
 from refdesk.outside.postgres.pool import Pool
+from refdesk.settings.tree import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -40,21 +40,21 @@ def open_gaps(
 ) -> GapParts:
     """``feedback`` is kept for a time of its own."""
     limits = GapLimits(
-        similarity_min=settings.gap_similarity_min, gaps_max=settings.gaps_max, days_kept=settings.gap_days_kept
+        similarity_min=settings.gaps.similarity_min, gaps_max=settings.gaps.gaps_max, days_kept=settings.gaps.days_kept
     )
     store = GapStore(pool, limits=limits)
     finding = GapFinding(
         store,
         generations=generations,
         news=news,
-        certainty_min=settings.certainty_min,
-        interval_s=settings.gap_interval_s,
-        keeps=settings.gaps_kept,
+        certainty_min=settings.answers.certainty_min,
+        interval_s=settings.gaps.interval_s,
+        keeps=settings.gaps.kept,
     )
     return GapParts(
         finding=finding,
         routes=GapRoutes(store, generations=generations, gate=gate),
-        tidy=partial(_keep_tidy, store, feedback, feedback_days=settings.feedback_days_kept),
+        tidy=partial(_keep_tidy, store, feedback, feedback_days=settings.keeping.feedback_days_kept),
     )
 
 

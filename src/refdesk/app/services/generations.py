@@ -14,7 +14,6 @@ from psycopg_pool import AsyncConnectionPool
 
 from refdesk.app.qdrant import qdrant_settings
 from refdesk.app.services.common import required
-from refdesk.app.settings import PREFIX, Settings
 from refdesk.contracts.errors import ConfigurationError, InvalidRequest
 from refdesk.index.engines import Engines
 from refdesk.index.ledger.generations import MIGRATIONS, Engine, Generation, open_generation
@@ -29,6 +28,7 @@ from refdesk.outside.embedding.packaged import Embedder, PackagedEmbedder, Turns
 from refdesk.outside.embedding.prepared import INT8, PACKAGED
 from refdesk.outside.embedding.server import open_http_embedder
 from refdesk.outside.postgres.database import migrate
+from refdesk.settings.tree import PREFIX, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -39,17 +39,17 @@ CHUNKING_VERSION = "3"
 @asynccontextmanager
 async def _open_engines(pool: AsyncConnectionPool, settings: Settings) -> AsyncIterator[Engines]:
     """What the generations are kept in. Raises ConfigurationError when a Qdrant that the settings name cannot be used."""
-    if settings.qdrant_url is None:
+    if settings.qdrant.url is None:
         yield Engines(pool)
         return
-    async with open_qdrant(qdrant_settings(settings, url=settings.qdrant_url)) as qdrant:
-        await qdrant.require(wait_s=settings.database_wait_s)
+    async with open_qdrant(qdrant_settings(settings, url=settings.qdrant.url)) as qdrant:
+        await qdrant.require(wait_s=settings.databases.wait_s)
         yield Engines(pool, qdrant=qdrant)
 
 
 def configured_engine(settings: Settings) -> Engine:
     """Where the settings say that a new generation is kept."""
-    return "pgvector" if settings.qdrant_url is None else "qdrant"
+    return "pgvector" if settings.qdrant.url is None else "qdrant"
 
 
 @asynccontextmanager
@@ -131,13 +131,13 @@ def _is_configured(settings: Settings, active: Generation) -> bool:
 
 def configured_model(settings: Settings) -> str:
     """The model that the settings say: the packaged one's name, a folder, or the name of one at the server."""
-    if settings.embedding_url is not None:
+    if settings.embedding.url is not None:
         return required(settings, "embedding_model")
-    name = settings.embedding_model or INT8
+    name = settings.embedding.model or INT8
     if name in PACKAGED or is_folder(name) or name.startswith(FASTEMBED):
         return name
     raise ConfigurationError(
-        f"{PREFIX}EMBEDDING_MODEL={settings.embedding_model} is neither a packaged model ({', '.join(PACKAGED)}) nor the whole "
+        f"{PREFIX}EMBEDDING_MODEL={settings.embedding.model} is neither a packaged model ({', '.join(PACKAGED)}) nor the whole "
         f"path of a model's folder, nor {FASTEMBED}NAME. For a model of a server, set {PREFIX}EMBEDDING_URL, too."
     )
 
@@ -157,14 +157,14 @@ async def choose_model(settings: Settings, name: str | None) -> Model:
         return Model(name, PackagedEmbedder.dimensions, CHUNKING_VERSION, None)
     if is_folder(name) or name.startswith(FASTEMBED):
         return await _on_this_machine(settings, name)
-    if settings.embedding_url is None:
+    if settings.embedding.url is None:
         raise InvalidRequest(
             f"There is no model {name!r}: packaged are {' and '.join(PACKAGED)}; for others, name the folder that has one, or "
             f"set {PREFIX}EMBEDDING_URL to a server that has them.",
             field="model",
         )
-    url, window = settings.embedding_url, settings.embedding_tokens_max
-    async with open_http_embedder(url, model=name, window=window, api_key=settings.embedding_api_key) as served:
+    url, window = settings.embedding.url, settings.embedding.tokens_max
+    async with open_http_embedder(url, model=name, window=window, api_key=settings.embedding.api_key) as served:
         return Model(name, served.dimensions, CHUNKING_VERSION, (without_secrets(url), window))
 
 
@@ -181,7 +181,7 @@ async def _on_this_machine(settings: Settings, name: str) -> Model:
 
 
 def _fastembed_folder(settings: Settings) -> Path:
-    return settings.model_folders[-1] / "fastembed"
+    return settings.places.model_folders[-1] / "fastembed"
 
 
 @asynccontextmanager
@@ -209,14 +209,14 @@ def _open_embedder(
     settings: Settings, generation: Generation, *, turns: Turns
 ) -> AbstractAsyncContextManager[Embedder]:
     if generation.model in PACKAGED:
-        return open_packaged_embedder(*settings.model_folders, name=generation.model, turns=turns)
+        return open_packaged_embedder(*settings.places.model_folders, name=generation.model, turns=turns)
     if generation.model.startswith(FASTEMBED):
         return open_fastembed_embedder(generation.model, _fastembed_folder(settings), turns=turns)
     folder = _folder_of(generation.url or "")
     if folder is not None:
         return _open_folder(generation, folder, turns=turns)
     url, api_key = _server(settings, generation)
-    window = generation.tokens_max or settings.embedding_tokens_max
+    window = generation.tokens_max or settings.embedding.tokens_max
     return open_http_embedder(
         url, model=generation.model, window=window, dimensions=generation.dimensions, api_key=api_key
     )
@@ -227,11 +227,11 @@ def _server(settings: Settings, generation: Generation) -> tuple[str, str | None
 
     One that has moved is found by the model's name.
     """
-    now = (settings.embedding_url, settings.embedding_api_key)
-    for url, api_key in (now, (settings.embedding_previous_url, settings.embedding_previous_api_key)):
+    now = (settings.embedding.url, settings.embedding.api_key)
+    for url, api_key in (now, (settings.embedding.previous_url, settings.embedding.previous_api_key)):
         if url is not None and without_secrets(url) == generation.url:
             return url, api_key
-    if now[0] is not None and settings.embedding_model == generation.model:
+    if now[0] is not None and settings.embedding.model == generation.model:
         return now[0], now[1]
     raise ConfigurationError(
         f"Generation {generation.id} of the index was embedded by {generation.model} at {generation.url}, and no setting "

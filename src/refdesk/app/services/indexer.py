@@ -13,7 +13,6 @@ from refdesk.app.services import ai_parts, parts
 from refdesk.app.services.common import connection_limits, open_broker, open_database, open_documents, required
 from refdesk.app.services.generations import open_generations
 from refdesk.app.services.parsers import parsing_limits
-from refdesk.app.settings import Settings
 from refdesk.index.ledger.lineage import LineageMemory
 from refdesk.index.ledger.standings import Standings
 from refdesk.index.recording import Recorder
@@ -30,28 +29,29 @@ from refdesk.operations.reconcile import AT_ONCE, Schedule, reconcilers
 from refdesk.outside.embedding.packaged import TEXTS_PER_THREAD, Turns
 from refdesk.outside.nats.broker import Broker
 from refdesk.outside.postgres.pool import Pool
+from refdesk.settings.tree import Settings
 from refdesk.web.http import create_app
 
 
 async def serve(settings: Settings) -> None:
     """Runs until SIGINT or SIGTERM."""
-    stand_back(settings.index_niceness)  # before there are threads and parsers: they inherit it
+    stand_back(settings.indexing.niceness)  # before there are threads and parsers: they inherit it
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         pool = await enter(_open_index(settings))
-        turns = Turns(threads=settings.embedding_threads, texts=TEXTS_PER_THREAD)
+        turns = Turns(threads=settings.embedding.threads, texts=TEXTS_PER_THREAD)
         generations = await enter(open_generations(pool, settings, turns=turns))
         broker = await enter(open_broker(settings, name="indexer"))
         recorder = Recorder(broker, standings=Standings(pool), generations=generations)
         documents = await enter(open_documents(settings))
         session = await enter(aiohttp.ClientSession())
         parsers = await enter(ParserPool(limits=parsing_limits(settings), sizes=_pool_sizes(settings)))
-        sources = IndexingParts(documents, parsers, settings.chunks_max, _lane_settings(settings))
+        sources = IndexingParts(documents, parsers, settings.indexing.chunks_max, _lane_settings(settings))
         indexing = LiveIndexing(generations, sources)
-        letters = DeadLetters(pool, log_characters_max=settings.dead_letter_log_characters_max)
+        letters = DeadLetters(pool, log_characters_max=settings.indexing.dead_letter_log_characters_max)
         worker = _worker(settings, broker, indexing, letters)
         reembedding = Reembedding(
-            generations, indexing=indexing, documents=documents, concurrency=settings.index_concurrency
+            generations, indexing=indexing, documents=documents, concurrency=settings.indexing.concurrency
         )
         memory = LineageMemory(pool)
         lineage = Lineage(
@@ -65,9 +65,9 @@ async def serve(settings: Settings) -> None:
             pool,
             reconcilers(generations, documents),
             memory=memory,
-            interval_s=settings.reconcile_interval_s,
+            interval_s=settings.indexing.reconcile_interval_s,
         )
-        database = await enter(_index_database(settings, pool))
+        database, address = await enter(_index_database(settings, pool)), settings.address
         health = Health(
             [
                 database,
@@ -80,7 +80,7 @@ async def serve(settings: Settings) -> None:
         )
         await server.serve(
             _app(settings, health, measures=[letters.measure]),
-            sockets=[server.bind(settings.host, settings.port, send_timeout_s=settings.send_timeout_s)],
+            sockets=[server.bind(address.host, address.port, send_timeout_s=settings.connections.send_timeout_s)],
             limits=connection_limits(settings),
             background=[
                 health.run,
@@ -100,7 +100,7 @@ def _open_index(settings: Settings) -> AbstractAsyncContextManager[Pool]:
         settings,
         "index_database_url",
         name="refdesk indexer",
-        size_max=settings.indexer_connections_max,
+        size_max=settings.pools.indexer_connections_max,
         migrations=[DEAD_LETTER_MIGRATIONS],
     )
 
@@ -113,7 +113,7 @@ def _index_database(settings: Settings, pool: Pool) -> AbstractAsyncContextManag
 def _app(settings: Settings, health: Health, *, measures: list[http.Measure]) -> ASGIApp:
     """Health and metrics: to this machine, to a scraper and to the operator."""
     authenticate = OperatorAlone(required(settings, "operator_key"))
-    insight = Insight(authenticate, metrics_token=settings.metrics_token)
+    insight = Insight(authenticate, metrics_token=settings.keys.metrics_token)
     metrics = http.metrics_endpoint(measures, open_to=insight.without_key)
     app = create_app([*health_endpoints(health, insight=insight), metrics], authenticate=authenticate)
     return named(app, settings)
@@ -121,31 +121,31 @@ def _app(settings: Settings, health: Health, *, measures: list[http.Measure]) ->
 
 def _worker(settings: Settings, broker: Broker, indexing: LiveIndexing, letters: DeadLetters) -> Worker:
     limits = WorkerSettings(
-        concurrency=settings.index_concurrency,
-        aside_max=settings.index_aside_max,
-        attempts_max=settings.index_attempts_max,
-        ack_wait_s=settings.event_lease_s,
-        outage_pause_s_max=settings.outage_pause_s_max,
+        concurrency=settings.indexing.concurrency,
+        aside_max=settings.indexing.aside_max,
+        attempts_max=settings.indexing.attempts_max,
+        ack_wait_s=settings.changes.event_lease_s,
+        outage_pause_s_max=settings.indexing.outage_pause_s_max,
     )
     return Worker(broker=broker, indexing=indexing, embeddings=indexing, dead_letters=letters, settings=limits)
 
 
 def _lane_settings(settings: Settings) -> LaneSettings:
     return LaneSettings(
-        bytes_small=settings.index_small_bytes_max,
-        chunks_small=settings.index_small_chunks_max,
-        chunks_medium=settings.index_medium_chunks_max,
-        places=settings.index_lane_places,
-        chunks_kept=settings.index_chunks_kept_max,
-        chunks_staged=settings.index_part_chunks,
+        bytes_small=settings.lanes.small_bytes_max,
+        chunks_small=settings.lanes.small_chunks_max,
+        chunks_medium=settings.lanes.medium_chunks_max,
+        places=settings.lanes.lane_places,
+        chunks_kept=settings.lanes.chunks_kept_max,
+        chunks_staged=settings.lanes.part_chunks,
     )
 
 
 def _pool_sizes(settings: Settings) -> PoolSizes:
     return PoolSizes(
-        workers=settings.parse_processes_max,
-        queue_max=settings.parse_waiting_max,
-        idle_s=settings.parse_process_idle_seconds_max,
-        documents_per_worker_max=settings.parse_process_documents_max,
-        resident_bytes_max=settings.parse_process_bytes_max,
+        workers=settings.parsers.processes_max,
+        queue_max=settings.parsers.waiting_max,
+        idle_s=settings.parsers.process_idle_seconds_max,
+        documents_per_worker_max=settings.parsers.process_documents_max,
+        resident_bytes_max=settings.parsers.process_bytes_max,
     )

@@ -10,9 +10,9 @@ from refdesk.answering.usage.caps import Cap, Period, Unit, parse_caps
 from refdesk.answering.usage.prices import Prices
 from refdesk.answering.usage.routes import UsageRoutes
 from refdesk.answering.usage.settled import UsageStore
-from refdesk.app.settings import PREFIX, Settings
 from refdesk.outside.postgres.pool import Pool
 from refdesk.outside.valkey.client import Valkey
+from refdesk.settings.tree import PREFIX, Settings
 
 
 class Metering(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,32 +31,32 @@ def open_metering(settings: Settings, pool: Pool, valkey: Valkey) -> Metering:
     return Metering(
         budget=Budget(valkey, _limits(settings), booked=usage.booked),
         usage=usage,
-        prices=Prices.parse(settings.llm_prices, currency=settings.llm_currency),
+        prices=Prices.parse(settings.usage.llm_prices, currency=settings.usage.llm_currency),
         times=BookingTimes(
-            interval_s=settings.usage_interval_s,
-            answers_kept_s=settings.answer_retention_s,
-            days_kept=settings.usage_days_kept,
+            interval_s=settings.usage.usage_interval_s,
+            answers_kept_s=settings.keeping.answer_retention_s,
+            days_kept=settings.usage.usage_days_kept,
         ),
     )
 
 
 def _limits(settings: Settings) -> BudgetLimits:
     return BudgetLimits(
-        concurrent=settings.concurrent_per_principal_max,
-        requests_per_minute=settings.requests_per_minute_max,
-        searches_per_minute=settings.searches_per_minute_max,
-        tokens_per_minute=settings.tokens_per_minute_max,
-        tokens_per_day=settings.tokens_per_day_max,
+        concurrent=settings.budgets.concurrent_per_principal_max,
+        requests_per_minute=settings.budgets.requests_per_minute_max,
+        searches_per_minute=settings.budgets.searches_per_minute_max,
+        tokens_per_minute=settings.budgets.tokens_per_minute_max,
+        tokens_per_day=settings.budgets.tokens_per_day_max,
         more=tuple(
             cap
             for cap in (
-                _cap("tokens", "month", settings.tokens_per_month_max),
-                _cap("cost", "day", settings.cost_per_day_max),
-                _cap("cost", "month", settings.cost_per_month_max),
+                _cap("tokens", "month", settings.budgets.tokens_per_month_max),
+                _cap("cost", "day", settings.budgets.cost_per_day_max),
+                _cap("cost", "month", settings.budgets.cost_per_month_max),
             )
             if cap is not None
         ),
-        named=parse_caps(settings.usage_caps),
+        named=parse_caps(settings.budgets.usage_caps),
     )
 
 

@@ -15,9 +15,9 @@ from refdesk.app import server
 from refdesk.app.health import Fact, Part
 from refdesk.app.language_models import NOT_ASKED, LanguageModels, open_language_models
 from refdesk.app.services import ai_parts
-from refdesk.app.settings import Settings
 from refdesk.contracts.errors import ConfigurationError
 from refdesk.outside.tokens import CountTokens, input_tokens
+from refdesk.settings.tree import Settings
 
 
 class WritingModels(msgspec.Struct, frozen=True):
@@ -39,7 +39,7 @@ async def open_writing_models(settings: Settings, vocabularies: Sequence[CountTo
             yield WritingModels()
             return
         writer = _writer(settings, opened, vocabularies)
-        seconds = settings.follow_up_rewrite_s
+        seconds = settings.answers.follow_up_rewrite_s
         yield WritingModels(
             writer,
             Rewriter(opened.models[0], seconds_max=seconds) if seconds else None,
@@ -64,14 +64,16 @@ def _writer(settings: Settings, opened: LanguageModels, vocabularies: Sequence[C
     writers = [
         Generating(
             model,
-            context_tokens_max=settings.llm_context_tokens_max,
-            passages_read=settings.passages_max,
+            context_tokens_max=settings.language_model.context_tokens_max,
+            passages_read=settings.answers.passages_max,
             count_tokens=count_tokens,
         )
         for model, count_tokens in zip(opened.models, chain(vocabularies, repeat(input_tokens)), strict=False)
     ]
     circuits = [
-        Circuit(model.model, failures_max=settings.llm_failures_max, cool_down_s=settings.llm_cool_down_s)
+        Circuit(
+            model.model, failures_max=settings.model_calls.failures_max, cool_down_s=settings.model_calls.cool_down_s
+        )
         for model in opened.models
     ]
     return Models(writers, circuits=circuits)

@@ -3,20 +3,20 @@
 from collections.abc import Sequence
 
 import aiohttp
-import msgspec
 from prometheus_client.metrics_core import Metric
 
 from refdesk.answering.assistant import Assistant
 from refdesk.app.health import Health
 from refdesk.app.http import Measure, measured, own_metrics
-from refdesk.app.redaction import shown
 from refdesk.app.services.common import Operations, required
-from refdesk.app.settings import PREFIX, Settings, origins_of
 from refdesk.operations.history import History, ProcessReading
 from refdesk.operations.overview import Overview, PartView, SettingView, SlowView
 from refdesk.operations.peers import Peers, parse_peers
 from refdesk.operations.series import reading
 from refdesk.outside.postgres.pool import Pool
+from refdesk.settings.loading import origins_of
+from refdesk.settings.redaction import shown
+from refdesk.settings.tree import PREFIX, Settings, settings_by_name
 
 UNNAMED = "service"
 
@@ -31,7 +31,9 @@ def open_operations(
     assistant: Assistant,
 ) -> Operations:
     """Raises ConfigurationError when a peer is no address."""
-    peers = Peers(parse_peers(settings.peer_urls), session=session, operator_key=required(settings, "operator_key"))
+    peers = Peers(
+        parse_peers(settings.services.peer_urls), session=session, operator_key=required(settings, "operator_key")
+    )
 
     async def read() -> list[ProcessReading]:
         await measured(measures)
@@ -54,7 +56,7 @@ def open_operations(
         parts=parts,
         slow=lambda: slow(assistant),
         settings=lambda: settings_shown(settings),
-        currency=settings.llm_currency,
+        currency=settings.usage.llm_currency,
     )
     return Operations(endpoints=overview.endpoints(), background=[history.run], peers=peers)
 
@@ -74,9 +76,9 @@ def slow(assistant: Assistant) -> list[SlowView]:
 def settings_shown(settings: Settings) -> list[SettingView]:
     origins = origins_of(settings)
     return [
-        SettingView(PREFIX + field.name.upper(), shown(field.name, getattr(settings, field.name)), origins[field.name])
-        for field in msgspec.structs.fields(Settings)
-        if field.name != "setting_origins"
+        SettingView(PREFIX + name.upper(), shown(name, settings.value(name)), origins[name])
+        for name in settings_by_name()
+        if name != "setting_origins"
     ]
 
 

@@ -3,27 +3,27 @@
 import msgspec
 
 from refdesk.app.services.parsers import parsing_limits
-from refdesk.app.settings import Settings
 from refdesk.documents.looks import Drawing
 from refdesk.indexing.frames import PageLook
 from refdesk.indexing.parsing import ParserPool, PoolSizes
+from refdesk.settings.tree import Settings
 
 
 def open_page_drawers(settings: Settings) -> ParserPool:
     """To be entered. A process starts when somebody looks at a page, and ends when nobody has for a while."""
     sizes = PoolSizes(
-        workers=settings.page_image_processes_max,
-        queue_max=settings.page_image_waiting_max + settings.page_image_processes_max,
-        idle_s=settings.parse_process_idle_seconds_max,
-        documents_per_worker_max=settings.parse_process_documents_max,
-        resident_bytes_max=settings.parse_process_bytes_max,
+        workers=settings.page_images.processes_max,
+        queue_max=settings.page_images.waiting_max + settings.page_images.processes_max,
+        idle_s=settings.parsers.process_idle_seconds_max,
+        documents_per_worker_max=settings.parsers.process_documents_max,
+        resident_bytes_max=settings.parsers.process_bytes_max,
     )
     return ParserPool(limits=parsing_limits(settings), sizes=sizes)
 
 
 def drawing(settings: Settings, drawers: ParserPool) -> Drawing:
     async def draw(content: bytes, page: int, width: int) -> bytes:
-        look = PageLook(page=page, width=width, pixels_max=settings.page_image_pixels_max)
+        look = PageLook(page=page, width=width, pixels_max=settings.page_images.pixels_max)
         return (await drawers.look(content, look)).image or b""
 
     async def find(content: bytes, page: int, text: str) -> bytes:

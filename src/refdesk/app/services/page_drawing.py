@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib import import_module
 
-from refdesk.app.settings import Settings
 from refdesk.documents.looks import Drawing
+from refdesk.settings.tree import Settings
 
 _DRAWERS = "refdesk.app.services.page_drawers"
 

@@ -4,13 +4,13 @@ import nats
 import nats.errors
 
 from refdesk.app.commands.checks.findings import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, Finding, Findings, Level
-from refdesk.app.settings import Loaded
 from refdesk.contracts.errors import ConfigurationError, Unavailable
 from refdesk.outside.nats.monitoring import FsyncWatch
+from refdesk.settings.loading import Loaded
 
 
 async def check_nats(loaded: Loaded) -> Findings:
-    url = loaded.settings.nats_url
+    url = loaded.settings.nats.url
     if url is None:
         return
     reasons: list[Exception] = []
@@ -43,13 +43,13 @@ async def check_nats(loaded: Loaded) -> Findings:
 async def check_nats_on_disk(loaded: Loaded) -> Findings:
     """A power cut costs no document either way, only time."""
     settings, name = loaded.settings, "NATS on disk"
-    if settings.nats_url is None:
+    if settings.nats.url is None:
         return
-    if settings.nats_monitoring_url is None:
+    if settings.nats.monitoring_url is None:
         yield Finding("ok", name, "not known: REFDESK_NATS_MONITORING_URL is not set")
         return
     try:
-        known = await FsyncWatch(settings.nats_monitoring_url).on_acknowledgement()
+        known = await FsyncWatch(settings.nats.monitoring_url).on_acknowledgement()
     except (Unavailable, ConfigurationError) as error:
         level: Level = "warn" if isinstance(error, Unavailable) else "FAIL"  # the Document Service would not start
         yield Finding(level, name, error.message, "Mend REFDESK_NATS_MONITORING_URL.")

@@ -8,11 +8,12 @@ import psycopg
 
 from refdesk.app.commands.checks.findings import CONNECT_TIMEOUT_S, Finding, Findings
 from refdesk.app.connection_budget import needed
-from refdesk.app.settings import PREFIX, Loaded, Settings
 from refdesk.contracts.errors import Unavailable
 from refdesk.index.pgvector.extension import Vector, look_at_vector
 from refdesk.outside.postgres.database import connection_string
 from refdesk.outside.postgres.probe import STATEMENT_S, DatabaseProbe
+from refdesk.settings.loading import Loaded
+from refdesk.settings.tree import PREFIX, Settings
 
 SERVER = "database_url"
 """Where `refdesk up` makes the three databases."""
@@ -34,7 +35,7 @@ class _Seen(msgspec.Struct, frozen=True):
 
 async def check_databases(loaded: Loaded) -> Findings:
     settings = loaded.settings
-    named = {name: url for name in (SERVER, *DATABASES) if (url := getattr(settings, name)) is not None}
+    named = {name: url for name in (SERVER, *DATABASES) if (url := settings.value(name)) is not None}
     examined = await asyncio.gather(*(_examined(name, url) for name, url in named.items()))
     for finding, _ in examined:
         yield finding
@@ -97,7 +98,7 @@ def _connections(settings: Settings, seen: dict[str, _Seen]) -> list[Finding]:
     given: dict[tuple[str, int], int] = {}
     for name, found in seen.items():
         by_server[found.server] |= set(DATABASES) if name == SERVER else {name}
-        if name == "documents_database_url" and settings.access_database_url is None:
+        if name == "documents_database_url" and settings.databases.access_url is None:
             by_server[found.server].add("access_database_url")
         given[found.server] = found.connections
     findings = []

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import aiohttp
 import msgspec
 
-from refdesk.app.settings import Loaded
+from refdesk.settings.loading import Loaded
 
 CONNECT_TIMEOUT_S = 3
 CALL_TIMEOUT_S = 4.0

@@ -13,12 +13,13 @@ from refdesk.app.commands.checks.findings import Finding, Findings, Level
 from refdesk.app.commands.checks.running import is_refdesk
 from refdesk.app.embedded.stack import installed_binary
 from refdesk.app.server import bind
-from refdesk.app.settings import PREFIX, Loaded
 from refdesk.contracts.errors import ConfigurationError, Unavailable
 from refdesk.indexing.parsed import ParsingLimits
 from refdesk.indexing.recognition import find_data
 from refdesk.indexing.sandbox import Sandbox
 from refdesk.outside.model_folder import look_into, recipe_of
+from refdesk.settings.loading import Loaded
+from refdesk.settings.tree import PREFIX
 
 PYTHON_MIN = (3, 11)
 FREE_BYTES_MIN = 256 << 20
@@ -54,7 +55,7 @@ async def check_programs(loaded: Loaded) -> Findings:
     """Only those that `refdesk up` would start."""
     for name, (server, package, path) in PROGRAMS.items():
         setting = PREFIX + name.upper()
-        if getattr(loaded.settings, name) is not None:
+        if loaded.settings.value(name) is not None:
             continue
         try:
             found = installed_binary(package, path=path, setting=setting)
@@ -66,10 +67,10 @@ async def check_programs(loaded: Loaded) -> Findings:
 
 async def check_weights(loaded: Loaded) -> Findings:
     settings = loaded.settings
-    if settings.embedding_url is not None:
+    if settings.embedding.url is not None:
         return
-    if settings.embedding_model is not None and Path(settings.embedding_model).is_absolute():
-        yield await _check_folder(Path(settings.embedding_model))
+    if settings.embedding.model is not None and Path(settings.embedding.model).is_absolute():
+        yield await _check_folder(Path(settings.embedding.model))
         return
     package, path = WEIGHTS
     spec = find_spec(package)
@@ -112,20 +113,20 @@ async def check_fences(loaded: Loaded) -> Findings:
 async def check_text_recognition(loaded: Loaded) -> Findings:
     """It is optional; what is set by hand has to be right."""
     settings = loaded.settings
-    found = find_data(settings.ocr_languages, data_dir=settings.ocr_data_dir)
-    if found is not None and settings.ocr_pages_max:
-        yield Finding("ok", "text recognition", f"{settings.ocr_languages}, with the data in {found}")
-    elif found is None and (settings.ocr_data_dir is not None or loaded.origins["ocr_languages"] != "default"):
-        where = f" in {settings.ocr_data_dir}" if settings.ocr_data_dir else ""
+    found = find_data(settings.recognition.languages, data_dir=settings.recognition.data_dir)
+    if found is not None and settings.recognition.pages_max:
+        yield Finding("ok", "text recognition", f"{settings.recognition.languages}, with the data in {found}")
+    elif found is None and (settings.recognition.data_dir is not None or loaded.origins["ocr_languages"] != "default"):
+        where = f" in {settings.recognition.data_dir}" if settings.recognition.data_dir else ""
         mend = "Install tesseract's data for each language, or mend REFDESK_OCR_LANGUAGES and REFDESK_OCR_DATA_DIR."
-        yield Finding("FAIL", "text recognition", f"no data for {settings.ocr_languages}{where}", mend)
+        yield Finding("FAIL", "text recognition", f"no data for {settings.recognition.languages}{where}", mend)
     else:
         yield Finding("ok", "text recognition", "none: scans are refused, with the reason")
 
 
 async def check_data_directory(loaded: Loaded) -> Findings:
     """The directory, or where it would be made."""
-    directory = loaded.settings.data_dir
+    directory = loaded.settings.places.data_dir
     there = next(path for path in (directory, *directory.parents) if path.exists())
     where = str(directory) if there == directory else f"{directory} (not made yet)"
     try:
@@ -141,7 +142,7 @@ async def check_data_directory(loaded: Loaded) -> Findings:
 
 
 async def check_port(loaded: Loaded) -> Findings:
-    host, port = loaded.settings.host, loaded.settings.port
+    host, port = loaded.settings.address.host, loaded.settings.address.port
     try:
         bind(host, port).close()
         yield Finding("ok", "port", f"{host}:{port} is free")

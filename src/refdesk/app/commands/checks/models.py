@@ -7,7 +7,6 @@ from typing import Any
 
 from refdesk.app.commands.checks.findings import Finding, Findings, call
 from refdesk.app.language_models import open_language_models
-from refdesk.app.settings import Loaded
 from refdesk.contracts.errors import ConfigurationError, ModelFailed, Unavailable
 from refdesk.outside.llm.client import Llm
 from refdesk.outside.llm.errors import LlmKeyRefused, LlmMisplaced, LlmOnlyThought, LlmRefused, LlmTimeout, LlmUnknown
@@ -15,6 +14,7 @@ from refdesk.outside.llm.server import ModelServer
 from refdesk.outside.model_folder import look_into
 from refdesk.outside.reranking.server import open_http_reranker
 from refdesk.outside.vocabularies import open_vocabularies
+from refdesk.settings.loading import Loaded
 
 LIST_TIMEOUT_S = 2.0
 RERANK_TIMEOUT_S = 5.0
@@ -69,32 +69,32 @@ async def _listed(server: ModelServer) -> str:
 async def check_tokenizer(loaded: Loaded) -> Findings:
     settings = loaded.settings
     try:
-        found = await asyncio.to_thread(open_vocabularies, settings.llm_tokenizer)
+        found = await asyncio.to_thread(open_vocabularies, settings.language_model.tokenizer)
     except ConfigurationError as error:
         yield Finding("FAIL", "tokenizer", error.message)
         return
     if found:
-        yield Finding("ok", "tokenizer", f"tokens are counted exactly, by {settings.llm_tokenizer}")
-    elif settings.llm_url is not None:
+        yield Finding("ok", "tokenizer", f"tokens are counted exactly, by {settings.language_model.tokenizer}")
+    elif settings.language_model.url is not None:
         yield Finding("ok", "tokenizer", "none: the tokens of a prompt are estimated, never below the truth")
 
 
 async def check_embeddings(loaded: Loaded) -> Findings:
     settings = loaded.settings
-    if settings.embedding_url is None:
+    if settings.embedding.url is None:
         return
-    if not settings.embedding_model:
+    if not settings.embedding.model:
         yield Finding("FAIL", "embeddings", "REFDESK_EMBEDDING_MODEL is not set", "Name a model that this server has.")
         return
-    asked = {"model": settings.embedding_model, "input": ["one word"], "encoding_format": "float"}
-    url = f"{settings.embedding_url.rstrip('/')}/embeddings"
-    status, reply = await call(url, key=settings.embedding_api_key, json=asked)
+    asked = {"model": settings.embedding.model, "input": ["one word"], "encoding_format": "float"}
+    url = f"{settings.embedding.url.rstrip('/')}/embeddings"
+    status, reply = await call(url, key=settings.embedding.api_key, json=asked)
     try:
         dimensions = len(reply["data"][0]["embedding"])
     except (KeyError, IndexError, TypeError):
         yield _refused("embeddings", status, reply, setting="EMBEDDING")
     else:
-        yield Finding("ok", "embeddings", f"{settings.embedding_model} gives {dimensions} dimensions")
+        yield Finding("ok", "embeddings", f"{settings.embedding.model} gives {dimensions} dimensions")
 
 
 async def check_reranker(loaded: Loaded) -> Findings:
@@ -102,17 +102,17 @@ async def check_reranker(loaded: Loaded) -> Findings:
     settings, name = loaded.settings, "reranker"
     mend = "See docs/howto/quality.md. Until then, passages keep the order of the search."
     try:
-        if settings.rerank_url is not None:
+        if settings.reranking.url is not None:
             async with open_http_reranker(
-                settings.rerank_url,
-                model=settings.rerank_model,
-                api_key=settings.rerank_api_key,
+                settings.reranking.url,
+                model=settings.reranking.model,
+                api_key=settings.reranking_calls.api_key,
                 timeout_s=RERANK_TIMEOUT_S,
             ) as reranker:
                 await reranker.score("one word", ["one word", "another"])
-            yield Finding("ok", name, f"{settings.rerank_model or 'the server'} orders passages")
-        elif settings.rerank_model is not None:
-            found = await asyncio.to_thread(look_into, Path(settings.rerank_model))
+            yield Finding("ok", name, f"{settings.reranking.model or 'the server'} orders passages")
+        elif settings.reranking.model is not None:
+            found = await asyncio.to_thread(look_into, Path(settings.reranking.model))
             yield Finding("ok", name, f"{found.name}: {found.tokens_max} tokens")
     except Unavailable as error:
         yield Finding("warn", name, error.message, mend)

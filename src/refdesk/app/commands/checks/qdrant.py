@@ -4,20 +4,21 @@ import psycopg
 
 from refdesk.app.commands.checks.findings import CONNECT_TIMEOUT_S, Finding, Findings
 from refdesk.app.qdrant import qdrant_settings
-from refdesk.app.settings import Loaded, Settings
 from refdesk.contracts.errors import ConfigurationError, Unavailable
 from refdesk.index.qdrant.server import Refused, foreign_collections, open_qdrant
 from refdesk.outside.postgres.probe import STATEMENT_S
+from refdesk.settings.loading import Loaded
+from refdesk.settings.tree import Settings
 
 _TOKENS = b"SELECT id, token::text FROM generations WHERE engine = 'qdrant' ORDER BY id LIMIT 100"
 
 
 async def check_qdrant(loaded: Loaded) -> Findings:
     settings = loaded.settings
-    if settings.qdrant_url is None:
+    if settings.qdrant.url is None:
         return
     try:
-        async with open_qdrant(qdrant_settings(settings, url=settings.qdrant_url)) as qdrant:
+        async with open_qdrant(qdrant_settings(settings, url=settings.qdrant.url)) as qdrant:
             version = await qdrant.look()
             await qdrant.look_at_key()
             foreign = await foreign_collections(qdrant, await _tokens(settings))
@@ -36,11 +37,11 @@ async def check_qdrant(loaded: Loaded) -> Findings:
 
 async def _tokens(settings: Settings) -> dict[int, str] | None:
     """Of the generations that the index database knows; None where it cannot be asked."""
-    if settings.index_database_url is None:
+    if settings.databases.index_url is None:
         return None
     try:
         async with await psycopg.AsyncConnection.connect(
-            settings.index_database_url,
+            settings.databases.index_url,
             connect_timeout=CONNECT_TIMEOUT_S,
             options=f"-c statement_timeout={int(STATEMENT_S * 1000)}",
         ) as connection:

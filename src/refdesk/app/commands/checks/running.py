@@ -4,13 +4,16 @@ from collections.abc import Mapping
 
 from refdesk.app.commands.checks.findings import Finding, Findings, Level, call
 from refdesk.app.commands.client import operator_key_of, ports_of_this_account
-from refdesk.app.settings import Loaded, Settings
+from refdesk.settings.loading import Loaded
+from refdesk.settings.tree import Settings
 
 
 async def check_running(loaded: Loaded) -> Findings:
     """The Refdesk at REFDESK_URL, else one that this account has started: its parts, its model, whether it knows our key."""
     url = _address(loaded)
-    status, reply = await call(f"{url}/health/ready?verbose", key=loaded.settings.api_key or operator_key_of(url))
+    status, reply = await call(
+        f"{url}/health/ready?verbose", key=loaded.settings.client.api_key or operator_key_of(url)
+    )
     if status == 0 or not isinstance(reply, Mapping) or "status" not in reply:
         level: Level = "warn" if loaded.origins["url"] == "default" else "FAIL"
         what = f"none at {url}" if status == 0 else f"what answers at {url} is not Refdesk"
@@ -29,13 +32,13 @@ async def check_running(loaded: Loaded) -> Findings:
 
 def _address(loaded: Loaded) -> str:
     """Where nobody has set one, that of the only Refdesk of this account, on whatever port it is."""
-    url, ports = loaded.settings.url.rstrip("/"), ports_of_this_account()
+    url, ports = loaded.settings.client.url.rstrip("/"), ports_of_this_account()
     is_elsewhere = loaded.origins["url"] == "default" and len(ports) == 1 and operator_key_of(url) is None
     return f"http://127.0.0.1:{ports[0]}" if is_elsewhere else url
 
 
 async def check_documents_url(loaded: Loaded) -> Findings:
-    url = loaded.settings.documents_url
+    url = loaded.settings.services.documents_url
     if url is None:
         return
     if await is_refdesk(url.rstrip("/")):
@@ -52,7 +55,7 @@ def _level(part: str, reply: Mapping[str, list[str]]) -> Level:
 
 async def _own_key(url: str, settings: Settings) -> Finding:
     """Any door lists keys to administrators, tells others that they are none, and refuses whom it does not know."""
-    status, _ = await call(f"{url}/api/keys", key=settings.api_key or operator_key_of(url))
+    status, _ = await call(f"{url}/api/keys", key=settings.client.api_key or operator_key_of(url))
     if status in (200, 403):
         return Finding("ok", "your key", "is taken" + (", as an administrator's" if status == 200 else ""))
     mend = "Set REFDESK_API_KEY to a key that an administrator made with `refdesk keys create NAME`."

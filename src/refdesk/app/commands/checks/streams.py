@@ -2,7 +2,6 @@
 
 from refdesk.app.commands.checks.findings import CONNECT_TIMEOUT_S, Finding, Findings
 from refdesk.app.services.common import stream_settings
-from refdesk.app.settings import Loaded
 from refdesk.contracts.errors import Unavailable
 from refdesk.contracts.events import READERS, SUBJECTS
 from refdesk.outside.nats.broker import Broker
@@ -10,10 +9,11 @@ from refdesk.outside.nats.connection import error_code
 from refdesk.outside.nats.purging import NEARLY_FULL
 from refdesk.outside.nats.readers import Reader
 from refdesk.outside.nats.streams import STREAM_NOT_FOUND
+from refdesk.settings.loading import Loaded
 
 
 async def check_streams(loaded: Loaded) -> Findings:
-    url = loaded.settings.nats_url
+    url = loaded.settings.nats.url
     if url is None:
         return
     streams = stream_settings(loaded.settings)

@@ -1,15 +1,15 @@
 """Valkey or Redis, when one is given: whether it answers, takes writes, is new enough and drops the right things when full."""
 
 from refdesk.app.commands.checks.findings import CALL_TIMEOUT_S, Finding, Findings
-from refdesk.app.settings import Loaded
 from refdesk.contracts.errors import ConfigurationError
 from refdesk.outside.valkey.about import read_about
 from refdesk.outside.valkey.client import ValkeyError, open_valkey
 from refdesk.outside.valkey.errors import Refusal
+from refdesk.settings.loading import Loaded
 
 
 async def check_valkey(loaded: Loaded) -> Findings:
-    url = loaded.settings.valkey_url
+    url = loaded.settings.valkey.url
     if url is None:
         return
     try:

@@ -12,10 +12,11 @@ from typing import Any
 
 import msgspec
 
-from refdesk.app.redaction import shown
-from refdesk.app.settings.fields import DEFAULT_DATA_DIR, PREFIX, Settings
-from refdesk.app.settings.misspelt import misspelt, nearest
 from refdesk.contracts.errors import ConfigurationError
+from refdesk.settings.misspelt import misspelt, nearest
+from refdesk.settings.places import DEFAULT_DATA_DIR
+from refdesk.settings.redaction import shown
+from refdesk.settings.tree import PREFIX, Settings, settings_by_name
 
 CONFIG_FILE = "refdesk.toml"
 
@@ -34,7 +35,7 @@ class Loaded(msgspec.Struct, frozen=True):
 def load(overrides: Mapping[str, Any] | None = None, *, environ: Mapping[str, str] | None = None) -> Loaded:
     """Raises ConfigurationError naming the setting, its value and what is expected."""
     environ = os.environ if environ is None else environ
-    names = {field.name for field in msgspec.structs.fields(Settings)}
+    names = set(settings_by_name())
     values: dict[str, Any] = {}
     origins = dict.fromkeys(names, "default")
     for origin, layer in (
@@ -54,17 +55,16 @@ def load(overrides: Mapping[str, Any] | None = None, *, environ: Mapping[str, st
 
 
 def _convert(values: dict[str, Any], origins: dict[str, str]) -> Settings:
-    fields = {field.name: field.type for field in msgspec.structs.fields(Settings)}
     converted: dict[str, Any] = {}
     for name, value in values.items():
         try:
-            converted[name] = msgspec.convert(value, fields[name], strict=False, dec_hook=_decode_path)
+            converted[name] = msgspec.convert(value, settings_by_name()[name].kind, strict=False, dec_hook=_decode_path)
         except msgspec.ValidationError as error:
             raise ConfigurationError(
                 f"{PREFIX}{name.upper()}={shown(name, value)!r} ({origins[name]}) is not valid: {error}."
             ) from error
     converted["data_dir"] = _absolute(converted.get("data_dir", DEFAULT_DATA_DIR))
-    return Settings(**converted)
+    return Settings.of(**converted)
 
 
 def _absolute(data_dir: Path) -> Path:
@@ -104,29 +104,25 @@ def _environment_layer(environ: Mapping[str, str], names: set[str]) -> dict[str,
 
 def with_origins(loaded: Loaded) -> Settings:
     """The settings with word of where they come from, for whom they are handed on to; unless they have it already."""
-    if loaded.settings.setting_origins is not None:
+    if loaded.settings.services.setting_origins is not None:
         return loaded.settings
     told = {name: origin for name, origin in loaded.origins.items() if origin != "default"}
-    return msgspec.structs.replace(loaded.settings, setting_origins=msgspec.json.encode(told).decode())
+    return loaded.settings.having(setting_origins=msgspec.json.encode(told).decode())
 
 
-def origins_of(settings: Settings) -> dict[str, str]:
+def origins_of(given: Settings) -> dict[str, str]:
     """By name, as `with_origins` has told it; what has been set without a word of it, `refdesk up` has set."""
     try:
-        told = msgspec.json.decode(settings.setting_origins or "{}", type=dict[str, str])
+        told = msgspec.json.decode(given.services.setting_origins or "{}", type=dict[str, str])
     except msgspec.MsgspecError:
         told = {}
     return {
-        field.name: told.get(field.name, "default" if getattr(settings, field.name) == field.default else "refdesk up")
-        for field in msgspec.structs.fields(Settings)
+        name: told.get(name, "default" if given.value(name) == setting.default else "refdesk up")
+        for name, setting in settings_by_name().items()
     }
 
 
-def to_environment(settings: Settings) -> dict[str, str]:
+def to_environment(given: Settings) -> dict[str, str]:
     """The settings as ``REFDESK_*`` variables: how `refdesk up` hands them to its services."""
-    environment = {}
-    for field in msgspec.structs.fields(Settings):
-        value = getattr(settings, field.name)
-        if value is not None:
-            environment[PREFIX + field.name.upper()] = str(value)
-    return environment
+    values = {name: given.value(name) for name in settings_by_name()}
+    return {PREFIX + name.upper(): str(value) for name, value in values.items() if value is not None}
