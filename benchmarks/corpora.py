@@ -14,9 +14,10 @@ import numpy as np
 
 from refdesk.app.embedded.stack import StackOptions, running_stack
 from refdesk.contracts.access import EVERYONE, Scope
-from refdesk.index.qdrant.server import Qdrant, QdrantSettings, open_qdrant
+from refdesk.index.qdrant.server import Qdrant, open_qdrant
 from refdesk.outside.embedding.packaged import Embedder
 from refdesk.outside.embedding.vectors import Vectors
+from refdesk.settings.indexing import QdrantSettings
 
 SCOPE = Scope(readers=(EVERYONE,))
 TOP = 10

@@ -20,7 +20,8 @@ from refdesk.index.qdrant import index as writing
 from refdesk.index.qdrant.collection import BATCH_POINTS, Collection
 from refdesk.index.qdrant.index import QdrantIndex
 from refdesk.index.qdrant.points import Point
-from refdesk.index.qdrant.server import Qdrant, QdrantSettings, foreign_collections, open_qdrant
+from refdesk.index.qdrant.server import Qdrant, foreign_collections, open_qdrant
+from refdesk.settings.indexing import QdrantSettings
 
 
 @pytest.fixture

@@ -40,10 +40,11 @@ from refdesk.indexing.chunking import chunk
 from refdesk.indexing.parsed import DocumentWriter, ParsingLimits
 from refdesk.outside import tokens
 from refdesk.outside.detection import detect_media_type
-from refdesk.outside.llm.clocks import Clocks, Deadline
+from refdesk.outside.llm.clocks import Deadline
 from refdesk.outside.llm.stream import Stream, Told
 from refdesk.outside.llm.thinking import Thinking
 from refdesk.outside.text_encoding import text_encoding
+from refdesk.settings.models import Clocks
 from refdesk.web.bodies import decode_json
 
 LIMITS = Limits()

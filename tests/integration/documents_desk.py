@@ -21,7 +21,7 @@ from refdesk.documents.content_check import ContentCheck
 from refdesk.documents.contents import ContentRecord
 from refdesk.documents.feed import DocumentFeed
 from refdesk.documents.outbox import Outbox
-from refdesk.documents.quotas import UploadLimits, UploadQuotas
+from refdesk.documents.quotas import UploadQuotas
 from refdesk.documents.routes import endpoints
 from refdesk.documents.service import DocumentService
 from refdesk.documents.store import MIGRATIONS, DocumentStore
@@ -29,6 +29,7 @@ from refdesk.documents.syncs import Syncs
 from refdesk.documents.waiting import SILENCE_S_MAX
 from refdesk.outside.blobs import Blobs
 from refdesk.outside.postgres.database import migrate, open_pool
+from refdesk.settings.documents import UploadLimits
 from refdesk.web.http import create_app
 
 UNLIMITED = UploadLimits(at_once=1000, per_minute=10**6, bytes_per_day=10**15)

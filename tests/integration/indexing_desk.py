@@ -23,15 +23,17 @@ from refdesk.index.pgvector.index import PgvectorIndex
 from refdesk.indexing.batching import EmbeddingBatcher
 from refdesk.indexing.chunking import chunk
 from refdesk.indexing.dead_letters import MIGRATIONS, DeadLetters
-from refdesk.indexing.lanes import Lanes, LaneSettings
+from refdesk.indexing.lanes import Lanes
 from refdesk.indexing.parsing import ParserPool
 from refdesk.indexing.pipeline import Indexing
 from refdesk.indexing.worker import Worker, WorkerSettings
 from refdesk.outside.document_service import open_document_service
 from refdesk.outside.embedding.packaged import Embedder, open_packaged_embedder
 from refdesk.outside.embedding.vectors import Vectors
-from refdesk.outside.nats.broker import Broker, StreamSettings
+from refdesk.outside.nats.broker import Broker
 from refdesk.outside.postgres.database import migrate, open_pool
+from refdesk.settings.indexing import LaneSettings
+from refdesk.settings.servers import StreamSettings
 
 OPERATOR_KEY = "operator-secret"
 GENERATION = "test-generation"

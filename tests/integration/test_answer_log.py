@@ -219,7 +219,7 @@ async def test_a_reader_who_comes_back_in_time_finds_the_answer_going_on(here: H
     desk.llm.default = say(gate=gate, gate_at=4)
     seen = await beginning(here.client(), 6)
     async with here.client().resume(seen[0].data["answer_id"], seen[-1].id) as response:
-        await wait(desk.settings.keeping.disconnect_grace_s * 2)
+        await wait(desk.settings.graces.single_s * 2)
         gate.set()
         rest = [event async for event in events(response)]
     assert text_of([*seen, *rest]) == ANSWER

@@ -14,7 +14,8 @@ from tests.integration.documents_desk import ADMINISTRATOR, ALICE, HR, STRANGER,
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import Overloaded, TooManyRequests
 from refdesk.documents import feed
-from refdesk.documents.feed import DocumentFeed, FeedLimits
+from refdesk.documents.feed import DocumentFeed
+from refdesk.settings.documents import FeedLimits
 
 
 @pytest.fixture

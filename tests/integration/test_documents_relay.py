@@ -31,7 +31,8 @@ from refdesk.documents.losses import Losses
 from refdesk.documents.outbox import RETOLD_MAX
 from refdesk.documents.relay import Relay, RelaySettings
 from refdesk.documents.states import StateConsumer
-from refdesk.outside.nats.broker import Broker, ConsumerSettings, Message, Published, StreamSettings
+from refdesk.outside.nats.broker import Broker, ConsumerSettings, Message, Published
+from refdesk.settings.servers import StreamSettings
 
 QUICK = RelaySettings(batch=10, lease_s=1.0, poll_s=0.2, check_s=0.2, backoff_s=(0.02, 0.1))
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

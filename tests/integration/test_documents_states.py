@@ -14,7 +14,8 @@ from tests.integration.nats_server import NatsServer
 
 from refdesk.contracts.events import IndexApplied, IndexFailed, encode
 from refdesk.documents.states import StateConsumer
-from refdesk.outside.nats.broker import Broker, StreamSettings
+from refdesk.outside.nats.broker import Broker
+from refdesk.settings.servers import StreamSettings
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -16,7 +16,7 @@ import pytest
 from tests.integration.documents_desk import ADMINISTRATOR, ALICE, EDITOR, Desk, eventually, key, open_desk
 
 from refdesk.documents.changes import Limits
-from refdesk.documents.quotas import UploadLimits
+from refdesk.settings.documents import UploadLimits
 
 LIMIT = 300_000
 

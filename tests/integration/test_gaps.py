@@ -9,11 +9,12 @@ import pytest
 from tests.support.desk import LEAVE, AnswerDesk, Client, own_desk, until
 from tests.support.scripted_llm import say
 
-from refdesk.answering.curating.gaps import GapLimits, GapStore, Unanswered
+from refdesk.answering.curating.gaps import GapStore, Unanswered
 from refdesk.answering.writing.prompting import NOT_FOUND
 from refdesk.app.embedded.stack import StackUrls
 from refdesk.contracts.access import ADMINISTRATORS, Principal
 from refdesk.outside.postgres.database import open_pool
+from refdesk.settings.answers import GapLimits
 
 CHIEF = Principal(id="chief", groups=(ADMINISTRATORS,))
 ANN, BEN = Principal(id="ann", groups=("crew",)), Principal(id="ben")

@@ -18,8 +18,9 @@ from refdesk.contracts.errors import ConfigurationError, Unavailable
 from refdesk.contracts.events import DOCUMENTS_STREAM, INDEX_STREAM
 from refdesk.outside.nats import connection as nats_connection
 from refdesk.outside.nats import consumer as jetstream_consumer
-from refdesk.outside.nats.broker import Broker, Consumer, ConsumerSettings, Message, StreamSettings
+from refdesk.outside.nats.broker import Broker, Consumer, ConsumerSettings, Message
 from refdesk.outside.nats.connection import Connection
+from refdesk.settings.servers import StreamSettings
 
 SMALL = StreamSettings(bytes_max=64 << 20)
 WORK = ConsumerSettings(stream=DOCUMENTS_STREAM, durable="work", filter_subjects=("documents.>",), ack_wait_s=2.0)

@@ -14,7 +14,8 @@ from tests.integration.nats_server import NatsServer
 
 from refdesk.contracts.errors import Unavailable
 from refdesk.contracts.events import DOCUMENTS_STREAM, INDEXER, SUBJECTS
-from refdesk.outside.nats.broker import Broker, ConsumerSettings, Message, StreamSettings
+from refdesk.outside.nats.broker import Broker, ConsumerSettings, Message
+from refdesk.settings.servers import StreamSettings
 
 RESUMED_S_MAX = 15.0
 """The promise: so long after a node's loss, work goes on."""

@@ -15,7 +15,8 @@ from tests.support.pdfs import pdf
 
 from refdesk.app.services.page_drawing import open_drawing
 from refdesk.documents.look_routes import LookRoutes
-from refdesk.documents.looks import Drawing, LookLimits, Looks
+from refdesk.documents.looks import Drawing, Looks
+from refdesk.settings.documents import PageImages
 from refdesk.settings.tree import Settings
 from refdesk.web.http import create_app
 
@@ -55,7 +56,7 @@ async def pages(fresh_database: str, tmp_path: Path) -> AsyncIterator[Pages]:
             drawn.append(page)
             return await real.draw(content, page, width)
 
-        limits = LookLimits(cache_bytes_max=1 << 20, at_once=1, waiting_max=8)
+        limits = PageImages(cache_bytes_max=1 << 20, at_once=1, waiting_max=8)
         looks = Looks(desk.service, Drawing(draw=draw, find=real.find, read=real.read), limits=limits)
         app = create_app(LookRoutes(looks, width_max=2000).endpoints(), authenticate=authenticate)
         async with serving(app) as url:

@@ -27,10 +27,11 @@ from prometheus_client import REGISTRY
 
 from refdesk.contracts.errors import DocumentRejected, Overloaded, UnsupportedMediaType
 from refdesk.indexing.chunking import chunk
-from refdesk.indexing.parsing import ParsedDocument, ParserPool, ParsingLimits, PoolSizes
+from refdesk.indexing.parsing import ParsedDocument, ParserPool, ParsingLimits
 from refdesk.indexing.sandbox import remove_abandoned
 from refdesk.outside import media_types as kinds
 from refdesk.outside.detection import HEAD_BYTES, detect_media_type
+from refdesk.settings.reading import PoolSizes
 
 pytestmark = pytest.mark.timeout(240)
 

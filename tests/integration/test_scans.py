@@ -10,9 +10,10 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from refdesk.contracts.errors import DocumentRejected
-from refdesk.indexing.parsing import ParsedDocument, ParserPool, ParsingLimits, PoolSizes
+from refdesk.indexing.parsing import ParsedDocument, ParserPool, ParsingLimits
 from refdesk.indexing.recognition import RecognitionLimits, find_data
 from refdesk.outside import media_types as kinds
+from refdesk.settings.reading import PoolSizes
 
 DATA_DIR = find_data("eng")
 RECOGNITION = RecognitionLimits(data_dir=str(DATA_DIR))

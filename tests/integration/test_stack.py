@@ -35,7 +35,8 @@ from refdesk.app.embedded.stack import (
     with_database,
 )
 from refdesk.contracts.errors import ConfigurationError, Unavailable
-from refdesk.outside.nats.broker import Broker, StreamSettings
+from refdesk.outside.nats.broker import Broker
+from refdesk.settings.servers import StreamSettings
 
 WITHIN_S = 120.0
 

@@ -16,10 +16,11 @@ from refdesk.app.commands.checks.streams import check_streams
 from refdesk.contracts.errors import BrokerFull, ConfigurationError
 from refdesk.contracts.events import DOCUMENTS_STREAM, READERS, SUBJECTS
 from refdesk.outside.nats import purging as jetstream_purging
-from refdesk.outside.nats.broker import Broker, Consumer, ConsumerSettings, Message, StreamSettings
+from refdesk.outside.nats.broker import Broker, Consumer, ConsumerSettings, Message
 from refdesk.outside.nats.purging import Purging
 from refdesk.outside.nats.streams import StreamInfo, stream_config
 from refdesk.settings.loading import load
+from refdesk.settings.servers import StreamSettings
 
 MIB = 1 << 20
 WANTED = StreamSettings(bytes_max=64 * MIB)

@@ -20,7 +20,8 @@ from refdesk.contracts.documents import ReadingNote
 from refdesk.contracts.errors import InvalidRequest
 from refdesk.contracts.events import IndexApplied
 from refdesk.contracts.syncs import SyncCounts, SyncEntry, SyncReport
-from refdesk.documents.syncs import SyncLimits, Syncs
+from refdesk.documents.syncs import Syncs
+from refdesk.settings.documents import SyncLimits
 
 
 @pytest.fixture

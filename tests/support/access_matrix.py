@@ -17,11 +17,12 @@ from refdesk.access.cross_site import csrf_token
 from refdesk.access.oidc.people import principal_id
 from refdesk.access.policy import Action
 from refdesk.access.sealing import KeptTokens
-from refdesk.access.sessions import NewSession, SessionLimits, Sessions
+from refdesk.access.sessions import NewSession, Sessions
 from refdesk.contracts.access import Principal, Role, readers_with_owner
 from refdesk.index.open_generations import Opened
 from refdesk.indexing.dead_letters import DeadLetters, Fault, Work
 from refdesk.outside.postgres.database import open_pool
+from refdesk.settings.access import SessionLimits
 from tests.integration.documents_desk import eventually
 from tests.support.desk import index_text
 from tests.support.live_desk import LiveDesk

@@ -26,8 +26,9 @@ from refdesk.operations.replays import Replays
 from refdesk.operations.routes import OperationRoutes
 from refdesk.outside.document_service import open_document_service
 from refdesk.outside.embedding.packaged import Embedder
-from refdesk.outside.nats.broker import Broker, StreamSettings
+from refdesk.outside.nats.broker import Broker
 from refdesk.outside.postgres.database import migrate, open_pool
+from refdesk.settings.servers import StreamSettings
 from refdesk.web.http import create_app
 from tests.integration.documents_desk import ADMINISTRATOR, Desk, authenticate, eventually, open_desk, running, serving
 from tests.integration.nats_server import NatsServer

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from refdesk.index.qdrant.server import Qdrant, QdrantSettings, open_qdrant
+from refdesk.index.qdrant.server import Qdrant, open_qdrant
+from refdesk.settings.indexing import QdrantSettings
 
 URL = os.environ.get("REFDESK_TEST_QDRANT_URL")
 GRPC_PORT = os.environ.get("REFDESK_TEST_QDRANT_GRPC_PORT")

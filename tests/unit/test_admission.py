@@ -5,8 +5,9 @@ from contextlib import aclosing
 
 import pytest
 
-from refdesk.answering.admission import RECOVERY_S, STANDING_S, Admission, AdmissionLimits, Ticket
+from refdesk.answering.admission import RECOVERY_S, STANDING_S, Admission, Ticket
 from refdesk.contracts.errors import Overloaded, TooManyRequests
+from refdesk.settings.limits import AdmissionLimits
 
 PRINCIPALS = ("ann", "ben", "cyd")
 

@@ -54,8 +54,8 @@ def test_another_release_answers_anew(monkeypatch: pytest.MonkeyPatch) -> None:
 SHAPES_NOTHING = frozenset(
     """
     places address connections databases pools nats streams valkey services client telemetry keys audit provider sessions
-    uploads page_images feed syncs changes parsing parsers recognition indexing lanes embedding qdrant model_calls
-    reranking_calls questions keeping conversations gaps chat embedding_calls searches admission budgets usage
+    uploads upload_limits page_images feed syncs changes parsing parsers recognition indexing lanes embedding qdrant model_calls
+    reranking_calls clocks questions keeping graces conversations gaps chat embedding_calls searches admission budgets usage
     """.split()
 )
 

@@ -16,11 +16,11 @@ from refdesk.contracts.errors import ConfigurationError, ModelFailed
 from refdesk.outside.http_client import open_http_client
 from refdesk.outside.llm.addresses import model_address
 from refdesk.outside.llm.client import Llm
-from refdesk.outside.llm.clocks import Clocks
 from refdesk.outside.llm.errors import LlmKeyRefused, LlmMisplaced, LlmOnlyThought, LlmRefused, LlmTimeout, LlmUnknown
 from refdesk.outside.llm.parameters import Message
 from refdesk.outside.llm.server import ModelServer as Server
 from refdesk.outside.llm.stream import Told, require_answer
+from refdesk.settings.models import Clocks
 
 SOURCE = Source(n=1, document_id="d", version=1, title="Leave", passage="Thirty days.", ordinal=0, stale=False)
 

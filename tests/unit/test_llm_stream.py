@@ -9,9 +9,10 @@ from tests.support.model_server import ANSWER, DONE, WORDS, chunk, event, spoken
 
 from refdesk.contracts.answers import Usage
 from refdesk.contracts.errors import ModelFailed
-from refdesk.outside.llm.clocks import Clocks, Deadline
+from refdesk.outside.llm.clocks import Deadline
 from refdesk.outside.llm.errors import LlmFiltered, LlmOnlyThought, words_of
 from refdesk.outside.llm.stream import Stream, Told, require_answer
+from refdesk.settings.models import Clocks
 
 PLAIN = b"".join(spoken())
 

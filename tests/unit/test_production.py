@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 
-from refdesk.answering.admission import Admission, AdmissionLimits
+from refdesk.answering.admission import Admission
 from refdesk.answering.logs.journal import Journal
 from refdesk.answering.logs.log import AnswerLog, Entry
 from refdesk.answering.production import Job, Production, ShuttingDown, Writers
@@ -21,6 +21,7 @@ from refdesk.contracts.errors import RefdeskError
 from refdesk.outside.embedding.vectors import Encoded
 from refdesk.outside.valkey.client import Valkey
 from refdesk.outside.valkey.servers import OneServer
+from refdesk.settings.limits import AdmissionLimits
 
 LIMITS = AdmissionLimits(concurrent_max=1, waiting_max=1, waiting_per_principal_max=1, waiting_principals_max=1)
 

@@ -8,7 +8,8 @@ from refdesk.app.commands.client import RETRY_DELAYS_S, CallFailed, patiently
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import TooManyRequests
 from refdesk.documents import quotas as module
-from refdesk.documents.quotas import UploadLimits, UploadQuotas
+from refdesk.documents.quotas import UploadQuotas
+from refdesk.settings.documents import UploadLimits
 
 ANN, BEN, ADMIN = Principal(id="ann"), Principal(id="ben"), Principal(id="root", role="administrator")
 LIMITS = UploadLimits(at_once=3, per_minute=5, bytes_per_day=1000)

@@ -22,6 +22,7 @@ from refdesk.contracts.access import Principal, Role
 from refdesk.contracts.errors import NotFound, RefdeskError
 from refdesk.outside.postgres.database import load_queries, one_statement, transaction
 from refdesk.outside.postgres.pool import Pool
+from refdesk.settings.access import SessionLimits
 
 MEMORY_S = 1.0
 """How long a process remembers a session: one that was ended is gone everywhere within this time."""
@@ -29,14 +30,6 @@ REMEMBERED_MAX = 10_000
 SEEN_EVERY_S = 60.0
 """How exactly the last use is known, at the most; a tenth of the idle time where that is less."""
 BROWSER_CHARACTERS_MAX = 200
-
-
-class SessionLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """How long a session may be idle, and last at all, in seconds; how many one principal may have."""
-
-    idle_s_max: float = 8 * 3600.0
-    s_max: float = 7 * 24 * 3600.0
-    per_principal_max: int = 50
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):

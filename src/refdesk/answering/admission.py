@@ -12,11 +12,10 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
 
-import msgspec
-
 from refdesk.answering.places import Place, PlaceLimits, Places
 from refdesk.contracts.errors import RefdeskError, TooManyRequests
 from refdesk.outside import telemetry
+from refdesk.settings.limits import AdmissionLimits
 
 SMOOTHING = 0.2
 """Weight of the newest answer in the running mean of how long one takes."""
@@ -30,26 +29,6 @@ RECOVERY_S = 5.0
 """How long after the last refusal a line may be long again."""
 TELL_AGAIN_S = 2.0
 """How often a waiting asker gets their position again when it has not changed."""
-
-
-class AdmissionLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """``concurrent_max`` answers written at a time, the last ``kept_free`` of them for principals who have none; ``waiting_max``
-    in line, ``waiting_per_principal_max`` of one's own, and one each for ``waiting_principals_max``."""
-
-    concurrent_max: int
-    waiting_max: int
-    waiting_per_principal_max: int
-    waiting_principals_max: int
-    kept_free: int = 0
-
-    def of_places(self) -> PlaceLimits:
-        """At most a quarter is kept free: of two or three places none."""
-        return PlaceLimits(
-            count=self.concurrent_max,
-            kept_free=min(self.kept_free, self.concurrent_max // 4),
-            waiting_max=self.waiting_max,
-            principals_max=self.waiting_principals_max,
-        )
 
 
 class Ticket(Place):
@@ -96,11 +75,21 @@ class Ticket(Place):
         self._admission.left(self)
 
 
+def _of_places(limits: AdmissionLimits) -> PlaceLimits:
+    """At most a quarter is kept free: of two or three places none."""
+    return PlaceLimits(
+        count=limits.concurrent_max,
+        kept_free=min(limits.kept_free, limits.concurrent_max // 4),
+        waiting_max=limits.waiting_max,
+        principals_max=limits.waiting_principals_max,
+    )
+
+
 class Admission:
     def __init__(self, limits: AdmissionLimits, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self._limits = limits
-        self._places = Places(limits.of_places())
+        self._places = Places(_of_places(limits))
         self._mean_s = FIRST_GUESS_S
         self._first_token_mean_s = FIRST_TOKEN_GUESS_S
         self._line_since: float | None = None

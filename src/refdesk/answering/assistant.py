@@ -26,7 +26,7 @@ from refdesk.answering.limits import AnswerLimits
 from refdesk.answering.logs.journal import Journal
 from refdesk.answering.logs.log import AnswerRecord
 from refdesk.answering.production import Production, Writers
-from refdesk.answering.productions import Graces, Productions
+from refdesk.answering.productions import Productions
 from refdesk.answering.questions import Questions
 from refdesk.answering.quoting.extractive import MODEL_NAME as QUOTING
 from refdesk.answering.reading import Reading
@@ -44,6 +44,7 @@ from refdesk.answering.withdrawal import Withdrawals
 from refdesk.contracts.access import Principal
 from refdesk.contracts.answers import Question
 from refdesk.outside.valkey.client import Valkey
+from refdesk.settings.answers import Graces
 
 
 class AssistantParts(msgspec.Struct, frozen=True, kw_only=True):

@@ -28,15 +28,9 @@ from refdesk.contracts.access import Principal
 from refdesk.contracts.answers import Usage
 from refdesk.contracts.errors import RefdeskError
 from refdesk.outside import telemetry, tracing
+from refdesk.settings.answers import Graces
 
 WATCH_INTERVAL_S = 0.1
-
-
-class Graces(msgspec.Struct, frozen=True, kw_only=True):
-    """How long an answer goes on without a reader, in seconds: a single one, and one in a conversation."""
-
-    single_s: float
-    in_conversation_s: float
 
 
 class Slot:

@@ -11,7 +11,6 @@ from refdesk.outside.http_client import open_http_client
 from refdesk.outside.http_proxy import Proxy
 from refdesk.outside.llm.addresses import model_address
 from refdesk.outside.llm.client import Llm
-from refdesk.outside.llm.clocks import Clocks
 from refdesk.outside.llm.server import ModelServer
 from refdesk.settings.tree import Settings
 
@@ -54,11 +53,5 @@ def _model(settings: Settings, server: ModelServer, name: str) -> Llm:
         model=name,
         temperature=settings.language_model.temperature,
         thinking_tokens_max=settings.language_model.thinking_tokens_max,
-        clocks=Clocks(
-            connect_s=settings.model_calls.connect_timeout_s,
-            first_token_s=settings.model_calls.first_token_timeout_s,
-            cold_first_token_s=settings.model_calls.cold_first_token_timeout_s,
-            between_tokens_s=settings.model_calls.between_tokens_timeout_s,
-            total_s=settings.model_calls.total_timeout_s,
-        ),
+        clocks=settings.clocks,
     )

@@ -16,11 +16,11 @@ from refdesk.access.oidc.attempts import Attempts
 from refdesk.access.oidc.identities import Identities
 from refdesk.access.oidc.people import Mapped, read_groups, read_roles
 from refdesk.access.oidc.provider import Provider, ProviderSettings
-from refdesk.access.oidc.rechecks import RecheckLimits, Rechecks
+from refdesk.access.oidc.rechecks import Rechecks
 from refdesk.access.oidc.signing_in import SigningIn
 from refdesk.access.oidc.tokens import ASYMMETRIC, TokenChecks
 from refdesk.access.people import People
-from refdesk.access.sessions import SessionLimits, Sessions
+from refdesk.access.sessions import Sessions
 from refdesk.app.health import Part
 from refdesk.app.proxies import proxy_for
 from refdesk.contracts.addresses import is_loopback
@@ -47,8 +47,8 @@ async def open_sign_in(settings: Settings, keys: ApiKeys) -> AsyncIterator[SignI
             provider, algorithms=algorithms(settings), audiences=audiences, leeway_s=settings.provider.leeway_s
         )
         identities = Identities(provider, checks, mapped(settings))
-        sessions = Sessions(keys.pool, _session_limits(settings))
-        rechecks = Rechecks(provider, identities, sessions, _recheck_limits(settings))
+        sessions = Sessions(keys.pool, settings.sessions)
+        rechecks = Rechecks(provider, identities, sessions, settings.provider)
         signing_in = SigningIn(
             provider,
             checks=checks,
@@ -139,20 +139,3 @@ def algorithms(settings: Settings) -> list[str]:
 
 def _listed(text: str | None) -> list[str]:
     return [part.strip() for part in (text or "").split(",") if part.strip()]
-
-
-def _session_limits(settings: Settings) -> SessionLimits:
-    return SessionLimits(
-        idle_s_max=settings.sessions.idle_s_max,
-        s_max=settings.sessions.s_max,
-        per_principal_max=settings.sessions.per_principal_max,
-    )
-
-
-def _recheck_limits(settings: Settings) -> RecheckLimits:
-    return RecheckLimits(
-        every_s=settings.provider.recheck_s,
-        silence_s_max=settings.provider.silence_s_max,
-        unrenewable_s_max=settings.provider.unrenewable_s_max,
-        wait_s_max=2 * settings.provider.timeout_s,
-    )

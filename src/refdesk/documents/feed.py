@@ -20,6 +20,7 @@ from refdesk.contracts.documents import Document
 from refdesk.contracts.errors import Overloaded, TooManyRequests, Unavailable
 from refdesk.documents.store import Changed, DocumentStore
 from refdesk.outside.postgres.database import listen
+from refdesk.settings.documents import FeedLimits
 
 logger = logging.getLogger(__name__)
 
@@ -30,13 +31,6 @@ BEHIND_MAX = 1000
 """Undelivered changes a watcher may pile up."""
 READY_S = 5.0
 RETRY_S = 1.0
-
-
-class FeedLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """How many may watch, in one process."""
-
-    watchers_max: int = 500
-    per_principal_max: int = 50
 
 
 class Gone(msgspec.Struct, frozen=True):

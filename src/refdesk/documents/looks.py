@@ -15,6 +15,7 @@ from refdesk.contracts.documents import Document
 from refdesk.contracts.errors import Conflict, DocumentRejected, NotFound, Overloaded
 from refdesk.documents.service import DocumentService
 from refdesk.outside.media_types import PDF
+from refdesk.settings.documents import PageImages
 
 Key = tuple[str, int, int]
 """The content's hash, the page and the width."""
@@ -31,16 +32,8 @@ class Drawing(msgspec.Struct, frozen=True, kw_only=True):
     read: Callable[[bytes, str], Awaitable[str]]
 
 
-class LookLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """``cache_bytes_max``: of drawn pages in memory; ``at_once``: contents read and drawn; ``waiting_max`` more may wait."""
-
-    cache_bytes_max: int
-    at_once: int
-    waiting_max: int
-
-
 class Looks:
-    def __init__(self, service: DocumentService, drawing: Drawing, *, limits: LookLimits) -> None:
+    def __init__(self, service: DocumentService, drawing: Drawing, *, limits: PageImages) -> None:
         self._service = service
         self._drawing = drawing
         self._limits = limits

@@ -17,19 +17,12 @@ import msgspec
 from refdesk.access.policy import may
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import TooManyRequests
+from refdesk.settings.documents import UploadLimits
 
 MINUTE_S, DAY_S = 60, 86400
 PRINCIPALS_MAX = 10_000
 """Principals whose uploads are remembered; those who have uploaded nothing for longest are forgotten."""
 BUSY_RETRY_AFTER_S = 1
-
-
-class UploadLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """What one principal may upload to one process; days are UTC's."""
-
-    at_once: int
-    per_minute: int
-    bytes_per_day: int
 
 
 class _Account(msgspec.Struct):

@@ -29,20 +29,13 @@ from refdesk.contracts.syncs import (
 from refdesk.documents.changes import is_id, new_id
 from refdesk.documents.store import Row, fetch
 from refdesk.outside.postgres.database import load_queries, one_statement, transaction
+from refdesk.settings.documents import SyncLimits
 
 SILENCE_S_MAX = 60.0
 """A sync tells of itself every ten seconds."""
 SOURCE_CHARACTERS_MAX = 512
 """As many as an external id has."""
 LEFT_OFF_MAX = (1 << 31) - 1  # an integer of the table
-
-
-class SyncLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """How many receipts are kept of one source, of how many sources of one owner, and how many entries each names."""
-
-    receipts_kept: int = 20
-    sources_max: int = 200
-    entries_max: int = 1000
 
 
 class Syncs:

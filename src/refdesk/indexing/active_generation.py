@@ -12,10 +12,11 @@ from refdesk.index.ledger.generations import Role
 from refdesk.index.open_generations import Opened, OpenGenerations
 from refdesk.indexing.batching import EmbeddingBatcher
 from refdesk.indexing.chunking import chunk
-from refdesk.indexing.lanes import Lanes, LaneSettings
+from refdesk.indexing.lanes import Lanes
 from refdesk.indexing.parsing import ParserPool
 from refdesk.indexing.pipeline import Indexing, Outcome, StepAside
 from refdesk.outside.document_service import DocumentServiceClient
+from refdesk.settings.indexing import LaneSettings
 
 
 class IndexingParts(msgspec.Struct, frozen=True):

@@ -16,22 +16,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import msgspec
-
-
-class LaneSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The largest of each size, the sizes of lanes and of what is kept in memory."""
-
-    bytes_small: int = 1 << 20
-    chunks_small: int = 64
-    chunks_medium: int = 1024
-    """What has more is large."""
-    places: int = 2
-    """Per lane."""
-    chunks_kept: int = 20_000
-    """Of documents that wait with what was read of them."""
-    chunks_staged: int = 256
-    """From so many new ones, a document is written in parts of about so many while it is embedded."""
+from refdesk.settings.indexing import LaneSettings
 
 
 class Lane:

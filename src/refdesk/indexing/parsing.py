@@ -10,7 +10,6 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -26,27 +25,14 @@ from refdesk.indexing.recognition import pages
 from refdesk.indexing.sandbox import Sandbox, SandboxCrashed, remove_abandoned
 from refdesk.outside import media_types as kinds
 from refdesk.outside import telemetry
+from refdesk.settings.reading import PoolSizes
 
 _ATTACHMENTS_FAILED_MAX = 2
 """Attachments of one document that may each take a parser along; behind the next one no attachment is read."""
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["Block", "ParsedDocument", "ParserPool", "ParsingLimits", "PoolSizes"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolSizes:
-    """How many parser processes there are, and how long they live."""
-
-    workers: int = 2
-    queue_max: int = 64
-    """Documents that may wait for a process; beyond it `parse` refuses at once."""
-    idle_s: float = 30.0
-    """After so long without work a process ends."""
-    documents_per_worker_max: int = 200
-    resident_bytes_max: int = 192 * 1024 * 1024
-    """A process that still holds more than this after a document is replaced."""
+__all__ = ["Block", "ParsedDocument", "ParserPool", "ParsingLimits"]
 
 
 class ParserPool:

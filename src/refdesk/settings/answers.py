@@ -47,10 +47,17 @@ class Keeping(msgspec.Struct, frozen=True, kw_only=True):
     """How long an answer can be resumed, and re-read if it belongs to no conversation."""
     similarity_min: Annotated[float, Meta(ge=0, le=1)] | None = None
     """Set it (0.95, say) to reuse answers to similar questions on the same passages. Unset: only to the same question."""
-    disconnect_grace_s: Seconds = 0.5
-    """How long an answer whose readers have all left goes on, in case one comes back."""
     feedback_days_kept: Count = 400
     """How long ratings are kept, with their questions."""
+
+
+class Graces(msgspec.Struct, frozen=True, kw_only=True):
+    """Answers that nobody reads any more."""
+
+    single_s: Seconds = msgspec.field(default=0.5, name="disconnect_grace_s")
+    """How long an answer whose readers have all left goes on, in case one comes back."""
+    in_conversation_s: Seconds = msgspec.field(default=20.0, name="conversation_grace_s")
+    """The same for an answer in a conversation: whoever reloads the page, or takes up another device, finds it again."""
 
 
 class Conversations(msgspec.Struct, frozen=True, kw_only=True, rename=prefixed("conversation_")):
@@ -62,16 +69,13 @@ class Conversations(msgspec.Struct, frozen=True, kw_only=True, rename=prefixed("
     """How long they are kept."""
     turns_max: Count = 200
     """Questions of one conversation that are kept; the oldest go."""
-    grace_s: Seconds = 20.0
-    """How long an answer in a conversation goes on without a reader: whoever reloads the page, or takes up another device, finds
-    it again."""
     answers_unwritten_max: Count = 2000
     """Answers of conversations that one process may have waiting to be written; others are written a little later."""
     sweep_s: Annotated[float, Meta(gt=0)] = 60.0
     """How often all kept answers are compared with the documents, so that those on deleted ones are erased."""
 
 
-class Gaps(msgspec.Struct, frozen=True, kw_only=True, rename=prefixed("gap_")):
+class GapLimits(msgspec.Struct, frozen=True, kw_only=True, rename=prefixed("gap_")):
     """Gaps: questions that the documents do not answer."""
 
     kept: bool = msgspec.field(default=True, name="gaps_kept")

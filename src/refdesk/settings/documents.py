@@ -17,11 +17,19 @@ class Uploads(msgspec.Struct, frozen=True, kw_only=True, rename=prefixed("upload
     """How long an upload may take."""
     pause_seconds_max: Seconds = 30.0
     """How long an upload may stand still."""
-    concurrent_max: Count = msgspec.field(default=32, name="concurrent_uploads_max")
+
+
+class UploadLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What one principal may upload.
+
+    Counted by each process for itself; days are UTC's.
+    """
+
+    at_once: Count = msgspec.field(default=32, name="concurrent_uploads_max")
     """Uploads of one principal that one process reads at a time."""
-    per_minute_max: Count = msgspec.field(default=1200, name="uploads_per_minute_max")
+    per_minute: Count = msgspec.field(default=1200, name="uploads_per_minute_max")
     """Uploads one principal may begin in a minute, per process; administrators aside."""
-    bytes_per_day_max: Count = 20 * 1024**3
+    bytes_per_day: Count = msgspec.field(default=20 * 1024**3, name="upload_bytes_per_day_max")
     """Bytes one principal may upload in a day (UTC), per process; administrators aside."""
 
 
@@ -34,29 +42,29 @@ class PageImages(msgspec.Struct, frozen=True, kw_only=True, rename=prefixed("pag
     """Pixels of such an image; a longer page is drawn narrower."""
     cache_bytes_max: Whole = 64 * 1024 * 1024
     """Drawn pages that the Document Service keeps in memory."""
-    processes_max: Count = 1
+    at_once: Count = msgspec.field(default=1, name="page_image_processes_max")
     """Processes that draw pages, started when somebody looks at one. What one may take are the limits of parsing."""
     waiting_max: Count = 32
     """Pages that may wait to be drawn; more are refused (503)."""
 
 
-class Feed(msgspec.Struct, frozen=True, kw_only=True, rename=prefixed("feed_")):
+class FeedLimits(msgspec.Struct, frozen=True, kw_only=True, rename=prefixed("feed_")):
     """Watching documents change."""
 
     watchers_max: Count = 500
     """Clients that may watch documents change, per process."""
-    watchers_per_principal_max: Count = 50
+    per_principal_max: Count = msgspec.field(default=50, name="feed_watchers_per_principal_max")
     """Of these, clients of one principal."""
 
 
-class SyncReceipts(msgspec.Struct, frozen=True, kw_only=True, rename=prefixed("sync_")):
+class SyncLimits(msgspec.Struct, frozen=True, kw_only=True, rename=prefixed("sync_")):
     """Receipts of syncs."""
 
     receipts_kept: Count = 20
     """Receipts that are kept of each source that is synced; older ones go."""
     sources_max: Count = 200
     """Sources of one owner that receipts are kept of; those that were not synced for the longest time go."""
-    receipt_entries_max: Count = 1000
+    entries_max: Count = msgspec.field(default=1000, name="sync_receipt_entries_max")
     """Files that a receipt names, those that failed first; the others are counted."""
 
 

@@ -29,20 +29,20 @@ class Indexing(msgspec.Struct, frozen=True, kw_only=True, rename=prefixed("index
     """How often the index is compared with the documents, and mended where they differ."""
 
 
-class Lanes(msgspec.Struct, frozen=True, kw_only=True, rename=prefixed("index_")):
+class LaneSettings(msgspec.Struct, frozen=True, kw_only=True, rename=prefixed("index_")):
     """Documents by their size."""
 
-    small_bytes_max: Count = 1 << 20
+    bytes_small: Count = msgspec.field(default=1 << 20, name="index_small_bytes_max")
     """The largest document that is read at once; of larger ones, one at a time."""
-    small_chunks_max: Count = 64
+    chunks_small: Count = msgspec.field(default=64, name="index_small_chunks_max")
     """The largest document that is embedded at once; larger ones wait for a place."""
-    medium_chunks_max: Count = 1024
+    chunks_medium: Count = msgspec.field(default=1024, name="index_medium_chunks_max")
     """The largest document that waits for no large one."""
-    lane_places: Count = 2
+    places: Count = msgspec.field(default=2, name="index_lane_places")
     """Documents of medium size embedded at a time; large ones have as many places of their own."""
-    chunks_kept_max: Count = 20_000
+    chunks_kept: Count = msgspec.field(default=20_000, name="index_chunks_kept_max")
     """Chunks in memory of documents that wait for a place; beyond it, a document is read again when its turn comes."""
-    part_chunks: Count = 256
+    chunks_staged: Count = msgspec.field(default=256, name="index_part_chunks")
     """Chunks written at a time of a document that has more."""
 
 
@@ -69,7 +69,7 @@ class EmbeddingModel(msgspec.Struct, frozen=True, kw_only=True, rename=prefixed(
     """Threads an indexer embeds with. One per core is best; the laptop keeps one core for people."""
 
 
-class QdrantServer(msgspec.Struct, frozen=True, kw_only=True, rename=prefixed("qdrant_")):
+class QdrantSettings(msgspec.Struct, frozen=True, kw_only=True, rename=prefixed("qdrant_")):
     """The vector database.
 
     Unset: the index is in PostgreSQL. The index stays where it is until `refdesk reindex`.

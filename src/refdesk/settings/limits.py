@@ -20,12 +20,12 @@ class Searches(msgspec.Struct, frozen=True, kw_only=True):
     """How long they may wait."""
 
 
-class Admission(msgspec.Struct, frozen=True, kw_only=True):
+class AdmissionLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Lines before the model."""
 
-    concurrent_answers_max: Count = 16
+    concurrent_max: Count = msgspec.field(default=16, name="concurrent_answers_max")
     """Answers one process lets the model write at a time."""
-    answers_kept_free: Whole = 2
+    kept_free: Whole = msgspec.field(default=2, name="answers_kept_free")
     """Of these, the last are kept for principals who have no answer under way; a quarter at most."""
     waiting_max: Whole = 16
     """Questions in line for the model, per process. In a full line there is still room for an equal share of each principal."""

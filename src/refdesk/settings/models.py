@@ -35,20 +35,25 @@ class ModelCalls(msgspec.Struct, frozen=True, kw_only=True, rename=prefixed("llm
 
     api_key: str | None = None
     """The key that URL asks for, if it does."""
-    connect_timeout_s: Seconds = 3.0
-    """How long connecting to the model may take."""
-    first_token_timeout_s: Seconds = 10.0
-    """How long the model may take to begin."""
-    cold_first_token_timeout_s: Seconds = 60.0
-    """The same for a model that was not heard for four minutes, and may have to be loaded first."""
-    between_tokens_timeout_s: Seconds = 10.0
-    """How long the model may pause."""
-    total_timeout_s: Seconds = 120.0
-    """How long a whole answer may take."""
     failures_max: Count = 5
     """After so many failures in a row a model is left alone for a while."""
     cool_down_s: Seconds = 10.0
     """For so long; then one call tries it."""
+
+
+class Clocks(msgspec.Struct, frozen=True, kw_only=True, rename=prefixed("llm_")):
+    """How long the language model may take."""
+
+    connect_s: Seconds = msgspec.field(default=3.0, name="llm_connect_timeout_s")
+    """How long connecting to the model may take."""
+    first_token_s: Seconds = msgspec.field(default=10.0, name="llm_first_token_timeout_s")
+    """How long the model may take to begin."""
+    cold_first_token_s: Seconds = msgspec.field(default=60.0, name="llm_cold_first_token_timeout_s")
+    """The same for a model that was not heard for four minutes, and may have to be loaded first."""
+    between_tokens_s: Seconds = msgspec.field(default=10.0, name="llm_between_tokens_timeout_s")
+    """How long the model may pause."""
+    total_s: Seconds = msgspec.field(default=120.0, name="llm_total_timeout_s")
+    """How long a whole answer may take."""
 
 
 class RerankingModel(msgspec.Struct, frozen=True, kw_only=True, rename=prefixed("rerank_")):

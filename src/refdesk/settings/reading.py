@@ -38,18 +38,18 @@ class Parsing(msgspec.Struct, frozen=True, kw_only=True, rename=prefixed("parse_
     """How many messages a message may stand in to be read, be it forwarded or attached."""
 
 
-class Parsers(msgspec.Struct, frozen=True, kw_only=True, rename=prefixed("parse_")):
+class PoolSizes(msgspec.Struct, frozen=True, kw_only=True, rename=prefixed("parse_")):
     """The processes that read documents."""
 
-    processes_max: Count = 2
+    workers: Count = msgspec.field(default=2, name="parse_processes_max")
     """Documents that are read at a time, each in a process of its own."""
-    waiting_max: Count = 64
+    queue_max: Count = msgspec.field(default=64, name="parse_waiting_max")
     """Documents that may wait for one of these processes; one more is tried again later."""
-    process_idle_seconds_max: Seconds = 30.0
+    idle_s: Seconds = msgspec.field(default=30.0, name="parse_process_idle_seconds_max")
     """How long such a process is kept without work."""
-    process_documents_max: Count = 200
+    documents_per_worker_max: Count = msgspec.field(default=200, name="parse_process_documents_max")
     """Documents it may read before a new one takes its place."""
-    process_bytes_max: Count = 192 * 1024 * 1024
+    resident_bytes_max: Count = msgspec.field(default=192 * 1024 * 1024, name="parse_process_bytes_max")
     """Memory it may still hold after a document before a new one takes its place."""
 
 

@@ -55,8 +55,12 @@ class Nats(msgspec.Struct, frozen=True, kw_only=True, rename=prefixed("nats_")):
     such as nats://system:password@nats:4222; several separated by commas."""
 
 
-class Streams(msgspec.Struct, frozen=True, kw_only=True, rename=prefixed("stream_")):
-    """The streams of NATS."""
+class StreamSettings(msgspec.Struct, frozen=True, kw_only=True, rename=prefixed("stream_")):
+    """The streams of NATS.
+
+    A full stream refuses new messages, and the publisher keeps them: discarding old ones would drop changes that the index has
+    not seen yet.
+    """
 
     replicas: Annotated[int, Meta(ge=1, le=5)] = 1
     """Servers of a NATS cluster that keep each message: 3 outlives the loss of one of them."""
@@ -64,7 +68,7 @@ class Streams(msgspec.Struct, frozen=True, kw_only=True, rename=prefixed("stream
     """Where they keep it. In memory, what is not indexed yet is published again after a restart of NATS."""
     bytes_max: Count = 1 << 30
     """Room of each of the two streams. Messages leave once all readers have acknowledged them. If it is full, changes wait."""
-    age_s_max: Seconds = 7 * 24 * 3600.0
+    age_max_s: Seconds = msgspec.field(default=7 * 24 * 3600.0, name="stream_age_s_max")
     """How long a message stays at the most. What was not indexed by then is published again."""
     message_bytes_max: Count = 1 << 20
     """The largest message."""
@@ -74,7 +78,7 @@ class Streams(msgspec.Struct, frozen=True, kw_only=True, rename=prefixed("stream
     """The NATS cluster that keeps the streams, where there are several."""
     tags: str | None = None
     """Tags of the NATS servers that keep them, separated by commas, such as `region:eu,ssd`."""
-    reader_replicas: Whole = 0
+    consumer_replicas: Whole = msgspec.field(default=0, name="stream_reader_replicas")
     """Servers that keep how far the readers of a stream are. 0: as many as keep the stream."""
     reader_absent_s_max: Seconds = 24 * 3600.0
     """A foreign consumer that is not used for this long keeps no messages in the streams any more."""

@@ -12,16 +12,16 @@ from typing import Any
 import msgspec
 
 from refdesk.settings.access import AuditLog, IdentityProvider, Keys, SessionLimits
-from refdesk.settings.answers import Answers, Chat, Conversations, EmbeddingCalls, Gaps, Keeping, Questions
+from refdesk.settings.answers import Answers, Chat, Conversations, EmbeddingCalls, GapLimits, Graces, Keeping, Questions
 from refdesk.settings.client import Client
 from refdesk.settings.connections import Connections
-from refdesk.settings.documents import Changes, Feed, PageImages, SyncReceipts, Uploads
-from refdesk.settings.indexing import EmbeddingModel, Indexing, Lanes, QdrantServer
-from refdesk.settings.limits import Admission, Budgets, Searches, Usage
-from refdesk.settings.models import LanguageModel, ModelCalls, RerankingCalls, RerankingModel
+from refdesk.settings.documents import Changes, FeedLimits, PageImages, SyncLimits, UploadLimits, Uploads
+from refdesk.settings.indexing import EmbeddingModel, Indexing, LaneSettings, QdrantSettings
+from refdesk.settings.limits import AdmissionLimits, Budgets, Searches, Usage
+from refdesk.settings.models import Clocks, LanguageModel, ModelCalls, RerankingCalls, RerankingModel
 from refdesk.settings.places import Address, Places
-from refdesk.settings.reading import Parsers, Parsing, Recognition
-from refdesk.settings.servers import Databases, Nats, Pools, Services, Streams, ValkeyServer
+from refdesk.settings.reading import Parsing, PoolSizes, Recognition
+from refdesk.settings.servers import Databases, Nats, Pools, Services, StreamSettings, ValkeyServer
 from refdesk.settings.telemetry import Telemetry
 
 PREFIX = "REFDESK_"
@@ -56,7 +56,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     databases: Databases = Databases()
     pools: Pools = Pools()
     nats: Nats = Nats()
-    streams: Streams = Streams()
+    streams: StreamSettings = StreamSettings()
     valkey: ValkeyServer = ValkeyServer()
     services: Services = Services()
     client: Client = Client()
@@ -66,30 +66,33 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     provider: IdentityProvider = IdentityProvider()
     sessions: SessionLimits = SessionLimits()
     uploads: Uploads = Uploads()
+    upload_limits: UploadLimits = UploadLimits()
     page_images: PageImages = PageImages()
-    feed: Feed = Feed()
-    syncs: SyncReceipts = SyncReceipts()
+    feed: FeedLimits = FeedLimits()
+    syncs: SyncLimits = SyncLimits()
     changes: Changes = Changes()
     parsing: Parsing = Parsing()
-    parsers: Parsers = Parsers()
+    parsers: PoolSizes = PoolSizes()
     recognition: Recognition = Recognition()
     indexing: Indexing = Indexing()
-    lanes: Lanes = Lanes()
+    lanes: LaneSettings = LaneSettings()
     embedding: EmbeddingModel = EmbeddingModel()
-    qdrant: QdrantServer = QdrantServer()
+    qdrant: QdrantSettings = QdrantSettings()
     language_model: LanguageModel = LanguageModel()
     model_calls: ModelCalls = ModelCalls()
+    clocks: Clocks = Clocks()
     reranking: RerankingModel = RerankingModel()
     reranking_calls: RerankingCalls = RerankingCalls()
     answers: Answers = Answers()
     questions: Questions = Questions()
     keeping: Keeping = Keeping()
+    graces: Graces = Graces()
     conversations: Conversations = Conversations()
-    gaps: Gaps = Gaps()
+    gaps: GapLimits = GapLimits()
     chat: Chat = Chat()
     embedding_calls: EmbeddingCalls = EmbeddingCalls()
     searches: Searches = Searches()
-    admission: Admission = Admission()
+    admission: AdmissionLimits = AdmissionLimits()
     budgets: Budgets = Budgets()
     usage: Usage = Usage()
 

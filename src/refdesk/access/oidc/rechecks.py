@@ -12,8 +12,6 @@ import asyncio
 import logging
 from copy import copy
 
-import msgspec
-
 from refdesk.access.oidc.identities import Identities
 from refdesk.access.oidc.provider import Provider
 from refdesk.access.oidc.tokens import InvalidToken
@@ -21,6 +19,7 @@ from refdesk.access.sealing import KeptTokens, unsealed
 from refdesk.access.sessions import Session, Sessions
 from refdesk.contracts.errors import NotFound
 from refdesk.outside.oidc_provider import ProviderRefused, ProviderSilent
+from refdesk.settings.access import IdentityProvider
 
 logger = logging.getLogger(__name__)
 
@@ -33,19 +32,12 @@ ENDED = frozenset({"invalid_grant", "interaction_required", "login_required", "a
 """What a provider says that will not vouch for somebody any more (RFC 6749, 5.2)."""
 
 
-class RecheckLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds: see the drawing above. ``wait_s_max``: how long a request waits for what another process learns."""
-
-    every_s: float = 300.0
-    silence_s_max: float = 900.0
-    unrenewable_s_max: float = 3600.0
-    wait_s_max: float = 10.0
-
-
 class Rechecks:
     """One per process."""
 
-    def __init__(self, provider: Provider, identities: Identities, sessions: Sessions, limits: RecheckLimits) -> None:
+    def __init__(
+        self, provider: Provider, identities: Identities, sessions: Sessions, limits: IdentityProvider
+    ) -> None:
         self._provider = provider
         self._identities = identities
         self._sessions = sessions
@@ -58,14 +50,14 @@ class Rechecks:
     def overdue(self, session: Session) -> bool:
         """Whether nobody may come in or stay by it: the provider has not vouched for it for too long."""
         limits = self._limits
-        most = limits.every_s + limits.silence_s_max if session.renewable else limits.unrenewable_s_max
+        most = limits.recheck_s + limits.silence_s_max if session.renewable else limits.unrenewable_s_max
         return session.unconfirmed_s > most
 
     async def confirmed(self, session: Session, cookie: str) -> Session | None:
         """The session as the provider vouches for it; None when it is over. Raises ProviderSilent."""
         if not session.renewable:
             return None if self.overdue(session) else session
-        if session.unconfirmed_s < self._limits.every_s:
+        if session.unconfirmed_s < self._limits.recheck_s:
             self.ask_beside(session, cookie)
             return session
         error = await self._asked(session, cookie)
@@ -76,7 +68,7 @@ class Rechecks:
 
     def ask_beside(self, session: Session, cookie: str) -> None:
         """Ask in the background, when it is time to."""
-        if session.renewable and session.unconfirmed_s >= self._limits.every_s / 2 and self._silence() is None:
+        if session.renewable and session.unconfirmed_s >= self._limits.recheck_s / 2 and self._silence() is None:
             self._ask(session, cookie)
 
     async def close(self) -> None:
@@ -107,7 +99,7 @@ class Rechecks:
         if (silence := self._silence()) is not None:
             return silence
         task = self._ask(session, cookie)
-        await asyncio.wait({task}, timeout=self._limits.wait_s_max)
+        await asyncio.wait({task}, timeout=2 * self._limits.timeout_s)
         if not task.done():
             return ProviderSilent(f"The identity provider {self._provider.host} is slow to answer. Try again.")
         error = task.exception()
@@ -144,7 +136,7 @@ class Rechecks:
     async def _others(self, session: Session, cookie: str) -> None:
         """Until the process that asks has written what it learned."""
         loop = asyncio.get_running_loop()
-        end_s = loop.time() + self._limits.wait_s_max
+        end_s = loop.time() + 2 * self._limits.timeout_s
         while loop.time() < end_s:
             now = await self._sessions.look_up(cookie)
             if now is None or now.sealed_tokens != session.sealed_tokens:

@@ -10,8 +10,6 @@ import logging
 from collections.abc import Awaitable, Callable, Collection
 from datetime import timedelta
 
-import msgspec
-
 from refdesk.answering.conversations.history import History
 from refdesk.answering.evidence.truth import Shown, SourceOfTruth
 from refdesk.contracts.access import Scope
@@ -19,6 +17,7 @@ from refdesk.contracts.errors import RefdeskError
 from refdesk.index.ledger.news import RECENT_S, IndexNews
 from refdesk.index.ledger.standings import Standings
 from refdesk.outside import telemetry
+from refdesk.settings.answers import Conversations
 
 logger = logging.getLogger(__name__)
 
@@ -31,18 +30,11 @@ DELETED_S = timedelta(days=2).total_seconds()
 """How long a deleted conversation is remembered: longer than an answer in it may take."""
 
 
-class Retention(msgspec.Struct, frozen=True, kw_only=True):
-    """``kept_s``: how long answers are kept. ``sweep_s``: how often everything is looked at."""
-
-    kept_s: float
-    sweep_s: float
-
-
 class Forgetting:
     """Have ``run`` running."""
 
     def __init__(
-        self, history: History, *, truth: SourceOfTruth, standings: Standings, news: IndexNews, retention: Retention
+        self, history: History, *, truth: SourceOfTruth, standings: Standings, news: IndexNews, retention: Conversations
     ) -> None:
         self._history = history
         self._truth = truth
@@ -74,7 +66,9 @@ class Forgetting:
         while document_ids:
             await self._erase_gone(document_ids)
             document_ids = await self._history.evidence_after(document_ids[-1], count=DOCUMENTS_AT_ONCE)
-        while await self._history.forget(retention_s=self._retention.kept_s, deleted_s=DELETED_S, count=ROWS_AT_ONCE):
+        while await self._history.forget(
+            retention_s=self._retention.retention_s, deleted_s=DELETED_S, count=ROWS_AT_ONCE
+        ):
             pass
 
     async def _erase_gone(self, document_ids: Collection[str]) -> None:

@@ -16,6 +16,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from refdesk.outside.embedding.vectors import Vectors
 from refdesk.outside.postgres.database import load_queries, one_statement, transaction
+from refdesk.settings.answers import GapLimits
 
 Reason = Literal["not_found", "closest", "rated_down"]
 State = Literal["open", "answered", "all"]
@@ -81,14 +82,6 @@ class Sight(NamedTuple):
 
     everything: bool
     groups: list[str]
-
-
-class GapLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """How alike questions of one gap are, how many gaps there are, and how many days questions are kept."""
-
-    similarity_min: float
-    gaps_max: int
-    days_kept: int
 
 
 class GapStore:

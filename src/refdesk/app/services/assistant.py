@@ -9,9 +9,9 @@ import aiohttp
 import msgspec
 
 from refdesk import __version__
-from refdesk.answering.admission import Admission, AdmissionLimits
+from refdesk.answering.admission import Admission
 from refdesk.answering.assistant import Assistant, AssistantParts
-from refdesk.answering.conversations.forgetting import Forgetting, Retention
+from refdesk.answering.conversations.forgetting import Forgetting
 from refdesk.answering.conversations.history import History
 from refdesk.answering.conversations.routes import ConversationRoutes
 from refdesk.answering.curating.feedback import FeedbackStore
@@ -24,7 +24,6 @@ from refdesk.answering.evidence.truth import SourceOfTruth
 from refdesk.answering.limits import AnswerLimits
 from refdesk.answering.migrations import MIGRATIONS as ANSWERING_MIGRATIONS
 from refdesk.answering.production import Writers
-from refdesk.answering.productions import Graces
 from refdesk.answering.quoting.extractive import Extractor
 from refdesk.answering.quoting.writer import Quoting
 from refdesk.answering.reuse.sharing import SharedLimits
@@ -242,11 +241,11 @@ def _assistant_parts(
         prices=metering.prices,
         booking=metering.times,
         gaps=extras.gaps.finding,
-        admission=Admission(_admission_limits(settings)),
+        admission=Admission(settings.admission),
         limits=_answer_limits(settings, vocabularies),
         shape=shape_of(settings),
         retention_s=settings.keeping.answer_retention_s,
-        graces=Graces(single_s=settings.keeping.disconnect_grace_s, in_conversation_s=settings.conversations.grace_s),
+        graces=settings.graces,
         history=extras.history,
         keeps=settings.conversations.kept,
         unwritten_max=settings.conversations.answers_unwritten_max,
@@ -259,7 +258,7 @@ def _forgetting(settings: Settings, outside: Outside, watch: Watch, history: His
         truth=watch.truth,
         standings=Standings(outside.pool),
         news=watch.news,
-        retention=Retention(kept_s=settings.conversations.retention_s, sweep_s=settings.conversations.sweep_s),
+        retention=settings.conversations,
     )
 
 
@@ -345,16 +344,6 @@ def _generation_routes(settings: Settings, outside: Outside) -> GenerationRoutes
         configured_engine=configured_engine(settings),
     )
     return GenerationRoutes(operations)
-
-
-def _admission_limits(settings: Settings) -> AdmissionLimits:
-    return AdmissionLimits(
-        concurrent_max=settings.admission.concurrent_answers_max,
-        waiting_max=settings.admission.waiting_max,
-        waiting_per_principal_max=settings.admission.waiting_per_principal_max,
-        waiting_principals_max=settings.admission.waiting_principals_max,
-        kept_free=settings.admission.answers_kept_free,
-    )
 
 
 def _retrieval_limits(settings: Settings) -> SharedLimits:

@@ -33,7 +33,7 @@ from refdesk.app.tls import Certificate
 from refdesk.contracts.errors import ConfigurationError
 from refdesk.operations.peers import Peers
 from refdesk.outside.document_service import DocumentServiceClient, open_document_service
-from refdesk.outside.nats.broker import Broker, StreamSettings
+from refdesk.outside.nats.broker import Broker
 from refdesk.outside.postgres.database import migrate, open_pool, require_database
 from refdesk.outside.postgres.pool import Pool
 from refdesk.settings.tree import PREFIX, Settings
@@ -100,24 +100,9 @@ async def open_database(
         yield pool
 
 
-def stream_settings(settings: Settings) -> StreamSettings:
-    """What the streams are asked to be."""
-    return StreamSettings(
-        replicas=settings.streams.replicas,
-        storage=settings.streams.storage,
-        bytes_max=settings.streams.bytes_max,
-        age_max_s=settings.streams.age_s_max,
-        message_bytes_max=settings.streams.message_bytes_max,
-        duplicate_window_s=settings.streams.duplicate_window_s,
-        cluster=settings.streams.cluster,
-        tags=tuple(tag.strip() for tag in (settings.streams.tags or "").split(",") if tag.strip()),
-        consumer_replicas=settings.streams.reader_replicas,
-    )
-
-
 def open_broker(settings: Settings, *, name: str) -> AbstractAsyncContextManager[Broker]:
     """Connected to NATS for the length of the block."""
-    return Broker.connect(required(settings, "nats_url"), name=name, streams=stream_settings(settings))
+    return Broker.connect(required(settings, "nats_url"), name=name, streams=settings.streams)
 
 
 def open_documents(settings: Settings) -> AbstractAsyncContextManager[DocumentServiceClient]:

@@ -14,17 +14,17 @@ from refdesk.documents.comparing import Comparisons
 from refdesk.documents.content_check import ContentCheck
 from refdesk.documents.contents import ContentRecord
 from refdesk.documents.erasure import Erasure
-from refdesk.documents.feed import DocumentFeed, FeedLimits
+from refdesk.documents.feed import DocumentFeed
 from refdesk.documents.look_routes import LookRoutes
-from refdesk.documents.looks import LookLimits, Looks
+from refdesk.documents.looks import Looks
 from refdesk.documents.outbox import Outbox
-from refdesk.documents.quotas import UploadLimits, UploadQuotas
+from refdesk.documents.quotas import UploadQuotas
 from refdesk.documents.relay import Relay, RelaySettings
 from refdesk.documents.routes import endpoints
 from refdesk.documents.service import DocumentService
 from refdesk.documents.states import StateConsumer
 from refdesk.documents.store import MIGRATIONS, DocumentStore
-from refdesk.documents.syncs import SyncLimits, Syncs
+from refdesk.documents.syncs import Syncs
 from refdesk.outside.blobs import Blobs
 from refdesk.outside.nats.monitoring import FsyncWatch
 from refdesk.outside.nats.purging import Purging
@@ -52,10 +52,10 @@ async def open_service(settings: Settings, keys: ApiKeys) -> AsyncIterator[Servi
             store, beside=beside, blobs=blobs, contents=contents, limits=_limits(settings), principal_named=keys.named
         )
         drawing = await enter(open_drawing(settings))
-        looks = Looks(service, drawing, limits=_look_limits(settings))
+        looks = Looks(service, drawing, limits=settings.page_images)
         check = ContentCheck(contents, blobs, retell=service.retell)
         erasure = Erasure(background, blobs)
-        feed = DocumentFeed(beside, database_url=url, limits=_feed_limits(settings))
+        feed = DocumentFeed(beside, database_url=url, limits=settings.feed)
         relay = Relay(
             outbox, broker=broker, database_url=url, settings=RelaySettings(lease_s=settings.changes.relay_lease_s)
         )
@@ -67,11 +67,11 @@ async def open_service(settings: Settings, keys: ApiKeys) -> AsyncIterator[Servi
         )
         yield Service(
             endpoints=[
-                *sync_routes.endpoints(Syncs(background, limits=_sync_limits(settings))),
+                *sync_routes.endpoints(Syncs(background, limits=settings.syncs)),
                 *LookRoutes(looks, width_max=settings.page_images.width_max).endpoints(),
                 *erasure_routes.endpoints(erasure),
                 *comparing_routes.endpoints(Comparisons(service, drawing.read)),
-                *endpoints(service, feed=feed, check=check, quotas=UploadQuotas(_upload_limits(settings))),
+                *endpoints(service, feed=feed, check=check, quotas=UploadQuotas(settings.upload_limits)),
             ],
             leave=feed.leave,
             background=[
@@ -121,36 +121,6 @@ def _limits(settings: Settings) -> Limits:
         upload_pause_s_max=settings.uploads.pause_seconds_max,
         revocation_wait_s=settings.changes.revocation_wait_s,
         versions_kept=settings.changes.version_contents_kept,
-    )
-
-
-def _upload_limits(settings: Settings) -> UploadLimits:
-    return UploadLimits(
-        at_once=settings.uploads.concurrent_max,
-        per_minute=settings.uploads.per_minute_max,
-        bytes_per_day=settings.uploads.bytes_per_day_max,
-    )
-
-
-def _look_limits(settings: Settings) -> LookLimits:
-    return LookLimits(
-        cache_bytes_max=settings.page_images.cache_bytes_max,
-        at_once=settings.page_images.processes_max,
-        waiting_max=settings.page_images.waiting_max,
-    )
-
-
-def _sync_limits(settings: Settings) -> SyncLimits:
-    return SyncLimits(
-        receipts_kept=settings.syncs.receipts_kept,
-        sources_max=settings.syncs.sources_max,
-        entries_max=settings.syncs.receipt_entries_max,
-    )
-
-
-def _feed_limits(settings: Settings) -> FeedLimits:
-    return FeedLimits(
-        watchers_max=settings.feed.watchers_max, per_principal_max=settings.feed.watchers_per_principal_max
     )
 
 

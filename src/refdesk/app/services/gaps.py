@@ -9,7 +9,7 @@ import msgspec
 from refdesk.answering.curating.feedback import FeedbackStore
 from refdesk.answering.curating.gap_finding import GapFinding
 from refdesk.answering.curating.gap_routes import GapRoutes
-from refdesk.answering.curating.gaps import GapLimits, GapStore
+from refdesk.answering.curating.gaps import GapStore
 from refdesk.answering.evidence.gate import Gate
 from refdesk.app.server import Background
 from refdesk.contracts.errors import Unavailable
@@ -39,10 +39,7 @@ def open_gaps(
     news: IndexNews,
 ) -> GapParts:
     """``feedback`` is kept for a time of its own."""
-    limits = GapLimits(
-        similarity_min=settings.gaps.similarity_min, gaps_max=settings.gaps.gaps_max, days_kept=settings.gaps.days_kept
-    )
-    store = GapStore(pool, limits=limits)
+    store = GapStore(pool, limits=settings.gaps)
     finding = GapFinding(
         store,
         generations=generations,

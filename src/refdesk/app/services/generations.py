@@ -12,7 +12,6 @@ from urllib.parse import unquote, urlsplit
 
 from psycopg_pool import AsyncConnectionPool
 
-from refdesk.app.qdrant import qdrant_settings
 from refdesk.app.services.common import required
 from refdesk.contracts.errors import ConfigurationError, InvalidRequest
 from refdesk.index.engines import Engines
@@ -42,7 +41,7 @@ async def _open_engines(pool: AsyncConnectionPool, settings: Settings) -> AsyncI
     if settings.qdrant.url is None:
         yield Engines(pool)
         return
-    async with open_qdrant(qdrant_settings(settings, url=settings.qdrant.url)) as qdrant:
+    async with open_qdrant(settings.qdrant) as qdrant:
         await qdrant.require(wait_s=settings.databases.wait_s)
         yield Engines(pool, qdrant=qdrant)
 

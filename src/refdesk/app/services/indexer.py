@@ -19,8 +19,7 @@ from refdesk.index.recording import Recorder
 from refdesk.indexing.active_generation import IndexingParts, LiveIndexing
 from refdesk.indexing.dead_letters import MIGRATIONS as DEAD_LETTER_MIGRATIONS
 from refdesk.indexing.dead_letters import DeadLetters
-from refdesk.indexing.lanes import LaneSettings
-from refdesk.indexing.parsing import ParserPool, PoolSizes
+from refdesk.indexing.parsing import ParserPool
 from refdesk.indexing.priority import stand_back
 from refdesk.indexing.reembedding import Reembedding
 from refdesk.indexing.worker import Worker, WorkerSettings
@@ -45,8 +44,8 @@ async def serve(settings: Settings) -> None:
         recorder = Recorder(broker, standings=Standings(pool), generations=generations)
         documents = await enter(open_documents(settings))
         session = await enter(aiohttp.ClientSession())
-        parsers = await enter(ParserPool(limits=parsing_limits(settings), sizes=_pool_sizes(settings)))
-        sources = IndexingParts(documents, parsers, settings.indexing.chunks_max, _lane_settings(settings))
+        parsers = await enter(ParserPool(limits=parsing_limits(settings), sizes=settings.parsers))
+        sources = IndexingParts(documents, parsers, settings.indexing.chunks_max, settings.lanes)
         indexing = LiveIndexing(generations, sources)
         letters = DeadLetters(pool, log_characters_max=settings.indexing.dead_letter_log_characters_max)
         worker = _worker(settings, broker, indexing, letters)
@@ -128,24 +127,3 @@ def _worker(settings: Settings, broker: Broker, indexing: LiveIndexing, letters:
         outage_pause_s_max=settings.indexing.outage_pause_s_max,
     )
     return Worker(broker=broker, indexing=indexing, embeddings=indexing, dead_letters=letters, settings=limits)
-
-
-def _lane_settings(settings: Settings) -> LaneSettings:
-    return LaneSettings(
-        bytes_small=settings.lanes.small_bytes_max,
-        chunks_small=settings.lanes.small_chunks_max,
-        chunks_medium=settings.lanes.medium_chunks_max,
-        places=settings.lanes.lane_places,
-        chunks_kept=settings.lanes.chunks_kept_max,
-        chunks_staged=settings.lanes.part_chunks,
-    )
-
-
-def _pool_sizes(settings: Settings) -> PoolSizes:
-    return PoolSizes(
-        workers=settings.parsers.processes_max,
-        queue_max=settings.parsers.waiting_max,
-        idle_s=settings.parsers.process_idle_seconds_max,
-        documents_per_worker_max=settings.parsers.process_documents_max,
-        resident_bytes_max=settings.parsers.process_bytes_max,
-    )

@@ -5,18 +5,15 @@ import msgspec
 from refdesk.app.services.parsers import parsing_limits
 from refdesk.documents.looks import Drawing
 from refdesk.indexing.frames import PageLook
-from refdesk.indexing.parsing import ParserPool, PoolSizes
+from refdesk.indexing.parsing import ParserPool
 from refdesk.settings.tree import Settings
 
 
 def open_page_drawers(settings: Settings) -> ParserPool:
     """To be entered. A process starts when somebody looks at a page, and ends when nobody has for a while."""
-    sizes = PoolSizes(
-        workers=settings.page_images.processes_max,
-        queue_max=settings.page_images.waiting_max + settings.page_images.processes_max,
-        idle_s=settings.parsers.process_idle_seconds_max,
-        documents_per_worker_max=settings.parsers.process_documents_max,
-        resident_bytes_max=settings.parsers.process_bytes_max,
+    images = settings.page_images
+    sizes = msgspec.structs.replace(
+        settings.parsers, workers=images.at_once, queue_max=images.waiting_max + images.at_once
     )
     return ParserPool(limits=parsing_limits(settings), sizes=sizes)
 

@@ -23,6 +23,8 @@ DENSE, WORDS = "meaning", "words"
 BATCH_POINTS = 256
 IDS_MAX = 1_000
 """Ids of one request."""
+EF_CONSTRUCT = 200
+"""Neighbours that are looked at for a point of a new collection."""
 HNSW_EF = 256
 """How wide the graph is searched: near pgvector's 300 (docs/adr/0003). benchmarks/engines.py tells what it finds."""
 OVERSAMPLING = 2.0
@@ -194,7 +196,7 @@ class Collection:
                 sparse_vectors_config={
                     WORDS: models.SparseVectorParams(index=models.SparseIndexParams(on_disk=settings.on_disk))
                 },
-                hnsw_config=models.HnswConfigDiff(ef_construct=settings.ef_construct),
+                hnsw_config=models.HnswConfigDiff(ef_construct=EF_CONSTRUCT),
                 quantization_config=self._quantization(),
                 on_disk_payload=True,
                 replication_factor=settings.replicas,

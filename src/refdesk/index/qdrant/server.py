@@ -10,9 +10,8 @@ from contextlib import asynccontextmanager, contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from refdesk.contracts.errors import ConfigurationError, Unavailable
+from refdesk.settings.indexing import QdrantSettings
 
 if TYPE_CHECKING:
     from qdrant_client import AsyncQdrantClient
@@ -24,24 +23,6 @@ START_LOOK_S = 0.5
 OWNER = "refdesk"
 """Where a collection's metadata say which generation it belongs to, by its token."""
 _REFUSED = {401, 403, "UNAUTHENTICATED", "PERMISSION_DENIED"}
-
-
-class QdrantSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Where Qdrant is, and how it is to keep collections. ``grpc_port`` None: everything goes over HTTP.
-
-    ``shards`` None: as many as Qdrant takes by itself. The last five count when a collection is made.
-    """
-
-    url: str
-    api_key: str | None = None
-    grpc_port: int | None = None
-    timeout_s: float = 10.0
-    prefix: str = "refdesk"
-    replicas: int = 1
-    shards: int | None = None
-    on_disk: bool = False
-    quantization: str | None = None
-    ef_construct: int = 200
 
 
 class Refused(Unavailable):

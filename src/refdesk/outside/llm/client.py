@@ -18,12 +18,13 @@ import msgspec
 
 from refdesk.contracts.errors import ModelFailed
 from refdesk.outside.http_client import Reply
-from refdesk.outside.llm.clocks import Clocks, Deadline
+from refdesk.outside.llm.clocks import Deadline
 from refdesk.outside.llm.errors import LlmTimeout
 from refdesk.outside.llm.parameters import Message, Parameters
 from refdesk.outside.llm.server import OK, Answered, ModelServer, is_whole
 from refdesk.outside.llm.stream import OnTexts, Stream, Told, require_answer
 from refdesk.outside.llm.thinking import Thinking
+from refdesk.settings.models import Clocks
 
 HEADERS = {"Content-Type": "application/json", "Accept": "text/event-stream"}
 CHANGES_MAX = 8

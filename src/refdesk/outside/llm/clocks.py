@@ -5,23 +5,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import msgspec
-
 from refdesk.outside.http_client import Reply
+from refdesk.settings.models import Clocks
 
 LAST_WORDS_S = 1.0
 """How long a model that has finished may take to report its usage and close."""
-
-
-class Clocks(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds each phase of a call may take."""
-
-    connect_s: float = 3.0
-    first_token_s: float = 10.0
-    cold_first_token_s: float = 0.0
-    """The same for a model that may have to be loaded first, if that is longer."""
-    between_tokens_s: float = 10.0
-    total_s: float = 120.0
 
 
 class Deadline:

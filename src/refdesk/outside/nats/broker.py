@@ -17,7 +17,8 @@ from refdesk.outside.nats.consumer import (
     Message,
 )
 from refdesk.outside.nats.readers import Reader, find_reader, list_readers
-from refdesk.outside.nats.streams import Judgement, Streams, StreamSettings, StreamState
+from refdesk.outside.nats.streams import Judgement, Streams, StreamState
+from refdesk.settings.servers import StreamSettings
 
 __all__ = [
     "Backlog",
@@ -27,7 +28,6 @@ __all__ = [
     "Handle",
     "Message",
     "Published",
-    "StreamSettings",
     "StreamState",
 ]
 

@@ -19,6 +19,7 @@ import msgspec
 from refdesk.contracts.errors import ConfigurationError, Unavailable
 from refdesk.contracts.events import SUBJECTS
 from refdesk.outside.nats.connection import Connection, Refused, error_code
+from refdesk.settings.servers import StreamSettings
 
 logger = logging.getLogger(__name__)
 
@@ -27,24 +28,6 @@ STREAM_NOT_FOUND = 10059  # err_code, nats-server/server/errors.json
 _NANOSECONDS = 1_000_000_000
 
 Verdict = Literal["fits", "asked", "differs", "wrong"]
-
-
-class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What both streams are asked to be. A full stream refuses new messages (``discard: new``): the publisher keeps them.
-
-    Discarding old messages instead would drop changes that the index has not seen yet.
-    """
-
-    replicas: int = 1
-    storage: Literal["file", "memory"] = "file"
-    bytes_max: int = 1 << 30
-    age_max_s: float = 7 * 24 * 3600
-    message_bytes_max: int = 1 << 20
-    duplicate_window_s: float = 120
-    cluster: str | None = None
-    tags: tuple[str, ...] = ()
-    consumer_replicas: int = 0
-    """Of the consumers; 0: as many as their stream has."""
 
 
 class StreamState(msgspec.Struct, frozen=True, kw_only=True):
@@ -229,10 +212,11 @@ def stream_config(name: str, settings: StreamSettings) -> dict[str, Any]:
         "num_replicas": settings.replicas,
         "duplicate_window": nanoseconds(settings.duplicate_window_s),
     }
-    if settings.cluster is not None or settings.tags:
+    tags = [tag.strip() for tag in (settings.tags or "").split(",") if tag.strip()]
+    if settings.cluster is not None or tags:
         config["placement"] = {
             **({"cluster": settings.cluster} if settings.cluster is not None else {}),
-            **({"tags": list(settings.tags)} if settings.tags else {}),
+            **({"tags": tags} if tags else {}),
         }
     return config
 

@@ -54,7 +54,7 @@ async def examine(loaded: Loaded, *, on_finding: Callable[[Finding], Any] | None
 
 def _patience_s(name: str, loaded: Loaded) -> float:
     """A model may have to be loaded before it answers."""
-    cold_s = loaded.settings.model_calls.cold_first_token_timeout_s if name == "language model" else 0.0
+    cold_s = loaded.settings.clocks.cold_first_token_s if name == "language model" else 0.0
     return CHECK_TIMEOUT_S + cold_s
 
 

@@ -3,7 +3,6 @@
 import psycopg
 
 from refdesk.app.commands.checks.findings import CONNECT_TIMEOUT_S, Finding, Findings
-from refdesk.app.qdrant import qdrant_settings
 from refdesk.contracts.errors import ConfigurationError, Unavailable
 from refdesk.index.qdrant.server import Refused, foreign_collections, open_qdrant
 from refdesk.outside.postgres.probe import STATEMENT_S
@@ -18,7 +17,7 @@ async def check_qdrant(loaded: Loaded) -> Findings:
     if settings.qdrant.url is None:
         return
     try:
-        async with open_qdrant(qdrant_settings(settings, url=settings.qdrant.url)) as qdrant:
+        async with open_qdrant(settings.qdrant) as qdrant:
             version = await qdrant.look()
             await qdrant.look_at_key()
             foreign = await foreign_collections(qdrant, await _tokens(settings))

@@ -1,7 +1,6 @@
 """The streams of NATS: whether they are as they should be, how full they are, and who holds messages there."""
 
 from refdesk.app.commands.checks.findings import CONNECT_TIMEOUT_S, Finding, Findings
-from refdesk.app.services.common import stream_settings
 from refdesk.contracts.errors import Unavailable
 from refdesk.contracts.events import READERS, SUBJECTS
 from refdesk.outside.nats.broker import Broker
@@ -16,7 +15,7 @@ async def check_streams(loaded: Loaded) -> Findings:
     url = loaded.settings.nats.url
     if url is None:
         return
-    streams = stream_settings(loaded.settings)
+    streams = loaded.settings.streams
     async with Broker.connect(url, name="doctor", streams=streams, wait_s=CONNECT_TIMEOUT_S) as broker:
         if not broker.connected:  # `broker.check_nats` says so
             return
