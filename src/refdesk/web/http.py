@@ -17,7 +17,6 @@ import msgspec
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route, Router, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -32,6 +31,7 @@ from refdesk.web.auditing import Trail
 from refdesk.web.bodies import BODY_CLOCK, BodyClock
 from refdesk.web.endpoints import Endpoint, SocketEndpoint
 from refdesk.web.replies import refusal
+from refdesk.web.routing import Routing
 
 logger = logging.getLogger(__name__)
 
@@ -248,17 +248,17 @@ def create_app(
 ) -> ASGIApp:
     """One ASGI application of these endpoints. ``authenticate`` gives None for a caller without a valid key.
 
-    A bare router: the middlewares of a whole Starlette would wrap every ``send``, and an answer sends for every word.
+    Bare routes: the middlewares of a whole Starlette would wrap every ``send``, and an answer sends for every word.
     """
     door = Door(authenticate, permit, audit)
     paths: dict[str, _Path] = {}
-    routes: list[BaseRoute] = []
+    routing = Routing(default=_nothing_here)
     for endpoint in endpoints:
         if isinstance(endpoint, SocketEndpoint):
-            routes.append(WebSocketRoute(endpoint.path, _GuardedSocket(endpoint, door)))
+            routing.add("websocket", endpoint.path, _GuardedSocket(endpoint, door))
             continue
         if endpoint.path not in paths:
             paths[endpoint.path] = _Path()
-            routes.append(Route(endpoint.path, paths[endpoint.path]))
+            routing.add("http", endpoint.path, paths[endpoint.path])
         paths[endpoint.path].add(endpoint.method, _Guarded(endpoint, door, body_clock))
-    return Router(routes, redirect_slashes=False, default=_nothing_here)
+    return routing
