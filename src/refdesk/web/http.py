@@ -100,11 +100,10 @@ class _Guarded:
         endpoint = self._endpoint
         about = logs.InRequest(logs.request_id(request.headers.get(REQUEST_ID)), f"{endpoint.method} {endpoint.path}")
         with logs.in_request(about):
-            await self._answer(request, about)
+            await self._answer(request, send, about)
 
-    async def _answer(self, request: Request, about: logs.InRequest) -> None:
-        scope, receive, send = request.scope, request.receive, request._send
-        endpoint = self._endpoint
+    async def _answer(self, request: Request, send: Send, about: logs.InRequest) -> None:
+        scope, receive, endpoint = request.scope, request.receive, self._endpoint
         trail = Trail(
             self._door.audit,
             request,
