@@ -48,7 +48,7 @@ FAIL_POINTS = [
     # the index's answer
     *_around("documents", "documents.store:DocumentStore.apply_indexed"),
     *_around("documents", "documents.store:DocumentStore.apply_failed"),
-    *_around("documents", "outside.nats.consumer:Message.ack"),
+    *_around("documents", "outside.nats.messages:Message.ack"),
     # the worker
     *_around("indexer", "indexing.worker:Worker.handle", "outside.document_service:DocumentServiceClient.fetch"),
     *_around("indexer", "indexing.parsing:ParserPool.parse", "indexing.batching:EmbeddingBatcher.embed"),
@@ -57,10 +57,10 @@ FAIL_POINTS = [
     *_around("indexer", "index.pgvector.index:_write_vectors", "index.pgvector.index:_settle"),
     # what is told of it
     *_around("indexer", "outside.nats.broker:Broker.publish", "indexing.dead_letters:DeadLetters.forget"),
-    *_around("indexer", "outside.nats.consumer:Message.ack"),
+    *_around("indexer", "outside.nats.messages:Message.ack"),
     # what is given up
     *_around("indexer", "indexing.dead_letters:DeadLetters.record", "indexing.worker:Worker._tell"),
-    *_around("indexer", "outside.nats.consumer:Message.term"),
+    *_around("indexer", "outside.nats.messages:Message.term"),
 ]
 
 

@@ -17,7 +17,7 @@ from tests.integration.nats_server import NatsServer
 from refdesk.contracts.errors import ConfigurationError, Unavailable
 from refdesk.contracts.events import DOCUMENTS_STREAM, INDEX_STREAM
 from refdesk.outside.nats import connection as nats_connection
-from refdesk.outside.nats import consumer as jetstream_consumer
+from refdesk.outside.nats import inbox
 from refdesk.outside.nats.broker import Broker, Consumer, ConsumerSettings, Message
 from refdesk.outside.nats.connection import Connection
 from refdesk.settings.servers import StreamSettings
@@ -309,8 +309,8 @@ async def test_a_process_that_stood_still_takes_up_what_came_meanwhile(
     server: NatsServer, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its own silence is not the server's: nothing is left to a lease that outlasts this test."""
-    monkeypatch.setattr(jetstream_consumer, "HEARTBEAT_S", 0.1)
-    monkeypatch.setattr(jetstream_consumer, "SILENCE_S_MAX", 0.25)
+    monkeypatch.setattr(inbox, "HEARTBEAT_S", 0.1)
+    monkeypatch.setattr(inbox, "SILENCE_S_MAX", 0.25)
     consumer, seen = broker.consumer(msgspec.structs.replace(WORK, ack_wait_s=120.0)), Seen()
 
     async def meanwhile() -> None:

@@ -9,13 +9,9 @@ import msgspec
 from refdesk.contracts.errors import BrokerFull, Unavailable
 from refdesk.contracts.events import READERS
 from refdesk.outside.nats.connection import Connection, NoResponder, error_code
-from refdesk.outside.nats.consumer import (
-    Backlog,
-    Consumer,
-    ConsumerSettings,
-    Handle,
-    Message,
-)
+from refdesk.outside.nats.consumer import Backlog, Consumer, Handle
+from refdesk.outside.nats.consumer_settings import ConsumerSettings
+from refdesk.outside.nats.messages import Message
 from refdesk.outside.nats.readers import Reader, find_reader, list_readers
 from refdesk.outside.nats.streams import Judgement, Streams, StreamState
 from refdesk.settings.servers import StreamSettings
