@@ -15,6 +15,7 @@ SHORTHAND = re.compile(r"(?:.*_(?:new|old|copy|backup|tmp|v\d+)|utils?|helpers?|
 LEFTOVER = re.compile(r"\b(?:TODO|FIXME|XXX|HACK)\b|<<<<<<<|>>>>>>>|\bbreakpoint\(\)|\bpdb\b")
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:home|Users|work|root)/\w")
 PROMISE = re.compile(r"\b[Pp]romises? P?\d+|\(P\d+\)")
+CHANGE_CHARACTERS_MAX = 300
 TEXT = {".py", ".sql", ".js", ".css", ".html", ".md", ".toml"}
 
 
@@ -116,3 +117,11 @@ def test_no_text_speaks_of_a_promise_by_number() -> None:
     texts = [*PAGES, *(file for folder in ("src", "tests", "benchmarks") for file in (ROOT / folder).rglob("*.py"))]
     found = {file.name: PROMISE.findall(file.read_text(encoding="utf-8")) for file in texts if file != Path(__file__)}
     assert {name: said for name, said in found.items() if said} == {}
+
+
+def test_the_changelog_has_short_lines() -> None:
+    """What somebody notices, not how it works: that has a page."""
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    changes = [" ".join(change.split()) for change in re.findall(r"^\* (.*(?:\n  .*)*)", text, re.MULTILINE)]
+    assert len(changes) > 50
+    assert [change for change in changes if len(change) > CHANGE_CHARACTERS_MAX] == []
