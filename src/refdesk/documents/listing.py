@@ -2,15 +2,19 @@
 
 A cursor is the place of the page's last document in its order: its id, and the key it was sorted by. So a page costs the same
 wherever it is, and is stable against documents that come and go.
+
+A total has no such shortcut: it is counted. So it is counted once for each state of the documents, and not at all where the first
+page holds everything.
 """
 
 import base64
 import binascii
+import re
 import sys
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from importlib.resources import files
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -26,6 +30,11 @@ from refdesk.outside.postgres.database import load_queries, one_statement
 
 Sort = Literal["newest", "oldest", "changed", "title", "largest"]
 """``changed``: the last one first. Every other order is as its name says."""
+
+TOTALS_KEPT_MAX = 1000
+TITLED_MAX = 1000
+"""A part of a title that more documents have is looked for in the order of the listing, page by page."""
+LIKE_SPECIAL = re.compile(r"[\\%_]")
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +79,13 @@ class Place(msgspec.Struct, frozen=True, array_like=True):
     key: Any = None
 
 
+class Titles(NamedTuple):
+    """What a part of a title asks for: if few have it, these documents; else the part itself, since a page is soon full."""
+
+    ids: list[str] | None = None
+    part: str | None = None
+
+
 class Listings:
     """Reads pages and counts. Every read takes the scope it is made for. ``explaining``: what `explain_waiting` wants to know."""
 
@@ -77,25 +93,49 @@ class Listings:
         self._pool = pool
         self._explaining = explaining
         self._sql = load_queries(files("refdesk.documents") / "listing.sql")
+        self._totals: dict[tuple[str, Selection, Scope], int] = {}
 
-    async def page(self, selection: Selection, scope: Scope, *, limit: int, cursor: str | None = None) -> Page:
-        """Raises InvalidRequest for a cursor that is none, or of another order."""
-        rows = await self._fetch(*self.statement(selection, scope, limit=limit, cursor=cursor))
+    async def page(
+        self, selection: Selection, scope: Scope, *, limit: int, cursor: str | None = None, counted: bool = False
+    ) -> Page:
+        """``counted``: with how many are on all pages. Raises InvalidRequest for a cursor that is none, or of another order."""
+        titles = await self._titles(selection.title_part)
+        rows = await self._fetch(*self.statement(selection, scope, limit=limit, cursor=cursor, titles=titles))
         documents = [msgspec.convert(row, Document) for row in rows[:limit]]
         more = len(rows) > limit
-        return Page(documents=documents, next_cursor=_write_cursor(rows[limit - 1], selection.sort) if more else None)
+        page = Page(documents=documents, next_cursor=_write_cursor(rows[limit - 1], selection.sort) if more else None)
+        if not counted:
+            return page
+        on_all = await self._total(selection, scope, titles) if more or cursor is not None else len(documents)
+        return msgspec.structs.replace(page, total=on_all)
 
     def statement(
-        self, selection: Selection, scope: Scope, *, limit: int, cursor: str | None
+        self, selection: Selection, scope: Scope, *, limit: int, cursor: str | None, titles: Titles
     ) -> tuple[bytes, dict[str, Any]]:
         """What is asked for a page, and one document more. Raises InvalidRequest as `page` does."""
         after = None if cursor is None else _read_cursor(cursor, selection.sort)
         paging = {**_after(after), "sort": selection.sort, "count": limit + 1}
-        return self._sql.list_documents, {**_filters(selection, scope), **paging, **self._explaining()}
+        return self._sql.list_documents, {**_filters(selection, scope, titles), **paging, **self._explaining()}
 
-    async def total(self, selection: Selection, scope: Scope) -> int:
-        rows = await self._fetch(self._sql.count_documents, _filters(selection, scope))
-        return int(rows[0]["total"])
+    async def _titles(self, part: str | None) -> Titles:
+        if part is None:
+            return Titles()
+        like = "%" + LIKE_SPECIAL.sub(r"\\\g<0>", part) + "%"
+        found = await self._fetch(self._sql.documents_titled, {"title_like": like, "count": TITLED_MAX + 1})
+        if len(found) > TITLED_MAX:
+            return Titles(part=part)
+        return Titles(ids=[row["document_id"] for row in found])
+
+    async def _total(self, selection: Selection, scope: Scope, titles: Titles) -> int:
+        """Counted once as long as no document changes."""
+        asked = (msgspec.structs.replace(selection, sort="newest"), scope)
+        now = (await self._fetch(self._sql.epoch, {}))[0]["epoch"]
+        if (now, *asked) in self._totals:
+            return self._totals[(now, *asked)]
+        counted = (await self._fetch(self._sql.count_documents, _filters(selection, scope, titles)))[0]
+        if len(self._totals) >= TOTALS_KEPT_MAX:
+            self._totals.clear()
+        return self._totals.setdefault((counted["epoch"], *asked), int(counted["total"]))
 
     async def _fetch(self, query: bytes, parameters: dict[str, Any]) -> list[dict[str, Any]]:
         async with one_statement(self._pool) as connection, connection.cursor(row_factory=dict_row) as cursor:
@@ -103,10 +143,10 @@ class Listings:
             return await cursor.fetchall()
 
 
-def _filters(selection: Selection, scope: Scope) -> dict[str, Any]:
-    asked = msgspec.structs.asdict(selection)
+def _filters(selection: Selection, scope: Scope, titles: Titles) -> dict[str, Any]:
     end = None if selection.source is None else selection.source + chr(sys.maxunicode)
-    return {**asked, "source_end": end, "readers": list(scope.readers), "everything": scope.everything}
+    asked = {**msgspec.structs.asdict(selection), "source_end": end, "title_part": titles.part, "ids": titles.ids}
+    return {**asked, "readers": list(scope.readers), "everything": scope.everything}
 
 
 def _after(place: Place | None) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from datetime import UTC, date, datetime, time, timedelta
 
-import msgspec
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
@@ -39,10 +38,8 @@ TOTAL = Parameter(name="total", kind=bool, default=False, meaning="Count what is
 def endpoints(service: DocumentService) -> list[Endpoint]:
     async def page(request: Request, principal: Principal) -> ASGIApp:
         selection = _selection(request, principal)
-        page = await service.page(selection, scope=principal.scope, limit=LIMIT.of(request), cursor=CURSOR.of(request))
-        if TOTAL.of(request):
-            page = msgspec.structs.replace(page, total=await service.total(selection, scope=principal.scope))
-        return Json(page_shown_to(principal, page))
+        where = {"limit": LIMIT.of(request), "cursor": CURSOR.of(request), "counted": TOTAL.of(request)}
+        return Json(page_shown_to(principal, await service.page(selection, scope=principal.scope, **where)))
 
     return [
         Endpoint(

@@ -273,13 +273,12 @@ class DocumentService:
             raise NotFound
         return document
 
-    async def page(self, selection: Selection, *, scope: Scope, limit: int, cursor: str | None = None) -> Page:
-        """A page is stable against documents that come and go. Raises InvalidRequest."""
-        return await self._store.listings.page(selection.checked(self.limits), scope, limit=limit, cursor=cursor)
-
-    async def total(self, selection: Selection, *, scope: Scope) -> int:
-        """How many are on all pages. Raises InvalidRequest."""
-        return await self._store.listings.total(selection.checked(self.limits), scope)
+    async def page(
+        self, selection: Selection, *, scope: Scope, limit: int, cursor: str | None = None, counted: bool = False
+    ) -> Page:
+        """A page is stable against documents that come and go. ``counted``: with its total. Raises InvalidRequest."""
+        checked = selection.checked(self.limits)
+        return await self._store.listings.page(checked, scope, limit=limit, cursor=cursor, counted=counted)
 
     async def external(self, principal: Principal, name: ExternalName, *, after: str | None, limit: int) -> Page:
         """What an owner has under the external ids that begin with this one.
