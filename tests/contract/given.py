@@ -1,11 +1,12 @@
 """Documents, chunks and vectors to give to an index, and what it shows of them."""
 
 from collections.abc import Sequence
+from datetime import date
 
 import numpy as np
 
 from refdesk.contracts.access import Scope
-from refdesk.index.chunks import Chunk, IndexedDocument
+from refdesk.index.chunks import Chunk, IndexedDocument, sources_of
 from refdesk.index.port import ChunkIndex, Vectors
 
 DIMENSIONS = 16
@@ -19,6 +20,8 @@ def document(
     *,
     readers: Sequence[str] = ("everyone",),
     tags: Sequence[str] = (),
+    external_id: str | None = None,
+    changed_on: date | None = None,
     content_sha256: str = "0" * 64,
 ) -> IndexedDocument:
     return IndexedDocument(
@@ -27,6 +30,8 @@ def document(
         title=f"Title of {document_id}",
         readers=tuple(readers),
         tags=tuple(tags),
+        sources=sources_of(external_id),
+        changed_on=changed_on,
         media_type="text/plain",
         content_sha256=content_sha256,
     )

@@ -4,6 +4,8 @@ import asyncio
 import random
 from collections.abc import Sequence
 from contextlib import aclosing
+from datetime import date
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -272,6 +274,51 @@ class TestAccess:
         assert await found(Filters(tags=("north", "2024"))) == {"a"}
         assert await found(Filters(document_ids=("b", "c"))) == {"b"}
         assert await found(Filters(document_ids=("b",), tags=("2024",))) == set()
+
+    @pytest.mark.parametrize("few", [True, False], ids=["exact", "graph"])
+    async def test_a_question_to_one_source_or_to_some_days_finds_nothing_else(
+        self, index: ChunkIndex, few: bool, request: pytest.FixtureRequest
+    ) -> None:
+        """A source is a folder, whole or deeper; days count from the first to the last; also together."""
+        if not few:
+            request.getfixturevalue("pruned")
+        for name, external_id, day in (
+            ("a", "wiki/hr/leave.md", date(2026, 1, 31)),
+            ("b", "wiki/it/leave.md", date(2026, 2, 1)),
+            ("c", "wiki.old/leave.md", date(2026, 2, 28)),
+            ("d", None, None),
+        ):
+            await put(index, document(name, external_id=external_id, changed_on=day), f"leave {name}")
+
+        async def found(**filters: Any) -> str:
+            passages = await index.search("leave", question(), scope=ANYONE, filters=Filters(**filters), limit=9)
+            return "".join(sorted(passage.document_id for passage in passages))
+
+        assert await found(sources=("wiki",)) == await found(sources=("wiki/",)) == "ab"
+        assert await found(sources=("wiki/hr",)) == "a"
+        assert await found(sources=("wiki/hr", "wiki.old")) == "ac"
+        assert await found(sources=("wik",)) == await found(sources=("wiki/hr/leave.md",)) == ""
+        assert await found(since=date(2026, 2, 1)) == "bc"
+        assert await found(until=date(2026, 2, 1)) == "ab"
+        assert await found(since=date(2026, 2, 1), until=date(2026, 2, 1)) == "b"
+        assert await found(sources=("wiki",), since=date(2026, 2, 1), until=date.max) == "b"
+        assert await found() == "abcd"
+
+    async def test_a_document_that_moves_is_found_where_it_is_now(self, index: ChunkIndex) -> None:
+        """Its text is the same; its folder, its day and its tags are not."""
+        before = document("a", external_id="old/leave.md", changed_on=date(2026, 1, 1), tags=["x"])
+        after = document("a", 2, external_id="new/leave.md", changed_on=date(2026, 2, 1), tags=["y"])
+        for given in (before, after):
+            await put(index, given, "leave")
+
+        async def found(**filters: Any) -> bool:
+            return bool(await index.search("leave", question(), scope=ANYONE, filters=Filters(**filters), limit=9))
+
+        assert await found(sources=("new",), since=date(2026, 2, 1), tags=("y",))
+        assert not await found(sources=("old",))
+        assert not await found(until=date(2026, 1, 31))
+        kept = await index.passages("a", scope=ANYONE)
+        assert kept is not None and kept[0] == after
 
 
 class TestSearch:

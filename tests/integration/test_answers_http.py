@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ SOURCE_FIELDS = {"n", "document_id", "version", "title", "passage", "ordinal", "
 async def desk(servers: StackUrls, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[AnswerDesk]:
     async with own_desk(servers, tmp_path_factory, valkey_number=1) as desk:
         desk.ids = {
-            "leave": await desk.add("Leave", LEAVE, tags=["hr"]),
+            "leave": await desk.add("Leave", LEAVE, tags=["hr"], external_id="wiki/hr/leave.md"),
             "canteen": await desk.add(
                 "Canteen", "The canteen serves lunch from noon until two o'clock.", tags=["house"]
             ),
@@ -146,6 +147,23 @@ async def test_filters_narrow_an_answer_to_some_documents(client: Client, desk: 
     by_id = await client.ask(QUESTION, filters={"document_ids": [desk.ids["canteen"]]})
     for stream in (by_tag, by_id):
         assert [source["title"] for source in stream[1].data] == ["Canteen"]
+
+
+async def test_filters_by_source_and_day_have_answers_of_their_own(client: Client) -> None:
+    """Of a folder, or of those changed since a day; nobody is given the cached answer to the question without them."""
+    today = datetime.now(UTC).date()
+    for filters, titles in (
+        ({}, {"Leave", "Canteen"}),
+        ({"sources": ["wiki/"]}, {"Leave"}),
+        ({"sources": ["wiki/it"]}, set()),
+        ({"since": str(today - timedelta(days=1))}, {"Leave", "Canteen"}),
+        ({"since": str(today + timedelta(days=2))}, set()),
+        ({"until": str(today - timedelta(days=2)), "sources": ["wiki"]}, set()),
+        ({"until": "9999-12-31", "sources": ["wiki"]}, {"Leave"}),
+    ):
+        for _ in range(2):
+            stream = await client.ask(QUESTION, filters=filters)
+            assert {source["title"] for source in stream[1].data} == titles, filters
 
 
 async def test_without_a_passage_no_model_is_asked(client: Client, desk: AnswerDesk) -> None:
@@ -292,6 +310,9 @@ async def test_only_administrators_see_scores(here: Here) -> None:
         ({"question": "Q?", "wait_seconds": -1}, "invalid-request"),
         ({"question": "Q?", "after": ["nonsense"]}, "invalid-request"),
         ({"question": "Q?", "filters": {"colour": "red"}}, "invalid-request"),
+        ({"question": "Q?", "filters": {"since": "yesterday"}}, "invalid-request"),
+        ({"question": "Q?", "filters": {"until": "2026-02-30"}}, "invalid-request"),
+        ({"question": "Q?", "filters": {"sources": "wiki"}}, "invalid-request"),
         ({"question": "Q?", "conversation_id": "c" * 129}, "invalid-request"),
         ([], "invalid-request"),
         (b"{", "malformed-json"),

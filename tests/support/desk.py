@@ -13,6 +13,7 @@ import ssl
 import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
@@ -31,7 +32,7 @@ from refdesk.app.services import assistant
 from refdesk.app.services.common import open_keys
 from refdesk.app.services.generations import open_generations
 from refdesk.contracts.access import Principal
-from refdesk.index.chunks import Chunk, IndexedDocument, embedded_text
+from refdesk.index.chunks import Chunk, IndexedDocument, embedded_text, sources_of
 from refdesk.index.pgvector.index import PgvectorIndex
 from refdesk.index.port import ChunkIndex
 from refdesk.outside.embedding.packaged import Embedder, Turns
@@ -169,6 +170,8 @@ async def index_text(into: Indexing, document: dict[str, Any], text: str) -> Non
         title=document["title"],
         readers=tuple(document["readers"]),
         tags=tuple(document["tags"]),
+        sources=sources_of(document["external_id"]),
+        changed_on=datetime.fromisoformat(document["updated_at"]).date(),
         media_type=document["media_type"],
         content_sha256=document["content_sha256"],
     )

@@ -52,6 +52,9 @@ def test_a_question_has_the_fields_that_were_given() -> None:
         "conversation": None,
         "after": (),
         "tags": (),
+        "sources": (),
+        "since": None,
+        "until": None,
     }
     assert _fields(**nothing) == {}
     assert _fields(**nothing | {"tags": ("hr",), "conversation": "tea", "max_output_tokens": 9}) == {
@@ -59,3 +62,5 @@ def test_a_question_has_the_fields_that_were_given() -> None:
         "conversation_id": "tea",
         "max_output_tokens": 9,
     }
+    narrow = {"sources": ("wiki",), "since": "2026-05-01", "until": "2026-05-31"}
+    assert _fields(**nothing | narrow) == {"filters": narrow}

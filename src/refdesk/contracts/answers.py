@@ -4,7 +4,7 @@
 The wire form (SSE, WebSocket, JSON) is made by the routes from ``name`` and the struct's fields.
 """
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
@@ -21,10 +21,22 @@ Block = Literal["paragraph", "heading", "list_item", "table_header", "table_row"
 
 
 class Filters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Narrow a question to some documents; all given filters must match. Empty means no filter."""
+    """Narrow a question to some documents; all given filters must match. Empty means no filter.
+
+    A document has all of ``tags``, and lies in one of ``sources``: a folder of its external id (``wiki`` or ``wiki/hr`` of
+    ``wiki/hr/leave.md``). It was last changed on the day ``since`` or later, and on ``until`` or before (UTC).
+    """
 
     document_ids: tuple[Text, ...] = ()
     tags: tuple[Text, ...] = ()
+    sources: tuple[Text, ...] = ()
+    since: date | None = None
+    until: date | None = None
+
+    def __post_init__(self) -> None:
+        """A folder may be written with a slash at its end."""
+        if any(source.endswith("/") for source in self.sources):
+            msgspec.structs.force_setattr(self, "sources", tuple(source.rstrip("/") for source in self.sources))
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -174,6 +174,8 @@ class ManifestEntry(msgspec.Struct, frozen=True, kw_only=True):
     readers: tuple[str, ...]
     tags: tuple[str, ...]
     content_sha256: str
+    external_id: str | None = None
+    updated_at: datetime | None = None
     changed_seconds_ago: float
     pending_seconds: float | None = None
 

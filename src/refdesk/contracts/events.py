@@ -36,6 +36,7 @@ class DocumentChanged(msgspec.Struct, frozen=True, kw_only=True):
     title: str
     readers: tuple[str, ...]
     tags: tuple[str, ...] = ()
+    external_id: str | None = None
     filename: str | None = None
     url: str | None = None
     occurred_at: datetime

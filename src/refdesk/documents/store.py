@@ -349,6 +349,7 @@ def event_of(row: Row) -> DocumentChanged | DocumentDeleted:
         title=row["title"],
         readers=readers_with_owner(row["readers"], row["owner"]),
         tags=tuple(row["tags"]),
+        external_id=row["external_id"],
         filename=row["filename"],
         url=row["url"],
         occurred_at=row["updated_at"],

@@ -133,7 +133,7 @@ LIMIT %(count)s;
 -- name: manifest_page
 -- Every document, tombstones too, in the order of ids. Index: documents_pkey.
 SELECT id AS document_id, version, deleted_at IS NOT NULL AS deleted, state, title, media_type, filename, url,
-       readers, owner, tags,
+       readers, owner, tags, external_id, updated_at,
        coalesce(content_sha256, '') AS content_sha256,
        greatest(0, extract(epoch FROM clock_timestamp() - updated_at))::float8 AS changed_seconds_ago,
        CASE WHEN state = 'pending'
@@ -146,7 +146,7 @@ LIMIT %(count)s;
 -- name: manifest_of
 -- The same of documents that are named. Index: documents_pkey.
 SELECT id AS document_id, version, deleted_at IS NOT NULL AS deleted, state, title, media_type, filename, url,
-       readers, owner, tags,
+       readers, owner, tags, external_id, updated_at,
        coalesce(content_sha256, '') AS content_sha256,
        greatest(0, extract(epoch FROM clock_timestamp() - updated_at))::float8 AS changed_seconds_ago,
        CASE WHEN state = 'pending'

@@ -1,6 +1,7 @@
 """What goes into the index and what comes out of it."""
 
 import hashlib
+from datetime import date
 
 import msgspec
 
@@ -41,14 +42,28 @@ def content_hash(title: str, chunk: Chunk) -> bytes:
     return hashlib.sha256(embedded_text(title, chunk).encode()).digest()
 
 
+SOURCES_MAX = 64
+
+
+def sources_of(external_id: str | None) -> tuple[str, ...]:
+    """The folders of an external id, the outermost first: ``wiki`` and ``wiki/hr`` of ``wiki/hr/leave.md``."""
+    ends = [place for place, sign in enumerate(external_id or "") if sign == "/" and place > 0]
+    return tuple((external_id or "")[:end] for end in ends[:SOURCES_MAX])
+
+
 class IndexedDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """The facts of a document version that its passages carry, and what is to be known of how it was read."""
+    """The facts of a document version that its passages carry, and what is to be known of how it was read.
+
+    ``sources`` are the folders that it is in (`sources_of`); ``changed_on`` is the day (UTC) of its last change.
+    """
 
     document_id: str
     version: int
     title: str
     readers: tuple[str, ...]
     tags: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    changed_on: date | None = None
     media_type: str
     url: str | None = None
     content_sha256: str

@@ -7,7 +7,7 @@
 SELECT scope.documents, scope.chunks, index.documents, index.chunks, index.terms,
        term.lexeme, cardinality(term.positions), term.rows, term.chunks
 FROM (SELECT count(*) AS documents, coalesce(sum(chunks), 0)::bigint AS chunks
-      FROM (SELECT d.chunks FROM readable(%(everything)s, %(readers)s, %(document_ids)s, %(tags)s) d
+      FROM (SELECT d.chunks FROM readable(%(everything)s, %(readers)s, %(document_ids)s, %(tags)s, %(sources)s, %(since)s, %(until)s) d
             LIMIT %(documents_max)s) AS counted) AS scope
 CROSS JOIN (SELECT sum(documents)::bigint AS documents, sum(chunks)::bigint AS chunks, sum(terms)::bigint AS terms
             FROM tallies) AS index

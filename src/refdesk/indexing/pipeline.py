@@ -25,7 +25,7 @@ import numpy as np
 from refdesk.contracts.documents import IndexingStep, ReadingNote, title_of
 from refdesk.contracts.errors import DocumentRejected
 from refdesk.contracts.events import DocumentChanged, DocumentDeleted, IndexApplied
-from refdesk.index.chunks import Chunk, IndexedDocument, content_hash, embedded_text
+from refdesk.index.chunks import Chunk, IndexedDocument, content_hash, embedded_text, sources_of
 from refdesk.index.port import ChunkIndex
 from refdesk.indexing.batching import EmbeddingBatcher
 from refdesk.indexing.lanes import Lanes
@@ -266,6 +266,8 @@ def _facts(event: DocumentChanged) -> IndexedDocument:
         title=event.title,
         readers=event.readers,
         tags=event.tags,
+        sources=sources_of(event.external_id),
+        changed_on=event.occurred_at.astimezone(UTC).date(),
         media_type=event.media_type,
         url=event.url,
         content_sha256=event.content_sha256,

@@ -181,9 +181,10 @@ def _event(behind: Behind, entry: ManifestEntry | None) -> DocumentChanged | Doc
         title=entry.title,
         readers=entry.readers,
         tags=entry.tags,
+        external_id=entry.external_id,
         filename=entry.filename,
         url=entry.url,
-        occurred_at=now,
+        occurred_at=entry.updated_at or now,
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Collection, Iterator
 from contextlib import ExitStack, aclosing, contextmanager
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Protocol
 
 import click
@@ -29,6 +29,21 @@ QUOTING = "extractive"
 """The model that writes no Markdown: it quotes."""
 
 
+class Day(click.ParamType[str]):
+    """A day, as the service takes it."""
+
+    name = "day"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return date.fromisoformat(value).isoformat()
+        except ValueError:
+            self.fail(f"{value!r} is no day. Write it as 2026-05-01.", param, ctx)
+
+
+DAY = Day()
+
+
 @click.command()
 @click.argument("question")
 @click.option("--after", multiple=True, help="A freshness token: answer not before that write is searchable.")
@@ -37,6 +52,17 @@ QUOTING = "extractive"
 @click.option(
     "--document", "document_ids", multiple=True, metavar="ID", help="Answer from this document only, or these."
 )
+@click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    metavar="FOLDER",
+    help="Answer from this folder only (`wiki`, `wiki/hr`), or these.",
+)
+@click.option(
+    "--since", type=DAY, metavar="DAY", help="Answer from what was changed on this day (2026-05-01) or later."
+)
+@click.option("--until", type=DAY, metavar="DAY", help="Answer from what was changed on this day or before.")
 @click.option("--conversation", metavar="NAME", help="A name of yours: the question is understood by those before it.")
 @url_option
 @json_option
@@ -53,16 +79,14 @@ def _fields(
     *,
     after: tuple[str, ...],
     max_output_tokens: int | None,
-    tags: tuple[str, ...],
-    document_ids: tuple[str, ...],
     conversation: str | None,
+    **filters: Any,
 ) -> dict[str, Any]:
     """The question's fields beside its text: those that were given."""
-    filters = {name: given for name, given in (("tags", tags), ("document_ids", document_ids)) if given}
     fields = {
         "after": after,
         "max_output_tokens": max_output_tokens,
-        "filters": filters,
+        "filters": {name: given for name, given in filters.items() if given},
         "conversation_id": conversation,
     }
     return {name: given for name, given in fields.items() if given not in (None, (), {})}

@@ -53,7 +53,10 @@ class ToolFailed(Exception):
         self.details = details
 
 
-_FILTERS = Meta(description="Only these documents: `document_ids`, `tags`. Empty: all that you may read")
+_FILTERS = Meta(
+    description="Only these documents: `document_ids`, `tags`, `sources` (folders), `since` and `until` (days of their last "
+    "change). Empty: all that you may read"
+)
 
 
 class SearchArguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -137,6 +137,9 @@ def access(scope: Scope, filters: Filters | None) -> Access:
         "readers": list(scope.readers),
         "document_ids": list(filters.document_ids) or None,
         "tags": list(filters.tags) or None,
+        "sources": list(filters.sources) or None,
+        "since": filters.since,
+        "until": filters.until,
     }
 
 
@@ -146,6 +149,7 @@ def facts(document: IndexedDocument) -> dict[str, Any]:
         "title": storable(document.title),
         "readers": list(document.readers),
         "tags": list(document.tags),
+        "sources": list(document.sources),
         "notes": msgspec.json.encode([_storable_note(note) for note in document.notes]).decode(),
     }
 

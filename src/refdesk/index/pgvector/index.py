@@ -99,7 +99,7 @@ class PgvectorIndex(ChunkIndex):
             rows = await _rows(connection, _queries.passages, values)
         if not rows:
             return None
-        return _document(rows[0]), [_chunk(row[8:]) for row in rows if row[8] is not None]
+        return _document(rows[0]), [_chunk(row[10:]) for row in rows if row[10] is not None]
 
     async def known_vectors(self, document_id: str) -> dict[bytes, Vectors]:
         values = {"document_id": document_id, "chunks_max": CHUNKS_PER_DOCUMENT_MAX}
@@ -205,13 +205,15 @@ def _columns(title: str, chunks: Sequence[Chunk], hashes: Sequence[bytes]) -> di
 
 
 def _document(row: Sequence[Any]) -> IndexedDocument:
-    document_id, version, title, readers, tags, media_type, url, content_sha256 = row[:8]
+    document_id, version, title, readers, tags, sources, changed_on, media_type, url, content_sha256 = row[:10]
     return IndexedDocument(
         document_id=document_id,
         version=version,
         title=title,
         readers=tuple(readers),
         tags=tuple(tags),
+        sources=tuple(sources),
+        changed_on=changed_on,
         media_type=media_type,
         url=url,
         content_sha256=content_sha256,

@@ -5,11 +5,12 @@
 -- newer, too: documents that were restored from a backup have counted to that number anew (a tombstone has no content).
 -- Locks the document's row, so that of several processes with the same document one works and the others wait. `removed`,
 -- `chunks` and `terms` come back as they were; `settle` sets them. A row is born removed: there is nothing of it yet.
-INSERT INTO documents (document_id, version, title, readers, tags, media_type, url, content_sha256, notes, removed)
-VALUES (%(document_id)s, %(version)s, %(title)s, %(readers)s, %(tags)s, %(media_type)s, %(url)s, %(content_sha256)s,
-        %(notes)s::jsonb, true)
+INSERT INTO documents (document_id, version, title, readers, tags, sources, changed_on, media_type, url, content_sha256, notes, removed)
+VALUES (%(document_id)s, %(version)s, %(title)s, %(readers)s, %(tags)s, %(sources)s, %(changed_on)s, %(media_type)s, %(url)s,
+        %(content_sha256)s, %(notes)s::jsonb, true)
 ON CONFLICT (document_id) DO UPDATE
 SET version = excluded.version, title = excluded.title, readers = excluded.readers, tags = excluded.tags,
+    sources = excluded.sources, changed_on = excluded.changed_on,
     media_type = excluded.media_type, url = excluded.url, content_sha256 = excluded.content_sha256, notes = excluded.notes,
     applied_at = now()
 WHERE documents.version < excluded.version
@@ -90,7 +91,7 @@ WHERE d.document_id = %(document_id)s LIMIT %(chunks_max)s
 
 -- name: passages
 -- Index: documents_document_id_key, chunks_pkey. One row with a null ordinal when the document has no chunks.
-SELECT d.document_id, d.version, d.title, d.readers, d.tags, d.media_type, d.url, d.content_sha256,
+SELECT d.document_id, d.version, d.title, d.readers, d.tags, d.sources, d.changed_on, d.media_type, d.url, d.content_sha256,
        c.ordinal, c.text, c.heading, c.page, c.start_offset, c.end_offset
 FROM readable(%(everything)s, %(readers)s, %(document_ids)s, NULL) d
 LEFT JOIN chunks c ON c.document_key = d.key

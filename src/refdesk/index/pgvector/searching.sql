@@ -24,7 +24,7 @@ WITH nearest AS MATERIALIZED (
     FROM (SELECT document_key, hash, embedding <#> %(vector)s::halfvec AS distance
           FROM vectors ORDER BY embedding <#> %(vector)s::halfvec) AS v
     CROSS JOIN LATERAL (
-        SELECT c.ordinal FROM readable(%(everything)s, %(readers)s, %(document_ids)s, %(tags)s) d
+        SELECT c.ordinal FROM readable(%(everything)s, %(readers)s, %(document_ids)s, %(tags)s, %(sources)s, %(since)s, %(until)s) d
         JOIN chunks c ON c.document_key = d.key AND c.hash = v.hash
         WHERE d.key = v.document_key OFFSET 0) AS allowed
     LIMIT %(depth)s
@@ -35,7 +35,7 @@ SELECT document_key, ordinal, -distance FROM nearest ORDER BY distance, document
 -- The nearest readable chunks, by comparing all of them. Index: vectors_pkey, chunks_hash; adding nothing keeps the planner
 -- from reading the graph instead, which would end early. Chunks are looked up in order of distance until there are enough.
 WITH allowed AS MATERIALIZED (
-    SELECT d.key FROM readable(%(everything)s, %(readers)s, %(document_ids)s, %(tags)s) d
+    SELECT d.key FROM readable(%(everything)s, %(readers)s, %(document_ids)s, %(tags)s, %(sources)s, %(since)s, %(until)s) d
 ), nearest AS MATERIALIZED (
     SELECT v.document_key, c.ordinal, v.distance
     FROM (SELECT v.document_key, v.hash, (v.embedding <#> %(vector)s::halfvec) + 0 AS distance
@@ -65,7 +65,7 @@ WITH near AS MATERIALIZED (
     SELECT r.document_key, r.ordinal
     FROM (SELECT * FROM rare ORDER BY words DESC) AS r
     CROSS JOIN LATERAL (
-        SELECT 1 FROM readable(%(everything)s, %(readers)s, %(document_ids)s, %(tags)s) d
+        SELECT 1 FROM readable(%(everything)s, %(readers)s, %(document_ids)s, %(tags)s, %(sources)s, %(since)s, %(until)s) d
         WHERE d.key = r.document_key OFFSET 0) AS allowed
     ORDER BY r.words DESC LIMIT %(candidates_max)s
 ), scored AS MATERIALIZED (
@@ -94,7 +94,7 @@ LIMIT 2 * %(depth)s
 WITH near AS MATERIALIZED (
     SELECT * FROM unnest(%(near_keys)s::bigint[], %(near_ordinals)s::integer[]) AS n (document_key, ordinal)
 ), allowed AS MATERIALIZED (
-    SELECT d.key FROM readable(%(everything)s, %(readers)s, %(document_ids)s, %(tags)s) d
+    SELECT d.key FROM readable(%(everything)s, %(readers)s, %(document_ids)s, %(tags)s, %(sources)s, %(since)s, %(until)s) d
 ), scored AS MATERIALIZED (
     SELECT e.document_key, e.block * 64 + (e.entry >> 24) AS ordinal, sum(bm25(e.weight, e.entry, %(floor)s, %(slope)s)) AS words
     FROM (SELECT p.document_key, p.block, q.weight, unnest(p.entries) AS entry
@@ -123,6 +123,6 @@ LIMIT cardinality(%(keys)s::bigint[])
 -- Index: the primary keys. Rows come in any order; `place` is their rank, from 1.
 SELECT f.place, d.document_id, d.version, d.content_sha256, d.title, d.url, c.ordinal, c.text, c.heading, c.page
 FROM unnest(%(keys)s::bigint[], %(ordinals)s::integer[]) WITH ORDINALITY AS f (document_key, ordinal, place)
-JOIN readable(%(everything)s, %(readers)s, %(document_ids)s, %(tags)s) d ON d.key = f.document_key
+JOIN readable(%(everything)s, %(readers)s, %(document_ids)s, %(tags)s, %(sources)s, %(since)s, %(until)s) d ON d.key = f.document_key
 JOIN chunks c ON c.document_key = f.document_key AND c.ordinal = f.ordinal
 LIMIT cardinality(%(keys)s::bigint[])

@@ -1,6 +1,6 @@
 """One collection of Qdrant: the points of one generation. Everything here goes by ids, and waits until it is done.
 
-Points are written once and deleted once; only who may read them is ever set anew. Deleting by filter is left out on purpose:
+Points are written once and deleted once; only what they are found by is ever set anew. Deleting by filter is left out on purpose:
 Qdrant has replayed such operations out of order (qdrant#9575).
 """
 
@@ -92,13 +92,13 @@ class Collection:
             with translated():
                 await self._client.upsert(self.name, [self._struct(point) for point in part], wait=True)
 
-    async def share(self, revision: int, *, points: int, readers: Sequence[str], tags: Sequence[str]) -> None:
-        """Set who may find the points of a revision, and their tags."""
+    async def share(self, revision: int, *, points: int, found_by: dict[str, list[Any]]) -> None:
+        """Set what the points of a revision are found by."""
         for ids in _parts(_ids(revision, points), IDS_MAX):
             with translated():
                 await self._client.set_payload(
                     self.name,
-                    {"readers": list(readers), "tags": list(tags)},
+                    found_by,
                     points=self._models.PointIdsList(points=ids),
                     wait=True,
                 )
@@ -208,9 +208,12 @@ class Collection:
         """What is looked up by, except what is there already: whoever made the collection may have died since."""
         models = self._models
         whole_number = models.IntegerIndexParams(type=models.IntegerIndexType.INTEGER, lookup=True, range=False)
+        day = models.IntegerIndexParams(type=models.IntegerIndexType.INTEGER, lookup=False, range=True)
         for field, schema in (
             ("readers", models.PayloadSchemaType.KEYWORD),
             ("tags", models.PayloadSchemaType.KEYWORD),
+            ("sources", models.PayloadSchemaType.KEYWORD),
+            ("changed_on", day),
             ("document_id", models.PayloadSchemaType.KEYWORD),
             ("revision", whole_number),
         ):
@@ -265,6 +268,11 @@ class Collection:
         if filters.document_ids:
             must.append(models.FieldCondition(key="document_id", match=models.MatchAny(any=list(filters.document_ids))))
         must += [models.FieldCondition(key="tags", match=models.MatchValue(value=tag)) for tag in filters.tags]
+        if filters.sources:
+            must.append(models.FieldCondition(key="sources", match=models.MatchAny(any=list(filters.sources))))
+        if filters.since or filters.until:
+            first, last = (day and day.toordinal() for day in (filters.since, filters.until))
+            must.append(models.FieldCondition(key="changed_on", range=models.Range(gte=first, lte=last)))
         return models.Filter(must=must)
 
     def _is(self, field: str, value: int | str) -> Any:

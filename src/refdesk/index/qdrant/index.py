@@ -22,6 +22,7 @@ import logging
 import secrets
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from datetime import date
 from importlib.resources import files
 from typing import Any, NamedTuple
 
@@ -38,7 +39,7 @@ from refdesk.index.ledger.holdings import Holdings, Sizes, access, announce, fac
 from refdesk.index.ledger.statements import row, rows
 from refdesk.index.port import CHUNKS_PER_DOCUMENT_MAX, ChunkIndex, Holding, Vectors, check_chunks
 from refdesk.index.qdrant.collection import BATCH_POINTS, Collection
-from refdesk.index.qdrant.points import NO_TERMS, Point, Terms, carried_chunk, of_chunk, payload, point_id
+from refdesk.index.qdrant.points import NO_TERMS, Point, Terms, carried_chunk, found_by, of_chunk, payload, point_id
 from refdesk.index.qdrant.searching import Question, Searching, in_time
 from refdesk.index.qdrant.server import CollectionMissing
 from refdesk.index.spellings import spellings
@@ -76,6 +77,8 @@ class Before(NamedTuple):
     outline: bytes | None
     readers: list[str]
     tags: list[str]
+    sources: list[str]
+    changed_on: date | None
 
     @property
     def sizes(self) -> Sizes:
@@ -259,13 +262,12 @@ class QdrantIndex(ChunkIndex):
 
     async def _reshare(self, connection: AsyncConnection, document: IndexedDocument, before: Before) -> bool:
         """The same chunks for other readers; whether more may find them now than may read them."""
-        readers, tags = {*before.readers, *document.readers}, {*before.tags, *document.tags}
         assert before.revision is not None
-        changed = (set(before.readers), set(before.tags)) != (set(document.readers), set(document.tags))
+        was, now = found_by(before), found_by(document)
+        changed = any(set(was[field]) != set(now[field]) for field in now)
         if changed:
-            await self._collection.share(
-                before.revision, points=before.chunks, readers=sorted(readers), tags=sorted(tags)
-            )
+            either = {field: sorted({*was[field], *now[field]}) for field in now}
+            await self._collection.share(before.revision, points=before.chunks, found_by=either)
         after = Sizes(removed=False, chunks=before.chunks, terms=before.terms)
         async with connection.pipeline():
             await connection.execute(_queries.delete_staged, {"key": before.key})
@@ -278,7 +280,7 @@ class QdrantIndex(ChunkIndex):
             async with self._holdings.change() as connection:
                 values = {"key": key, "version": document.version, "revision": revision}
                 if await row(connection, _queries.lock_version, values) is not None:
-                    await self._collection.share(revision, points=points, readers=document.readers, tags=document.tags)
+                    await self._collection.share(revision, points=points, found_by=found_by(document))
         except (Unavailable, GenerationMoved) as error:
             logger.warning("Qdrant still looks at a document for its earlier readers, too: %s", error)
 
@@ -317,7 +319,9 @@ class QdrantIndex(ChunkIndex):
                 await connection.execute(_queries.adopt, values)
 
 
-_DOCUMENT = ("document_id", "version", "title", "readers", "tags", "media_type", "url", "content_sha256")
+_DOCUMENT = (
+    "document_id", "version", "title", "readers", "tags", "sources", "changed_on", "media_type", "url", "content_sha256"
+)  # fmt: skip
 
 
 async def _lock(connection: AsyncConnection, document: IndexedDocument) -> Before | None:

@@ -19,7 +19,7 @@ SELECT %(revision)s, key, false FROM documents WHERE document_id = %(document_id
 -- Apply-if-newer: no row comes back when the index has this version or a later one. The same version with other content is
 -- newer, too: documents that were restored from a backup have counted to that number anew (a tombstone has no content).
 -- The lock makes one of several processes with the same document work, and the others wait. Index: documents_document_id_key.
-SELECT key, removed, chunks, terms, revision, outline, readers, tags FROM documents
+SELECT key, removed, chunks, terms, revision, outline, readers, tags, sources, changed_on FROM documents
 WHERE document_id = %(document_id)s
   AND (version < %(version)s
        OR version = %(version)s AND '' NOT IN (content_sha256, %(content_sha256)s)
@@ -30,6 +30,7 @@ FOR NO KEY UPDATE
 -- Index: documents_pkey.
 UPDATE documents
 SET version = %(version)s, removed = %(removed)s, title = %(title)s, readers = %(readers)s, tags = %(tags)s,
+    sources = %(sources)s, changed_on = %(changed_on)s,
     media_type = %(media_type)s, url = %(url)s, content_sha256 = %(content_sha256)s, notes = %(notes)s::jsonb,
     chunks = %(chunks)s, terms = %(terms)s, revision = %(revision)s, outline = %(outline)s, applied_at = now()
 WHERE key = %(key)s
@@ -101,13 +102,14 @@ GROUP BY given.place LIMIT cardinality(%(texts)s::text[])
 -- Of the points that Qdrant has found, the documents that are searchable in this revision and readable in this scope.
 -- Index: documents_revision_key.
 SELECT d.revision, d.key, d.document_id, d.version, d.content_sha256, d.title, d.url
-FROM readable(%(everything)s, %(readers)s, %(document_ids)s, %(tags)s) d
+FROM readable(%(everything)s, %(readers)s, %(document_ids)s, %(tags)s, %(sources)s, %(since)s, %(until)s) d
 WHERE d.revision = ANY (%(revisions)s::bigint[])
 LIMIT cardinality(%(revisions)s::bigint[])
 
 -- name: searchable
 -- One document as it is searchable now. Index: documents_document_id_key.
-SELECT d.document_id, d.version, d.title, d.readers, d.tags, d.media_type, d.url, d.content_sha256, d.revision, d.chunks
+SELECT d.document_id, d.version, d.title, d.readers, d.tags, d.sources, d.changed_on, d.media_type, d.url,
+       d.content_sha256, d.revision, d.chunks
 FROM readable(%(everything)s, %(readers)s, %(document_ids)s, NULL) d LIMIT 1
 
 -- name: current

@@ -13,7 +13,8 @@ bits: of a million terms, a hundred share a number with another one.
 
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from datetime import date
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 import msgspec
@@ -106,13 +107,35 @@ def _sparse(values: Iterable[tuple[str, float]]) -> Sparse:
     return Sparse(list(by_number), list(by_number.values()))
 
 
+class Findable(Protocol):
+    """What of a document decides whether a question finds it."""
+
+    @property
+    def readers(self) -> Sequence[str]: ...
+    @property
+    def tags(self) -> Sequence[str]: ...
+    @property
+    def sources(self) -> Sequence[str]: ...
+    @property
+    def changed_on(self) -> date | None: ...
+
+
+def found_by(document: Findable) -> dict[str, list[Any]]:
+    """What points carry to be found by. A day is its number."""
+    return {
+        "readers": list(document.readers),
+        "tags": list(document.tags),
+        "sources": list(document.sources),
+        "changed_on": [] if document.changed_on is None else [document.changed_on.toordinal()],
+    }
+
+
 def payload(document: IndexedDocument, chunk: Chunk, *, revision: int, digest: bytes, length: int) -> dict[str, Any]:
     """What a point carries. Title, address and version are the ledger's."""
     return {
         "document_id": document.document_id,
         "revision": revision,
-        "readers": list(document.readers),
-        "tags": list(document.tags),
+        **found_by(document),
         "terms": length,
         "ordinal": chunk.ordinal,
         "text": storable(chunk.text),
