@@ -338,7 +338,7 @@ async def test_a_question_is_answered_from_what_was_chosen(
     await expect(page.get_by_test_id("filter-chip")).to_have_text("#rates")
     async with page.expect_request("**/api/answers") as asking:
         await answered(page)
-    assert json.loads((await asking.value).post_data or "")["filters"] == {"tags": ["rates"], "document_ids": []}
+    assert json.loads((await asking.value).post_data or "")["filters"] == {"tags": ["rates"]}
     await expect(page.get_by_test_id("source")).to_have_count(1)
     await page.get_by_test_id("filter-chip").click()
     await page.locator("#filter-button").click()
@@ -346,6 +346,38 @@ async def test_a_question_is_answered_from_what_was_chosen(
     async with page.expect_request("**/api/answers") as asking:
         await answered(page, "What do the rates say?")
     assert json.loads((await asking.value).post_data or "")["filters"]["document_ids"] == [rates["id"]]
+
+
+async def test_a_question_is_answered_from_a_source_and_from_some_days(
+    visit: Open, desk: Refdesk, llm: ScriptedLlm, lighthouse: Json
+) -> None:
+    """From its folder, and not from what was changed on other days; a day chosen again takes the place of the first."""
+    body = {"title": "Rates", "text": f"{FACT} So say the rates.", "external_id": "island/office/rates.md"}
+    await desk.settled(await desk.call("POST", "/api/documents", json=body, expect=(201,)))
+    llm.default = say(ANSWER)
+    page = (await visit()).page
+    await page.locator("#filter-button").click()
+    await page.locator("#filter-words").fill("island")
+    await expect(page.get_by_test_id("filter-choice")).to_have_text(["island/", "island/office/"])
+    await page.get_by_test_id("filter-choice").last.click()
+    await answered(page)
+    await expect(page.get_by_test_id("source-title")).to_have_text(["Rates"])
+    await page.locator("#filter-button").click()
+    await page.locator("#filter-since").fill("2020-01-31")
+    await page.locator("#filter-until").fill("2020-02-01")
+    await page.locator("#filter-since").fill("2020-02-01")
+    await expect(page.get_by_test_id("filter-chip")).to_have_text(
+        ["island/office/", "until Feb 1, 2020", "since Feb 1, 2020"]
+    )
+    await page.keyboard.press("Escape")
+    async with page.expect_request("**/api/answers") as asking:
+        await page.locator("#question").fill(QUESTION)
+        await page.locator("#question").press("Enter")
+    filters = {"sources": ["island/office"], "since": "2020-02-01", "until": "2020-02-01"}
+    assert json.loads((await asking.value).post_data or "")["filters"] == filters
+    await expect(page.get_by_test_id("answer").last).to_contain_text("not")
+    await expect(page.get_by_test_id("turn").last).to_have_attribute("data-state", "done")
+    await expect(page.get_by_test_id("turn").last.get_by_test_id("source")).to_have_count(0)
 
 
 async def test_starters_are_about_the_documents_of_the_desk(visit: Open, llm: ScriptedLlm, lighthouse: Json) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 from datetime import date
+from itertools import islice
 
 import msgspec
 
@@ -46,9 +47,13 @@ SOURCES_MAX = 64
 
 
 def sources_of(external_id: str | None) -> tuple[str, ...]:
-    """The folders of an external id, the outermost first: ``wiki`` and ``wiki/hr`` of ``wiki/hr/leave.md``."""
-    ends = [place for place, sign in enumerate(external_id or "") if sign == "/" and place > 0]
-    return tuple((external_id or "")[:end] for end in ends[:SOURCES_MAX])
+    """The folders of an external id, the outermost first: ``wiki`` and ``wiki/hr`` of ``wiki/hr/leave.md``.
+
+    What stands before the host of an address is none.
+    """
+    path = external_id or ""
+    ends = (place for place, sign in enumerate(path) if sign == "/" and path[:place].rstrip(":/") == path[:place] != "")
+    return tuple(path[:end] for end in islice(ends, SOURCES_MAX))
 
 
 class IndexedDocument(msgspec.Struct, frozen=True, kw_only=True):

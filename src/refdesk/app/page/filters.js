@@ -1,14 +1,16 @@
-// What a question is answered from: chips of tags and documents beside the box; nothing chosen means everything.
+// What a question is answered from: chips of tags, sources, documents and days beside the box; nothing chosen means everything.
 
 import { make } from "./page.js";
 import { clean } from "./text.js";
 import { t } from "./texts.js";
 
+const DAYS = ["since", "until"]; // of which there is one at most
+
 export class Filters {
   #chips = document.getElementById("filter-chips");
   #button = document.getElementById("filter-button");
   #panel = document.getElementById("filter-panel");
-  #chosen = []; // {kind: "tag" | "document", id, name}
+  #chosen = []; // {kind, id, name}; each kind is a field of the service's
   #picker = null;
 
   constructor() {
@@ -20,8 +22,12 @@ export class Filters {
   /** As the service takes it; undefined where nothing is chosen. */
   get value() {
     if (this.#chosen.length === 0) return undefined;
-    const ids = (kind) => this.#chosen.filter((one) => one.kind === kind).map((one) => one.id);
-    return { tags: ids("tag"), document_ids: ids("document") };
+    const value = {};
+    for (const { kind, id } of this.#chosen) {
+      if (DAYS.includes(kind)) value[kind] = id;
+      else (value[kind] ??= []).push(id);
+    }
+    return value;
   }
 
   async #open() {
@@ -30,7 +36,9 @@ export class Filters {
   }
 
   #add(one) {
-    if (!this.#chosen.some(({ kind, id }) => kind === one.kind && id === one.id)) this.#chosen.push(one);
+    const isTaken = ({ kind, id }) => kind === one.kind && (DAYS.includes(kind) || id === one.id);
+    this.#chosen = [...this.#chosen.filter((other) => !isTaken(other)), ...(one.id ? [one] : [])];
+    if (DAYS.includes(one.kind)) return this.#draw();
     this.#panel.hidePopover();
     this.#draw();
     this.#button.focus();
@@ -49,7 +57,7 @@ export class Filters {
 
   #chip(one) {
     const item = make("li", "");
-    const button = make("button", "chip", one.kind === "tag" ? `#${one.name}` : one.name);
+    const button = make("button", "chip", one.name);
     button.type = "button";
     button.dir = "auto";
     button.dataset.testid = "filter-chip";

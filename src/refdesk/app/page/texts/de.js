@@ -92,10 +92,14 @@ export default {
   "turn.access_as_of": "Der Dokumentendienst antwortet nicht. Der Zugriff wurde nach dem Änderungsverzeichnis vom Stand {when} geprüft, und nur Dokumente für alle wurden gelesen.",
 
   "filter.title": "Filter",
-  "filter.words": "Nur aus einem Schlagwort oder Dokument antworten",
-  "filter.found": "Schlagwörter und Dokumente",
+  "filter.words": "Nur aus einem Schlagwort, einer Quelle oder einem Dokument antworten",
+  "filter.found": "Schlagwörter, Quellen und Dokumente",
   "filter.chosen": "Beantwortet nur aus",
   "filter.nothing": "Nichts hat diese Buchstaben.",
+  "filter.since": "Geändert seit",
+  "filter.until": "Geändert bis",
+  "filter.since_day": "seit {day}",
+  "filter.until_day": "bis {day}",
   "filter.remove": "{name}: wieder aus allem antworten",
 
   "history.title": "Gespräche",

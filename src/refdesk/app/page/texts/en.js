@@ -92,10 +92,14 @@ export default {
   "turn.access_as_of": "The Document Service does not answer. Access was checked against the record of changes as of {when}, and only documents for everyone were read.",
 
   "filter.title": "Filter",
-  "filter.words": "Answer only from a tag or a document",
-  "filter.found": "Tags and documents",
+  "filter.words": "Answer only from a tag, a source or a document",
+  "filter.found": "Tags, sources and documents",
   "filter.chosen": "Answered only from",
   "filter.nothing": "Nothing has these letters.",
+  "filter.since": "Changed since",
+  "filter.until": "Changed until",
+  "filter.since_day": "since {day}",
+  "filter.until_day": "until {day}",
   "filter.remove": "{name}: answer from everything again",
 
   "history.title": "Conversations",
