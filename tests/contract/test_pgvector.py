@@ -41,7 +41,8 @@ async def test_the_canaries_would_sing(
     async with transaction(pool) as connection:
         await connection.execute("SET LOCAL search_path = generation_1, public")
         await connection.execute(
-            "CREATE OR REPLACE FUNCTION readable(everything boolean, scope text[], only_ids text[], only_tags text[])"
+            "CREATE OR REPLACE FUNCTION readable(everything boolean, scope text[], only_ids text[], only_tags text[],"
+            " only_sources text[] DEFAULT NULL, since date DEFAULT NULL, until date DEFAULT NULL)"
             " RETURNS SETOF documents LANGUAGE sql STABLE AS 'SELECT d.* FROM documents d'"
         )
     with pytest.raises(AssertionError):
