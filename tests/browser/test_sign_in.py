@@ -92,6 +92,27 @@ async def test_a_person_signs_in_and_asks(
         await expect(page.get_by_test_id("answer").last).to_contain_text("1987")
 
 
+async def test_somebody_ends_their_session_in_another_browser(
+    browser: Browser, sign_in_desk: Refdesk, provider: IdentityProvider
+) -> None:
+    """From the list of their own; the one they look from is left by signing out."""
+    async with opened(browser, sign_in_desk) as here, opened(browser, sign_in_desk) as there:
+        await sign_in(here, provider, "bob")
+        provider.signed_in = None
+        await sign_in(there, provider, "bob")
+        await here.locator("#preferences-button").click()
+        await here.locator("#sessions-link").click()
+        await expect(here.locator("#preferences")).to_be_hidden()
+        row = here.get_by_test_id("own-session")
+        await expect(row).to_have_count(2)
+        own = row.filter(has_text="this browser")
+        await expect(own.get_by_test_id("own-session-end")).to_be_hidden()
+        await row.filter(has_not_text="this browser").get_by_test_id("own-session-end").click()
+        await expect(row).to_have_count(1)
+        await expect(own).to_be_visible()
+        assert await there.evaluate("fetch('api/me').then((reply) => reply.status)") == 401
+
+
 async def test_whoever_does_not_want_to_sign_in_now_is_asked_once(
     browser: Browser, sign_in_desk: Refdesk, provider: IdentityProvider
 ) -> None:

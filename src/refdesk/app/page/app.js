@@ -118,7 +118,7 @@ startDropping((files) => addFiles(files).catch(() => sayProblem(t("view.unreacha
 document.getElementById("skip-link").addEventListener("click", skipToMain);
 document.addEventListener("click", follow);
 addEventListener("hashchange", route);
-document.getElementById("usage-link").addEventListener("click", () => document.getElementById("preferences").hidePopover());
+document.getElementById("preferences").addEventListener("click", ({ target, currentTarget }) => target.closest("a") && currentTarget.hidePopover());
 import("./answered_gaps.js").then(({ showAnsweredGaps }) => showAnsweredGaps(), () => {});
 document.getElementById("nav-ask").setAttribute("aria-current", "page");
 document.getElementById("history-button").addEventListener("click", () => toggleHistory().catch(() => sayProblem(t("view.unreachable"))));

@@ -52,7 +52,7 @@ async function look() {
 
 function draw() {
   signIn.hidden = !offer || Boolean(me);
-  signOut.hidden = !me;
+  signOut.hidden = document.getElementById("sessions-link").hidden = !me;
   signedInAs.hidden = !me;
   signedInAs.textContent = me?.name ?? "";
   signedInAs.title = me ? [me.role, ...me.groups].join(", ") : "";

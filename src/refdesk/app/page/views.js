@@ -17,6 +17,7 @@ const MODULES = {
   feedback: () => import("./ratings.js"),
   keys: () => import("./keys.js"),
   audit: () => import("./audit.js"),
+  sessions: () => import("./sessions.js"),
 };
 const OVER_THE_VIEW = {
   history: () => import("./history.js"),
