@@ -6,6 +6,7 @@ from refdesk.contracts.texts import WITHOUT_NUL
 from refdesk.web import openapi
 from refdesk.web.endpoints import Endpoint, SocketEndpoint
 
+TIMES = ("date", "date-time")
 MAY_HOLD_NUL = {
     "TextDocument.text",
     *("ChatMessage.content", "EmbeddingRequest.input", "InputItem.content", "ResponseRequest.input"),
@@ -33,7 +34,7 @@ def _open(schema: dict[str, Any], where: str, schemas: dict[str, Any]) -> set[st
         name = schema["$ref"].rpartition("/")[2]
         fields = schemas[name].get("properties", {}).items()
         return {place for field, kind in fields for place in _open(kind, f"{name}.{field}", schemas)}
-    if schema.get("type") == "string" and schema.get("pattern") != WITHOUT_NUL and schema.get("format") != "date-time":
+    if schema.get("type") == "string" and schema.get("pattern") != WITHOUT_NUL and schema.get("format") not in TIMES:
         return {where}
     inside = [*schema.get("anyOf", []), schema.get("items")]
     return {place for kind in inside if isinstance(kind, dict) for place in _open(kind, where, schemas)}
