@@ -16,8 +16,8 @@ import msgspec
 
 from refdesk.index.chunks import Passage
 
-BONUS = 2.0
-"""In standard deviations, as that of a second hop (`ranking`)."""
+BONUS = 1.0
+"""In standard deviations (`ranking`). Enough for the one of a hundred look-alikes that is meant; 2.0 put no more of them first."""
 RARE_MAX = 6
 """An identifier that more of the passages have tells them apart no better than a word."""
 CHARACTERS_MIN = 4
