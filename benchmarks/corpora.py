@@ -1,11 +1,12 @@
 """Passages and questions with their vectors, and the servers of an index to fill with them."""
 
 import argparse
+import asyncio
 import hashlib
 import json
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from refdesk.settings.indexing import QdrantSettings
 
 SCOPE = Scope(readers=(EVERYONE,))
 TOP = 10
+AT_ONCE = 4
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +51,19 @@ async def embed(embedder: Embedder, texts: Sequence[str], cache: Path) -> Vector
         np.save(file, await embedder.embed(texts))
     vectors: Vectors = np.load(file)
     return vectors
+
+
+async def all_of(work: Iterable[Awaitable[object]]) -> None:
+    """Do it all, ``AT_ONCE`` at a time: servers and what writes to them need not wait for each other."""
+    places = asyncio.Semaphore(AT_ONCE)
+
+    async def one(piece: Awaitable[object]) -> None:
+        async with places:
+            await piece
+
+    async with asyncio.TaskGroup() as tasks:
+        for piece in work:
+            tasks.create_task(one(piece))
 
 
 @asynccontextmanager

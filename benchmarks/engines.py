@@ -17,7 +17,7 @@ from typing import NamedTuple, get_args
 import numpy as np
 from psycopg_pool import AsyncConnectionPool
 
-from corpora import SCOPE, TOP, add_arguments, cache_of, collections, database, embed, own_qdrant, read
+from corpora import SCOPE, TOP, add_arguments, all_of, cache_of, collections, database, embed, own_qdrant, read
 from measuring import machine
 from refdesk.contracts.access import EVERYONE
 from refdesk.index.chunks import Chunk, IndexedDocument
@@ -94,12 +94,14 @@ async def _contenders(pool: AsyncConnectionPool, engines: Engines) -> list[Conte
 
 
 async def _fill(contender: Contender, given: Given) -> None:
-    started = time.perf_counter()
-    for first in range(0, len(given.texts), DOCUMENT_CHUNKS):
+    async def write(first: int) -> None:
         texts = given.texts[first : first + DOCUMENT_CHUNKS]
         chunks = [Chunk(ordinal=n, text=text, start=n, end=n + 1) for n, text in enumerate(texts)]
         vectors = given.vectors[first : first + DOCUMENT_CHUNKS]
         await contender.index.replace(_document(first // DOCUMENT_CHUNKS), chunks, vectors)
+
+    started = time.perf_counter()
+    await all_of(write(first) for first in range(0, len(given.texts), DOCUMENT_CHUNKS))
     seconds = time.perf_counter() - started
     print(f"{contender.name}: {len(given.texts)} chunks written in {seconds:.0f} s", flush=True)
 

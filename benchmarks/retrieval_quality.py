@@ -22,7 +22,7 @@ from typing import Any, get_args
 import numpy as np
 from psycopg_pool import AsyncConnectionPool
 
-from corpora import SCOPE, TOP, add_arguments, cache_of, database, embed, own_qdrant, read
+from corpora import SCOPE, TOP, add_arguments, all_of, cache_of, database, embed, own_qdrant, read
 from refdesk.contracts.access import EVERYONE
 from refdesk.index.chunks import Chunk, IndexedDocument, Passage, embedded_text
 from refdesk.index.engines import Engines
@@ -108,9 +108,11 @@ async def _measure(
     chunks = [Chunk(ordinal=0, text=row["text"], start=0, end=len(row["text"])) for row in rows]
     texts = [embedded_text(row.get("title", ""), chunk) for row, chunk in zip(rows, chunks, strict=True)]
     vectors = await embed(embedder, texts, cache)
-    for row, chunk, vector in zip(rows, chunks, vectors, strict=True):
-        for each in filter(None, (index, other)):
-            await each.replace(_document(row), [chunk], vector[np.newaxis])
+    for each in filter(None, (index, other)):
+        await all_of(
+            each.replace(_document(row), [chunk], vector[np.newaxis])
+            for row, chunk, vector in zip(rows, chunks, vectors, strict=True)
+        )
     return [await _ask(index, other, question) for question in await _questions(embedder, directory, cache)]
 
 
