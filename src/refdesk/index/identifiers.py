@@ -17,7 +17,7 @@ import msgspec
 from refdesk.index.chunks import Passage
 
 BONUS = 1.0
-"""In standard deviations (`ranking`). Enough for the one of a hundred look-alikes that is meant; 2.0 put no more of them first."""
+"""In standard deviations (`ranking`): enough for the one of many look-alikes that is meant."""
 RARE_MAX = 6
 """An identifier that more of the passages have tells them apart no better than a word."""
 CHARACTERS_MIN = 4
