@@ -2,14 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Never
 
 import pytest
 from psycopg_pool import AsyncConnectionPool
 from tests.contract.given import DIMENSIONS, document, put, texts_of
 
 from refdesk.contracts.errors import Conflict, NotFound, Unavailable
+from refdesk.index.engines import Engines
 from refdesk.index.ledger.generations import MIGRATIONS, Gap, Generation, GenerationMoved, Generations, open_generation
+from refdesk.index.open_generations import OpenGenerations
 from refdesk.index.pgvector.index import PgvectorIndex
+from refdesk.operations.generations import GenerationOperations
 from refdesk.outside.postgres.database import migrate, open_pool
 
 
@@ -66,6 +70,26 @@ class TestStanding:
         assert await record.count_behind(second.id) == 2
         await put(active, document("d", version=3), "leave")
         assert await record.count_behind(second.id) == 3
+
+    async def test_one_that_no_setting_leads_to_is_shown(self, pool: AsyncConnectionPool, record: Generations) -> None:
+        """A desk that left its other engine still lists what was built there, and may discard it."""
+        await put(
+            PgvectorIndex(pool, await open_generation(pool, model="old", dimensions=DIMENSIONS, chunking="1")),
+            document(),
+            "leave",
+        )
+        await record.begin(engine="qdrant", model="old", dimensions=DIMENSIONS, chunking="1")
+        async with OpenGenerations(pool, engines=Engines(pool), open_embedder=_nobody) as generations:
+            operations = GenerationOperations(
+                generations, choose_model=_nobody, configured_model="old", configured_engine="pgvector"
+            )
+            views = await operations.views()
+            assert [(view.engine, view.documents, view.documents_behind) for view in views] == [
+                ("pgvector", 1, 0),
+                ("qdrant", 0, 1),
+            ]
+            await operations.drop(views[1].id)
+            assert len(await operations.views()) == 1
 
 
 class TestActivation:
@@ -184,3 +208,7 @@ async def _until_somebody_waits(pool: AsyncConnectionPool) -> None:
                 cursor = await connection.execute("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
                 if await cursor.fetchone():
                     return
+
+
+async def _nobody(*_: object) -> Never:
+    pytest.fail("no model is wanted")

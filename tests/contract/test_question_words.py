@@ -11,6 +11,7 @@ from refdesk.app.embedded.stack import StackUrls
 from refdesk.contracts.access import EVERYONE, Scope
 from refdesk.index.chunks import Chunk, IndexedDocument
 from refdesk.index.ledger.generations import MIGRATIONS, open_generation
+from refdesk.index.ledger.holdings import access
 from refdesk.index.pgvector import searching
 from refdesk.index.pgvector.index import PgvectorIndex
 from refdesk.outside.postgres.database import migrate, open_pool
@@ -103,6 +104,5 @@ async def test_it_is_found_however_it_is_written(index: PgvectorIndex, question:
 async def test_what_is_not_there_is_not_made_up(index: PgvectorIndex, question: str) -> None:
     """A code, a date or a word that is nowhere does not become a neighbour's; stop words are no acronyms."""
     async with index._holdings.snapshot(searching._queries.begin_search) as connection:
-        access = {"everything": True, "readers": [], "document_ids": None, "tags": None}
-        asked = await index._searching._question_terms.look(connection, question, access, documents_max=10)
+        asked = await index._searching._question_terms.look(connection, question, access(SCOPE, None), documents_max=10)
     assert {term.text for term in asked.terms} <= {"krn", "2026", "30", "12"}

@@ -20,7 +20,9 @@ from psycopg_pool import AsyncConnectionPool
 from refdesk.contracts.errors import ConfigurationError, RefdeskError
 from refdesk.index.engines import Engines
 from refdesk.index.ledger.generations import Generation, GenerationMoved, Generations, Live
+from refdesk.index.ledger.holdings import Holdings
 from refdesk.index.port import ChunkIndex
+from refdesk.index.ranking import Corpus
 from refdesk.outside.embedding.packaged import Embedder
 from refdesk.outside.embedding.vectors import Encoded
 
@@ -60,6 +62,7 @@ class OpenGenerations:
 
     def __init__(self, pool: AsyncConnectionPool, *, engines: Engines, open_embedder: OpenEmbedder) -> None:
         self.record = Generations(pool)
+        self._pool = pool
         self._engines = engines
         self._open_embedder = open_embedder
         self._active: Opened | None = None
@@ -105,6 +108,10 @@ class OpenGenerations:
     def index_of(self, generation: Generation) -> ChunkIndex:
         """Its index, whatever its role, without its model."""
         return self._engines.index(generation)
+
+    async def sizes(self, generation: Generation) -> Corpus:
+        """As the ledger has them, also of an index in an engine that no setting names."""
+        return await Holdings(self._pool, generation).sizes()
 
     async def drop(self, generation: Generation) -> None:
         """Discard it with all it has. Raises NotFound, and Conflict for the active one."""

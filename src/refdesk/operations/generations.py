@@ -143,7 +143,7 @@ class GenerationOperations:
         raise NotFound(f"There is no generation {generation_id}.")
 
     async def _view(self, live: Live) -> GenerationView:
-        sizes = await self._generations.index_of(live).sizes()
+        sizes = await self._generations.sizes(live)
         gaps_count, gaps = (0, []) if live.active else await self._record.gaps(live.id)
         return GenerationView(
             id=live.id,
