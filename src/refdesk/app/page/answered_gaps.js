@@ -2,6 +2,7 @@
 
 import { request, requestJson } from "./api.js";
 import { make, passageHash } from "./page.js";
+import { t } from "./texts.js";
 
 const PATH = "/api/gaps";
 
@@ -12,11 +13,11 @@ export async function showAnsweredGaps() {
 }
 
 function notice(one) {
-  const element = make("p", "notice", `You asked: “${one.question}” This document may answer it now: `);
+  const element = make("p", "notice", `${t("gap.asked", { question: one.question })} `);
   element.dataset.testid = "answered-gap";
   const link = make("a", "", one.title);
   link.href = passageHash(one.document_id);
-  const away = make("button", "quiet", "Put away");
+  const away = make("button", "quiet", t("gap.away"));
   away.type = "button";
   away.addEventListener("click", async () => {
     await request(`${PATH}/${one.id}/seen`, { method: "POST" }).catch(() => {});

@@ -5,6 +5,7 @@ import { moment } from "./format.js";
 import { make } from "./page.js";
 import { cell, row } from "./plots.js";
 import { writeOrHide } from "./text.js";
+import { t } from "./texts.js";
 
 const PATH = "/api/audit";
 const TIMES = ["from", "to"];
@@ -81,7 +82,7 @@ export class View {
 function entryRow(entry) {
   const element = row("td", []);
   element.dataset.testid = "audit-entry";
-  const result = cell("td", entry.result);
+  const result = cell("td", t(`result.${entry.result}`));
   if (entry.result in LEVELS) result.dataset.level = LEVELS[entry.result];
   element.append(
     cell("th", moment(entry.at), { scope: "row", title: entry.at }),

@@ -1,9 +1,9 @@
 // What is done with several documents at once: tags, readers, another try, deletion.
 
 import { documentPath, request } from "./api.js";
-import { plural } from "./format.js";
 import { announce } from "./page.js";
 import { writeOrHide } from "./text.js";
+import { t } from "./texts.js";
 
 const AT_ONCE = 4;
 
@@ -58,7 +58,7 @@ export class Bulk {
   #draw() {
     const count = this.#chosen.size;
     this.#bar.hidden = count === 0;
-    document.getElementById("bulk-count").textContent = `${plural(count, "document")} selected`;
+    document.getElementById("bulk-count").textContent = t("bulk.count", { n: count });
     document.getElementById("bulk-retry").hidden = ![...this.#chosen.values()].some(({ state }) => state === "failed");
   }
 
@@ -105,9 +105,9 @@ export class Bulk {
     await Promise.all(Array.from({ length: AT_ONCE }, one));
     this.#onCleared();
     this.#draw();
-    announce(`${documents.length - refused.length} of ${plural(documents.length, "document")} changed.`);
+    announce(t("bulk.changed", { n: documents.length, done: documents.length - refused.length }));
     const why = [...new Set(refused)].join(" ");
-    writeOrHide(document.getElementById("documents-problem"), refused.length ? `${plural(refused.length, "document")} could not be changed: ${why}` : "");
+    writeOrHide(document.getElementById("documents-problem"), refused.length ? t("bulk.refused", { n: refused.length, why }) : "");
   }
 }
 

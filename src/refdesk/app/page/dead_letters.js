@@ -1,9 +1,10 @@
 // What could not be indexed: read, tried again or put away. For administrators.
 
 import { request, requestJson } from "./api.js";
-import { joined, moment, plural } from "./format.js";
+import { joined, moment } from "./format.js";
 import { announce, part, passageHash, stamp } from "./page.js";
 import { write, writeOrHide } from "./text.js";
+import { t } from "./texts.js";
 
 const PATH = "/api/dead-letters";
 const PAGE_SIZE = 50;
@@ -37,7 +38,7 @@ export class View {
     this.#cursor = page.next_cursor;
     this.#more.hidden = !page.next_cursor;
     this.#retryAll.hidden = page.open < 2;
-    writeOrHide(document.getElementById("dead-letters-empty"), page.open === 0 ? "Nothing is left here." : "");
+    writeOrHide(document.getElementById("dead-letters-empty"), page.open === 0 ? t("given_up.none") : "");
     if (cursor) rows[0]?.querySelector("button").focus();
   }
 
@@ -45,7 +46,7 @@ export class View {
     const row = stamp("dead-letter-template");
     const link = part(row, "document");
     write(part(row, "reason"), letter.reason);
-    write(part(row, "about"), joined(letter.code, plural(letter.attempts, "attempt"), moment(letter.last_failed_at)));
+    write(part(row, "about"), joined(letter.code, t("row.attempts", { n: letter.attempts }), moment(letter.last_failed_at)));
     link.hidden = !letter.document_id;
     link.href = passageHash(letter.document_id ?? "");
     part(row, "retry").hidden = !letter.document_id;
@@ -60,7 +61,7 @@ export class View {
   #retry(letter, row) {
     return this.#attempt(async () => {
       const { outcome } = await requestJson(`${PATH}/${letter.id}/retry`, { method: "POST" });
-      await this.#settled(outcome === "queued" ? "Queued: it is tried again." : "A newer version has taken its place.", row);
+      await this.#settled(t(outcome === "queued" ? "given_up.tried" : "given_up.newer"), row);
     });
   }
 
@@ -68,9 +69,9 @@ export class View {
     return this.#attempt(async () => {
       const { queued, superseded, unreadable } = await requestJson(`${PATH}/retry`, { method: "POST", json: which });
       const words = joined(
-        `${plural(queued, "document")} queued`,
-        superseded > 0 && `${superseded} settled by a newer version`,
-        unreadable > 0 && `${unreadable} name no document: discard them`,
+        t("given_up.queued", { n: queued }),
+        superseded > 0 && t("given_up.settled", { n: superseded }),
+        unreadable > 0 && t("given_up.unreadable", { n: unreadable }),
       );
       await this.#settled(words, null);
     });
@@ -79,7 +80,7 @@ export class View {
   #discard(letter, row) {
     return this.#attempt(async () => {
       await request(`${PATH}/${letter.id}`, { method: "DELETE" });
-      await this.#settled("Discarded; its document stays as it is.", row);
+      await this.#settled(t("given_up.discarded"), row);
     });
   }
 
@@ -110,5 +111,5 @@ async function inspect(letter, row) {
   if (!part(row, "details").open || part(row, "event").textContent) return;
   const shown = await requestJson(`${PATH}/${letter.id}`);
   write(part(row, "event"), shown.event ? JSON.stringify(shown.event, null, 2) : shown.payload);
-  write(part(row, "log"), shown.log || "The log says nothing.");
+  write(part(row, "log"), shown.log || t("given_up.silent"));
 }

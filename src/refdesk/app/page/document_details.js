@@ -6,6 +6,7 @@ import { mayChange, nameOf, stepTimes } from "./document_row.js";
 import { bytes, joined, mediaType, moment } from "./format.js";
 import { make, part, stamp } from "./page.js";
 import { write, writeOrHide } from "./text.js";
+import { t } from "./texts.js";
 
 const MARKS = { added: "+ ", removed: "− ", same: "  ", skipped: "" };
 
@@ -64,9 +65,9 @@ export class DocumentDetails {
 
   async #replace(file) {
     const note = document.getElementById("replace-note");
-    const say = (share) => write(note, share < 1 ? `${Math.round(share * 100)} %` : "received, checking");
+    const say = (share) => write(note, share < 1 ? `${Math.round(share * 100)} %` : t("uploads.received"));
     const replaced = await upload(documentPath(this.#shown.id), { method: "PUT", file }, say);
-    write(note, replaced.version === this.#shown.version ? "That is what it has already." : `It is version ${replaced.version} now.`);
+    write(note, replaced.version === this.#shown.version ? t("details.already") : t("details.now", { n: replaced.version }));
     await this.#changed(replaced);
   }
 
@@ -88,10 +89,10 @@ export class DocumentDetails {
 
   #version(one, before) {
     const row = stamp("version-template");
-    write(part(row, "about"), joined(`Version ${one.version}`, moment(one.occurred_at), bytes(one.content_bytes), ...differences(one, before)));
+    write(part(row, "about"), joined(t("details.version", { n: one.version }), moment(one.occurred_at), bytes(one.content_bytes), ...differences(one, before)));
     const button = part(row, "compare");
     button.hidden = !before || before.content_sha256 === one.content_sha256;
-    button.setAttribute("aria-label", `What changed in version ${one.version}`);
+    button.setAttribute("aria-label", t("details.changed_in", { n: one.version }));
     button.addEventListener("click", () => this.#attempt(() => this.#compare(row, one, before)));
     return row;
   }
@@ -105,7 +106,7 @@ export class DocumentDetails {
     const path = documentPath(this.#shown.id, `/versions/${one.version}/changes?since=${before.version}`);
     const changes = await requestJson(path);
     place.replaceChildren(...changes.lines.map(lineOf));
-    if (changes.lines.length === 0) place.append(make("p", "small", "The text is the same."));
+    if (changes.lines.length === 0) place.append(make("p", "small", t("details.same")));
   }
 
   async #attempt(work) {
@@ -120,28 +121,28 @@ export class DocumentDetails {
 
 function factsOf(shown) {
   return [
-    ["Type", joined(mediaType(shown.media_type), bytes(shown.content_bytes))],
-    ["Added", moment(shown.created_at)],
-    ["Changed", moment(shown.updated_at)],
-    ["Owner", shown.owner],
-    ["Name in its source", shown.external_id],
-    ["State", shown.state === "indexed" ? stepTimes(shown) || "ready" : joined(shown.state, shown.failure)],
+    [t("details.type"), joined(mediaType(shown.media_type), bytes(shown.content_bytes))],
+    [t("details.added"), moment(shown.created_at)],
+    [t("details.changed"), moment(shown.updated_at)],
+    [t("documents.owner"), shown.owner],
+    [t("details.source_name"), shown.external_id],
+    [t("state.title"), (shown.state === "indexed" && stepTimes(shown)) || joined(t(`state.${shown.state}`), shown.failure)],
   ].filter(([, text]) => text);
 }
 
 /** What else is not as in the version before. */
 function differences(one, before) {
-  if (!before) return [one.change];
+  if (!before) return [t(`change.${one.change}`)];
   const same = (name) => String(one[name]) === String(before[name]);
   return [
-    !same("title") && `title “${one.title}”`,
-    !same("readers") && `readers ${one.readers.join(", ") || "the owner alone"}`,
-    !same("content_sha256") && "content",
+    !same("title") && t("details.title_was", { title: one.title }),
+    !same("readers") && t("details.readers_were", { names: one.readers.join(", ") || t("details.owner_alone") }),
+    !same("content_sha256") && t("details.content"),
   ];
 }
 
 function lineOf({ kind, text, count }) {
-  if (kind === "skipped") return make("p", "diff-skipped", `${count} lines unchanged`);
+  if (kind === "skipped") return make("p", "diff-skipped", t("details.skipped", { n: count }));
   const line = make("p", `diff-${kind}`);
   line.append(make("span", "diff-mark", MARKS[kind]), make({ added: "ins", removed: "del", same: "span" }[kind], "", text));
   return line;

@@ -3,9 +3,11 @@
 import { bytes, joined, mediaType, moment, seconds } from "./format.js";
 import { make, part, passageHash, stamp } from "./page.js";
 import { clean, write, writeOrHide } from "./text.js";
+import { language, t } from "./texts.js";
 
 const LAG_SECONDS_SHOWN = 2;
-export const STEPS = { fetch: "reading", parse: "parsing", chunk: "parsing", embed: "embedding", store: "storing" };
+const IN_LINE = ["queued", "broker_away", "indexer_away"]; // what waits for these has others ahead of it
+const STEPS = { fetch: "step.reading", parse: "step.parsing", chunk: "step.parsing", embed: "step.embedding", store: "step.storing" };
 
 export class DocumentRow {
   element = stamp("document-template");
@@ -48,8 +50,7 @@ export class DocumentRow {
     const { state, lag_seconds: lag } = this.document;
     const waited = (lag ?? 0) + (performance.now() - this.#entry.seenAt) / 1000;
     const since = waited >= LAG_SECONDS_SHOWN ? `, ${seconds(waited)}` : "";
-    const words = { pending: `${why(this.document)}${since}`, indexed: "ready", failed: "failed" };
-    write(part(this.element, "state"), words[state] ?? state);
+    write(part(this.element, "state"), state === "pending" ? `${why(this.document)}${since}` : t(`state.${state}`));
   }
 
   #draw() {
@@ -61,7 +62,7 @@ export class DocumentRow {
     link.href = passageHash(id);
     write(part(this.element, "about"), about(this.document));
     this.#drawNotes();
-    this.complain(state === "failed" ? failure || "It could not be indexed." : state === "pending" ? failure : "");
+    this.complain(state === "failed" ? failure || t("documents.failed") : state === "pending" ? failure : "");
     this.#drawActions(link.textContent);
     this.drawState();
   }
@@ -73,10 +74,10 @@ export class DocumentRow {
     part(this.element, "retry").hidden = !isOpen || state !== "failed";
     part(this.element, "delete").hidden = !isOpen;
     part(this.element, "chosen").hidden = !isOpen;
-    part(this.element, "retry").setAttribute("aria-label", `Retry ${name}`);
-    part(this.element, "delete").setAttribute("aria-label", `Delete ${name}`);
-    part(this.element, "details").setAttribute("aria-label", `Details of ${name}`);
-    part(this.element, "chosen").setAttribute("aria-label", `Select ${name}`);
+    part(this.element, "retry").setAttribute("aria-label", t("row.retry", { name }));
+    part(this.element, "delete").setAttribute("aria-label", t("row.delete", { name }));
+    part(this.element, "details").setAttribute("aria-label", t("row.details", { name }));
+    part(this.element, "chosen").setAttribute("aria-label", t("row.select", { name }));
   }
 
   /** What is to be known about how it was read. */
@@ -103,32 +104,27 @@ export function mayChange(shown) {
 
 /** In words, why a change is not searchable yet. */
 export function why({ waiting, indexing_step: step }) {
-  if (!waiting) return "queued";
-  const ahead = waiting.ahead === 0 ? "" : `, ${waiting.ahead.toLocaleString("en")}${waiting.ahead_at_least ? "+" : ""} ahead`;
-  const next = Math.max(0, (new Date(waiting.next_try_at) - Date.now()) / 1000);
-  const words = {
-    queued: `queued${ahead}`,
-    indexing: STEPS[step] ?? "indexing",
-    retrying: `attempt ${waiting.attempts + 1} in ${seconds(next)}`,
-    part_away: `a part is away, next attempt in ${seconds(next)}`,
-    broker_away: `not handed over yet${ahead}`,
-    indexer_away: `no indexer is at work${ahead}`,
-  };
-  return words[waiting.reason] ?? waiting.reason;
+  if (!waiting) return t("waiting.queued");
+  const { reason, ahead, ahead_at_least: isAtLeast, attempts, next_try_at: nextTryAt } = waiting;
+  if (reason === "indexing" && step in STEPS) return t(STEPS[step]);
+  const wait = seconds(Math.max(0, (new Date(nextTryAt) - Date.now()) / 1000));
+  const words = t(`waiting.${reason}`, { attempt: attempts + 1, wait });
+  if (ahead === 0 || !IN_LINE.includes(reason)) return words;
+  return `${words}, ${t(isAtLeast ? "waiting.ahead_at_least" : "waiting.ahead", { n: ahead })}`;
 }
 
 /** How long a document took from its change on, step by step; empty where that is not known. */
 export function stepTimes({ index_seconds: spent }) {
   if (spent?.total === undefined) return "";
   const inWork = Object.entries(spent).filter(([name]) => name !== "total");
-  const sums = { queued: Math.max(0, spent.total - inWork.reduce((sum, [, one]) => sum + one, 0)) };
-  for (const [name, one] of inWork) sums[STEPS[name] ?? name] = (sums[STEPS[name] ?? name] ?? 0) + one;
-  const steps = Object.entries(sums).map(([name, one]) => `${name} ${brief(one)}`);
-  return `searchable after ${brief(spent.total)}: ${steps.join(", ")}`;
+  const sums = { "step.queued": Math.max(0, spent.total - inWork.reduce((sum, [, one]) => sum + one, 0)) };
+  for (const [name, one] of inWork) sums[STEPS[name]] = (sums[STEPS[name]] ?? 0) + one;
+  const steps = Object.entries(sums).map(([step, one]) => `${t(step)} ${brief(one)}`);
+  return t("row.searchable_after", { total: brief(spent.total), steps: steps.join(", ") });
 }
 
 function brief(count) {
-  return count < 10 ? `${count.toFixed(1)} s` : seconds(count);
+  return count < 10 ? `${count.toLocaleString(language, { minimumFractionDigits: 1, maximumFractionDigits: 1 })} s` : seconds(count);
 }
 
 function about(shown) {
@@ -137,11 +133,11 @@ function about(shown) {
     shown.own_title && shown.title,
     shown.media_type && mediaType(shown.media_type),
     shown.content_bytes !== undefined && bytes(shown.content_bytes),
-    shown.version > 1 && `version ${shown.version}`,
+    shown.version > 1 && t("reader.version", { n: shown.version }),
     shown.updated_at && moment(shown.updated_at),
-    readers.length > 0 && `for ${readers.join(", ")}`,
-    shown.readers?.length === 0 && "for its owner alone",
-    shown.attempts > 1 && shown.state !== "indexed" && `${shown.attempts} attempts`,
+    readers.length > 0 && t("row.readers", { names: readers.join(", ") }),
+    shown.readers?.length === 0 && t("row.owner_alone"),
+    shown.attempts > 1 && shown.state !== "indexed" && t("row.attempts", { n: shown.attempts }),
     ...(shown.tags ?? []).map((tag) => `#${tag}`),
   );
 }

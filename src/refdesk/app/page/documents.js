@@ -7,12 +7,12 @@ import { DocumentDetails } from "./document_details.js";
 import { DocumentFilters } from "./document_filters.js";
 import { DocumentList } from "./document_list.js";
 import { DocumentRow, mayChange, nameOf } from "./document_row.js";
-import { plural } from "./format.js";
 import { may } from "./me.js";
 import { announce } from "./page.js";
 import { messages, pause } from "./sse.js";
 import { drawSyncs } from "./syncs.js";
 import { writeOrHide } from "./text.js";
+import { t } from "./texts.js";
 import { offerUndo } from "./undo.js";
 import { Uploads } from "./uploads.js";
 
@@ -141,9 +141,9 @@ export class View {
 
   #announceChange({ id, title, state }) {
     const before = this.#list.get(id)?.state;
-    if (before === "pending" && state === "indexed") announce(`${title} is ready.`);
+    if (before === "pending" && state === "indexed") announce(t("documents.is_ready", { title }));
     if (before === "pending" && state === "failed") {
-      announce(`${title} could not be indexed.`);
+      announce(t("documents.has_failed", { title }));
       this.#drawDeadLetters();
     }
   }
@@ -258,8 +258,8 @@ export class View {
       this.#removed.set(shown.id, shown);
       this.#drop(shown.id);
     }
-    const what = documents.length === 1 ? `“${nameOf(documents[0])}”` : plural(documents.length, "document");
-    offerUndo(`${what} will be deleted.`, {
+    const n = documents.length;
+    offerUndo(n === 1 ? t("documents.going", { title: nameOf(documents[0]) }) : t("documents.several_going", { n }), {
       commit: () => documents.forEach((shown) => this.#delete(shown)),
       undo: () => {
         for (const { id } of documents) this.#removed.delete(id);
@@ -301,7 +301,7 @@ export class View {
   async #drawDeadLetters() {
     const open = await openDeadLetters();
     const link = document.getElementById("dead-letters-link");
-    writeOrHide(link, open > 0 ? `${plural(open, "change")} could not be indexed and ${open === 1 ? "was" : "were"} given up` : "");
+    writeOrHide(link, open > 0 ? t("documents.given_up", { n: open }) : "");
   }
 
   /** The total again, once it is quiet for a moment. */
@@ -321,9 +321,9 @@ export class View {
     this.#more.hidden = !this.#cursor;
     const isEmpty = this.#list.size === 0;
     const { isNarrow, words } = this.#filters;
-    const nothing = words ? `No title contains “${words}”, with these filters.` : "No document matches these filters.";
-    writeOrHide(document.getElementById("documents-empty"), !isEmpty ? "" : isNarrow ? nothing : "No documents yet.");
-    writeOrHide(document.getElementById("documents-total"), this.#total === null || isEmpty ? "" : plural(Math.max(this.#total, this.#list.size), "document"));
+    const nothing = words ? t("documents.no_title", { words }) : t("documents.no_match");
+    writeOrHide(document.getElementById("documents-empty"), !isEmpty ? "" : isNarrow ? nothing : t("documents.none"));
+    writeOrHide(document.getElementById("documents-total"), this.#total === null || isEmpty ? "" : t("documents.count", { n: Math.max(this.#total, this.#list.size) }));
     document.getElementById("bulk-all").hidden = !this.#list.drawn.some(({ entry }) => mayChange(entry.document));
     this.#list.setTotal(this.#total);
   }

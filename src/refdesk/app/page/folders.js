@@ -1,5 +1,7 @@
 // What is inside a dropped folder, with the path below it.
 
+import { t } from "./texts.js";
+
 const FILES_MAX = 2000; // of one drop: more belong into a sync
 const HIDDEN = /^\./;
 
@@ -12,7 +14,7 @@ export async function filesBelow(entries) {
     if (HIDDEN.test(entry.name)) continue;
     if (entry.isDirectory) ahead.push(...(await childrenOf(entry)));
     else found.push({ file: await fileOf(entry), path: entry.fullPath.replace(/^\/+/, "") });
-    if (found.length > FILES_MAX) throw new Error(`More than ${FILES_MAX} files: use \`refdesk sync\` for a folder of that size.`);
+    if (found.length > FILES_MAX) throw new Error(t("documents.too_many", { n: FILES_MAX }));
   }
   return found;
 }

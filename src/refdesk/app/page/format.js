@@ -2,7 +2,8 @@
 
 import { language, t } from "./texts.js";
 
-const PLACE = { en: "en-GB" }[language] ?? language;
+/** As `language`, for days and times: where English is written, the day comes before the month. */
+export const PLACE = { en: "en-GB" }[language] ?? language;
 const MEDIA_TYPES = {
   "application/pdf": "PDF",
   "application/msword": "Word",
@@ -16,11 +17,6 @@ const MEDIA_TYPES = {
   "text/plain": t("unit.text"),
   "message/rfc822": t("unit.mail"),
 };
-
-/** In English, for what has no text of its own in the catalogues. */
-export function plural(count, noun) {
-  return `${count.toLocaleString(language)} ${noun}${count === 1 ? "" : "s"}`;
-}
 
 export function mediaType(type) {
   const name = String(type ?? "").split(";")[0];

@@ -1,12 +1,12 @@
 // What the documents do not answer. For curators: these are other people's questions.
 
 import { request, requestJson } from "./api.js";
-import { joined, moment, plural } from "./format.js";
+import { joined, moment } from "./format.js";
 import { announce, make, part, passageHash, stamp } from "./page.js";
 import { write, writeOrHide } from "./text.js";
+import { t } from "./texts.js";
 
 const PATH = "/api/gaps";
-const REASONS = { not_found: "not found", closest: "only the closest passages", rated_down: "rated as not useful" };
 
 export class View {
   #state = document.getElementById("gaps-state");
@@ -36,9 +36,9 @@ export class View {
 
   #row(gap) {
     const row = stamp("gap-template");
-    const people = gap.askers === 1 ? "one person" : `${gap.askers} people`;
+    const people = t("gaps.people", { n: gap.askers });
     write(part(row, "question"), gap.question);
-    write(part(row, "about"), joined(`asked ${plural(gap.questions, "time")} by ${people}`, `last ${moment(gap.last_at)}`));
+    write(part(row, "about"), joined(t("gaps.asked", { n: gap.questions, people }), t("gaps.last", { when: moment(gap.last_at) })));
     part(row, "document").hidden = !gap.answered_by;
     part(row, "document").href = passageHash(gap.answered_by ?? "");
     part(row, "dismiss").addEventListener("click", () => this.#dismiss(gap, row));
@@ -50,7 +50,7 @@ export class View {
     return this.#attempt(async () => {
       await request(`${PATH}/${gap.id}`, { method: "DELETE" });
       row.remove();
-      announce("Put away.");
+      announce(t("gaps.put_away"));
       document.getElementById("gaps-title").focus();
     });
   }
@@ -70,5 +70,5 @@ async function showQuestions(gap, row) {
   const list = part(row, "questions");
   if (!part(row, "details").open || list.children.length) return;
   const { questions } = await requestJson(`${PATH}/${gap.id}`);
-  list.append(...questions.map((one) => make("li", "", joined(one.question, REASONS[one.reason], moment(one.asked_at)))));
+  list.append(...questions.map((one) => make("li", "", joined(one.question, t(`gap_reason.${one.reason}`), moment(one.asked_at)))));
 }

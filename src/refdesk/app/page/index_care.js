@@ -1,9 +1,10 @@
 // The index: how far its generations are, and comparing it with the documents, page by page.
 
 import { requestJson } from "./api.js";
-import { joined, plural } from "./format.js";
+import { joined } from "./format.js";
 import { announce, make } from "./page.js";
 import { writeOrHide } from "./text.js";
+import { t } from "./texts.js";
 
 const GENERATIONS = "/api/index/generations";
 const RECONCILE = "/api/index/reconcile";
@@ -36,14 +37,14 @@ export class IndexCare {
         sum.checked += step.checked;
         sum.drift += step.drift.length;
         sum.repaired += step.repaired;
-        say(`${told(sum, dryRun)} so far.`);
+        say(t("index.so_far", { sum: told(sum, dryRun) }));
         cursor = step.next_cursor;
         if (!cursor) break;
       }
-      say(`${told(sum, dryRun)}. Done.`);
-      announce(`${told(sum, dryRun)}. Done.`);
+      say(t("index.done", { sum: told(sum, dryRun) }));
+      announce(t("index.done", { sum: told(sum, dryRun) }));
     } catch (refusal) {
-      say(refusal.name === "AbortError" ? `${told(sum, dryRun)}. Stopped.` : refusal.message);
+      say(refusal.name === "AbortError" ? t("index.stopped", { sum: told(sum, dryRun) }) : refusal.message);
     }
     this.#busy(null);
     await this.enter();
@@ -61,11 +62,11 @@ function say(text) {
 }
 
 function told({ checked, drift, repaired }, dryRun) {
-  return joined(`${plural(checked, "document")} compared`, `${drift} differ`, !dryRun && `${repaired} mended`);
+  return joined(t("index.compared", { n: checked }), t("index.differ", { n: drift }), !dryRun && t("index.mended", { n: repaired }));
 }
 
 function described(one) {
   const behind = one.documents_behind ?? 0;
-  const state = one.active ? "searched" : behind ? `${plural(behind, "document")} behind` : "ready";
-  return joined(`Generation ${one.id}`, one.model, plural(one.documents, "document"), plural(one.chunks, "chunk"), state, one.problem);
+  const state = one.active ? t("index.searched") : behind ? t("index.behind", { n: behind }) : t("index.ready");
+  return joined(t("index.generation", { id: String(one.id) }), one.model, t("documents.count", { n: one.documents }), t("index.chunks", { n: one.chunks }), state, one.problem);
 }

@@ -5,6 +5,7 @@ import { namesIn } from "./bulk.js";
 import { joined, moment } from "./format.js";
 import { announce, part, stamp } from "./page.js";
 import { clean, write, writeOrHide } from "./text.js";
+import { t } from "./texts.js";
 
 const KEYS = "/api/keys";
 const SESSIONS = "/api/sessions";
@@ -47,17 +48,17 @@ export class View {
     row.dataset.name = key.name;
     write(part(row, "name"), key.name);
     write(part(row, "id"), key.id);
-    write(part(row, "role"), joined(key.role, key.holder === "service" && "a service"));
+    write(part(row, "role"), joined(t(`role.${key.role}`), key.holder === "service" && t("keys.of_service")));
     write(part(row, "groups"), key.groups.join(", ") || "–");
     write(part(row, "made"), moment(key.created_at));
-    write(part(row, "used"), key.last_used_at ? moment(key.last_used_at) : "never");
-    write(part(row, "expires"), key.expires_at ? moment(key.expires_at) : "never");
-    writeOrHide(part(row, "previous"), key.previous_until ? `the one before opens until ${moment(key.previous_until)}` : "");
+    write(part(row, "used"), key.last_used_at ? moment(key.last_used_at) : t("list.never"));
+    write(part(row, "expires"), key.expires_at ? moment(key.expires_at) : t("list.never"));
+    writeOrHide(part(row, "previous"), key.previous_until ? t("keys.before", { when: moment(key.previous_until) }) : "");
     row.classList.toggle("is-over", Boolean(key.expires_at) && new Date(key.expires_at) <= new Date());
     const actions = { change: () => this.#openChange(key), rotate: () => this.#rotate(key), revoke: () => this.#revoke(key) };
     for (const [name, work] of Object.entries(actions)) {
       part(row, name).addEventListener("click", work);
-      part(row, name).setAttribute("aria-label", `${part(row, name).textContent} ${clean(key.name)}`);
+      part(row, name).setAttribute("aria-label", t(`keys.${name}_of`, { name: clean(key.name) }));
     }
     return row;
   }
@@ -71,15 +72,15 @@ export class View {
   }
 
   async #rotate(key) {
-    if (!(await this.#isSure(`Give “${key.name}” another key?`, "The one it has stops working, at once or after the grace that is set.", "Rotate"))) return;
+    if (!(await this.#isSure("rotate", key))) return;
     await this.#attempt(async () => this.#show(await requestJson(pathOf(key, "/rotate"), { method: "POST", json: {} })));
   }
 
   async #revoke(key) {
-    if (!(await this.#isSure(`Revoke “${key.name}”?`, "It stops working at once, and what it streams ends. This cannot be undone.", "Revoke"))) return;
+    if (!(await this.#isSure("revoke", key))) return;
     await this.#attempt(async () => {
       await request(pathOf(key), { method: "DELETE" });
-      announce(`The key ${key.name} is revoked.`);
+      announce(t("keys.revoked", { name: key.name }));
       await this.#loadKeys();
       document.getElementById("keys-title").focus();
     });
@@ -101,13 +102,13 @@ export class View {
     const before = this.#changed.expires_at ? localDay(this.#changed.expires_at) : "";
     const end = expires.value === before ? {} : { expires_at: endOf(expires.value) };
     await request(pathOf(this.#changed), { method: "PATCH", json: { role: role.value, groups: namesIn(groups.value), ...end } });
-    announce(`The key ${this.#changed.name} is changed.`);
+    announce(t("keys.changed", { name: this.#changed.name }));
     await this.#loadKeys();
   }
 
   /** The key itself, once. The list is loaded when it was seen: after the first key of a desk, only with that one. */
   #show(made) {
-    write(document.getElementById("key-made-title"), `The key of “${made.name}”`);
+    write(document.getElementById("key-made-title"), t("keys.key_of", { name: made.name }));
     write(document.getElementById("key-made-value"), made.key);
     write(document.getElementById("key-copied"), "");
     this.#made.addEventListener("close", () => this.enter(), { once: true });
@@ -118,7 +119,7 @@ export class View {
     const value = document.getElementById("key-made-value");
     const isCopied = await navigator.clipboard.writeText(value.textContent).then(() => true, () => false);
     if (!isCopied) getSelection().selectAllChildren(value);
-    write(document.getElementById("key-copied"), isCopied ? "Copied." : "It is selected; copy it from here.");
+    write(document.getElementById("key-copied"), t(isCopied ? "keys.copied" : "keys.selected"));
   }
 
   async #loadSessions() {
@@ -133,28 +134,29 @@ export class View {
 
   #sessionRow(session) {
     const row = stamp("session-template");
-    write(part(row, "name"), joined(session.name, session.current && "this browser"));
+    write(part(row, "name"), joined(session.name, session.current && t("sessions.this")));
     write(part(row, "id"), session.principal_id);
-    write(part(row, "role"), session.role);
+    write(part(row, "role"), t(`role.${session.role}`));
     write(part(row, "groups"), session.groups.join(", ") || "–");
     write(part(row, "browser"), session.browser);
     write(part(row, "begun"), moment(session.created_at));
     write(part(row, "seen"), moment(session.seen_at));
     write(part(row, "expires"), moment(session.expires_at));
-    part(row, "end").setAttribute("aria-label", `End the session of ${clean(session.name)}`);
+    part(row, "end").setAttribute("aria-label", t("keys.end_of", { name: clean(session.name) }));
     part(row, "end").addEventListener("click", () => this.#attempt(async () => {
       await request(`${SESSIONS}/${encodeURIComponent(session.id)}`, { method: "DELETE" });
-      announce(`The session of ${session.name} has ended.`);
+      announce(t("keys.ended", { name: session.name }));
       await this.#loadSessions();
       document.getElementById("sessions-title").focus();
     }));
     return row;
   }
 
-  #isSure(title, text, action) {
-    write(document.getElementById("key-confirm-title"), title);
-    write(document.getElementById("key-confirm-text"), text);
-    write(document.getElementById("key-confirm-yes"), action);
+  /** Whether a key shall be rotated, or revoked. */
+  #isSure(action, { name }) {
+    write(document.getElementById("key-confirm-title"), t(`keys.${action}_title`, { name }));
+    write(document.getElementById("key-confirm-text"), t(`keys.${action}_text`));
+    write(document.getElementById("key-confirm-yes"), t(`key_action.${action}`));
     this.#confirm.returnValue = "";
     this.#confirm.showModal();
     return new Promise((resolve) => {

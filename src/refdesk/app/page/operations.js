@@ -6,10 +6,10 @@ import { may } from "./me.js";
 import { make } from "./page.js";
 import { cell, draw, figure, plotElement, row, sayNow } from "./plots.js";
 import { write, writeOrHide } from "./text.js";
+import { t } from "./texts.js";
 
 const PATH = "/api/operations";
 const REFRESH_MS = 15000;
-const VERDICTS = { ok: "Everything works.", degraded: "Works, but less well", unavailable: "Does not work" };
 
 export class View {
   #range = document.getElementById("operations-range");
@@ -77,10 +77,10 @@ export class View {
 function showParts({ status, culprits, parts }) {
   const verdict = document.getElementById("operations-status");
   verdict.dataset.level = status;
-  write(verdict, culprits.length ? `${VERDICTS[status]}: ${culprits.join(", ")}` : VERDICTS[status]);
+  write(verdict, [t(`verdict.${status}`), culprits.join(", ")].filter(Boolean).join(": "));
   document.getElementById("operations-parts").replaceChildren(...together(parts).map((one) => {
     const element = row("td", []);
-    const state = cell("td", one.why || one.level);
+    const state = cell("td", one.why || t(`level.${one.level}`));
     state.dataset.level = one.level;
     element.append(cell("th", one.name, { scope: "row" }), cell("td", one.processes.join(", ")), state);
     return element;
@@ -101,7 +101,7 @@ function together(parts) {
 function showSlow(slow) {
   document.getElementById("operations-slow-empty").hidden = slow.length > 0;
   document.getElementById("operations-slow").replaceChildren(
-    ...slow.map((one) => make("li", "", `${one.principal_id} · ${one.state} · ${figure(one.seconds, "seconds")}`)),
+    ...slow.map((one) => make("li", "", `${one.principal_id} · ${t(`slow.${one.state}`)} · ${figure(one.seconds, "seconds")}`)),
   );
 }
 

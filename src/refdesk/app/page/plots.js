@@ -1,7 +1,9 @@
-// A plot as small SVG of our own, and the same as a table. What it says is the service's; what it draws are numbers.
+// A plot as small SVG of our own, and the same as a table. What it draws are the service's numbers.
 
+import { PLACE } from "./format.js";
 import { make, part, stamp } from "./page.js";
 import { write } from "./text.js";
+import { language, t } from "./texts.js";
 
 const NS = "http://www.w3.org/2000/svg";
 const WIDTH = 360;
@@ -12,16 +14,22 @@ const TONES = 6;
 const DRAWN_MAX = 240;
 const TABLED_MAX = 60;
 const ADDED = new Set(["count"]);
+const WHOLE = { maximumFractionDigits: 0 };
+const HUNDREDTHS = { minimumFractionDigits: 2, maximumFractionDigits: 2 };
 
 /** A number with its unit, for people. */
 export function figure(value, unit, currency = "") {
   if (value === null || value === undefined) return "–";
-  if (unit === "seconds" && value > 0 && value < 0.1) return `${+(value * 1000).toPrecision(2)} ms`;
-  if (unit === "seconds") return value < 10 ? `${value.toFixed(2)} s` : `${Math.round(value)} s`;
-  if (unit === "bytes") return `${Math.round(value / 1e6).toLocaleString("en")} MB`;
-  if (unit === "processors") return value.toFixed(2);
-  if (unit === "cost") return `${value.toLocaleString("en", { maximumFractionDigits: value < 1 ? 6 : 2 })} ${currency}`.trim();
-  return value.toLocaleString("en", { maximumFractionDigits: 1 });
+  if (unit === "seconds" && value > 0 && value < 0.1) return `${written(value * 1000, { maximumSignificantDigits: 2 })} ms`;
+  if (unit === "seconds") return `${written(value, value < 10 ? HUNDREDTHS : WHOLE)} s`;
+  if (unit === "bytes") return `${written(value / 1e6, WHOLE)} MB`;
+  if (unit === "processors") return written(value, HUNDREDTHS);
+  if (unit === "cost") return `${written(value, { maximumFractionDigits: value < 1 ? 6 : 2 })} ${currency}`.trim();
+  return written(value, { maximumFractionDigits: 1 });
+}
+
+function written(value, digits) {
+  return value.toLocaleString(language, digits);
 }
 
 /** An element that shows the number, and holds it exactly. */
@@ -36,8 +44,8 @@ export function datum(value, unit, currency) {
 export function plotElement(view) {
   const element = stamp("plot-template");
   element.dataset.metric = view.metric;
-  write(part(element, "title"), view.title);
-  part(element, "region").setAttribute("aria-label", `${view.title}, as a table`);
+  write(part(element, "title"), titleOf(view));
+  part(element, "region").setAttribute("aria-label", t("plots.table_of", { title: titleOf(view) }));
   return element;
 }
 
@@ -49,8 +57,12 @@ export function sayNow(element, view, currency) {
     ...(lines.length > 1 || ![view.metric, currency].includes(line) ? [`${line} `] : []),
     datum(value, view.unit, currency),
   ]);
-  const when = ["count", "histogram"].includes(view.kind) ? " in the last 15 minutes" : " now";
-  part(element, "now").replaceChildren(...(said.length ? [...said, when] : ["Nothing yet."]));
+  const when = t(["count", "histogram"].includes(view.kind) ? "plots.recent" : "plots.now");
+  part(element, "now").replaceChildren(...(said.length ? [...said, ` ${when}`] : [t("plots.empty")]));
+}
+
+function titleOf({ metric }) {
+  return t(`plot.${metric}`);
 }
 
 /** Draw the history: lines over time, with gaps where nothing is known. */
@@ -77,7 +89,7 @@ function axes(history, scale, top, now, currency) {
     label(LEFT - 5, scale.y(value) + 4, "end", figure(value, history.unit, currency)),
   ]);
   const begin = new Date((now - history.range_seconds) * 1000);
-  return [...rows, label(LEFT, HEIGHT + 4, "start", timeOf(begin, history)), label(WIDTH, HEIGHT + 4, "end", "now")];
+  return [...rows, label(LEFT, HEIGHT + 4, "start", timeOf(begin, history)), label(WIDTH, HEIGHT + 4, "end", t("plots.now"))];
 }
 
 function line(points, name, tone, scale) {
@@ -110,19 +122,19 @@ function legend(names, history) {
 }
 
 function summary(history, names, points, currency) {
-  if (!names.length) return `${history.title}: nothing yet.`;
+  if (!names.length) return t("plots.empty_of", { title: titleOf(history) });
   const said = names.slice(0, 6).map((name) => {
     const values = points.map((point) => point.values[name]).filter((value) => value !== undefined && value !== null);
-    const high = values.length ? figure(Math.max(...values), history.unit, currency) : "nothing";
-    const latest = values.length ? figure(values.at(-1), history.unit, currency) : "nothing";
-    return `${name === history.metric ? "" : `${name}: `}at most ${high}, latest ${latest}`;
+    const most = values.length ? figure(Math.max(...values), history.unit, currency) : t("plots.nothing");
+    const latest = values.length ? figure(values.at(-1), history.unit, currency) : t("plots.nothing");
+    return `${name === history.metric ? "" : `${name}: `}${t("plots.line", { most, latest })}`;
   });
-  return `${history.title}. ${said.join("; ")}. The table below has every value.`;
+  return t("plots.summary", { title: titleOf(history), lines: said.join("; ") });
 }
 
 function fillTable(table, history, names, currency) {
   const head = document.createElement("thead");
-  head.append(row("th", ["Time", ...names], { scope: "col" }));
+  head.append(row("th", [t("list.time"), ...names], { scope: "col" }));
   const body = document.createElement("tbody");
   for (const point of thinned(history, TABLED_MAX).reverse()) {
     const each = row("td", []);
@@ -164,8 +176,8 @@ function niceTop(value) {
 function timeOf(date, history) {
   const time = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
   return history.range_seconds <= 86400
-    ? date.toLocaleTimeString("en-GB", time)
-    : date.toLocaleString("en-GB", { ...time, day: "numeric", month: "short" });
+    ? date.toLocaleTimeString(PLACE, time)
+    : date.toLocaleString(PLACE, { ...time, day: "numeric", month: "short" });
 }
 
 function shape(name, attributes) {

@@ -4,6 +4,7 @@ import { requestJson } from "./api.js";
 import { joined, moment } from "./format.js";
 import { make, part, passageHash, stamp } from "./page.js";
 import { write, writeOrHide } from "./text.js";
+import { t } from "./texts.js";
 
 const PATH = "/api/feedback";
 
@@ -48,7 +49,7 @@ function ratingRow(one) {
   const row = stamp("rating-template");
   write(part(row, "question"), one.question);
   writeOrHide(part(row, "comment"), one.comment ?? "");
-  write(part(row, "about"), joined(one.rating === "up" ? "useful" : "not useful", one.finish_reason, moment(one.rated_at)));
+  write(part(row, "about"), joined(t(`usefulness.${one.rating}`), one.finish_reason && t(`finish.${one.finish_reason}`), moment(one.rated_at)));
   part(row, "details").addEventListener("toggle", () => showAnswer(one, row));
   return row;
 }
@@ -58,10 +59,10 @@ async function showAnswer(one, row) {
   if (!part(row, "details").open || part(row, "answer").textContent) return;
   try {
     const answer = await requestJson(`${PATH}/${one.answer_id}`);
-    write(part(row, "answer"), answer.text || "It said nothing.");
+    write(part(row, "answer"), answer.text || t("ratings.silent"));
     part(row, "sources").append(...answer.sources.map(source));
   } catch (refusal) {
-    write(part(row, "answer"), refusal.status === 404 ? "The answer is not kept any more." : refusal.message);
+    write(part(row, "answer"), refusal.status === 404 ? t("ratings.gone") : refusal.message);
   }
 }
 

@@ -4,6 +4,7 @@ import { requestJson } from "./api.js";
 import { joined, moment } from "./format.js";
 import { make, part, stamp } from "./page.js";
 import { write, writeOrHide } from "./text.js";
+import { language, t } from "./texts.js";
 
 const PATH = "/api/documents/syncs";
 const SHOWN_MAX = 20;
@@ -19,37 +20,37 @@ function row(receipt) {
   const element = stamp("sync-template");
   const { counts } = receipt;
   write(part(element, "source"), receipt.source);
-  write(part(element, "about"), joined(receipt.state, moment(receipt.heard_at), ...ends(counts)));
+  write(part(element, "about"), joined(t(`sync_state.${receipt.state}`), moment(receipt.heard_at), ...ends(counts)));
   element.classList.toggle("is-failed", counts.failed > 0 || receipt.state === "refused" || receipt.state === "stopped");
   element.addEventListener("toggle", () => element.open && open(receipt.id, element));
   return element;
 }
 
 function ends(counts) {
-  return ENDS.filter((end) => counts[end] > 0).map((end) => `${counts[end].toLocaleString("en")} ${end}`);
+  return ENDS.filter((end) => counts[end] > 0).map((end) => `${counts[end].toLocaleString(language)} ${t(`outcome.${end}`)}`);
 }
 
 async function open(id, element) {
   const receipt = await requestJson(`${PATH}/${id}`).catch((problem) => ({ problem: problem.message, entries: [], indexing: null }));
-  const failures = (receipt.indexing?.failures ?? []).map((failure) => ({ ...failure, outcome: "not searchable" }));
+  const failures = (receipt.indexing?.failures ?? []).map((failure) => ({ ...failure, outcome: "not_searchable" }));
   writeOrHide(part(element, "problem"), receipt.problem);
   write(part(element, "sum"), receipt.counts ? sum(receipt) : "");
   const notes = (receipt.indexing?.notes ?? []).flatMap(({ path, notes }) => notes.map(({ text }) => ({ path, outcome: "note", reason: text })));
   part(element, "entries").replaceChildren(...[...failures, ...notes, ...receipt.entries].map(entry));
   const more = receipt.entries_left_off;
-  writeOrHide(part(element, "more"), more ? `${more.toLocaleString("en")} more are not named here.` : "");
+  writeOrHide(part(element, "more"), more ? t("syncs.more", { n: more }) : "");
 }
 
 function sum({ counts, indexing }) {
   return joined(
-    `${counts.found.toLocaleString("en")} found in the source`,
-    counts.gone > 0 && `${counts.gone.toLocaleString("en")} gone from it`,
-    indexing && `now ${indexing.indexed} searchable, ${indexing.pending} pending, ${indexing.failed} failed in the index`,
+    t("syncs.found", { n: counts.found }),
+    counts.gone > 0 && t("syncs.gone", { n: counts.gone }),
+    indexing && t("syncs.now", indexing),
   );
 }
 
 function entry({ path, outcome, reason }) {
-  const item = make("li", outcome === "failed" || outcome === "not searchable" ? "failure" : "");
-  item.append(make("b", "", outcome), " ", make("span", "", reason ? `${path}: ${reason}` : path));
+  const item = make("li", outcome === "failed" || outcome === "not_searchable" ? "failure" : "");
+  item.append(make("b", "", t(`outcome.${outcome}`)), " ", make("span", "", reason ? `${path}: ${reason}` : path));
   return item;
 }

@@ -5,7 +5,7 @@ const STORED_AS = "refdesk.language";
 const ATTRIBUTES = ["placeholder", "aria-label", "title"];
 
 export const language = chosenLanguage() ?? preferredLanguage();
-const { default: texts } = await import(`./texts/${language}.js`);
+const texts = await textsOf(language); // those of a first visit, until there are more
 const plurals = new Intl.PluralRules(language);
 
 /** What the reader has chosen, or null. */
@@ -34,6 +34,15 @@ export function t(name, values = {}) {
   if (found === undefined) throw new Error(`There is no text named ${name}.`);
   const text = typeof found === "string" ? found : found[plurals.select(values.n)] ?? found.other;
   return text.replace(/\{(\w+)\}/g, (_, key) => shown(values[key]));
+}
+
+/** Add the texts of the views that a first visit does not show. */
+export async function addTexts() {
+  Object.assign(texts, await textsOf(`views_${language}`));
+}
+
+async function textsOf(name) {
+  return { ...(await import(`./texts/${name}.js`)).default };
 }
 
 /** Whether there is a text of this name. */

@@ -5,6 +5,7 @@ import { why, stepTimes } from "./document_row.js";
 import { bytes } from "./format.js";
 import { announce, part, stamp } from "./page.js";
 import { write, writeOrHide } from "./text.js";
+import { t } from "./texts.js";
 import { settle } from "./undo.js";
 
 const AT_ONCE = 2;
@@ -56,7 +57,7 @@ export class Uploads {
     const row = stamp("upload-template");
     const entry = { ...wanted, row, state: "waiting", document: null };
     write(part(row, "name"), wanted.path);
-    write(part(row, "note"), "waiting");
+    write(part(row, "note"), t("uploads.waiting"));
     part(row, "dismiss").addEventListener("click", () => this.#forget(entry));
     part(row, "again").addEventListener("click", () => this.#again(entry));
     this.#entries.add(entry);
@@ -73,7 +74,7 @@ export class Uploads {
   }
 
   #wait(entry) {
-    this.#draw(entry, "waiting", "waiting");
+    this.#draw(entry, "waiting", t("uploads.waiting"));
     this.#waiting.push(entry);
     this.#next();
   }
@@ -89,7 +90,7 @@ export class Uploads {
 
   async #send(entry) {
     const { file, path, fields } = entry;
-    this.#draw(entry, "sending", "sending");
+    this.#draw(entry, "sending", t("uploads.sending"));
     try {
       const address = `/api/documents/by-external-id/${encodeURIComponent(NAMED + path.normalize("NFC"))}`;
       const added = await upload(address, { method: "PUT", file, fields }, (share) => this.#drawProgress(entry, share));
@@ -102,15 +103,15 @@ export class Uploads {
 
   #follow(entry, shown) {
     entry.document = shown;
-    const replaced = shown.version > 1 ? `, version ${shown.version}` : "";
-    if (shown.state === "failed") this.#draw(entry, "failed", shown.failure || "It could not be indexed.");
-    else if (shown.state === "indexed") this.#draw(entry, "ready", `${stepTimes(shown) || "searchable already"}${replaced}`);
+    const replaced = shown.version > 1 ? `, ${t("reader.version", { n: shown.version })}` : "";
+    if (shown.state === "failed") this.#draw(entry, "failed", shown.failure || t("documents.failed"));
+    else if (shown.state === "indexed") this.#draw(entry, "ready", `${stepTimes(shown) || t("uploads.searchable")}${replaced}`);
     else this.#draw(entry, "stored", `${why(shown)}${replaced}`);
   }
 
   #drawProgress({ row, file }, share) {
     part(row, "progress").value = share;
-    write(part(row, "note"), share < 1 ? `${Math.round(share * 100)} % of ${bytes(file.size)}` : "received, checking");
+    write(part(row, "note"), share < 1 ? t("uploads.progress", { percent: Math.round(share * 100), size: bytes(file.size) }) : t("uploads.received"));
   }
 
   #draw(entry, state, note) {
@@ -126,11 +127,12 @@ export class Uploads {
   #drawSummary() {
     const count = (state) => [...this.#entries].filter((entry) => entry.state === state).length;
     const ready = count("ready"), failed = count("failed"), all = this.#entries.size;
-    writeOrHide(this.#summary, all === 0 ? "" : `${ready} of ${all} searchable${failed ? `, ${failed} failed` : ""}`);
+    const parts = [t("uploads.sum", { ready, all }), failed > 0 && t("uploads.sum_failed", { count: failed })];
+    writeOrHide(this.#summary, all === 0 ? "" : parts.filter(Boolean).join(", "));
     this.#finished.hidden = ready === 0;
     if (all > 1 && ready + failed === all && this.#summary.dataset.told !== this.#summary.textContent) {
       this.#summary.dataset.told = this.#summary.textContent;
-      announce(`Files: ${this.#summary.textContent}.`);
+      announce(t("uploads.told", { sum: this.#summary.textContent }));
     }
   }
 

@@ -6,17 +6,10 @@ import { may } from "./me.js";
 import { make } from "./page.js";
 import { cell, datum, figure, row } from "./plots.js";
 import { writeOrHide } from "./text.js";
+import { t } from "./texts.js";
 
 const PATH = "/api/usage";
-const KEYS = { day: "Day", principal: "Person", group: "Group", model: "Model" };
-const NUMBERS = { answers: "Answers", shared: "Shared", input_tokens: "Tokens in", output_tokens: "Tokens out", cost: "Cost" };
-const WINDOWS = {
-  tokens_per_minute: "tokens a minute",
-  tokens_per_day: "tokens a day",
-  tokens_per_month: "tokens a month",
-  cost_per_day: "a day",
-  cost_per_month: "a month",
-};
+const NUMBERS = ["answers", "shared", "input_tokens", "output_tokens", "cost"];
 
 export class View {
   #form = document.getElementById("usage-choice");
@@ -88,15 +81,15 @@ export class View {
 }
 
 function headRow(keys) {
-  const head = row("th", keys.map((key) => KEYS[key]), { scope: "col" });
-  head.append(...Object.values(NUMBERS).map((text) => cell("th", text, { scope: "col", class: "number" })));
+  const head = row("th", keys.map((key) => t(`usage_column.${key}`)), { scope: "col" });
+  head.append(...NUMBERS.map((name) => cell("th", t(`usage_column.${name}`), { scope: "col", class: "number" })));
   return head;
 }
 
 function usageRow(one, keys, currency) {
   const element = row("td", []);
   element.append(...keys.map((key, place) => cell(place ? "td" : "th", keyText(one, key), place ? {} : { scope: "row" })));
-  for (const name of Object.keys(NUMBERS)) {
+  for (const name of NUMBERS) {
     const place = cell("td", "", { class: "number" });
     place.append(datum(one[name], name === "cost" ? "cost" : "tokens", currency));
     element.append(place);
@@ -114,7 +107,8 @@ function showLeft({ left, currency }) {
   document.getElementById("usage-left").replaceChildren(...(left ?? []).map((one) => {
     const unit = one.window.startsWith("cost") ? "cost" : "tokens";
     const shown = (value) => figure(value, unit, currency);
-    const who = one.group ? `, shared by the group ${one.group}` : "";
-    return make("li", "", `${shown(one.left)} of ${shown(one.limit)} ${WINDOWS[one.window]}${who}; anew in ${seconds(one.resets_in_seconds)}`);
+    const window = t(`window.${one.window}`);
+    const values = { left: shown(one.left), limit: shown(one.limit), window, group: one.group, wait: seconds(one.resets_in_seconds) };
+    return make("li", "", t(one.group ? "usage.left_group" : "usage.left", values));
   }));
 }

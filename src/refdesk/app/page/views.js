@@ -1,12 +1,13 @@
 // Views, each fetched when it is first opened: its module, its markup and its style sheet.
 
 import { addressOf } from "./api.js";
-import { localise } from "./texts.js";
+import { addTexts, localise } from "./texts.js";
 
 /**
  * By the first word of the address; the markup of each is `views/<name>.html`, with an element `<name>-view`. A module exports
  * its `View`, made once that markup is on the page: `start()` is called then, `enter(...rest)` with the rest of the address
- * whenever it is shown, `leave()` when another takes its place. Either may be missing.
+ * whenever it is shown, `leave()` when another takes its place. Either may be missing. Their texts are in
+ * `texts/views_<language>.js`; those of what opens over a view are there from the first visit on.
  */
 const MODULES = {
   documents: () => import("./documents.js"),
@@ -39,7 +40,8 @@ export function openView(name) {
 }
 
 async function load(name) {
-  const [{ View }, markup] = await Promise.all([(MODULES[name] ?? OVER_THE_VIEW[name])(), fetchMarkup(name)]);
+  const module = MODULES[name] ?? OVER_THE_VIEW[name];
+  const [{ View }, markup] = await Promise.all([module(), fetchMarkup(name), isView(name) && addTexts()]);
   await settle(markup);
   const view = new View();
   view.start?.();

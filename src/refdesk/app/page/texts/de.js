@@ -13,14 +13,6 @@ export default {
   "preferences.light": "Hell",
   "preferences.dark": "Dunkel",
   "sessions.title": "Wo Sie angemeldet sind",
-  "sessions.hint": "Jeder Browser, in dem Sie sich angemeldet haben, bis die Anmeldung endet. Beenden Sie, was Sie nicht kennen oder nicht mehr brauchen.",
-  "sessions.this": "dieser Browser",
-  "sessions.since": "seit {when}",
-  "sessions.seen": "zuletzt gesehen {when}",
-  "sessions.until": "bis {when}",
-  "sessions.end": "Beenden",
-  "sessions.ended": "Die Anmeldung ist beendet.",
-  "sessions.none": "Bei diesem Desk meldet sich niemand an.",
   "usage.title": "Verbrauch und Kosten",
 
   "key.title": "Ein API-Schlüssel wird gebraucht",
@@ -55,6 +47,9 @@ export default {
   "ask.missing": "Dieses Gespräch gibt es hier nicht, oder es ist nicht Ihres.",
   "ask.answer_missing": "Hier ist keine Antwort, die Sie lesen dürfen: Sie wurde nie geteilt, es gibt sie nicht mehr, oder sie beruht auf einem Dokument, das Ihnen nicht offensteht.",
   "ask.starter": "Was steht in „{title}“?",
+
+  "gap.asked": "Sie haben gefragt: „{question}“ Dieses Dokument beantwortet es jetzt vielleicht:",
+  "gap.away": "Ausblenden",
 
   "turn.searching": "Die Dokumente werden durchsucht",
   "turn.searching_aloud": "Die Dokumente werden durchsucht.",

@@ -13,14 +13,6 @@ export default {
   "preferences.light": "Light",
   "preferences.dark": "Dark",
   "sessions.title": "Where you are signed in",
-  "sessions.hint": "Each browser in which you signed in, until it ends. End what you do not know or do not need any more.",
-  "sessions.this": "this browser",
-  "sessions.since": "since {when}",
-  "sessions.seen": "last seen {when}",
-  "sessions.until": "until {when}",
-  "sessions.end": "End",
-  "sessions.ended": "The session has ended.",
-  "sessions.none": "Nobody signs in at this desk.",
   "usage.title": "Usage and cost",
 
   "key.title": "An API key is needed",
@@ -55,6 +47,9 @@ export default {
   "ask.missing": "This conversation is not here, or it is not yours.",
   "ask.answer_missing": "There is no answer here that you may read: it was never shared, it is gone, or it stands on a document that is not open to you.",
   "ask.starter": "What does “{title}” say?",
+
+  "gap.asked": "You asked: “{question}” This document may answer it now:",
+  "gap.away": "Put away",
 
   "turn.searching": "Searching the documents",
   "turn.searching_aloud": "Searching the documents.",
