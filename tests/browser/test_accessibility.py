@@ -53,8 +53,12 @@ async def grave(page: Page, axe: str) -> list[str]:
 
 @pytest.fixture
 async def lighthouse(desk: Refdesk) -> Json:
+    """Its lamp is a passage of its own."""
     text = f"# Marlowe\n\n## The tower\n\n{FACT}\n\n| Year | Colour |\n|---|---|\n| 1987 | white |\n| 1990 | red |"
-    return await desk.settled(await desk.upload("lighthouse.md", text.encode()))
+    lamp = "\n\n## The lamp\n\n" + " ".join(
+        f"Keeper {n} of Marlowe cleaned the lamp in week {n}." for n in range(1, 50)
+    )
+    return await desk.settled(await desk.upload("lighthouse.md", f"{text}{lamp}".encode()))
 
 
 def named(table: str) -> list[str]:
@@ -67,6 +71,7 @@ async def answer(page: Page) -> None:
     await page.locator("#question").fill(QUESTION)
     await page.locator("#question").press("Enter")
     await expect(page.get_by_test_id("turn")).to_have_attribute("data-state", "done")
+    await expect(page.get_by_test_id("topic")).to_be_visible()
     await page.get_by_test_id("share").click()
     await expect(page.get_by_test_id("shared")).to_be_visible()
 

@@ -31,6 +31,12 @@ def test_a_whole_question_stands_alone() -> None:
     assert leaning("And in winter?", []) is None
 
 
+def test_the_name_of_a_section_stands_alone() -> None:
+    """However short it is, and whatever its words: the page asks by it for what else a document says."""
+    assert leaning("Fares › In winter", [Turn(FARES, "")]) is None
+    assert leaning("Timetable › When it does not sail", [Turn(FARES, "")]) is None
+
+
 def test_what_leaned_is_read_as_it_was() -> None:
     """A chain of follow-ups keeps its topic, up to a limit."""
     third = leaning("And on Sundays?", [Turn(FARES, ""), Turn("And in winter?", "", f"{FARES} And in winter?")])

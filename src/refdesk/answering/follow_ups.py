@@ -21,7 +21,7 @@ from refdesk.answering.conversations.turns import Turn
 from refdesk.answering.text.sentences import Words, without_citations
 from refdesk.answering.text.units import units
 from refdesk.contracts.answers import Source
-from refdesk.index.chunks import place
+from refdesk.index.chunks import HEADING_SEPARATOR, place
 
 SHORT_QUESTION_WORDS = 3
 """A question with no more content words than this may lean on the one before it."""
@@ -67,6 +67,9 @@ def leaning(question: str, turns: Sequence[Turn]) -> FollowUp | None:
 
 
 def _may_lean(question: str) -> bool:
+    """What names a section by its title and headings, as the page's topics do, does not."""
+    if HEADING_SEPARATOR in question:
+        return False
     return len(Words.of(question).content) <= SHORT_QUESTION_WORDS or _LEANS_BACK.match(question) is not None
 
 

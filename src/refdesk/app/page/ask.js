@@ -177,9 +177,17 @@ export class AskView {
       kept,
       onRegenerate: () => this.#askInPlaceOf(turn, question, { cache: "bypass" }),
       onEdit: () => this.#edit(turn, question),
-      onContinue: () => this.#running.has(this.#talk.id) || this.#ask(t("turn.go_on_question")),
+      onContinue: () => this.#askNext(t("turn.go_on_question")),
+      onTopic: (section) => {
+        this.focus(); // what was pressed goes away
+        this.#askNext(section);
+      },
     });
     if (!kept.answer_id) turn.element.scrollIntoView({ block: "start" });
+  }
+
+  #askNext(question) {
+    if (!this.#running.has(this.#talk.id)) this.#ask(question);
   }
 
   #edit(turn, question) {

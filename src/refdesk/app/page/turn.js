@@ -6,6 +6,7 @@ import { joined, moment, seconds } from "./format.js";
 import { announce, make, part, passageHash, stamp } from "./page.js";
 import { clean, headingsOf, placeOf, write, writeOrHide } from "./text.js";
 import { hasText, t } from "./texts.js";
+import { drawTopics, sectionOf } from "./topics.js";
 
 const QUOTING = "extractive"; // the model that writes no Markdown: it quotes
 const LAG_SECONDS_SHOWN = 1;
@@ -125,6 +126,7 @@ export class Turn {
     part(this.element, "feedback").hidden = false;
     part(this.element, "actions").hidden = false;
     part(this.element, "continue").hidden = done.finish_reason !== "length";
+    if (done.finish_reason === "stop") this.#drawTopics();
     this.#finish(done.finish_reason === "cancelled" ? "cancelled" : "done");
     this.#say(ending(done.finish_reason) || t("turn.complete", { n: this.#cited.size }));
   }
@@ -242,6 +244,13 @@ export class Turn {
     draw(false);
   }
 
+  /** What this answer, or one above it, has cited is not offered again. */
+  #drawTopics() {
+    const cards = document.querySelectorAll('.turn .source[data-cited="true"]');
+    const read = new Set([...cards].map((card) => card.dataset.section));
+    drawTopics(this.element, [...this.#sources.values()], { cited: this.#cited, read });
+  }
+
   /** What the answer may not know yet; nothing when the index is up to date. */
   #freshness({ as_of, index_lag_seconds: lag }) {
     const stale = [...this.#sources.values()].filter((source) => source.stale && this.#cited.has(source.n)).length;
@@ -278,6 +287,7 @@ function sourceCard(source) {
   const card = stamp("source-template");
   card.dataset.n = source.n;
   card.dataset.cited = "false";
+  card.dataset.section = sectionOf(source);
   card.querySelector("a").href = passageHash(source.document_id, source.ordinal);
   write(part(card, "number"), source.n);
   write(part(card, "title"), source.title);

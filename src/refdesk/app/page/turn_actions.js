@@ -1,4 +1,4 @@
-// What can be done with an answer: copied with its citations, written again, gone on with, shared; and its question edited.
+// What can be done with an answer: copied with its citations, written again, gone on with, shared; its question edited; a topic asked.
 
 import { share, unshare } from "./answers.js";
 import { copy } from "./handing_out.js";
@@ -7,7 +7,7 @@ import { writeOrHide } from "./text.js";
 import { t } from "./texts.js";
 
 /** `kept` is the turn as the service keeps it: whether it is shared, and whether it stands alone, outside its conversation. */
-export function startActions(turn, { kept, onRegenerate, onEdit, onContinue }) {
+export function startActions(turn, { kept, onRegenerate, onEdit, onContinue, onTopic }) {
   const { element } = turn;
   const on = (name, work) => part(element, name).addEventListener("click", work);
   element.classList.toggle("is-single", Boolean(kept.single));
@@ -15,6 +15,7 @@ export function startActions(turn, { kept, onRegenerate, onEdit, onContinue }) {
   on("regenerate", onRegenerate);
   on("edit", onEdit);
   on("continue", onContinue);
+  on("topics-list", ({ target }) => target.dataset.asks && onTopic(target.dataset.asks));
   on("copy", () => say(turn, () => copy(turn.plain()), t("turn.copied")));
   on("share", () => say(turn, () => share(turn.answerId).then(() => drawShared(turn, true)), ""));
   on("unshare", () => say(turn, () => unshare(turn.answerId).then(() => drawShared(turn, false)), t("turn.unshared")));

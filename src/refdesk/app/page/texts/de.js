@@ -84,6 +84,7 @@ export default {
   "turn.stale": "neuere Fassung unterwegs",
   "turn.cited_only": "Nur zitierte Stellen zeigen",
   "turn.uncited": { one: "{n} gelesene, nicht zitierte Stelle zeigen", other: "{n} gelesene, nicht zitierte Stellen zeigen" },
+  "turn.topics": "Mehr aus „{title}“",
   "turn.contradicted": "die Quelle sagt es anders",
   "turn.source": "Quelle {n}: {title}",
   "turn.behind": "Der Index liegt {lag} zurück: Dokumente, die nach {when} geändert wurden, fehlen hier vielleicht.",

@@ -84,6 +84,7 @@ export default {
   "turn.stale": "newer version on its way",
   "turn.cited_only": "Show cited passages only",
   "turn.uncited": { one: "Show {n} passage read but not cited", other: "Show {n} passages read but not cited" },
+  "turn.topics": "More in “{title}”",
   "turn.contradicted": "not what the source says",
   "turn.source": "Source {n}: {title}",
   "turn.behind": "The index is {lag} behind: documents changed after {when} may be missing here.",
