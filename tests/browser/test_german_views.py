@@ -12,10 +12,10 @@ VIEWS = {
     "dead-letters": ("Aufgegeben", "#dead-letters-view button", "Alle wiederholen"),
     "keys": ("Schlüssel und Personen", "#keys-view th", "Zuletzt benutzt"),
     "operations": ("Betrieb", "#operations-view button", "Vergleichen und reparieren"),
-    "usage": ("Verbrauch und Kosten", "#usage-head th", "Token hinein"),
+    "usage": ("Verbrauch und Kosten", "#usage-head th", "Eingabe-Token"),
     "gaps": ("Lücken", "#gaps-view option", "vielleicht inzwischen beantwortet"),
     "feedback": ("Bewertungen", "#feedback-view option", "nicht hilfreich"),
-    "audit": ("Wer was getan hat", "#audit-view th", "Vorgang"),
+    "audit": ("Wer hat was getan", "#audit-view th", "Vorgang"),
     "sessions": ("Wo Sie angemeldet sind", "#sessions-view .hint", "bis die Anmeldung endet"),
 }
 """By name: its heading, where else something is said, and what."""

@@ -42,21 +42,9 @@ MUTE = re.compile(
     r"|Error\((?:`[^`]*`|\"[^\"]*\")"
 )
 """Class names, selectors, and messages for programmers."""
-NOT_SAID = {
-    "Refdesk",
-    "English",
-    "Deutsch",
-    "Word",
-    "Excel",
-    "Markdown",
-    "Escape",
-    "Enter",
-    "Files",
-    "Error",
-    "passage cited",
-}
+NOT_SAID = {*"Refdesk English Deutsch Word Excel Markdown Escape Enter Files Error".split(), "passage cited"}
 """Names, keys of the keyboard, types, and classes."""
-CODES = re.compile(r"(?:[a-z]+\.[a-z]+|file://|[·×⋯]|refdesk keys create NAME|Refdesk|\W)*")
+CODES = re.compile(r"Refdesk|refdesk keys create NAME|[a-z]+\.[a-z]+|file://|\W*")
 SERVICE_WORDS: dict[str, Any] = {
     "finish": FinishReason, "gap_reason": Reason, "level": Level, "outcome": Outcome, "result": Result, "role": Role,
     "state": State, "sync_state": SyncState, "usefulness": Rating, "verdict": Level, "waiting": WaitingReason,
@@ -118,16 +106,8 @@ def test_every_text_that_is_used_is_there() -> None:
     wanted = asked_for(modules(), markup())
     assert len(wanted) > 300
     assert wanted <= first | views
-    visited = {file.name for file in first_visit()}
-    early = {
-        "answered_gaps.js",
-        "filter_picker.js",
-        "history.js",
-        "passages.js",
-        "pdf_pages.js",
-        "reader.js",
-        "undo.js",
-    } | visited
+    opened = "answered_gaps filter_picker history passages pdf_pages reader undo".split()
+    early = {file.name for file in first_visit()} | {f"{name}.js" for name in opened}
     over = {name: source for name, source in markup().items() if name in ("index", "history", "reader")}
     assert asked_for({name: source for name, source in modules().items() if name in early}, over) <= first
 
@@ -136,10 +116,8 @@ def strings(source: str) -> list[str]:
     """Those of a module, each value of a template as ``{}``."""
     found = []
     while inner := TEMPLATE.search(source):
-        found += [
-            VALUE.sub("{}", inner[1]),
-            *(text for value in VALUE.findall(inner[1]) for text in PLAIN.findall(value)),
-        ]
+        values = VALUE.findall(inner[1])
+        found += [VALUE.sub("{}", inner[1]), *(text for value in values for text in PLAIN.findall(value))]
         source = source[: inner.start()] + "0" + source[inner.end() :]
     return found + PLAIN.findall(source)
 
