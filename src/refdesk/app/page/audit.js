@@ -2,9 +2,10 @@
 
 import { request, requestJson } from "./api.js";
 import { moment } from "./format.js";
+import { saveBlob } from "./handing_out.js";
 import { make } from "./page.js";
 import { cell, row } from "./plots.js";
-import { writeOrHide } from "./text.js";
+import { attempt } from "./text.js";
 import { t } from "./texts.js";
 
 const PATH = "/api/audit";
@@ -12,6 +13,7 @@ const TIMES = ["from", "to"];
 const LEVELS = { denied: "degraded", failed: "unavailable" };
 
 export class View {
+  #problem = document.getElementById("audit-problem");
   #form = document.getElementById("audit-choice");
   #rows = document.getElementById("audit-rows");
   #more = document.getElementById("audit-more");
@@ -23,8 +25,8 @@ export class View {
     this.#form.addEventListener("submit", (event) => { event.preventDefault(); this.#show(); });
     this.#form.addEventListener("reset", () => setTimeout(() => this.#show())); // once the fields are empty
     this.#rows.addEventListener("click", ({ target }) => target.dataset.filter && this.#narrow(target.dataset));
-    this.#more.addEventListener("click", () => this.#attempt(() => this.#load(this.#cursor)));
-    document.getElementById("audit-csv").addEventListener("click", () => this.#attempt(() => this.#download()));
+    this.#more.addEventListener("click", () => attempt(this.#problem, () => this.#load(this.#cursor)));
+    document.getElementById("audit-csv").addEventListener("click", () => attempt(this.#problem, () => this.#download()));
   }
 
   enter() {
@@ -32,7 +34,7 @@ export class View {
   }
 
   #show() {
-    return this.#attempt(() => this.#load(null));
+    return attempt(this.#problem, () => this.#load(null));
   }
 
   #narrow({ filter, value }) {
@@ -61,21 +63,7 @@ export class View {
 
   async #download() {
     const response = await request(`${PATH}.csv?${this.#query()}`);
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(await response.blob());
-    link.download = "audit.csv";
-    link.click();
-    URL.revokeObjectURL(link.href);
-  }
-
-  async #attempt(work) {
-    const problem = document.getElementById("audit-problem");
-    try {
-      await work();
-      writeOrHide(problem, "");
-    } catch (refusal) {
-      writeOrHide(problem, refusal.message);
-    }
+    saveBlob(await response.blob(), "audit.csv");
   }
 }
 

@@ -3,7 +3,7 @@
 import { request, requestJson } from "./api.js";
 import { joined, moment } from "./format.js";
 import { announce, part, passageHash, stamp } from "./page.js";
-import { write, writeOrHide } from "./text.js";
+import { attempt, write, writeOrHide } from "./text.js";
 import { t } from "./texts.js";
 
 const PATH = "/api/dead-letters";
@@ -94,15 +94,9 @@ export class View {
     (next?.querySelector("button:not([hidden])") ?? document.getElementById("dead-letters-title")).focus();
   }
 
-  async #attempt(work) {
-    const problem = document.getElementById("dead-letters-problem");
+  #attempt(work) {
     writeOrHide(document.getElementById("dead-letters-note"), "");
-    try {
-      await work();
-      writeOrHide(problem, "");
-    } catch (refusal) {
-      writeOrHide(problem, refusal.message);
-    }
+    return attempt(document.getElementById("dead-letters-problem"), work);
   }
 }
 

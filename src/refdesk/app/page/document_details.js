@@ -5,7 +5,7 @@ import { namesIn } from "./bulk.js";
 import { mayChange, nameOf, stepTimes } from "./document_row.js";
 import { bytes, joined, mediaType, moment } from "./format.js";
 import { make, part, stamp } from "./page.js";
-import { write, writeOrHide } from "./text.js";
+import { attempt, write } from "./text.js";
 import { t } from "./texts.js";
 
 const MARKS = { added: "+ ", removed: "− ", same: "  ", skipped: "" };
@@ -25,12 +25,12 @@ export class DocumentDetails {
     this.#form.addEventListener("input", () => { this.#isTouched = true; });
     this.#form.addEventListener("submit", (event) => {
       event.preventDefault();
-      this.#attempt(() => this.#save());
+      attempt(this.#problem, () => this.#save());
     });
     document.getElementById("replace-input").addEventListener("change", (event) => {
       const [file] = event.target.files;
       event.target.value = "";
-      if (file) this.#attempt(() => this.#replace(file));
+      if (file) attempt(this.#problem, () => this.#replace(file));
     });
   }
 
@@ -38,7 +38,7 @@ export class DocumentDetails {
     this.#draw(shown);
     this.#dialog.showModal();
     document.getElementById("document-close").focus();
-    return this.#attempt(async () => {
+    return attempt(this.#problem, async () => {
       const newest = await requestJson(documentPath(shown.id));
       if (!this.#isTouched) this.#draw(newest);
       await this.#drawVersions();
@@ -93,7 +93,7 @@ export class DocumentDetails {
     const button = part(row, "compare");
     button.hidden = !before || before.content_sha256 === one.content_sha256;
     button.setAttribute("aria-label", t("details.changed_in", { n: one.version }));
-    button.addEventListener("click", () => this.#attempt(() => this.#compare(row, one, before)));
+    button.addEventListener("click", () => attempt(this.#problem, () => this.#compare(row, one, before)));
     return row;
   }
 
@@ -107,15 +107,6 @@ export class DocumentDetails {
     const changes = await requestJson(path);
     place.replaceChildren(...changes.lines.map(lineOf));
     if (changes.lines.length === 0) place.append(make("p", "small", t("details.same")));
-  }
-
-  async #attempt(work) {
-    try {
-      await work();
-      writeOrHide(this.#problem, "");
-    } catch (problem) {
-      writeOrHide(this.#problem, problem.message);
-    }
   }
 }
 

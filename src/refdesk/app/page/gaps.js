@@ -3,12 +3,13 @@
 import { request, requestJson } from "./api.js";
 import { joined, moment } from "./format.js";
 import { announce, make, part, passageHash, stamp } from "./page.js";
-import { write, writeOrHide } from "./text.js";
+import { attempt, write } from "./text.js";
 import { t } from "./texts.js";
 
 const PATH = "/api/gaps";
 
 export class View {
+  #problem = document.getElementById("gaps-problem");
   #state = document.getElementById("gaps-state");
   #list = document.getElementById("gaps");
   #more = document.getElementById("gaps-more");
@@ -16,11 +17,11 @@ export class View {
 
   start() {
     this.#state.addEventListener("change", () => this.enter());
-    this.#more.addEventListener("click", () => this.#attempt(() => this.#load(this.#cursor)));
+    this.#more.addEventListener("click", () => attempt(this.#problem, () => this.#load(this.#cursor)));
   }
 
   enter() {
-    return this.#attempt(() => this.#load(null));
+    return attempt(this.#problem, () => this.#load(null));
   }
 
   async #load(cursor) {
@@ -42,27 +43,17 @@ export class View {
     part(row, "document").hidden = !gap.answered_by;
     part(row, "document").href = passageHash(gap.answered_by ?? "");
     part(row, "dismiss").addEventListener("click", () => this.#dismiss(gap, row));
-    part(row, "details").addEventListener("toggle", () => this.#attempt(() => showQuestions(gap, row)));
+    part(row, "details").addEventListener("toggle", () => attempt(this.#problem, () => showQuestions(gap, row)));
     return row;
   }
 
   #dismiss(gap, row) {
-    return this.#attempt(async () => {
+    return attempt(this.#problem, async () => {
       await request(`${PATH}/${gap.id}`, { method: "DELETE" });
       row.remove();
       announce(t("gaps.put_away"));
       document.getElementById("gaps-title").focus();
     });
-  }
-
-  async #attempt(work) {
-    const problem = document.getElementById("gaps-problem");
-    try {
-      await work();
-      writeOrHide(problem, "");
-    } catch (refusal) {
-      writeOrHide(problem, refusal.message);
-    }
   }
 }
 

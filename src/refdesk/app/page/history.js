@@ -6,7 +6,7 @@ import {
 import { moment } from "./format.js";
 import { saveBlob } from "./handing_out.js";
 import { part, stamp } from "./page.js";
-import { clean, write, writeOrHide } from "./text.js";
+import { attempt, clean, write, writeOrHide } from "./text.js";
 import { t } from "./texts.js";
 import { offerUndo } from "./undo.js";
 
@@ -134,7 +134,7 @@ export class View {
 
   async #rename(row, conversation, title) {
     if (!title) return;
-    await this.#attempt(async () => {
+    await attempt(this.#problem, async () => {
       const renamed = await renameConversation(conversation.id, title);
       conversation.title = renamed.title;
       row.dataset.says = `${renamed.updated_at} ${renamed.title}`;
@@ -156,7 +156,7 @@ export class View {
     (next?.querySelector("a") ?? this.#search).focus();
     this.onRemoved(conversation.id);
     offerUndo(t("history.deleted", { title: clean(conversation.title) }), {
-      commit: () => this.#attempt(() => removeConversation(conversation.id)),
+      commit: () => attempt(this.#problem, () => removeConversation(conversation.id)),
       undo: () => {
         this.#removed.delete(conversation.id);
         this.#list.insertBefore(row, place?.isConnected ? place : null);
@@ -166,17 +166,8 @@ export class View {
   }
 
   #export(conversation, format) {
-    return this.#attempt(async () => {
+    return attempt(this.#problem, async () => {
       saveBlob(await exportConversation(conversation.id, format), `${conversation.title}.${FORMATS[format]}`);
     });
-  }
-
-  async #attempt(work) {
-    try {
-      await work();
-      writeOrHide(this.#problem, "");
-    } catch (problem) {
-      writeOrHide(this.#problem, problem.message);
-    }
   }
 }

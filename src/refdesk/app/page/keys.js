@@ -4,7 +4,7 @@ import { request, requestJson } from "./api.js";
 import { namesIn } from "./bulk.js";
 import { joined, moment } from "./format.js";
 import { announce, part, stamp } from "./page.js";
-import { clean, write, writeOrHide } from "./text.js";
+import { attempt, clean, write, writeOrHide } from "./text.js";
 import { t } from "./texts.js";
 
 const KEYS = "/api/keys";
@@ -22,16 +22,16 @@ export class View {
   start() {
     this.#form.addEventListener("submit", (event) => {
       event.preventDefault();
-      this.#attempt(() => this.#create());
+      attempt(this.#problem, () => this.#create());
     });
-    this.#change.addEventListener("submit", () => this.#attempt(() => this.#save()));
+    this.#change.addEventListener("submit", () => attempt(this.#problem, () => this.#save()));
     document.getElementById("key-change-cancel").addEventListener("click", () => this.#changeDialog.close());
     document.getElementById("key-copy").addEventListener("click", () => this.#copy());
     this.#made.addEventListener("close", () => write(document.getElementById("key-made-value"), "")); // shown once
   }
 
   enter() {
-    return this.#attempt(async () => {
+    return attempt(this.#problem, async () => {
       await this.#loadKeys();
       await this.#loadSessions();
     });
@@ -73,12 +73,12 @@ export class View {
 
   async #rotate(key) {
     if (!(await this.#isSure("rotate", key))) return;
-    await this.#attempt(async () => this.#show(await requestJson(pathOf(key, "/rotate"), { method: "POST", json: {} })));
+    await attempt(this.#problem, async () => this.#show(await requestJson(pathOf(key, "/rotate"), { method: "POST", json: {} })));
   }
 
   async #revoke(key) {
     if (!(await this.#isSure("revoke", key))) return;
-    await this.#attempt(async () => {
+    await attempt(this.#problem, async () => {
       await request(pathOf(key), { method: "DELETE" });
       announce(t("keys.revoked", { name: key.name }));
       await this.#loadKeys();
@@ -143,7 +143,7 @@ export class View {
     write(part(row, "seen"), moment(session.seen_at));
     write(part(row, "expires"), moment(session.expires_at));
     part(row, "end").setAttribute("aria-label", t("keys.end_of", { name: clean(session.name) }));
-    part(row, "end").addEventListener("click", () => this.#attempt(async () => {
+    part(row, "end").addEventListener("click", () => attempt(this.#problem, async () => {
       await request(`${SESSIONS}/${encodeURIComponent(session.id)}`, { method: "DELETE" });
       announce(t("keys.ended", { name: session.name }));
       await this.#loadSessions();
@@ -162,15 +162,6 @@ export class View {
     return new Promise((resolve) => {
       this.#confirm.addEventListener("close", () => resolve(this.#confirm.returnValue === "yes"), { once: true });
     });
-  }
-
-  async #attempt(work) {
-    try {
-      await work();
-      writeOrHide(this.#problem, "");
-    } catch (problem) {
-      writeOrHide(this.#problem, problem.message);
-    }
   }
 }
 

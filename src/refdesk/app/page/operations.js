@@ -5,13 +5,14 @@ import { IndexCare } from "./index_care.js";
 import { may } from "./me.js";
 import { make } from "./page.js";
 import { cell, draw, figure, plotElement, row, sayNow } from "./plots.js";
-import { write, writeOrHide } from "./text.js";
+import { attempt, write } from "./text.js";
 import { t } from "./texts.js";
 
 const PATH = "/api/operations";
 const REFRESH_MS = 15000;
 
 export class View {
+  #problem = document.getElementById("operations-problem");
   #range = document.getElementById("operations-range");
   #plots = document.getElementById("operations-plots");
   #care = new IndexCare();
@@ -21,7 +22,7 @@ export class View {
 
   start() {
     this.#range.addEventListener("change", () => this.#refresh());
-    document.getElementById("operations-settings").addEventListener("toggle", (event) => event.target.open && this.#attempt(showSettings));
+    document.getElementById("operations-settings").addEventListener("toggle", (event) => event.target.open && attempt(this.#problem, showSettings));
     document.addEventListener("visibilitychange", () => this.#shown && !document.hidden && this.#refresh());
     this.#care.start();
   }
@@ -40,7 +41,7 @@ export class View {
 
   async #refresh() {
     clearTimeout(this.#timer);
-    await this.#attempt(async () => {
+    await attempt(this.#problem, async () => {
       const own = ++this.#asked;
       const overview = await requestJson(PATH);
       if (own !== this.#asked) return; // another range was chosen meanwhile
@@ -61,16 +62,6 @@ export class View {
       const history = await requestJson(`${PATH}/history?metric=${view.metric}&range=${range}`);
       if (range === this.#range.value) draw(element, history, currency);
     }));
-  }
-
-  async #attempt(work) {
-    const problem = document.getElementById("operations-problem");
-    try {
-      await work();
-      writeOrHide(problem, "");
-    } catch (refusal) {
-      writeOrHide(problem, refusal.message);
-    }
   }
 }
 

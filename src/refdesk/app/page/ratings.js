@@ -3,12 +3,13 @@
 import { requestJson } from "./api.js";
 import { joined, moment } from "./format.js";
 import { make, part, passageHash, stamp } from "./page.js";
-import { write, writeOrHide } from "./text.js";
+import { attempt, write, writeOrHide } from "./text.js";
 import { t } from "./texts.js";
 
 const PATH = "/api/feedback";
 
 export class View {
+  #problem = document.getElementById("feedback-problem");
   #rating = document.getElementById("feedback-rating");
   #list = document.getElementById("feedback");
   #more = document.getElementById("feedback-more");
@@ -16,11 +17,11 @@ export class View {
 
   start() {
     this.#rating.addEventListener("change", () => this.enter());
-    this.#more.addEventListener("click", () => this.#attempt(() => this.#load(this.#cursor)));
+    this.#more.addEventListener("click", () => attempt(this.#problem, () => this.#load(this.#cursor)));
   }
 
   enter() {
-    return this.#attempt(() => this.#load(null));
+    return attempt(this.#problem, () => this.#load(null));
   }
 
   async #load(cursor) {
@@ -32,16 +33,6 @@ export class View {
     this.#cursor = page.next_cursor;
     this.#more.hidden = !page.next_cursor;
     document.getElementById("feedback-empty").hidden = this.#list.children.length > 0;
-  }
-
-  async #attempt(work) {
-    const problem = document.getElementById("feedback-problem");
-    try {
-      await work();
-      writeOrHide(problem, "");
-    } catch (refusal) {
-      writeOrHide(problem, refusal.message);
-    }
   }
 }
 

@@ -33,6 +33,16 @@ export function writeOrHide(element, text) {
   element.hidden = !text;
 }
 
+/** Does the work; why it failed is said in that element. */
+export async function attempt(problem, work) {
+  try {
+    await work();
+    writeOrHide(problem, "");
+  } catch (refusal) {
+    writeOrHide(problem, refusal.message);
+  }
+}
+
 /** A text that is still growing, without the half of a marker at its end. */
 export function withoutUnfinishedCitation(text) {
   return text.replace(UNFINISHED_CITATION, "");

@@ -2,16 +2,18 @@
 
 import { request, requestJson } from "./api.js";
 import { seconds } from "./format.js";
+import { saveBlob } from "./handing_out.js";
 import { may } from "./me.js";
 import { make } from "./page.js";
 import { cell, datum, figure, row } from "./plots.js";
-import { writeOrHide } from "./text.js";
+import { attempt } from "./text.js";
 import { t } from "./texts.js";
 
 const PATH = "/api/usage";
 const NUMBERS = ["answers", "shared", "input_tokens", "output_tokens", "cost"];
 
 export class View {
+  #problem = document.getElementById("usage-problem");
   #form = document.getElementById("usage-choice");
   #rows = document.getElementById("usage-rows");
   #more = document.getElementById("usage-more");
@@ -19,14 +21,14 @@ export class View {
   #asked = 0;
 
   start() {
-    this.#form.addEventListener("change", () => this.#attempt(() => this.#load(null)));
+    this.#form.addEventListener("change", () => attempt(this.#problem, () => this.#load(null)));
     this.#form.addEventListener("submit", (event) => event.preventDefault());
-    this.#more.addEventListener("click", () => this.#attempt(() => this.#load(this.#cursor)));
-    document.getElementById("usage-csv").addEventListener("click", () => this.#attempt(() => this.#download()));
+    this.#more.addEventListener("click", () => attempt(this.#problem, () => this.#load(this.#cursor)));
+    document.getElementById("usage-csv").addEventListener("click", () => attempt(this.#problem, () => this.#download()));
   }
 
   async enter() {
-    await this.#attempt(() => this.#load(null));
+    await attempt(this.#problem, () => this.#load(null));
     await this.#offerMore();
   }
 
@@ -62,21 +64,7 @@ export class View {
 
   async #download() {
     const response = await request(`${PATH}.csv?${this.#query()}`);
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(await response.blob());
-    link.download = "usage.csv";
-    link.click();
-    URL.revokeObjectURL(link.href);
-  }
-
-  async #attempt(work) {
-    const problem = document.getElementById("usage-problem");
-    try {
-      await work();
-      writeOrHide(problem, "");
-    } catch (refusal) {
-      writeOrHide(problem, refusal.message);
-    }
+    saveBlob(await response.blob(), "usage.csv");
   }
 }
 
