@@ -380,6 +380,27 @@ async def test_a_question_is_answered_from_a_source_and_from_some_days(
     await expect(page.get_by_test_id("turn").last.get_by_test_id("source")).to_have_count(0)
 
 
+async def test_what_is_typed_before_the_choices_have_come_counts(visit: Open, lighthouse: Json) -> None:
+    """The first time, when the page still fetches how to choose; the next time the box is empty."""
+    page = (await visit()).page
+    gate = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await gate.wait()
+        await route.continue_()
+
+    await page.route("**/filter_picker.js", hold)
+    await page.locator("#filter-button").click()
+    await page.locator("#filter-words").fill("nowhere")
+    gate.set()
+    await expect(page.locator("#filter-found")).to_have_text("Nothing has these letters.")
+    await expect(page.locator("#filter-words")).to_have_value("nowhere")
+    await page.locator("#filter-button").click()
+    await expect(page.locator("#filter-panel")).to_be_hidden()
+    await page.locator("#filter-button").click()
+    await expect(page.get_by_test_id("filter-choice")).to_have_text(["Marlowe"])
+
+
 async def test_starters_are_about_the_documents_of_the_desk(visit: Open, llm: ScriptedLlm, lighthouse: Json) -> None:
     """By their titles; one is asked with a click."""
     llm.default = say(ANSWER)

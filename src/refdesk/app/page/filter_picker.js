@@ -41,7 +41,6 @@ export class FilterPicker {
     this.#chosen = chosen;
     this.#known = tagsAndSources();
     for (const day of DAYS) dayInput(day).value = chosen.find(({ kind }) => kind === day)?.id ?? "";
-    this.#input.value = "";
     this.#input.focus();
     return this.#look();
   }

@@ -16,6 +16,7 @@ export class Filters {
   constructor() {
     this.#panel.addEventListener("beforetoggle", (event) => {
       if (event.newState === "open") this.#open();
+      else document.getElementById("filter-words").value = ""; // not on opening: one may write before the picker is there
     });
   }
 
