@@ -135,7 +135,12 @@ async def test_no_answer_begins_once_the_end_has_begun(answers: AnswerDesk) -> N
 @pytest.mark.timeout(400)
 async def test_a_desk_without_a_model_ends_under_load_without_a_fault(tmp_path: Path) -> None:
     """Questions that wait for their turn, to search or to be answered, end as others do; nothing fails on the way."""
-    many = {"REFDESK_REQUESTS_PER_MINUTE_MAX": "100000", "REFDESK_TOKENS_PER_MINUTE_MAX": "100000000"}
+    many = {
+        "REFDESK_REQUESTS_PER_MINUTE_MAX": "100000",
+        "REFDESK_TOKENS_PER_MINUTE_MAX": "100000000",
+        "REFDESK_CONCURRENT_PER_PRINCIPAL_MAX": "1000",
+        "REFDESK_WAITING_PER_PRINCIPAL_MAX": "1000",
+    }
     async with running(tmp_path, **many, REFDESK_RETRIEVAL_WAIT_S_MAX="60") as refdesk:
         asking = [asyncio.create_task(_last_word(refdesk, number)) for number in range(QUESTIONS)]
         await until(lambda: _any_done(asking), what="one is answered")
