@@ -9,7 +9,7 @@ from datetime import date, datetime, time, timedelta
 from functools import lru_cache
 
 _TOKEN = re.compile(
-    r'"([^"]*)"|\\(.)|_.|\*.|\[\$([^\]-]*)[^\]]*\]|\[(?:h+|m+|s+)\]|\[[^\]]*\]|(?:AM/PM|A/P)|General|y+|m+|d+|h+|s+|\.0+|E[+-]0+|[0#?]+|.',
+    r'"([^"]*)"|\\(.)|_.|\*.|\[\$([^\[\]-]*)[^\[\]]*\]|\[(?:h+|m+|s+)\]|\[[^\[\]]*\]|(?:AM/PM|A/P)|General|y+|m+|d+|h+|s+|\.0+|E[+-]0+|[0#?]+|.',
     re.I | re.S,
 )
 _LOCAL_DATES = {"mm-dd-yy": "yyyy-mm-dd", "m/d/yy": "yyyy-mm-dd", "m/d/yy h:mm": "yyyy-mm-dd hh:mm"}
@@ -81,7 +81,7 @@ def _tokens(section: str) -> tuple[tuple[str, str], ...]:
         elif text[0] in "_*" and len(text) == 2:
             found.append(("literal", " " if text[0] == "_" else ""))
         elif text[0] == "[":
-            if text[1].lower() in "hms" and text.strip("[]").lower().strip("hms") == "":
+            if len(text) > 2 and text[1].lower() in "hms" and text.strip("[]").lower().strip("hms") == "":
                 found.append(("date", text.lower()))
         elif text.lower() in {"am/pm", "a/p"}:
             found.append(("half", text))

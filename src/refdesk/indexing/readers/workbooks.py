@@ -28,7 +28,7 @@ _MERGED_ROWS_MAX = 10_000
 _COLUMNS_MAX = 16_384
 _GAP_MAX = 256  # blank columns before a cell: more of them say nothing
 _COLUMN = re.compile(rb"<(?:\w+:)?col ([^<>]*)>")
-_ATTRIBUTE = re.compile(rb'(\w++)="(\d{1,6})"')
+_ATTRIBUTE = re.compile(rb'\b(\w++)="(\d{1,6})"')
 _HIDDEN = re.compile(rb'hidden="(?:1|true)"')
 _MERGE = re.compile(rb'mergeCell\s++ref="([A-Z]{1,3})(\d{1,7}):([A-Z]{1,3})(\d{1,7})"')
 
