@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-SHORT, LONG = 1 << 12, 1 << 20
+SHORT, LONG = 1 << 13, 1 << 20
 """Up to what size something is tried: in every run, and in the long form."""
 
 BEGIN = 16

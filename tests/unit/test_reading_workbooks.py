@@ -30,6 +30,7 @@ from refdesk.outside import media_types as kinds
         ),
         *((2500000, '0.0,,"M"', "2.5M"), (12345, "0.00E+00", "1.23E+04"), (7, "0_);(0)", "7"), (7, "# ?/?", "7")),
         *((5, '0" pcs"', "5 pcs"), (5, "@", "5"), (3.14159, "0.00_ ", "3.14")),
+        *((1.5, "[0.00", "1.50"), (1.5, "0.00[", "1.50"), (1.5, "[[Red]0.00", "1.50")),
     ],
 )
 def test_a_figure_is_shown_in_its_format(value: float, code: str | None, shown: str) -> None:

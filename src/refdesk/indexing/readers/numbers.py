@@ -9,7 +9,7 @@ from datetime import date, datetime, time, timedelta
 from functools import lru_cache
 
 _TOKEN = re.compile(
-    r'"([^"]*)"|\\(.)|_.|\*.|\[\$([^\[\]-]*)[^\[\]]*\]|\[(?:h+|m+|s+)\]|\[[^\[\]]*\]|(?:AM/PM|A/P)|General|y+|m+|d+|h+|s+|\.0+|E[+-]0+|[0#?]+|.',
+    r'"([^"]*)"|\\(.)|_.|\*.|\[\$([^\[\]-]*+)[^\[\]]*+\]|\[(?:h+|m+|s+)\]|\[[^\[\]]*+\]|(?:AM/PM|A/P)|General|y+|m+|d+|h+|s+|\.0+|E[+-]0+|[0#?]+|.',
     re.I | re.S,
 )
 _LOCAL_DATES = {"mm-dd-yy": "yyyy-mm-dd", "m/d/yy": "yyyy-mm-dd", "m/d/yy h:mm": "yyyy-mm-dd hh:mm"}
