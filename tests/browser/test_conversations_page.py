@@ -401,6 +401,23 @@ async def test_what_is_typed_before_the_choices_have_come_counts(visit: Open, li
     await expect(page.get_by_test_id("filter-choice")).to_have_text(["Marlowe"])
 
 
+@pytest.mark.parametrize(("width", "height"), [(1280, 720), (390, 640)], ids=["desk", "phone"])
+async def test_the_filter_never_lies_on_its_own_button(visit: Open, lighthouse: Json, width: int, height: int) -> None:
+    """In the empty view the box stands in the middle, and the starters move it: who opens the filter can close it there."""
+    page = (await visit()).page
+    await page.set_viewport_size({"width": width, "height": height})
+    button, panel = page.locator("#filter-button"), page.locator("#filter-panel")
+    await expect(page.get_by_test_id("example")).to_have_count(1)
+    await button.click()
+    await expect(page.get_by_test_id("filter-choice")).to_have_text(["Marlowe"])
+    opened, covering = await button.bounding_box(), await panel.bounding_box()
+    assert opened and covering
+    assert covering["y"] >= 0 and covering["y"] + covering["height"] <= height
+    assert covering["y"] + covering["height"] <= opened["y"] or covering["y"] >= opened["y"] + opened["height"]
+    await button.click()
+    await expect(panel).to_be_hidden()
+
+
 async def test_starters_are_about_the_documents_of_the_desk(visit: Open, llm: ScriptedLlm, lighthouse: Json) -> None:
     """By their titles; one is asked with a click."""
     llm.default = say(ANSWER)
