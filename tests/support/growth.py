@@ -20,6 +20,8 @@ NOTICED_S = 0.004
 """Less is too little to be compared."""
 FACTOR_MAX = 3.0
 """Of the time, when the size doubles. Linear work has 2, quadratic work 4."""
+LOOKS = 5
+"""How often both sizes are run, in turns, before growth is believed: a busy machine slows some runs, not the best of each."""
 CPU_S_MAX = 20.0
 """For one size, whatever the factors were: far more than linear work takes, far less than for ever."""
 
@@ -36,12 +38,18 @@ def check(work: Callable[[str], Any], make: Callable[[int], str], *, begin: int 
     while size <= size_max:
         text = make(size)
         seconds = cpu_s(work, text)
-        if seconds > NOTICED_S and before_s > NOTICED_S / 4 and seconds > FACTOR_MAX * before_s:
-            seconds = min(seconds, cpu_s(work, text), cpu_s(work, text))
-        strikes = strikes + 1 if seconds > max(NOTICED_S, FACTOR_MAX * before_s) and before_s > NOTICED_S / 4 else 0
+        if _is_steep(before_s, seconds):
+            half = make(size // 2)
+            looks = [(cpu_s(work, half), cpu_s(work, text)) for _ in range(LOOKS)]
+            before_s, seconds = (min(times) for times in zip(*looks, strict=True))
+        strikes = strikes + 1 if _is_steep(before_s, seconds) else 0
         if strikes == 2:
             raise Frozen(f"{before_s:.3f} s, then {seconds:.3f} s for {size} characters such as {text[:60]!r}")
         before_s, size = seconds, size * 2
+
+
+def _is_steep(before_s: float, seconds: float) -> bool:
+    return seconds > max(NOTICED_S, FACTOR_MAX * before_s) and before_s > NOTICED_S / 4
 
 
 def cpu_s(work: Callable[[str], Any], text: str) -> float:
