@@ -8,7 +8,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from tests.integration.documents_desk import ADMINISTRATOR, ALICE, HR, STRANGER, Desk, key, open_desk
+from tests.integration.documents_desk import ADMINISTRATOR, ALICE, HR, STRANGER, Desk, eventually, key, open_desk
 from tests.support.running import Said, command
 
 from refdesk.app.commands.client import CallFailed, Client
@@ -93,10 +93,12 @@ async def test_the_last_receipt_is_shown_on_the_command_line(desk: Desk, folder:
 async def test_how_documents_were_read_is_said_of_their_files(desk: Desk, folder: Path) -> None:
     """By the receipt, by `--last`, and by a sync that waits until the index has all; a failure in the index is one, then."""
     waiting = asyncio.create_task(cli(desk, str(folder), "--wait", "--json"))
-    async with asyncio.timeout(60):
-        while len(stored := await desk.query("SELECT id, version, external_id FROM documents")) < 4:
-            await asyncio.sleep(0.05)
-    for document_id, version, external_id in stored:
+
+    async def stored() -> list[tuple[Any, ...]] | None:
+        found = await desk.query("SELECT id, version, external_id FROM documents")
+        return found if len(found) == 4 else None
+
+    for document_id, version, external_id in await eventually(stored):
         notes = (ReadingNote(code="encoding_doubtful", text=f"Read as [GB18030], {version}.70 sure."),)
         fact = IndexApplied(
             document_id=document_id, version=version, chunks=1, generation="one", seconds={}, occurred_at=datetime.now(UTC),
