@@ -40,8 +40,7 @@ LIMIT %(count)s;
 -- name: count_documents
 -- How many a listing has on all its pages, and the state of the documents that they were counted in (`epoch`). Index: as above.
 SELECT count(*) AS total,
-       (SELECT sum(changes) FROM document_changes_counted) + (SELECT count(*) FROM document_changes)
-           || '@' || coalesce((SELECT at::text FROM document_changes ORDER BY id DESC LIMIT 1), '') AS epoch
+       (SELECT epoch FROM document_epoch) AS epoch
 FROM current_documents
 WHERE (%(state)s::text IS NULL OR state = %(state)s)
   AND (%(tag)s::text IS NULL OR tags @> ARRAY[%(tag)s::text])
@@ -55,6 +54,4 @@ WHERE (%(state)s::text IS NULL OR state = %(state)s)
   AND (%(everything)s OR audience && %(readers)s);
 
 -- name: epoch
--- As `standing` has it.
-SELECT (SELECT sum(changes) FROM document_changes_counted) + (SELECT count(*) FROM document_changes)
-           || '@' || coalesce((SELECT at::text FROM document_changes ORDER BY id DESC LIMIT 1), '') AS epoch;
+SELECT epoch FROM document_epoch;

@@ -115,11 +115,9 @@ LIMIT %(count)s;
 -- One row at least, for the lag. `known`: the content that the caller has of it is this document's, or was before its version;
 -- a backup that was restored knows nothing of what came after it. (Not by the version alone: documents that were restored count
 -- to it anew, and the index lowers the version it claims of what it is to apply again.) Index: documents_pending for the lag,
--- documents_pkey for the documents, document_versions_pkey for what was. The epoch counts changes: two states have never the same count,
--- and what was restored from a backup has another time; document_changes has some hundred rows.
+-- documents_pkey for the documents, document_versions_pkey for what was.
 SELECT d.id AS document_id, d.version, d.title, lag.oldest, clock_timestamp() AS now,
-       (SELECT sum(changes) FROM document_changes_counted) + (SELECT count(*) FROM document_changes)
-           || '@' || coalesce((SELECT at::text FROM document_changes ORDER BY id DESC LIMIT 1), '') AS epoch,
+       (SELECT epoch FROM document_epoch) AS epoch,
        seen.version IS NULL OR seen.content_sha256 = d.content_sha256 OR (seen.version < d.version AND EXISTS (
            SELECT 1 FROM document_versions v WHERE v.document_id = d.id AND v.content_sha256 = seen.content_sha256
        )) AS known
