@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from refdesk.app.embedded import child_logs
-from refdesk.app.embedded.child_logs import LogLimits, bound, open_log
+from refdesk.app.embedded.child_logs import bound, open_log
 from refdesk.app.embedded.children import Child, Folders, children
 from refdesk.app.embedded.processes import Program
+from refdesk.settings.telemetry import LogFiles
 
-LIMITS = LogLimits(bytes_max=1000, files_max=3)
+LIMITS = LogFiles(bytes_max=1000, kept=3)
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_a_log_that_is_too_large_is_put_aside_and_its_writer_goes_on(log: Path) 
 def test_none_are_kept_where_none_are_wanted(log: Path) -> None:
     """It is emptied."""
     log.write_text("x" * 1001)
-    bound(log.parent, limits=LogLimits(bytes_max=1000, files_max=0))
+    bound(log.parent, limits=LogFiles(bytes_max=1000, kept=0))
     assert written(log) == [""]
 
 
@@ -83,13 +84,13 @@ async def test_a_child_that_writes_all_the_while_has_bounded_logs_with_every_lin
 ) -> None:
     """While it runs."""
     monkeypatch.setattr(child_logs, "LOOK_S", 0.01)
-    limits = LogLimits(bytes_max=1399, files_max=20)
+    limits = LogFiles(bytes_max=1399, kept=20)
     program = Program(name="desk", command=(sys.executable, "-c", WRITES))
 
     async def healthy() -> bool:
         return "001999\n" in "".join(written(log))
 
-    async with children(folders=Folders(logs=log.parent, records=log.parent, log_limits=limits)) as running:
+    async with children(folders=Folders(logs=log.parent, records=log.parent, log_files=limits)) as running:
         await running.start(Child(program=program, healthy=healthy))
     assert "".join(written(log)).split() == [f"{number:06d}" for number in range(2000)]
     assert {path.stat().st_size for path in log.parent.glob("*.log.*")} == {1400}

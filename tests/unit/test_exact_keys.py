@@ -53,9 +53,10 @@ def test_another_release_answers_anew(monkeypatch: pytest.MonkeyPatch) -> None:
 
 SHAPES_NOTHING = frozenset(
     """
-    places address connections databases pools nats streams valkey services client telemetry keys audit provider sessions
-    uploads upload_limits page_images feed syncs changes parsing parsers recognition indexing lanes embedding qdrant model_calls
-    reranking_calls clocks questions keeping graces conversations gaps chat embedding_calls searches admission budgets usage
+    places address connections databases pools nats streams valkey services client telemetry log_files keys audit provider
+    sessions uploads upload_limits page_images feed syncs changes parsing parsers recognition indexing lanes embedding qdrant
+    model_calls reranking_calls clocks questions keeping graces conversations gaps chat embedding_calls searches admission
+    budgets usage
     """.split()
 )
 

@@ -22,7 +22,7 @@ from refdesk.settings.models import Clocks, LanguageModel, ModelCalls, Reranking
 from refdesk.settings.places import Address, Places
 from refdesk.settings.reading import Parsing, PoolSizes, Recognition
 from refdesk.settings.servers import Databases, Nats, Pools, Services, StreamSettings, ValkeyServer
-from refdesk.settings.telemetry import Telemetry
+from refdesk.settings.telemetry import LogFiles, Telemetry
 
 PREFIX = "REFDESK_"
 
@@ -61,6 +61,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     services: Services = Services()
     client: Client = Client()
     telemetry: Telemetry = Telemetry()
+    log_files: LogFiles = LogFiles()
     keys: Keys = Keys()
     audit: AuditLog = AuditLog()
     provider: IdentityProvider = IdentityProvider()

@@ -14,7 +14,6 @@ from refdesk.app import samples, server, tiny_llm
 from refdesk.app.commands.browser import open_page
 from refdesk.app.commands.client import CallFailed, Client, client_of, operator_key_path, run
 from refdesk.app.commands.reachable import require_addresses, require_servers
-from refdesk.app.embedded.child_logs import LogLimits
 from refdesk.app.embedded.children import ChildEvent
 from refdesk.app.embedded.kept_secrets import kept_secret, write_private
 from refdesk.app.embedded.nats import free_port
@@ -107,9 +106,7 @@ def _stack_options(settings: Settings) -> StackOptions:
         stream_bytes_max=settings.streams.bytes_max,
         message_bytes_max=settings.streams.message_bytes_max,
         valkey_url=settings.valkey.url,
-        log_limits=LogLimits(
-            bytes_max=settings.telemetry.log_file_bytes_max, files_max=settings.telemetry.log_files_kept
-        ),
+        log_files=settings.log_files,
     )
 
 

@@ -12,8 +12,9 @@ import contextlib
 import logging
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
+
+from refdesk.settings.telemetry import LogFiles
 
 logger = logging.getLogger(__name__)
 
@@ -23,14 +24,6 @@ TAIL_LINES = 6
 TAIL_BYTES = 4096
 LAST_WORDS = "refdesk: "
 """What the sentence begins with that `refdesk` ends with when a service cannot start (`cli.main`)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LogLimits:
-    """A log beyond ``bytes_max`` is put aside; ``files_max`` of those are kept, 0: none."""
-
-    bytes_max: int = 8 << 20
-    files_max: int = 3
 
 
 def open_log(path: Path) -> int:
@@ -51,19 +44,19 @@ def tail(path: Path) -> str:
     return " | ".join(line.strip() for line in lines[-TAIL_LINES:] if line.strip())
 
 
-async def keep_bounded(folder: Path, *, limits: LogLimits) -> None:
+async def keep_bounded(folder: Path, *, limits: LogFiles) -> None:
     """Put aside what is too large in a folder of logs, until cancelled."""
     while True:
         await asyncio.to_thread(bound, folder, limits=limits)
         await asyncio.sleep(LOOK_S)
 
 
-def bound(folder: Path, *, limits: LogLimits) -> None:
+def bound(folder: Path, *, limits: LogFiles) -> None:
     """One look. A log that cannot be put aside (a full disk) goes on as it is, and is tried again at the next."""
     for log in folder.glob("*.log"):
         try:
             if log.stat().st_size > limits.bytes_max:
-                _put_aside(log, count=limits.files_max)
+                _put_aside(log, count=limits.kept)
         except OSError as error:
             logger.debug("%s cannot be put aside now: %s", log, error)
 

@@ -25,11 +25,11 @@ from typing import Literal
 import psutil
 
 from refdesk.app.embedded import child_logs, processes
-from refdesk.app.embedded.child_logs import LogLimits
 from refdesk.app.embedded.processes import Guardian, Program
 from refdesk.app.embedded.pulse import Pulse, until_silent
 from refdesk.contracts.errors import ConfigurationError, RefdeskError
 from refdesk.indexing.priority import Waited, limit
+from refdesk.settings.telemetry import LogFiles
 
 RESTART_DELAY_MIN_S = 0.1
 RESTART_DELAY_MAX_S = 10.0
@@ -105,7 +105,7 @@ class Folders:
 
     logs: Path
     records: Path
-    log_limits: LogLimits = field(default_factory=LogLimits)
+    log_files: LogFiles = field(default_factory=LogFiles)
 
 
 class _Keeper:
@@ -307,7 +307,7 @@ async def children(
             running = Children(
                 tasks=tasks, guardian=guardian, folders=folders, on_event=on_event, hurry=hurry or asyncio.Event()
             )
-            bounding = tasks.create_task(child_logs.keep_bounded(folders.logs, limits=folders.log_limits))
+            bounding = tasks.create_task(child_logs.keep_bounded(folders.logs, limits=folders.log_files))
             try:
                 yield running
             finally:

@@ -27,7 +27,6 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 
 from refdesk.app.embedded.accounts import PASSING_GROUP
-from refdesk.app.embedded.child_logs import LogLimits
 from refdesk.app.embedded.children import Child, Children, Folders, OnEvent, children, ignore
 from refdesk.app.embedded.nats import PAYLOAD_BYTES_MIN, NatsPlace, free_port, nats_child
 from refdesk.app.embedded.postgres import (
@@ -39,6 +38,7 @@ from refdesk.app.embedded.postgres import (
 )
 from refdesk.app.embedded.valkey import ValkeyPlace, valkey_child
 from refdesk.contracts.errors import ConfigurationError
+from refdesk.settings.telemetry import LogFiles
 
 DATABASES = ("documents", "index", "access")
 DATA_PATH_BYTES_MAX = 800
@@ -78,7 +78,7 @@ class StackOptions:
     valkey_url: str | None = None
     stream_bytes_max: int = 1 << 30
     message_bytes_max: int = PAYLOAD_BYTES_MIN
-    log_limits: LogLimits = field(default_factory=LogLimits)
+    log_files: LogFiles = field(default_factory=LogFiles)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +153,7 @@ def plan(options: StackOptions, *, data_dir: Path) -> tuple[Folders, str, StackU
         valkey_url = valkey.url
         servers.append(valkey_child(valkey))
     databases = {f"{name}_database_url": with_database(database_url, name=name) for name in DATABASES}
-    folders = Folders(logs=data_dir / "logs", records=data_dir / "run", log_limits=options.log_limits)
+    folders = Folders(logs=data_dir / "logs", records=data_dir / "run", log_files=options.log_files)
     urls = StackUrls(**databases, nats_url=nats_url, valkey_url=valkey_url, nats_monitoring_url=monitoring_url)
     return folders, database_url, urls, servers
 
