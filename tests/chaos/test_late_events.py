@@ -205,11 +205,11 @@ class LateEvents(RuleBasedStateMachine):
     @rule()
     def time_passes(self) -> None:
         """Content that no version needs any more is swept away."""
-        self.run(self.world.desk.service.sweep_content(grace_s=0.0))
+        self.run(self.world.desk.service.contents.sweep(grace_s=0.0))
 
     def _content(self, sections: str) -> Content:
         text = text_of(sections).encode()
-        store = self.world.desk.service.store_text
+        store = self.world.desk.service.contents.keep_text
         found: Content = self.run(store(io.BytesIO(text), bytes_count=len(text), media_type=MARKDOWN))
         return found
 

@@ -18,7 +18,8 @@ from refdesk.contracts.access import Principal, Role, role_within
 from refdesk.documents import sync_routes
 from refdesk.documents.changes import Limits
 from refdesk.documents.content_check import ContentCheck
-from refdesk.documents.contents import ContentRecord
+from refdesk.documents.content_record import ContentRecord
+from refdesk.documents.contents import Contents
 from refdesk.documents.feed import DocumentFeed
 from refdesk.documents.outbox import Outbox
 from refdesk.documents.quotas import UploadQuotas
@@ -117,9 +118,10 @@ async def open_desk(
     async with open_pool(database_url, name="test documents", size_max=8) as pool, aiohttp.ClientSession() as session:
         await migrate(pool, MIGRATIONS)
         store = DocumentStore(pool, silence_s=lambda: SILENCE_S_MAX)  # as on an idle machine
-        contents, blobs = ContentRecord(pool), Blobs(directory)
-        service = DocumentService(store, blobs=blobs, contents=contents, limits=limits)
-        check = ContentCheck(contents, blobs, retell=service.retell)
+        record, blobs = ContentRecord(pool), Blobs(directory)
+        contents = Contents(blobs, store=store, record=record, limits=limits)
+        service = DocumentService(store, contents=contents, limits=limits)
+        check = ContentCheck(record, blobs, retell=service.retell)
         feed = DocumentFeed(store, database_url=database_url)
         listed = endpoints(service, feed=feed, check=check, quotas=UploadQuotas(uploads or UNLIMITED))
         app = create_app([*sync_routes.endpoints(Syncs(pool)), *listed], authenticate=authenticate)

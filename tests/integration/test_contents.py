@@ -10,7 +10,7 @@ from tests.integration.documents_desk import ADMINISTRATOR, Desk, open_desk
 
 from refdesk.app.commands.adopt_content import command as adopt
 from refdesk.contracts.errors import ConfigurationError, Unavailable
-from refdesk.documents.contents import ContentRecord
+from refdesk.documents.content_record import ContentRecord
 from refdesk.documents.store import MIGRATIONS
 from refdesk.outside import blob_identity
 from refdesk.outside.blobs import Blobs

@@ -107,7 +107,7 @@ async def test_contents_that_are_kept_no_more_are_not_compared(compare: Compared
     document = await compare.desk.add()
     for number in range(3):
         await compare.put(document["id"], json={"text": f"Version {number}."})
-    await compare.desk.service.sweep_content(grace_s=-1)
+    await compare.desk.service.contents.sweep(grace_s=-1)
     assert (await compare.get(document["id"], "4/changes"))[0] == 200
     status, problem = await compare.get(document["id"], "2/changes")
     assert status == 404 and "REFDESK_VERSION_CONTENTS_KEPT" in problem["detail"]

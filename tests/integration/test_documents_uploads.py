@@ -196,10 +196,10 @@ async def test_unreferenced_content_is_swept(desk: Desk) -> None:
     """What was replaced goes after the grace; what is current stays, and so does what is shared."""
     kept, dropped = await desk.add("Kept"), await desk.add("Dropped")
     await desk.call("DELETE", f"/{dropped['id']}")
-    assert await desk.service.sweep_content(grace_s=3600) == 0
-    assert await desk.service.sweep_content(grace_s=-1) == 1
+    assert await desk.service.contents.sweep(grace_s=3600) == 0
+    assert await desk.service.contents.sweep(grace_s=-1) == 1
     assert (await desk.call("GET", f"/{kept['id']}/content")).status == 200
-    assert await desk.service.sweep_content(grace_s=-1) == 0
+    assert await desk.service.contents.sweep(grace_s=-1) == 0
 
 
 async def test_the_contents_of_the_last_versions_are_kept(fresh_database: str, tmp_path: Path) -> None:
@@ -208,10 +208,10 @@ async def test_the_contents_of_the_last_versions_are_kept(fresh_database: str, t
         document = await desk.add()
         for number in range(3):
             await desk.call("PUT", f"/{document['id']}", json={"text": f"Version {number}."})
-        assert await desk.service.sweep_content(grace_s=-1) == 2
-        assert await desk.service.sweep_content(grace_s=-1) == 0
+        assert await desk.service.contents.sweep(grace_s=-1) == 2
+        assert await desk.service.contents.sweep(grace_s=-1) == 0
         await desk.call("DELETE", f"/{document['id']}")
-        assert await desk.service.sweep_content(grace_s=-1) == 2
+        assert await desk.service.contents.sweep(grace_s=-1) == 2
 
 
 async def test_uploads_and_sweeps_at_once_lose_nothing(desk: Desk) -> None:
@@ -221,7 +221,7 @@ async def test_uploads_and_sweeps_at_once_lose_nothing(desk: Desk) -> None:
 
     async def sweep_on(stop: asyncio.Event) -> None:
         while not stop.is_set():
-            await desk.service.sweep_content(grace_s=grace_s)
+            await desk.service.contents.sweep(grace_s=grace_s)
 
     stop, began = asyncio.Event(), time.monotonic()
     sweeping = asyncio.create_task(sweep_on(stop))
@@ -231,4 +231,4 @@ async def test_uploads_and_sweeps_at_once_lose_nothing(desk: Desk) -> None:
         await desk.call("DELETE", f"/{document['id']}")
     stop.set()
     await sweeping
-    await eventually(lambda: desk.service.sweep_content(grace_s=-1))
+    await eventually(lambda: desk.service.contents.sweep(grace_s=-1))

@@ -17,6 +17,7 @@ from refdesk.access.keys import ApiKeys
 from refdesk.access.permissions import Permissions
 from refdesk.app.services import assistant
 from refdesk.app.services.common import open_keys
+from refdesk.documents.contents import Contents
 from refdesk.documents.feed import DocumentFeed
 from refdesk.documents.quotas import UploadQuotas
 from refdesk.documents.routes import endpoints
@@ -64,10 +65,10 @@ async def open_door(desk: AnswerDesk, *, silence_s_max: float = 4.0, **settings:
         enter = stack.enter_async_context
         keys = await enter(open_keys(changed))
         service = await enter(assistant.open_service(changed))
-        documents = DocumentService(
-            desk.documents.store, blobs=Blobs(desk.documents.directory), principal_named=keys.named
-        )
-        feed = DocumentFeed(desk.documents.store, database_url=desk.documents.database_url)
+        store = desk.documents.store
+        contents = Contents(Blobs(desk.documents.directory), store=store)
+        documents = DocumentService(store, contents=contents, principal_named=keys.named)
+        feed = DocumentFeed(store, database_url=desk.documents.database_url)
         permissions = Permissions(keys, database_url=url, silence_s_max=silence_s_max)
         app = create_app(
             [

@@ -73,7 +73,7 @@ class Comparisons:
             raise NotFound(
                 f"Version {version.version} has {version.content_bytes:,} bytes; only up to {COMPARED_BYTES_MAX:,} are compared."
             )
-        content = await self._service.content_of(version)
+        content = await self._service.contents.of_version(version)
         if version.media_type in READ_AS_THEY_ARE:
             try:
                 return content.decode("utf-8-sig")

@@ -16,7 +16,7 @@ import msgspec
 
 from refdesk.contracts.documents import FreshnessToken
 from refdesk.contracts.errors import InvalidRequest, Unavailable
-from refdesk.documents.contents import ContentRecord, MissingContent
+from refdesk.documents.content_record import ContentRecord, MissingContent
 from refdesk.outside import telemetry
 from refdesk.outside.blobs import Blobs
 

@@ -1,127 +1,101 @@
-"""The content directory as the database knows it: which one it is, and what is missing in it.
-
-The database carries an identity from its first migration on. The first service that starts writes it into its directory and
-records that it is in use; every later one must find it there, so that two services on two directories, or an unmounted volume,
-are refused at the start.
-
-    identity in the directory      in use: no                              in use: yes
-    ---------------------------    ------------------------------------    --------------
-    none                           written, unless contents are missing    refused
-    the database's                 recorded (a crash came between)         taken
-    another                        refused                                 refused
-
-`refdesk adopt-content` leaves a mark in a directory that is the right one although it is refused, as after a restore.
-"""
+"""The bytes of documents: checked and kept before a change names them, read again, and removed once nothing needs them."""
 
 import asyncio
 import logging
-from importlib.resources import files
-from pathlib import Path
+from functools import partial
+from typing import BinaryIO
 
-import msgspec
-from psycopg_pool import AsyncConnectionPool
-
-from refdesk.contracts.documents import FreshnessToken
-from refdesk.contracts.errors import ConfigurationError, ContentMissing
-from refdesk.documents.store import Row, fetch
-from refdesk.outside import blob_identity
-from refdesk.outside.blobs import Blobs, Fault
-from refdesk.outside.postgres.database import load_queries, one_statement, transaction
-from refdesk.outside.storage_errors import translated
+from refdesk.contracts.documents import DocumentVersion
+from refdesk.contracts.errors import BodyTooLarge, InvalidRequest, NotFound, UnsupportedMediaType
+from refdesk.documents.changes import Content, Limits
+from refdesk.documents.content_record import ContentRecord, MissingContent
+from refdesk.documents.store import DocumentStore
+from refdesk.outside import telemetry
+from refdesk.outside.blobs import BlobMissing, Blobs, OpenBlob
+from refdesk.outside.detection import HEAD_BYTES, detect_media_type
+from refdesk.outside.media_types import PICTURES, SUPPORTED
 
 logger = logging.getLogger(__name__)
 
-SAMPLE = 20
-"""How many of the newest documents' contents are looked for in a directory without an identity."""
 
+class Contents:
+    """The content directory, for documents. ``store`` says which contents they need; ``record``: where a missing one is noted."""
 
-class MissingContent(msgspec.Struct, frozen=True):
-    """A content that documents refer to and the directory does not have."""
+    def __init__(
+        self, blobs: Blobs, *, store: DocumentStore, record: ContentRecord | None = None, limits: Limits | None = None
+    ) -> None:
+        self._blobs = blobs
+        self._store = store
+        self._record = record
+        self._limits = limits or Limits()
 
-    sha256: str
-    fault: Fault
+    async def keep(self, file: BinaryIO, *, bytes_count: int, filename: str | None, declared: str | None) -> Content:
+        """Check and keep an upload; the content is then ready to be named by a change.
 
-
-class ContentRecord:
-    """The tables ``content_store`` and ``missing_contents``. Every method raises Unavailable when the database is away."""
-
-    def __init__(self, pool: AsyncConnectionPool) -> None:
-        self._pool = pool
-        self._sql = load_queries(files("refdesk.documents") / "contents.sql")
-
-    async def claim(self, directory: Path) -> str:
-        """The identity of the directory, which is this database's from now on at the latest.
-
-        Raises ConfigurationError when it is another one, or none although the database knows one.
+        Raises InvalidRequest (empty), BodyTooLarge and UnsupportedMediaType.
         """
-        async with transaction(self._pool) as connection:
-            [known] = await fetch(connection, self._sql.lock_store, {})
-            adopted = await asyncio.to_thread(blob_identity.adoption_is_asked, directory)
-            found = await asyncio.to_thread(_found, directory)
-            identity = str(found or known["identity"]) if adopted else str(known["identity"])
-            if found != identity:
-                if not adopted:
-                    rows = await fetch(connection, self._sql.newest_contents, {"count": SAMPLE})
-                    sample = [row["content_sha256"] for row in rows]
-                    await _require_first_use(directory, found=found, used=known["used"], sample=sample)
-                await asyncio.to_thread(_write, directory, identity)
-            if adopted or not known["used"]:
-                await connection.execute(self._sql.use_store, {"identity": identity})
-        if adopted:
-            logger.warning("the content directory %s was adopted; its identity is %s", directory, identity)
-            await asyncio.to_thread(blob_identity.adoption_is_done, directory)
-        return identity
+        if bytes_count == 0:
+            raise InvalidRequest(f"{filename or 'The text'} is empty. Send a document with content.", field="file")
+        if bytes_count > self._limits.upload_bytes_max:
+            raise too_large(bytes_count, self._limits.upload_bytes_max)
+        media_type = await asyncio.to_thread(_media_type, file, filename, declared)
+        stored = await self._blobs.put(file)
+        return Content(sha256=stored.sha256, bytes=stored.bytes, media_type=media_type)
 
-    async def page(self, *, after: str, count: int) -> list[str]:
-        """Contents that documents refer to, in the order of their hashes."""
-        return [row["content_sha256"] for row in await self._fetch("page", after=after, count=count)]
+    async def keep_text(self, file: BinaryIO, *, bytes_count: int, media_type: str) -> Content:
+        """Keep a text that came inside a request. Raises UnsupportedMediaType for a type that no text has."""
+        if media_type not in SUPPORTED or media_type in PICTURES:
+            raise UnsupportedMediaType(f"media_type={media_type[:100]!r} cannot be read. Leave it out for Markdown.")
+        return await self.keep(file, bytes_count=bytes_count, filename=None, declared=media_type)
 
-    async def missing(self, *, after: str, count: int) -> list[MissingContent]:
-        return [msgspec.convert(row, MissingContent) for row in await self._fetch("missing", after=after, count=count)]
+    async def open(self, sha256: str) -> OpenBlob:
+        """To be read and closed. Raises BlobMissing."""
+        return await self._blobs.open(sha256)
 
-    async def mark_missing(self, missing: MissingContent) -> list[str]:
-        """Its documents have failed from now on; returns those that had not."""
-        failure = ContentMissing().message
-        rows = await self._fetch("mark_missing", sha256=missing.sha256, fault=missing.fault, failure=failure)
-        return [row["id"] for row in rows]
+    async def of_version(self, version: DocumentVersion) -> bytes:
+        """What a version said, for as long as that is kept. Raises NotFound."""
+        try:
+            blob = await self._blobs.open(version.content_sha256)
+        except BlobMissing as error:
+            raise NotFound(
+                f"The content of version {version.version} is not kept any more (REFDESK_VERSION_CONTENTS_KEPT)."
+            ) from error
+        return await blob.read_all()
 
-    async def failed_documents(self, names: list[str], *, count: int) -> list[FreshnessToken]:
-        """Of the documents that refer to these contents, those that have failed."""
-        rows = await self._fetch("documents_of", names=names, count=count)
-        return [FreshnessToken(document_id=row["id"], version=row["version"]) for row in rows]
+    async def note_missing(self, sha256: str) -> None:
+        """Its documents fail from now on, with the reason."""
+        if self._record is not None:
+            await self._record.mark_missing(MissingContent(sha256=sha256, fault="missing"))
 
-    async def forget_missing(self, names: list[str]) -> None:
-        """They are there again; so is whatever no document refers to any more."""
-        async with transaction(self._pool) as connection:
-            await connection.execute(self._sql.forget_missing, {"names": names})
-            await connection.execute(self._sql.forget_unreferenced)
+    async def sweep(self, *, grace_s: float = 3600.0) -> int:
+        """Remove what no document refers to, nor one of its last versions; returns how many.
 
-    async def _fetch(self, name: str, **parameters: object) -> list[Row]:
-        async with one_statement(self._pool) as connection:
-            return await fetch(connection, self._sql[name], parameters)
+        ``grace_s`` must outlast the longest upload.
+        """
+        unreferenced = partial(self._store.unreferenced, versions_kept=self._limits.versions_kept)
+        return await self._blobs.sweep(unreferenced, grace_s=grace_s)
 
-
-def _found(directory: Path) -> str | None:
-    with translated("The content directory"):
-        return blob_identity.read_identity(directory)
-
-
-def _write(directory: Path, identity: str) -> None:
-    with translated("The content directory"):
-        blob_identity.write_identity(directory, identity)
+    async def keep_tidy(self, *, interval_s: float = 3600.0) -> None:
+        """Sweep every ``interval_s`` until cancelled."""
+        while True:
+            try:
+                removed = await self.sweep()
+                logger.info("removed %d contents that no document refers to", removed)
+            except Exception:
+                telemetry.unexpected_errors.labels("sweep").inc()
+                logger.exception("sweeping the content directory failed; trying again later")
+            await asyncio.sleep(interval_s)
 
 
-async def _require_first_use(directory: Path, *, found: str | None, used: bool, sample: list[str]) -> None:
-    if found is not None:
-        raise _refusal(directory, f"it has the identity {found[:8]}…, which is another's")
-    if used:
-        raise _refusal(directory, "it has no identity: perhaps its volume is not mounted")
-    if sample and len(await Blobs(directory).faults(sample)) == len(sample):
-        raise _refusal(directory, f"the newest {len(sample)} documents have no content in it")
-
-
-def _refusal(directory: Path, why: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"The content directory {directory} does not belong to this documents database: {why}. Mount the right volume, or name "
-        "it with REFDESK_CONTENT_DIR. If this one is right, as after a restore, run `refdesk adopt-content` and start again."
+def too_large(actual: int, limit: int) -> BodyTooLarge:
+    return BodyTooLarge(
+        f"The upload has {actual:,} bytes; the limit is {limit:,} (REFDESK_UPLOAD_BYTES_MAX). Split it, or raise the limit.",
+        limit=limit,
+        actual=actual,
     )
+
+
+def _media_type(file: BinaryIO, filename: str | None, declared: str | None) -> str:
+    head = file.read(HEAD_BYTES)
+    file.seek(0)
+    return detect_media_type(head, filename, declared)

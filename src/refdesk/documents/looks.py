@@ -105,11 +105,7 @@ class Looks:
 
     async def _content(self, document: Document, *, scope: Scope) -> bytes:
         _, blob = await self._service.open_content(document.id, scope=scope, content_sha256=document.content_sha256)
-        pieces = []
-        async with blob:
-            while piece := await blob.read():
-                pieces.append(piece)
-        return b"".join(pieces)
+        return await blob.read_all()
 
     def _keep(self, key: Key, drawn: bytes) -> None:
         if key in self._cache or len(drawn) > self._limits.cache_bytes_max:

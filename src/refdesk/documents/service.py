@@ -9,8 +9,7 @@ import contextlib
 import logging
 import sys
 from collections.abc import Collection, Sequence
-from functools import partial
-from typing import Any, BinaryIO
+from typing import Any
 
 import msgspec
 
@@ -26,24 +25,20 @@ from refdesk.contracts.documents import (
     StandingReply,
 )
 from refdesk.contracts.errors import (
-    BodyTooLarge,
     Conflict,
     ContentMissing,
     InvalidRequest,
     NotFound,
     Unavailable,
-    UnsupportedMediaType,
     VersionMismatch,
 )
-from refdesk.documents.changes import Change, Content, Limits, external_id, is_id
-from refdesk.documents.contents import ContentRecord, MissingContent
+from refdesk.documents.changes import Change, Limits, external_id, is_id
+from refdesk.documents.contents import Contents
 from refdesk.documents.listing import Selection
 from refdesk.documents.readers import PrincipalNamed, granted, ids_of, no_names
 from refdesk.documents.store import Backlog, DocumentStore, DocumentTransaction, Row
 from refdesk.outside import telemetry
-from refdesk.outside.blobs import BlobMissing, Blobs, OpenBlob
-from refdesk.outside.detection import HEAD_BYTES, detect_media_type
-from refdesk.outside.media_types import PICTURES, SUPPORTED
+from refdesk.outside.blobs import BlobMissing, OpenBlob
 from refdesk.outside.postgres.conflicts import repeated
 
 logger = logging.getLogger(__name__)
@@ -84,84 +79,22 @@ class DocumentService:
     """Use cases. Raises the errors of the one tree; `Unavailable` when the database does not answer.
 
     ``beside``: the tables for what nobody waits for, with connections of its own; unset, it shares those of ``store``.
-    ``contents``: where a content that is missed is noted.
     """
 
     def __init__(
         self,
         store: DocumentStore,
         *,
-        blobs: Blobs,
+        contents: Contents,
         limits: Limits | None = None,
         beside: DocumentStore | None = None,
-        contents: ContentRecord | None = None,
         principal_named: PrincipalNamed = no_names,
     ) -> None:
         self._store = store
         self._beside = beside or store
-        self._contents = contents
+        self.contents = contents
         self._principal_named = principal_named
-        self._blobs = blobs
         self.limits = limits or Limits()
-
-    # -- content
-
-    async def store_content(
-        self, file: BinaryIO, *, bytes_count: int, filename: str | None, declared: str | None
-    ) -> Content:
-        """Check and keep an upload; the content is then ready to be named by a change.
-
-        Raises InvalidRequest (empty), BodyTooLarge and UnsupportedMediaType.
-        """
-        if bytes_count == 0:
-            raise InvalidRequest(f"{filename or 'The text'} is empty. Send a document with content.", field="file")
-        if bytes_count > self.limits.upload_bytes_max:
-            raise too_large(bytes_count, self.limits.upload_bytes_max)
-        media_type = await asyncio.to_thread(_media_type, file, filename, declared)
-        stored = await self._blobs.put(file)
-        return Content(sha256=stored.sha256, bytes=stored.bytes, media_type=media_type)
-
-    async def store_text(self, file: BinaryIO, *, bytes_count: int, media_type: str) -> Content:
-        """Keep a text that came inside a request. Raises UnsupportedMediaType for a type that no text has."""
-        if media_type not in SUPPORTED or media_type in PICTURES:
-            raise UnsupportedMediaType(f"media_type={media_type[:100]!r} cannot be read. Leave it out for Markdown.")
-        return await self.store_content(file, bytes_count=bytes_count, filename=None, declared=media_type)
-
-    async def open_content(
-        self, document_id: str, *, scope: Scope, content_sha256: str | None = None
-    ) -> tuple[Document, OpenBlob]:
-        """The current content, to be read and closed. With ``content_sha256``: that one, or Conflict when superseded.
-
-        Raises NotFound, and ContentMissing when the directory does not have it.
-        """
-        for last_try in (False, True):
-            document = await self.get(document_id, scope=scope)
-            if content_sha256 not in (None, document.content_sha256):
-                raise Conflict(
-                    f"This content was superseded by version {document.version}. Fetch the current one.",
-                    version=document.version,
-                )
-            try:
-                return document, await self._blobs.open(document.content_sha256)
-            except BlobMissing as error:  # replaced and swept since we looked: look again
-                if last_try:
-                    await self._note_missing(document.content_sha256)
-                    raise ContentMissing from error
-        raise AssertionError("unreachable")
-
-    async def content_of(self, version: DocumentVersion) -> bytes:
-        """What a version said, for as long as that is kept. Raises NotFound."""
-        try:
-            blob = await self._blobs.open(version.content_sha256)
-        except BlobMissing as error:
-            raise NotFound(
-                f"The content of version {version.version} is not kept any more (REFDESK_VERSION_CONTENTS_KEPT)."
-            ) from error
-        pieces = []
-        async with blob:
-            while piece := await blob.read():
-                pieces.append(piece)
-        return b"".join(pieces)
 
     # -- writing
 
@@ -273,6 +206,28 @@ class DocumentService:
             raise NotFound
         return document
 
+    async def open_content(
+        self, document_id: str, *, scope: Scope, content_sha256: str | None = None
+    ) -> tuple[Document, OpenBlob]:
+        """The current content, to be read and closed. With ``content_sha256``: that one, or Conflict when superseded.
+
+        Raises NotFound, and ContentMissing when the directory does not have it.
+        """
+        for last_try in (False, True):
+            document = await self.get(document_id, scope=scope)
+            if content_sha256 not in (None, document.content_sha256):
+                raise Conflict(
+                    f"This content was superseded by version {document.version}. Fetch the current one.",
+                    version=document.version,
+                )
+            try:
+                return document, await self.contents.open(document.content_sha256)
+            except BlobMissing as error:  # replaced and swept since we looked: look again
+                if last_try:
+                    await self.contents.note_missing(document.content_sha256)
+                    raise ContentMissing from error
+        raise AssertionError("unreachable")
+
     async def page(
         self, selection: Selection, *, scope: Scope, limit: int, cursor: str | None = None, counted: bool = False
     ) -> Page:
@@ -338,31 +293,6 @@ class DocumentService:
         telemetry.contents_missing.set(now.contents_missing)
         for state, gauge in states.items():
             gauge.set(getattr(now, state))
-
-    # -- tidying
-
-    async def sweep_content(self, *, grace_s: float = 3600.0) -> int:
-        """Remove content that no document refers to, nor one of its last versions; returns how many.
-
-        ``grace_s`` must outlast the longest upload.
-        """
-        unreferenced = partial(self._beside.unreferenced, versions_kept=self.limits.versions_kept)
-        return await self._blobs.sweep(unreferenced, grace_s=grace_s)
-
-    async def keep_tidy(self, *, interval_s: float = 3600.0, grace_s: float = 3600.0) -> None:
-        """Sweep every ``interval_s`` until cancelled."""
-        while True:
-            try:
-                removed = await self.sweep_content(grace_s=grace_s)
-                logger.info("removed %d contents that no document refers to", removed)
-            except Exception:
-                telemetry.unexpected_errors.labels("sweep").inc()
-                logger.exception("sweeping the blob directory failed; trying again later")
-            await asyncio.sleep(interval_s)
-
-    async def _note_missing(self, sha256: str) -> None:
-        if self._contents is not None:
-            await self._contents.mark_missing(MissingContent(sha256=sha256, fault="missing"))
 
     def _check_few(self, field: str, count: int) -> None:
         if count > self.limits.standing_ids_max:
@@ -432,19 +362,5 @@ class DocumentService:
         return row
 
 
-def too_large(actual: int, limit: int) -> BodyTooLarge:
-    return BodyTooLarge(
-        f"The upload has {actual:,} bytes; the limit is {limit:,} (REFDESK_UPLOAD_BYTES_MAX). Split it, or raise the limit.",
-        limit=limit,
-        actual=actual,
-    )
-
-
 def _differs(columns: dict[str, Any], row: Row) -> bool:
     return any(columns[name] != row[name] for name in COLUMNS)
-
-
-def _media_type(file: BinaryIO, filename: str | None, declared: str | None) -> str:
-    head = file.read(HEAD_BYTES)
-    file.seek(0)
-    return detect_media_type(head, filename, declared)

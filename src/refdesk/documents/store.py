@@ -47,6 +47,8 @@ SOURCE = "refdesk/documents"
 Row = dict[str, Any]
 
 MIGRATIONS = files("refdesk.documents") / "migrations"
+READ = b"SELECT EXISTS (SELECT 1 FROM documents LIMIT 1)"
+"""Reads a table of ours: what tries a database runs it."""
 
 
 class Backlog(msgspec.Struct, frozen=True):

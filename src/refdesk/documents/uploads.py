@@ -18,7 +18,8 @@ from starlette.requests import Request
 from refdesk.contracts.errors import BodyTooLarge, InvalidRequest, Unavailable, UnsupportedMediaType, UploadTooSlow
 from refdesk.contracts.texts import Text, whole_number
 from refdesk.documents.changes import Change, Limits, filename
-from refdesk.documents.service import DocumentService, too_large
+from refdesk.documents.contents import too_large
+from refdesk.documents.service import DocumentService
 from refdesk.outside.storage_errors import translated
 from refdesk.web.bodies import BodyClock, body_pieces, decode_json, read_body
 
@@ -85,7 +86,7 @@ async def _change_of_json(request: Request, service: DocumentService) -> Change:
     given, text = await asyncio.to_thread(_decoded, body)
     content = None
     if text is not None:
-        content = await service.store_text(
+        content = await service.contents.keep_text(
             io.BytesIO(text), bytes_count=len(text), media_type=given.media_type or TEXT_MEDIA_TYPE
         )
     elif given.media_type is not None:
@@ -133,7 +134,7 @@ async def _change_of_form(form: FormData, service: DocumentService) -> Change:
     if not isinstance(file, UploadFile):
         return change
     name = filename(file.filename, service.limits)
-    content = await service.store_content(
+    content = await service.contents.keep(
         file.file, bytes_count=file.size or 0, filename=name, declared=file.content_type
     )
     return msgspec.structs.replace(change, content=content, filename=name)

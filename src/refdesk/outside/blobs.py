@@ -77,6 +77,14 @@ class OpenBlob:
         """The next piece; empty at the end."""
         return await asyncio.to_thread(self._read)
 
+    async def read_all(self) -> bytes:
+        """What is left of it; the blob is closed then."""
+        async with self:
+            pieces = []
+            while piece := await self.read():
+                pieces.append(piece)
+        return b"".join(pieces)
+
     def _read(self) -> bytes:
         with translated(PLACE):
             return self._file.read(PIECE_BYTES)

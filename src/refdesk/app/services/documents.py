@@ -12,7 +12,8 @@ from refdesk.documents import comparing_routes, erasure_routes, sync_routes
 from refdesk.documents.changes import Limits
 from refdesk.documents.comparing import Comparisons
 from refdesk.documents.content_check import ContentCheck
-from refdesk.documents.contents import ContentRecord
+from refdesk.documents.content_record import ContentRecord
+from refdesk.documents.contents import Contents
 from refdesk.documents.erasure import Erasure
 from refdesk.documents.feed import DocumentFeed
 from refdesk.documents.look_routes import LookRoutes
@@ -23,7 +24,7 @@ from refdesk.documents.relay import Relay, RelaySettings
 from refdesk.documents.routes import endpoints
 from refdesk.documents.service import DocumentService
 from refdesk.documents.states import StateConsumer
-from refdesk.documents.store import MIGRATIONS, DocumentStore
+from refdesk.documents.store import MIGRATIONS, READ, DocumentStore
 from refdesk.documents.syncs import Syncs
 from refdesk.outside.blobs import Blobs
 from refdesk.outside.nats.monitoring import FsyncWatch
@@ -46,14 +47,14 @@ async def open_service(settings: Settings, keys: ApiKeys) -> AsyncIterator[Servi
         store = DocumentStore(reads, writes=writes, queue_counted_max=counted_max)
         beside = DocumentStore(background, queue_counted_max=counted_max)
         outbox = Outbox(background)
-        contents = ContentRecord(background)
-        blobs = Blobs(settings.places.content_path, identity=await contents.claim(settings.places.content_path))
-        service = DocumentService(
-            store, beside=beside, blobs=blobs, contents=contents, limits=_limits(settings), principal_named=keys.named
-        )
+        record = ContentRecord(background)
+        blobs = Blobs(settings.places.content_path, identity=await record.claim(settings.places.content_path))
+        limits = _limits(settings)
+        contents = Contents(blobs, store=beside, record=record, limits=limits)
+        service = DocumentService(store, beside=beside, contents=contents, limits=limits, principal_named=keys.named)
         drawing = await enter(open_drawing(settings))
         looks = Looks(service, drawing, limits=settings.page_images)
-        check = ContentCheck(contents, blobs, retell=service.retell)
+        check = ContentCheck(record, blobs, retell=service.retell)
         erasure = Erasure(background, blobs)
         feed = DocumentFeed(beside, database_url=url, limits=settings.feed)
         relay = Relay(
@@ -62,9 +63,7 @@ async def open_service(settings: Settings, keys: ApiKeys) -> AsyncIterator[Servi
         fsync = FsyncWatch(settings.nats.monitoring_url)
         purging = Purging(broker, absent_s_max=settings.streams.reader_absent_s_max)
         states = StateConsumer(beside, broker=broker, lease_s=settings.changes.event_lease_s)
-        database = parts.database(
-            "documents database", url, read=parts.DOCUMENTS_READ, writes=True, pools=[reads, writes, background]
-        )
+        database = parts.database("documents database", url, read=READ, writes=True, pools=[reads, writes, background])
         yield Service(
             endpoints=[
                 *sync_routes.endpoints(Syncs(background, limits=settings.syncs)),
@@ -79,7 +78,7 @@ async def open_service(settings: Settings, keys: ApiKeys) -> AsyncIterator[Servi
                 relay.run,
                 states.run,
                 purging.run,
-                service.keep_tidy,
+                contents.keep_tidy,
                 erasure.run,
                 partial(check.run, interval_s=settings.changes.content_check_interval_s),
                 fsync.warn,
