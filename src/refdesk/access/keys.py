@@ -49,6 +49,8 @@ from refdesk.outside.postgres.database import (
 from refdesk.outside.postgres.pool import Pool
 
 MIGRATIONS = resources.files("refdesk.access") / "migrations"
+READ = b"SELECT EXISTS (SELECT 1 FROM api_keys LIMIT 1)"
+"""Reads a table of ours: what tries a database runs it."""
 
 CHANNEL = "refdesk_keys"
 """Where the database announces every change of the keys."""

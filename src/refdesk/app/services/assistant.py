@@ -51,6 +51,7 @@ from refdesk.app.services.metering import Metering, open_metering
 from refdesk.app.services.models import WritingModels, open_writing_models
 from refdesk.app.services.operations import open_operations
 from refdesk.app.services.rerankers import open_reranking
+from refdesk.index.ledger.generations import READ as INDEX_READ
 from refdesk.index.ledger.lineage import LineageMemory
 from refdesk.index.ledger.news import IndexNews
 from refdesk.index.ledger.standings import Standings
@@ -306,7 +307,7 @@ def _open_valkey(settings: Settings) -> AbstractAsyncContextManager[Valkey]:
 async def _open_parts(stack: AsyncExitStack, settings: Settings, outside: Outside) -> list[Part]:
     """Without what is not needed answers go on: by the index and its record alone, without a memory, from quotes."""
     url, pools = required(settings, "index_database_url"), [outside.searches, outside.pool]
-    index = parts.database("index database", url, read=parts.INDEX_READ, writes=False, pools=pools)
+    index = parts.database("index database", url, read=INDEX_READ, writes=False, pools=pools)
     return [
         await stack.enter_async_context(index),
         ai_parts.valkey(outside.valkey),

@@ -16,6 +16,7 @@ from refdesk.access.audit import Audit
 from refdesk.access.authentication import Authentication, Insight, is_local
 from refdesk.access.clients import LOOPBACK, Network
 from refdesk.access.first_key import adopt_key_file
+from refdesk.access.keys import READ as KEYS_READ
 from refdesk.access.keys import ApiKeys, open_api_keys
 from refdesk.access.permissions import Permissions
 from refdesk.access.wrong_keys import WrongKeys
@@ -228,7 +229,7 @@ async def serve_door(settings: Settings, keys: ApiKeys, services: list[Service])
     url = access_url(settings)
     async with (
         open_sign_in(settings, keys) as sign_in,
-        parts.database("access database", url, read=parts.ACCESS_READ, writes=False, pools=[keys.pool]) as access,
+        parts.database("access database", url, read=KEYS_READ, writes=False, pools=[keys.pool]) as access,
         open_audit(settings, url=url, trusted=trusted_networks(settings)) as audit,
     ):
         if sign_in is None:

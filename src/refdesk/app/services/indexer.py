@@ -13,6 +13,7 @@ from refdesk.app.services import ai_parts, parts
 from refdesk.app.services.common import connection_limits, open_broker, open_database, open_documents, required
 from refdesk.app.services.generations import open_generations
 from refdesk.app.services.parsers import parsing_limits
+from refdesk.index.ledger.generations import READ as INDEX_READ
 from refdesk.index.ledger.lineage import LineageMemory
 from refdesk.index.ledger.standings import Standings
 from refdesk.index.recording import Recorder
@@ -106,7 +107,7 @@ def _open_index(settings: Settings) -> AbstractAsyncContextManager[Pool]:
 
 def _index_database(settings: Settings, pool: Pool) -> AbstractAsyncContextManager[Part]:
     url = required(settings, "index_database_url")
-    return parts.database("index database", url, read=parts.INDEX_READ, writes=True, pools=[pool])
+    return parts.database("index database", url, read=INDEX_READ, writes=True, pools=[pool])
 
 
 def _app(settings: Settings, health: Health, *, measures: list[http.Measure]) -> ASGIApp:

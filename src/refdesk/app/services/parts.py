@@ -21,10 +21,6 @@ from refdesk.outside.postgres.probe import DatabaseProbe
 FULL = 0.99
 """A message larger than what is left is refused before the last byte is used."""
 
-ACCESS_READ = b"SELECT EXISTS (SELECT 1 FROM api_keys LIMIT 1)"
-DOCUMENTS_READ = b"SELECT EXISTS (SELECT 1 FROM documents LIMIT 1)"
-INDEX_READ = b"SELECT EXISTS (SELECT 1 FROM generations LIMIT 1)"
-
 
 @asynccontextmanager
 async def database(

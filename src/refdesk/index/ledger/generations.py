@@ -33,6 +33,8 @@ from refdesk.index.ledger.statements import one, row, rows
 from refdesk.outside.postgres.database import load_queries, one_statement, transaction
 
 MIGRATIONS = files("refdesk.index.ledger") / "migrations"
+READ = b"SELECT EXISTS (SELECT 1 FROM generations LIMIT 1)"
+"""Reads a table of ours: what tries a database runs it."""
 
 PGVECTOR_VERSION_MIN = (0, 8, 0)
 """The first with iterative index scans, without which a filtered search comes back short."""
@@ -172,6 +174,11 @@ async def open_generation(
             await connection.execute(create, {"generation": found[0], "dimensions": dimensions})
     generation, token, url, tokens_max = found
     return Generation(id=generation, token=token, url=url, tokens_max=tokens_max, **settings)
+
+
+async def tokens_of(connection: AsyncConnection, engine: Engine) -> dict[int, str]:
+    """Each generation's token, by its id."""
+    return dict(await rows(connection, _queries.tokens, {"engine": engine}))
 
 
 class Generations:

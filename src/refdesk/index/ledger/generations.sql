@@ -43,6 +43,9 @@ SELECT id, token::text, embedding_url, tokens_max FROM generations
 WHERE (engine, model, dimensions, chunking, text_search)
       = (%(engine)s, %(model)s, %(dimensions)s, %(chunking)s, %(text_search)s)
 
+-- name: tokens
+SELECT id, token::text FROM generations WHERE engine = %(engine)s ORDER BY id LIMIT 100
+
 -- name: add_generation
 -- The first one is active.
 INSERT INTO generations (engine, model, dimensions, chunking, text_search, embedding_url, tokens_max, active)

@@ -4,12 +4,11 @@ import psycopg
 
 from refdesk.app.commands.checks.findings import CONNECT_TIMEOUT_S, Finding, Findings
 from refdesk.contracts.errors import ConfigurationError, Unavailable
+from refdesk.index.ledger.generations import tokens_of
 from refdesk.index.qdrant.server import Refused, foreign_collections, open_qdrant
 from refdesk.outside.postgres.probe import STATEMENT_S
 from refdesk.settings.loading import Loaded
 from refdesk.settings.tree import Settings
-
-_TOKENS = b"SELECT id, token::text FROM generations WHERE engine = 'qdrant' ORDER BY id LIMIT 100"
 
 
 async def check_qdrant(loaded: Loaded) -> Findings:
@@ -44,6 +43,6 @@ async def _tokens(settings: Settings) -> dict[int, str] | None:
             connect_timeout=CONNECT_TIMEOUT_S,
             options=f"-c statement_timeout={int(STATEMENT_S * 1000)}",
         ) as connection:
-            return dict(await (await connection.execute(_TOKENS)).fetchall())
+            return await tokens_of(connection, "qdrant")
     except psycopg.Error:  # its own check says what is wrong with it
         return None
