@@ -141,7 +141,7 @@ def _report(
 async def _texts(folder: Path, sources: Sequence[Source]) -> list[str]:
     """What the model will read: the chunks as the indexer cuts them."""
     async with open_packaged_embedder(folder / "models") as embedder, ParserPool() as parsers:
-        cut = partial(chunk, token_spans=embedder.token_spans)
+        cut = partial(chunk, token_spans=embedder.token_spans, count_tokens=embedder.count_tokens)
         found: list[tuple[str, Chunk]] = []
         for source in sources:
             parsed = await parsers.parse(source.content, "text/markdown", source.name)

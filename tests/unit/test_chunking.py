@@ -91,6 +91,23 @@ def test_chunking_is_deterministic(blocks: list[tuple[str, str]]) -> None:
     assert chunk(document(*blocks), token_spans=token_spans) == chunk(document(*blocks), token_spans=token_spans)
 
 
+@settings(max_examples=50, deadline=None)
+@given(blocks=_BLOCKS)
+def test_counting_many_texts_at_once_changes_no_chunk(blocks: list[tuple[str, str]]) -> None:
+    """A tokenizer that counts quickly is asked for many blocks together, and never for one that fits into no chunk."""
+    counted: list[list[str]] = []
+
+    def count_tokens(texts: list[str]) -> list[int]:
+        counted.append(texts)
+        return [len(token_spans(text)) for text in texts]
+
+    parsed = document(*blocks)
+    chunks = chunk(parsed, token_spans=token_spans, count_tokens=count_tokens, tokens_max=20)
+    assert chunks == chunk(parsed, token_spans=token_spans, tokens_max=20)
+    whole = [parsed.text[block.start : block.end] for block in parsed.blocks]
+    assert counted[:1] == ([[text for text in whole if len(text) <= 200]] if whole else [])
+
+
 def test_a_section_stays_together_under_its_heading() -> None:
     """Two sections that fill half a chunk each make two chunks with the path of their headings."""
     parsed = document(

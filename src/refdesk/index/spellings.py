@@ -52,7 +52,7 @@ _HYPHENATED = re.compile(r"(?<![\w-])([A-Za-z]{1,20})-([A-Za-z]{1,20})(?![\w-])"
 _TWO_DOTTED = re.compile(r"[A-Z]\.[A-Z]\.")
 _DOTTED = re.compile(r"\b(?:[A-Z]\.){2,6}")
 _THOUSANDS = re.compile(r"(?<![\d.,'])\d{1,3}(?:[,.'\u2019\u00a0\u202f]\d{3}){1,4}(?![\d,'])")
-_ACRONYM = re.compile(r"\b[A-Z]{1,5}\b")
+_ACRONYM = re.compile(r"[A-Z](?<=\b.)[A-Z]{0,4}\b")  # a pattern that begins with a letter is looked for quickly
 _MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()
 _DATE = re.compile(
     r"\b(?P<iso>\d{4})[-/.](?P<iso_month>\d{1,2})[-/.](?P<iso_day>\d{1,2})\b"
@@ -113,14 +113,14 @@ def _of_words(text: str) -> Iterator[str]:
     for dotted in _DOTTED.finditer(text) if _TWO_DOTTED.search(text) else ():
         acronym = _plain(dotted[0])
         yield f"x0{acronym}" if acronym in STOP_WORDS else acronym
-    for word in _ACRONYM.finditer(text):
-        if word[0].lower() in STOP_WORDS and not _shouts(text, word.start(), word.end()):
-            yield f"x0{word[0].lower()}"
-    if "-" in text:
-        for compound in _HYPHENATED.finditer(text):
+    for capitals in _ACRONYM.finditer(text):
+        if capitals[0].lower() in STOP_WORDS and not _shouts(text, capitals.start(), capitals.end()):
+            yield f"x0{capitals[0].lower()}"
+    for word in text.split() if "-" in text else ():
+        for compound in _HYPHENATED.finditer(word) if "-" in word else ():
             yield _plain(compound[0])
-    for word in _WORD_WITH_MARKS.finditer(text) if _MARKED_LETTER.search(text) else ():
-        for folded in (word[0].casefold(), word[0].casefold().translate(_LETTERS_FOR_MARKS)):
+    for marked in _WORD_WITH_MARKS.finditer(text) if _MARKED_LETTER.search(text) else ():
+        for folded in (marked[0].casefold(), marked[0].casefold().translate(_LETTERS_FOR_MARKS)):
             if plain := _plain(unicodedata.normalize("NFKD", folded)):
                 yield plain
 

@@ -9,7 +9,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
-from itertools import islice
 from unicodedata import name as name_of
 
 import snowballstemmer
@@ -31,21 +30,18 @@ _OF_SCRIPT = {"CYRILLIC": "russian", "GREEK": "greek", "ARABIC": "arabic", "DEVA
 
 def stems(text: str) -> Iterator[str]:
     """Of the words that carry meaning, where it is another than the word; none of an English text."""
-    language = language_of(list(islice(_words(text), WORDS_LOOKED_AT)))
+    words = [word.lower() for word in _WORD.findall(text) if len(word) <= WORD_LETTERS_MAX]
+    language = language_of(words[:WORDS_LOOKED_AT])
     if language is None or language == ENGLISH:
         return
-    for word in _words(text):
+    for word in words:
         if word not in stop_words_of(language) and (stem := _stem(language, word)) != word:
             yield stem
 
 
-def _words(text: str) -> Iterator[str]:
-    return (match[0].lower() for match in _WORD.finditer(text) if match.end() - match.start() <= WORD_LETTERS_MAX)
-
-
 def language_of(words: Sequence[str]) -> str | None:
     """The language of these words, in small letters: whose stop words they are. One that few languages have counts for more."""
-    if words and sum(word in stop_words_of(ENGLISH) for word in words) >= ENGLISH_SHARE_MIN * len(words):
+    if words and len([*filter(stop_words_of(ENGLISH).__contains__, words)]) >= ENGLISH_SHARE_MIN * len(words):
         return ENGLISH
     scores: defaultdict[str, float] = defaultdict(float)
     for word in words:

@@ -71,7 +71,12 @@ class LiveIndexing:
                 generation=opened.generation.name,
                 documents=self._sources.documents,
                 parsers=self._sources.parsers,
-                chunker=partial(chunk, token_spans=opened.embedder.token_spans, chunks_max=self._sources.chunks_max),
+                chunker=partial(
+                    chunk,
+                    token_spans=opened.embedder.token_spans,
+                    count_tokens=opened.embedder.count_tokens,
+                    chunks_max=self._sources.chunks_max,
+                ),
                 embeddings=self._batcher(opened),
                 lanes=Lanes(self._sources.lanes),
             )

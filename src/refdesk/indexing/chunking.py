@@ -19,7 +19,7 @@ character is tokenized once, and again only where a cut falls inside a word.
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, islice
 from typing import NamedTuple
 
 from refdesk.contracts.errors import DocumentRejected
@@ -28,12 +28,15 @@ from refdesk.indexing.parsed import Block, Kind, ParsedDocument, rejected
 
 TokenSpans = Callable[[str], list[tuple[int, int]]]
 """The (start, end) of every token of a text, ascending. White space makes no tokens and separates them, so that counts add."""
+CountTokens = Callable[[list[str]], list[int]]
+"""How many tokens each of these texts has: as many as they have spans."""
 
 _SENTENCE_END = re.compile(r"\n+|(?<=[.!?…])[\"'”’»)\]]*[ \t]+|(?<=[。！？])")
 _TOKEN_CHARACTERS_MAX = 10  # English has 4 to 5. A longer "token" is an unknown word, and costs by its length
 _SMALL_SHARE = 1 / 3  # of the budget: a smaller section looks for company
 _TINY_SHARE = 1 / 8  # of the budget: a smaller section seeks company even where it is not small
 _HEADER_SHARE = 1 / 2  # of the budget: a longer table header is not repeated
+_BLOCKS_COUNTED = 64  # at once: more gain nothing and take memory
 _HEADING_PART_CHARACTERS = 80
 _HEADING_CHARACTERS_MAX = 240
 _HEADINGS = frozenset({"heading", "part"})
@@ -106,14 +109,21 @@ class _Draft:
 
 
 def chunk(
-    parsed: ParsedDocument, *, token_spans: TokenSpans, tokens_max: int = 200, chunks_max: int = 20_000
+    parsed: ParsedDocument,
+    *,
+    token_spans: TokenSpans,
+    count_tokens: CountTokens | None = None,
+    tokens_max: int = 200,
+    chunks_max: int = 20_000,
 ) -> list[Chunk]:
     """The passages of a document, in order, each of at most ``tokens_max`` tokens (title and heading not counted).
 
     Every visible character of the parsed text is in exactly one chunk; the header of a split table is repeated in front.
+    ``count_tokens`` is for tokenizers that count many texts at once more quickly than they tell where their tokens stand.
     Raises `DocumentRejected` when there would be more than ``chunks_max``.
     """
-    pieces = _Cutter(parsed.text, token_spans, tokens_max).pieces(parsed.blocks)
+    count = count_tokens or (lambda texts: [len(token_spans(text)) for text in texts])
+    pieces = _Cutter(parsed.text, token_spans, count, tokens_max).pieces(parsed.blocks)
     chunks: list[Chunk] = []
     for draft in _Packer(tokens_max).pack(_sections(pieces)):
         if len(chunks) == chunks_max:
@@ -173,16 +183,17 @@ def _sections(pieces: Iterable[_Piece]) -> Iterator[list[_Piece]]:
 class _Cutter:
     """Blocks to pieces that fit."""
 
-    def __init__(self, text: str, token_spans: TokenSpans, tokens_max: int) -> None:
+    def __init__(self, text: str, token_spans: TokenSpans, count_tokens: CountTokens, tokens_max: int) -> None:
         self._text = text
         self._spans = token_spans
+        self._count = count_tokens
         self._tokens_max = tokens_max
 
     def pieces(self, blocks: Iterable[Block]) -> Iterator[_Piece]:
         path: list[tuple[int, _Heading]] = []
         header: _Piece | None = None
         lead = 0  # what the headings just before cost: the next piece must fit beside them
-        for number, block in enumerate(blocks, start=1):
+        for number, (block, whole) in enumerate(self._costs(blocks), start=1):
             if block.kind in _HEADINGS:
                 path = [above for above in path if above[0] < block.level]
                 text = self._text[block.start : block.end]
@@ -190,26 +201,28 @@ class _Cutter:
             header = header if block.kind == "row" else None
             room = self._tokens_max - (header.cost if header else 0) - min(lead, self._tokens_max // 4)
             headings = tuple(heading for _, heading in path)
-            for start, end, cost in self._cut(block.start, block.end, room):
+            for start, end, cost in self._cut(block, whole, room):
                 yield _Piece(start, end, cost, block.kind, headings, block.page, header)
                 lead = lead + cost if block.kind in _HEADINGS else 0
             if block.kind == "head":
-                header = self._header(block)
+                fits = whole is not None and whole <= self._tokens_max * _HEADER_SHARE
+                header = _Piece(block.start, block.end, whole or 0, "head", (), block.page) if fits else None
 
-    def _header(self, block: Block) -> _Piece | None:
-        if block.end - block.start > self._tokens_max * _TOKEN_CHARACTERS_MAX * _HEADER_SHARE:
-            return None
-        cost = self._cost(block.start, block.end)
-        if cost > self._tokens_max * _HEADER_SHARE:
-            return None
-        return _Piece(block.start, block.end, cost, "head", (), block.page)
+    def _costs(self, blocks: Iterable[Block]) -> Iterator[tuple[Block, int | None]]:
+        """Each block and its cost, many counted at once; None for one that is too long for any chunk."""
+        waiting = iter(blocks)
+        while some := list(islice(waiting, _BLOCKS_COUNTED)):
+            short = [block for block in some if block.end - block.start <= self._tokens_max * _TOKEN_CHARACTERS_MAX]
+            counts = iter(self._count([self._text[block.start : block.end] for block in short]))
+            costs = {block.start: self._cost_of(next(counts), block.end - block.start) for block in short}
+            yield from ((block, costs.get(block.start)) for block in some)
 
-    def _cut(self, start: int, end: int, room: int) -> Iterator[tuple[int, int, int]]:
+    def _cut(self, block: Block, cost: int | None, room: int) -> Iterator[tuple[int, int, int]]:
         """(start, end, cost) of the parts of a block: itself if it fits, else its sentences, cut further where needed."""
-        if end - start <= room * _TOKEN_CHARACTERS_MAX and (cost := self._cost(start, end)) <= room:
-            yield start, end, cost
+        if cost is not None and cost <= room:
+            yield block.start, block.end, cost
             return
-        for sentence_start, sentence_end in self._sentences(start, end):
+        for sentence_start, sentence_end in self._sentences(block.start, block.end):
             yield from self._cut_sentence(sentence_start, sentence_end, room)
 
     def _sentences(self, start: int, end: int) -> Iterator[tuple[int, int]]:

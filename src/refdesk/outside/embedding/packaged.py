@@ -154,7 +154,7 @@ class PackagedEmbedder:
         return await in_turns(self._encode, texts, executor=self._executor, turns=self._turns)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        return [len(self._tokenizer.encode(text, add_special_tokens=False)) for text in texts]
+        return [len(read) for read in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
         return [(start, end) for start, end in self._tokenizer.encode(text, add_special_tokens=False).offsets]
