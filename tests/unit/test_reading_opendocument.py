@@ -3,6 +3,7 @@
 import io
 import zipfile
 
+import pytest
 from tests.support.reading import lines, read
 
 from refdesk.outside import media_types as kinds
@@ -10,7 +11,7 @@ from refdesk.outside.detection import detect_media_type
 
 
 def odf(kind: str, body: str, styles: str = "") -> bytes:
-    used = ("office", "table", "text", "style", "draw", "presentation", "svg")
+    used = ("office", "table", "text", "style", "draw", "presentation", "svg", "dc")
     names = "".join(f' xmlns:{name}="urn:x:{name}"' for name in used)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -24,20 +25,26 @@ def odt(body: str, styles: str = "") -> list[str]:
 
 
 def test_a_text_is_read_as_it_stands() -> None:
-    """Spaces, tabs and breaks; what is deleted, hidden or a comment is no text; notes and boxes come behind their paragraph."""
+    """Spaces, tabs and breaks; what is deleted or hidden is no text; notes, comments and boxes come behind their paragraph."""
     body = (
         "<text:tracked-changes><text:deletion><text:p>gone</text:p></text:deletion></text:tracked-changes>"
         '<text:h text:outline-level="2">Prices</text:h>'
         '<text:p>Gasket<text:tab/>12<text:s text:c="2"/>EUR<text:line-break/>net</text:p>'
         "<text:p>Leave<text:note><text:note-citation>1</text:note-citation><text:note-body><text:p>Or less.</text:p>"
-        "</text:note-body></text:note> is thirty.<office:annotation><text:p>comment</text:p></office:annotation></text:p>"
+        "</text:note-body></text:note> is thirty."
+        "<office:annotation><dc:creator>Ada Jones</dc:creator><dc:date>2026-05-01T10:00:00</dc:date>"
+        "<text:p>Still</text:p><text:p>true?</text:p></office:annotation></text:p>"
         '<text:p>See <text:span text:style-name="off">hidden </text:span>the box.'
         "<draw:frame><draw:text-box><text:p>Ring twice.</text:p></draw:text-box></draw:frame></text:p>"
     )
     style = '<style:style style:name="off"><style:text-properties text:display="none"/></style:style>'
     assert odt(body, style) == [
         *("heading2: Prices", "paragraph: Gasket\t12  EUR\nnet", "paragraph: Leave is thirty.", "paragraph: Or less."),
-        *("paragraph: See the box.", "paragraph: Ring twice."),
+        *(
+            "paragraph: Comment (Ada Jones, 2026-05-01): Still\ntrue?",
+            "paragraph: See the box.",
+            "paragraph: Ring twice.",
+        ),
     ]
 
 
@@ -126,3 +133,43 @@ def test_chapters_and_nested_lists_keep_their_levels() -> None:
     assert odt(chapter + body, style) == [
         *("heading1: Rules", "heading3: Gate", "item: 3. three", "item: i. deep", "item: ii. deeper", "item: 4. four")
     ]
+
+
+@pytest.mark.parametrize(
+    ("flat", "zipped", "body", "expected"),
+    [
+        (
+            kinds.FODT,
+            kinds.ODT,
+            "<office:text><text:h>A</text:h><text:p>B</text:p></office:text>",
+            ["heading1: A", "paragraph: B"],
+        ),
+        (
+            kinds.FODS,
+            kinds.ODS,
+            '<office:spreadsheet><table:table table:name="S"><table:table-row><table:table-cell><text:p>1</text:p>'
+            "</table:table-cell></table:table-row></table:table></office:spreadsheet>",
+            ["part2: S", "paragraph: 1"],
+        ),
+        (
+            kinds.FODP,
+            kinds.ODP,
+            '<office:presentation><draw:page><draw:frame presentation:class="title"><draw:text-box><text:p>A</text:p>'
+            "</draw:text-box></draw:frame></draw:page></office:presentation>",
+            ["heading2: A"],
+        ),
+    ],
+)
+def test_one_file_of_xml_is_read_like_the_container(flat: str, zipped: str, body: str, expected: list[str]) -> None:
+    """Known by its content, whatever its name; pictures in it are no text, and its title is that of its properties."""
+    names = "".join(
+        f' xmlns:{name}="urn:x:{name}"' for name in ("office", "table", "text", "draw", "presentation", "dc")
+    )
+    content = (
+        f'<?xml version="1.0" encoding="UTF-8"?>\n<office:document{names} office:version="1.3" office:mimetype="{zipped}">'
+        "<office:meta><dc:title>Mine</dc:title></office:meta><office:scripts><office:binary-data>QUJD\n"
+        f"</office:binary-data></office:scripts><office:body>{body}</office:body></office:document>"
+    ).encode()
+    assert [detect_media_type(content, name, None) for name in ("a.xml", "a", "a.txt")] == [flat] * 3
+    parsed = read(content, flat)
+    assert (lines(parsed), parsed.title) == (expected, "Mine")

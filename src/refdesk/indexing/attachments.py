@@ -42,7 +42,6 @@ _OPAQUE = {
         ("application/pkcs7-mime", "application/x-pkcs7-mime"),
         "is a message signed or encrypted as a whole; save its content and upload that",
     ),
-    "application/ms-tnef": "holds what Outlook wrote for itself; send it as ordinary attachments",
 }
 
 

@@ -16,6 +16,7 @@ from refdesk.indexing.frames import Request
 from refdesk.indexing.markup import read_markdown
 from refdesk.indexing.parsed import DocumentWriter, ParsedDocument, ParsingLimits, Scan, rejected
 from refdesk.indexing.pdf_pages import mend_hyphens
+from refdesk.indexing.readers.asciidoc import read_asciidoc
 from refdesk.indexing.readers.calendars import read_calendar
 from refdesk.indexing.readers.cards import read_cards
 from refdesk.indexing.readers.delimited import read_delimited
@@ -147,6 +148,7 @@ _MAIL_READERS: dict[str, Callable[[MailReader, bytes], None]] = {
     kinds.EML: MailReader.read,
     kinds.MSG: _read_outlook,
     kinds.MBOX: MailReader.read_mailbox,
+    kinds.TNEF: MailReader.read_packed,
 }
 
 _BYTES_READERS: dict[str, Callable[[bytes, DocumentWriter], int | None]] = {
@@ -158,6 +160,9 @@ _BYTES_READERS: dict[str, Callable[[bytes, DocumentWriter], int | None]] = {
     kinds.ODT: read_text,
     kinds.ODS: read_spreadsheet,
     kinds.ODP: read_presentation,
+    kinds.FODT: read_text,
+    kinds.FODS: read_spreadsheet,
+    kinds.FODP: read_presentation,
 }
 """Readers of our own of formats that are no text; they return the number of pages, where there are some."""
 
@@ -177,6 +182,7 @@ def _falling_back(writer: DocumentWriter) -> Iterator[None]:
 _TEXT_READERS: dict[str, Callable[[str, DocumentWriter], None]] = {
     kinds.MARKDOWN: read_markdown,
     kinds.TEXT: read_plain,
+    kinds.ASCIIDOC: read_asciidoc,
     kinds.HTML: read_html,
     kinds.XHTML: read_html,
     kinds.CSV: read_delimited,

@@ -49,6 +49,9 @@ _REFUSED: tuple[tuple[bytes, str, str], ...] = (
 )
 
 _BEGINNINGS = (("BEGIN:VCALENDAR", kinds.CALENDAR), ("BEGIN:VCARD", kinds.CARDS), ("WEBVTT", kinds.WEBVTT))
+_FLAT = re.compile(
+    rf"""<office:document\s[^<>]{{0,4000}}office:mimetype=["']{re.escape(kinds.ODF)}(text|spreadsheet|presentation)["-]"""
+)
 _HTML_START = re.compile(r"<(?:!doctype\s+html|html|head|body)\b", re.I)
 _BEFORE_HTML = (("<!--", "-->"), ("<?xml", ">"))
 _MAIL_HEADER = re.compile(
@@ -89,6 +92,8 @@ def _by_signature(head: bytes, filename: str | None, named: str | None) -> str |
         return kinds.PNG
     if head.startswith(b"\xff\xd8\xff"):
         return kinds.JPEG
+    if head.startswith(b"\x78\x9f\x3e\x22"):
+        return kinds.TNEF
     _refuse_known_binaries(head, filename)
     return None
 
@@ -114,6 +119,8 @@ def _refuse_known_binaries(head: bytes, filename: str | None) -> None:
 
 
 def _text_kind(text: str, named: str | None) -> str:
+    if named in {None, kinds.TEXT, kinds.XML} and (flat := _FLAT.search(text[:4096])):
+        return f"{kinds.ODF}{flat[1]}-flat-xml"
     if named is not None and named != kinds.TEXT:
         return named
     if _is_html(text[:4096]):

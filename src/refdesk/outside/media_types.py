@@ -12,8 +12,10 @@ DOCX, PPTX, XLSX = (
 DOC, PPT, XLS = "application/msword", "application/vnd.ms-powerpoint", "application/vnd.ms-excel"
 XLSB = "application/vnd.ms-excel.sheet.binary.macroenabled.12"
 ODT, ODS, ODP = (f"{ODF}{kind}" for kind in ("text", "spreadsheet", "presentation"))
+FODT, FODS, FODP = (f"{kind}-flat-xml" for kind in (ODT, ODS, ODP))
 PDF, EPUB, RTF = "application/pdf", "application/epub+zip", "application/rtf"
 EML, MSG, MBOX = "message/rfc822", "application/vnd.ms-outlook", "application/mbox"
+TNEF = "application/ms-tnef"
 CALENDAR, CARDS = "text/calendar", "text/vcard"
 SUBRIP, WEBVTT = "application/x-subrip", "text/vtt"
 MARKDOWN, TEXT, HTML, XHTML = "text/markdown", "text/plain", "text/html", "application/xhtml+xml"
@@ -21,7 +23,7 @@ CSV, TSV = "text/csv", "text/tab-separated-values"
 XML, JSON, JSON_LINES = "application/xml", "application/json", "application/x-ndjson"
 NOTEBOOK, YAML, TOML = "application/x-ipynb+json", "application/x-yaml", "application/toml"
 PNG, JPEG = "image/png", "image/jpeg"
-ORG, RST, LATEX = "text/x-org", "text/x-rst", "application/x-latex"
+ORG, RST, LATEX, ASCIIDOC = "text/x-org", "text/x-rst", "application/x-latex", "text/asciidoc"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +50,15 @@ SUPPORTED: dict[str, MediaKind] = {
     ODT: MediaKind("OpenDocument text", ("odt", "ott")),
     ODS: MediaKind("OpenDocument spreadsheet", ("ods",)),
     ODP: MediaKind("OpenDocument presentation", ("odp",)),
+    FODT: MediaKind("flat OpenDocument text", ("fodt",)),
+    FODS: MediaKind("flat OpenDocument spreadsheet", ("fods",)),
+    FODP: MediaKind("flat OpenDocument presentation", ("fodp",)),
     RTF: MediaKind("rich text", ("rtf",)),
     EPUB: MediaKind("EPUB book", ("epub",)),
     EML: MediaKind("e-mail", ("eml", "mht", "mhtml")),
     MSG: MediaKind("Outlook message", ("msg",)),
     MBOX: MediaKind("mailbox", ("mbox",)),
+    TNEF: MediaKind("attachments of Outlook", ("tnef",)),
     CALENDAR: MediaKind("calendar", ("ics",)),
     CARDS: MediaKind("contact cards", ("vcf", "vcard")),
     SUBRIP: MediaKind("subtitles", ("srt",)),
@@ -68,6 +74,7 @@ SUPPORTED: dict[str, MediaKind] = {
     ORG: MediaKind("Org mode", ("org",)),
     RST: MediaKind("reStructuredText", ("rst",)),
     LATEX: MediaKind("LaTeX", ("tex", "latex")),
+    ASCIIDOC: MediaKind("AsciiDoc", ("adoc", "asciidoc")),
     PNG: MediaKind("PNG picture of text", ("png",)),
     JPEG: MediaKind("JPEG picture of text", ("jpg", "jpeg")),
 }
@@ -84,6 +91,8 @@ _ALIASES = {
     "text/x-csv": CSV,
     "text/xml": XML,
     "text/rtf": RTF,
+    "text/x-asciidoc": ASCIIDOC,
+    "application/vnd.ms-tnef": TNEF,
     "text/json": JSON,
     "text/yaml": YAML,
     "application/yaml": YAML,
@@ -117,6 +126,10 @@ TEXTS = frozenset(
         ORG,
         RST,
         LATEX,
+        ASCIIDOC,
+        FODT,
+        FODS,
+        FODP,
     }
 )
 """Kinds whose files hold text and nothing else."""

@@ -15,21 +15,24 @@ import email.message
 import email.policy
 import re
 from binascii import Error as Base64Error
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from email.message import Message
 from email.utils import parseaddr, parsedate_to_datetime
 from functools import partial
 
 from refdesk.contracts.errors import DocumentRejected
+from refdesk.indexing.archives import damaged
 from refdesk.indexing.attachments import Attachments
 from refdesk.indexing.paragraphs import split_paragraphs
 from refdesk.indexing.parsed import DocumentWriter, Kind, rejected
 from refdesk.indexing.readers import encodings
 from refdesk.indexing.readers.calendars import read_calendar
 from refdesk.indexing.readers.html import feed_html
-from refdesk.indexing.readers.outlook import OutlookMessage, read_message
+from refdesk.indexing.readers.outlook import OutlookAttachment, OutlookMessage, read_message
 from refdesk.indexing.readers.plain import note_doubts
+from refdesk.indexing.readers.transport import TEXT_NAME, read_transport
+from refdesk.outside import media_types as kinds
 
 HEADERS = ("From", "To", "Cc", "Date", "Subject")
 _MBOX_START = re.compile(rb"^From [^\n]*\n(?=[!-9;-~]+:)", re.M)
@@ -85,6 +88,16 @@ class MailReader:
         with self._writer.part(_about(message.headers), level=1):
             self._outlook(message, depth=0)
 
+    def read_packed(self, content: bytes) -> None:
+        """What Outlook packed for another Outlook (winmail.dat)."""
+        try:
+            message = read_transport(content)
+        except ValueError as error:
+            raise damaged(self._writer.name, str(error)) from error
+        self._writer.title = message.headers.get("Subject")
+        with self._writer.part(_about(message.headers), level=1):
+            self._outlook(message, depth=0)
+
     def encrypted(self) -> DocumentRejected:
         """The refusal of a message of which only who wrote to whom could be read."""
         return rejected(f"{self._writer.name} is an encrypted message", "decrypt it and upload it again")
@@ -93,7 +106,10 @@ class MailReader:
         self._write_headers(message.headers)
         self._note_doubts(message.page)
         self._write_body(message.plain, message.page.text)
-        for attachment in message.attachments:
+        self._outlook_attachments(message.attachments, depth=depth)
+
+    def _outlook_attachments(self, attachments: Iterable[OutlookAttachment], *, depth: int) -> None:
+        for attachment in attachments:
             inner = attachment.content
             if isinstance(inner, bytes):
                 self._attachments.add(partial(bytes, inner), attachment.name, attachment.media_type)
@@ -113,8 +129,21 @@ class MailReader:
             elif kind not in _FOR_PROGRAMS and not _is_picture_in_text(part):
                 rest.append(part)
         self._write_body("\n\n".join(texts["plain"]), "\n".join(texts["html"]))
+        has_text = any(text.strip() for text in (*texts["plain"], *texts["html"]))
         for part in sorted(rest, key=_has_name_of_its_own):  # what has none would stand below the last that has one
+            if has_text and _is_packed(part):
+                self._packed(part, depth=depth)
+            else:
+                self._part(part, depth=depth)
+
+    def _packed(self, part: Message, *, depth: int) -> None:
+        """What Outlook packed beside the text of a message, as if it were attached to it; its own text is the same."""
+        try:
+            packed = read_transport(_bytes(part))
+        except ValueError:  # the reader of its kind says what is the matter with it
             self._part(part, depth=depth)
+        else:
+            self._outlook_attachments((each for each in packed.attachments if each.name != TEXT_NAME), depth=depth)
 
     def _part(self, part: Message, *, depth: int) -> None:
         kind, name = part.get_content_type(), _filename(part)
@@ -221,6 +250,10 @@ def _is_picture_in_text(part: Message) -> bool:
     return part.get_content_maintype() == "image" and bool(is_shown)
 
 
+def _is_packed(part: Message) -> bool:
+    return kinds.by_declaration(part.get_content_type()) == kinds.TNEF or _filename(part).lower() == "winmail.dat"
+
+
 def _has_name_of_its_own(part: Message) -> bool:
     return bool(_filename(part)) or part.get_content_type() in {"message/rfc822", "text/calendar"}
 
@@ -233,8 +266,9 @@ def _entry(headers: Mapping[str, str], *, name: str = "") -> str:
 
 def _about(headers: Mapping[str, str]) -> str:
     """Who wrote it, and when: ``Ada Jones, 2026-03-02``."""
-    name, address = parseaddr(headers.get("From", ""))
-    return ", ".join(filter(None, (name or address, _day(headers.get("Date", "")))))
+    sender = headers.get("From", "")
+    name, address = parseaddr(sender)
+    return ", ".join(filter(None, (name or (address if "@" in address else sender), _day(headers.get("Date", "")))))
 
 
 def _day(date: str) -> str:

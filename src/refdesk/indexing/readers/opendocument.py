@@ -1,18 +1,23 @@
 """OpenDocument texts, spreadsheets and presentations to blocks. Cells hold what is shown beside the value that is meant."""
 
+import re
 import zipfile
 from collections.abc import Container, Iterator
 from io import BytesIO
 from xml.etree.ElementTree import Element, fromstring
 
+from refdesk.indexing.archives import ZIP
 from refdesk.indexing.parsed import DocumentWriter, Kind
+from refdesk.indexing.readers.comments import comment
 from refdesk.indexing.readers.numbering import written
 from refdesk.indexing.readers.packages import attribute, child, inside, local
 from refdesk.indexing.readers.tables import Grid, write_sheet, write_table
 
-_NO_TEXT = frozenset({"annotation", "tracked-changes", "ruby-text", "hidden-text", "hidden-paragraph", "desc", "title"})
-_ASIDE = frozenset({"note", "text-box", "table", "control"})  # inside a paragraph: comes behind it
+_NO_TEXT = frozenset({"tracked-changes", "ruby-text", "hidden-text", "hidden-paragraph", "desc", "title"})
+_ASIDE = frozenset({"note", "text-box", "table", "control", "annotation"})  # inside a paragraph: comes behind it
+_WHOLE = frozenset({"table", "control", "annotation"})  # of these, what is read as it is
 _NUMBERED = {"1": "decimal", "a": "lowerLetter", "A": "upperLetter", "i": "lowerRoman", "I": "upperRoman"}
+_PICTURE = re.compile(rb"(<[\w-]{1,20}:binary-data>)[^<]*+")
 _REPEATED_MAX = 256
 _BLANK_ROWS_MAX = 2
 _BAND_CM = 1.0
@@ -111,6 +116,8 @@ class _TextReader:
             self._page += 1
         elif name == "control":
             self._writer.add("paragraph", self._controls.get(attribute(element, "control"), ""))
+        elif name == "annotation":
+            self._writer.add("paragraph", _comment(element))
         elif name not in _NO_TEXT and name != "forms" and attribute(element, "display") != "none":
             self._blocks(element)
 
@@ -125,7 +132,7 @@ class _TextReader:
         self._writer.add(kind, label + _text(element, aside, self._hidden).strip(), level=level)
         self._page += sum(1 for _ in inside(element, "soft-page-break"))
         for each in aside:
-            self._block(each) if local(each) in {"table", "control"} else self._blocks(each)
+            self._block(each) if local(each) in _WHOLE else self._blocks(each)
 
     def _list(self, listed: Element, style: str, depth: int) -> None:
         form, count = self._numbers.get((style, depth), ("", 1))
@@ -152,10 +159,19 @@ def _control(element: Element) -> str:
     return next(filter(None, (attribute(element, name) for name in ("label", "current-value", "value"))), "")
 
 
+def _comment(annotation: Element) -> str:
+    author, moment = (next((each.text for each in inside(annotation, name)), None) for name in ("creator", "date"))
+    return comment("\n".join(_text(each) for each in inside(annotation, "p")), author=author, moment=moment)
+
+
 def _content(content: bytes, writer: DocumentWriter) -> Element:
+    if not content.startswith(ZIP):  # all in one file of XML
+        document = fromstring(_PICTURE.sub(rb"\1", content))  # noqa: S314 - in the sandbox; expat bounds entities
+        writer.title = next((each.text for each in inside(child(document, "meta"), "title")), None)
+        return document
     with zipfile.ZipFile(BytesIO(content)) as archive:
         if "meta.xml" in archive.namelist():
-            meta = fromstring(archive.read("meta.xml"))  # noqa: S314 - in the sandbox; expat bounds entities
+            meta = fromstring(archive.read("meta.xml"))  # noqa: S314
             writer.title = next((each.text for each in inside(meta, "title")), None)
         return fromstring(archive.read("content.xml"))  # noqa: S314
 

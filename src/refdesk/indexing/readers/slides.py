@@ -1,7 +1,7 @@
-"""Presentations (PPTX) to blocks: each slide is a page, its title a heading, and its notes belong to it.
+"""Presentations (PPTX) to blocks: each slide is a page, its title a heading, and its notes and comments belong to it.
 
 Shapes are read as people read them, from top to bottom and from left to right; the title comes first.
-What this does not do: animations, comments, or words inside pictures.
+What this does not do: animations, or words inside pictures.
 """
 
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from xml.etree.ElementTree import Element
 
 from refdesk.indexing.parsed import DocumentWriter
+from refdesk.indexing.readers.comments import people, slide_comments
 from refdesk.indexing.readers.equations import equation
 from refdesk.indexing.readers.packages import Package, attribute, child, inside, local, write_chart
 from refdesk.indexing.readers.tables import Grid, write_table
@@ -25,10 +26,13 @@ def read_slides(content: bytes, writer: DocumentWriter) -> int:
     main = package.main_part() or "ppt/presentation.xml"
     related = package.related(main)
     writer.title = package.title()
+    named = people(package, related)
     slides = [related.get(attribute(each, "id") or "", ("", ""))[1] for each in _slide_ids(package.xml(main))]
     for number, part in enumerate(slides, start=1):
         writer.page = number
         _SlideReader(package, part, writer).read()
+        for text in slide_comments(package, package.related(part), named):
+            writer.add("paragraph", text)
     return len(slides)
 
 

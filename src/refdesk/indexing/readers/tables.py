@@ -265,6 +265,12 @@ class Grid:
         self.close_row()
         self.rows.append([])
 
+    @property
+    def filled(self) -> int:
+        """How many places of the open row have a value by now, what hangs down into it included."""
+        self._let_hang(self.rows[-1])
+        return len(self.rows[-1])
+
     def add(self, text: str, *, columns: int = 1, rows: int = 1) -> None:
         """The next cell of the open row. Spans are cut where the table would grow beyond all bounds."""
         if not self.rows:

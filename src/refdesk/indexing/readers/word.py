@@ -1,10 +1,10 @@
 """Word documents (DOCX) to blocks, as they stand: what is inserted is text, what is deleted, moved away or hidden is not.
 
 The body is read element by element, so that a long document costs the memory of a paragraph. What stands beside the flow comes
-right behind the paragraph or table it belongs to: text boxes, charts, diagrams, footnotes, tables inside tables. Headers and
-footers come first, once each. Pages are known only where Word has stored its page breaks, or the author has set some.
+right behind the paragraph or table it belongs to: text boxes, charts, diagrams, notes, comments, tables inside tables. Headers
+and footers come first, once each. Pages are known only where Word has stored its page breaks, or the author has set some.
 
-What this does not do: comments, equations beyond their characters, or the layout of pages.
+What this does not do: equations beyond their characters, or the layout of pages.
 """
 
 import re
@@ -13,6 +13,7 @@ from typing import IO
 from xml.etree.ElementTree import Element, iterparse
 
 from refdesk.indexing.parsed import DocumentWriter, Kind
+from refdesk.indexing.readers.comments import comment
 from refdesk.indexing.readers.numbering import Numbering
 from refdesk.indexing.readers.packages import (
     Package,
@@ -63,7 +64,7 @@ class _WordReader:
         self._numbering = Numbering(self._related_xml("numbering"))
         self._notes = {
             kind: {attribute(note, "id") or "": note for note in inside(self._related_xml(f"{kind}s"), kind)}
-            for kind in ("footnote", "endnote")
+            for kind in ("footnote", "endnote", "comment")
         }
         self._carried = ""
         self._page = 1
@@ -184,10 +185,21 @@ class _WordReader:
         for table in aside.tables:
             self._table(table)
         for kind, identifier in aside.notes:
-            for paragraph in inside(self._notes[kind].get(identifier), "p"):
+            note = self._notes[kind].get(identifier)
+            if kind == "comment":
+                self._comment(note)
+                continue
+            for paragraph in inside(note, "p"):
                 beside = Aside()
                 self._write("paragraph", self._text.of(paragraph, beside), label=None, level=0)
                 self._write_aside(beside)
+
+    def _comment(self, note: Element | None) -> None:
+        if note is not None:
+            text = "\n".join(self._text.of(paragraph, Aside()) for paragraph in inside(note, "p"))
+            self._writer.add(
+                "paragraph", comment(text, author=attribute(note, "author"), moment=attribute(note, "date"))
+            )
 
     # Tables
 

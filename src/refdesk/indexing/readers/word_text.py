@@ -78,7 +78,7 @@ class WordText:
                 say(element.text or "")
             elif said := _character(element, name):
                 say(said)
-            elif name in {"footnoteReference", "endnoteReference"}:
+            elif name in {"footnoteReference", "endnoteReference", "commentReference"}:
                 aside.notes.append((name.removesuffix("Reference"), attribute(element, "id") or ""))
             elif name in {"drawing", "pict", "object"}:
                 self._drawing(element, aside)

@@ -3,11 +3,11 @@
 XLSX is read row by row with its number formats, so that a cell in the last corner of a sheet costs no memory. calamine (in Rust)
 reads the other kinds of workbook, and those that are too large to be read at leisure, without number formats.
 
-What this does not do: compute formulas (the value that was stored with them counts), charts, comments, or hidden rows.
+What this does not do: compute formulas (the value that was stored with them counts), charts, or hidden rows.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from io import BytesIO
 from itertools import chain
@@ -16,7 +16,8 @@ from xml.etree.ElementTree import Element, iterparse
 
 import python_calamine
 
-from refdesk.indexing.parsed import DocumentWriter
+from refdesk.indexing.parsed import DocumentWriter, row_text
+from refdesk.indexing.readers.comments import people, sheet_comments
 from refdesk.indexing.readers.numbers import is_elapsed, is_moment, show_moment, show_number
 from refdesk.indexing.readers.packages import Package, attribute, child, inside, local
 from refdesk.indexing.readers.tables import write_sheet
@@ -27,6 +28,7 @@ _MERGED_COLUMNS_MAX = 256
 _MERGED_ROWS_MAX = 10_000
 _COLUMNS_MAX = 16_384
 _GAP_MAX = 256  # blank columns before a cell: more of them say nothing
+_ROW_CHARACTERS = 200  # of a row that is named with a comment
 _COLUMN = re.compile(rb"<(?:\w+:)?col ([^<>]*)>")
 _ATTRIBUTE = re.compile(rb'\b(\w++)="(\d{1,6})"')
 _HIDDEN = re.compile(rb'hidden="(?:1|true)"')
@@ -77,6 +79,8 @@ class _Row(NamedTuple):
     is_hidden: bool = False
 
 
+Ranges = list[tuple[int, int]]
+"""First and last of ranges of columns, from 0."""
 Merged = list[tuple[tuple[int, int], tuple[int, int]]]
 """First and last (row, column) of ranges of merged cells, from 0."""
 
@@ -90,15 +94,17 @@ def read_xlsx(content: bytes, writer: DocumentWriter) -> None:
     writer.title = package.title()
     main = package.main_part()
     book, related = package.xml(main), package.related(main)
-    cells = _Cells(package, book, dict(related.values()))
+    cells, named = _Cells(package, book, dict(related.values())), people(package, related)
     for sheet in inside(book, "sheet"):
         relation = next((value for key, value in sheet.attrib.items() if key.endswith("}id")), "")
         kind, part = related.get(relation, ("", ""))
         if kind == "worksheet" and (attribute(sheet, "state") or "visible") == "visible":
             name = attribute(sheet, "name") or ""
             sheet_bytes = package.bytes(part)
-            rows = _unmerged(cells.rows(part), _merged(sheet_bytes))
-            _write_sheet(writer, name, _without(_hidden_columns(sheet_bytes), rows))
+            hidden = _hidden_columns(sheet_bytes)
+            said = _Said(sheet_comments(package, part, named), hidden)
+            rows = _unmerged(said.watched(cells.rows(part)), _merged(sheet_bytes))
+            _write_sheet(writer, name, _without(hidden, rows), said.lines)
     if cells.valueless:
         formulas = "One formula" if cells.valueless == 1 else f"{cells.valueless:,} formulas"
         advice = "open it in its program, save it, and upload the new copy"
@@ -126,12 +132,49 @@ def _read_plainly(content: bytes, writer: DocumentWriter) -> None:
             _write_sheet(writer, about.name, _unmerged(rows, sheet.merged_cell_ranges or []))
 
 
-def _write_sheet(writer: DocumentWriter, name: str, rows: Iterable[list[str]]) -> None:
+def _write_sheet(
+    writer: DocumentWriter, name: str, rows: Iterable[list[str]], remarks: Callable[[], Iterable[str]] = tuple
+) -> None:
+    """A sheet that has something is a part, with the remarks, which are known once its rows have been read, at its end."""
     lines = iter(rows)
     first = next((row for row in lines if any(row)), None)
     if first is not None:
         with writer.part(name, level=2):
             write_sheet(writer, chain([first], lines))
+            for remark in remarks():
+                writer.add("paragraph", remark)
+
+
+class _Said:
+    """What was said about cells of a sheet that are shown, with the rows in which these stand."""
+
+    def __init__(self, comments: Mapping[str, Sequence[str]], hidden: Ranges) -> None:
+        shown = {cell: said for cell, said in comments.items() if not _is_in(_column(cell, after=0), hidden)}
+        self._comments = shown
+        self._hidden = hidden
+        self._rows: dict[int, str] = dict.fromkeys(map(_row_of, shown), "")
+
+    def watched(self, rows: Iterable[_Row]) -> Iterator[_Row]:
+        """The rows as they are, and on the way those that something was said about."""
+        for row in rows:
+            if row.number in self._rows and row.is_hidden:
+                del self._rows[row.number]
+            elif row.number in self._rows:
+                shown = (text for column, text in enumerate(row.texts) if text and not _is_in(column, self._hidden))
+                self._rows[row.number] = row_text(list(shown))[:_ROW_CHARACTERS]
+            yield row
+
+    def lines(self) -> Iterator[str]:
+        for cell, said in self._comments.items():
+            row = self._rows.get(_row_of(cell))
+            if row is not None:
+                yield "\n".join([f"{cell}, {row}:" if row else f"{cell}:", *said])
+
+
+def _row_of(reference: str) -> int:
+    """``C7`` stands in row 6, counted from 0; -1 for no place at all."""
+    digits = reference.lstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    return int(digits) - 1 if digits.isdecimal() and len(digits) < 8 else -1
 
 
 class _Cells:
@@ -194,14 +237,18 @@ def _merged(sheet: bytes) -> Merged:
     ]
 
 
-def _hidden_columns(sheet: bytes) -> list[tuple[int, int]]:
+def _is_in(column: int, ranges: Ranges) -> bool:
+    return any(first <= column <= last for first, last in ranges)
+
+
+def _hidden_columns(sheet: bytes) -> Ranges:
     """First and last of ranges of hidden columns, from 0; they stand before the cells."""
     ahead = sheet[: max(0, sheet.find(b"sheetData"))]
     ranges = [dict(_ATTRIBUTE.findall(column)) for column in _COLUMN.findall(ahead) if _HIDDEN.search(column)]
     return [(int(each.get(b"min", b"1")) - 1, int(each.get(b"max", b"0")) - 1) for each in ranges]
 
 
-def _without(columns: list[tuple[int, int]], rows: Iterable[list[str]]) -> Iterable[list[str]]:
+def _without(columns: Ranges, rows: Iterable[list[str]]) -> Iterable[list[str]]:
     if not columns:
         return rows
     gone = {column for first, last in columns for column in range(first, min(last, _COLUMNS_MAX) + 1)}
