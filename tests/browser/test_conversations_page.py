@@ -9,7 +9,7 @@ import pytest
 from playwright.async_api import Page, Route, expect
 from tests.browser.conftest import PHONE, Open
 from tests.support.running import Json, Refdesk, until
-from tests.support.scripted_llm import ScriptedLlm, say
+from tests.support.scripted_llm import ScriptedLlm, refuse, say
 
 FACT = "The Marlowe lighthouse was painted white in 1987."
 QUESTION = "When was the Marlowe lighthouse painted white?"
@@ -351,7 +351,10 @@ async def test_a_question_is_answered_from_what_was_chosen(
 async def test_a_question_is_answered_from_a_source_and_from_some_days(
     visit: Open, desk: Refdesk, llm: ScriptedLlm, lighthouse: Json
 ) -> None:
-    """From its folder, and not from what was changed on other days; a day chosen again takes the place of the first."""
+    """From its folder, and not from what was changed on other days; a day chosen again takes the place of the first.
+
+    Escape in the search field leaves the choice, and does not only empty the field.
+    """
     body = {"title": "Rates", "text": f"{FACT} So say the rates.", "external_id": "island/office/rates.md"}
     await desk.settled(await desk.call("POST", "/api/documents", json=body, expect=(201,)))
     llm.default = say(ANSWER)
@@ -359,6 +362,11 @@ async def test_a_question_is_answered_from_a_source_and_from_some_days(
     await page.locator("#filter-button").click()
     await page.locator("#filter-words").fill("island")
     await expect(page.get_by_test_id("filter-choice")).to_have_text(["island/", "island/office/"])
+    await page.locator("#filter-words").press("Escape")
+    await expect(page.locator("#filter-panel")).to_be_hidden()
+    await expect(page.locator("#filter-button")).to_be_focused()
+    await page.locator("#filter-button").click()
+    await page.locator("#filter-words").fill("island")
     await page.get_by_test_id("filter-choice").last.click()
     await answered(page)
     await expect(page.get_by_test_id("source-title")).to_have_text(["Rates"])
@@ -431,7 +439,7 @@ async def test_starters_are_about_the_documents_of_the_desk(visit: Open, llm: Sc
 
 
 async def test_the_page_speaks_german(visit: Open, llm: ScriptedLlm, lighthouse: Json) -> None:
-    """When somebody chooses it; it stays so, and so do chosen colours."""
+    """When somebody chooses it; it stays so, and so do chosen colours. Why something is refused is said in German, too."""
     llm.default = say(ANSWER)
     page = (await visit()).page
     await page.locator("#preferences-button").click()
@@ -440,12 +448,23 @@ async def test_the_page_speaks_german(visit: Open, llm: ScriptedLlm, lighthouse:
     await page.locator("#language").select_option("de")
     await expect(page.locator("#ask-button")).to_have_text("Fragen")
     await expect(page.locator("html")).to_have_attribute("lang", "de")
+    llm.plan = [refuse(401, message="key 17 has expired")]
     await answered(page)
     await expect(page.get_by_test_id("sources")).to_contain_text("Quellen")
+    why = page.get_by_test_id("degraded")
+    await expect(why).to_contain_text("Der Server des Sprachmodells nimmt den Schlüssel nicht an.")
+    await expect(why).to_contain_text("key 17 has expired")
     await page.reload()
     await expect(page.locator("#nav-documents")).to_have_text("Dokumente")
     await expect(page.locator("html")).to_have_attribute("data-theme", "dark")
     assert await page.evaluate("getComputedStyle(document.body).backgroundColor") == dark == "rgb(25, 24, 21)"
+    await page.locator("#question").fill("why " * 1000)
+    await page.locator("#question").press("Enter")
+    await expect(page.get_by_test_id("problem-text").last).to_have_text(
+        re.compile("^Die Frage ist zu lang .höchstens 500 Token.\\.")
+    )
+    await page.evaluate(f'location.hash = "#document/{"0" * 32}"')
+    await expect(page.locator("#reader-body")).to_have_text("Hier ist nichts, oder Sie dürfen es nicht sehen.")
 
 
 async def test_text_runs_in_the_direction_of_its_script(visit: Open, desk: Refdesk, llm: ScriptedLlm) -> None:

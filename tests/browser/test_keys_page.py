@@ -83,11 +83,11 @@ async def test_an_administrator_keeps_the_keys_of_a_desk(visit: Open, desk: Refd
     told = (await keys(desk))["ann"]
     assert (told["role"], told["groups"], told["expires_at"][:7]) == ("writer", ["hr"], "2099-05")
     await ann.get_by_test_id("key-rotate").click()
-    await page.get_by_test_id("key-confirm").click()
+    await page.get_by_test_id("sure-yes").click()
     second = await shown_key(page)
     assert second != first and (await keys(desk))["ann"]["id"] == told["id"]
     await ann.get_by_test_id("key-revoke").click()
-    await page.get_by_test_id("key-confirm").click()
+    await page.get_by_test_id("sure-yes").click()
     await expect(page.get_by_test_id("key")).to_have_count(1)
     assert set(await keys(desk)) == {"ada"}
     assert not {own, first, second} & set(KEY.findall(await page.content()))

@@ -1,7 +1,13 @@
 """The pages for those who run the desk: what they show is what the API says; and the notice to askers."""
 
+import asyncio
+import csv
+import io
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+import psycopg
 import pytest
 from playwright.async_api import Page, expect
 from tests.browser.conftest import PHONE, Open
@@ -10,6 +16,8 @@ from tests.support.running import Refdesk
 from tests.support.scripted_llm import ScriptedLlm, say
 
 from refdesk.answering.writing.prompting import NOT_FOUND
+from refdesk.app.embedded.postgres import USER
+from refdesk.app.embedded.stack import socket_folder
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -60,16 +68,91 @@ async def _plots_told(page: Page) -> bool:
     return bool(await page.locator('[data-metric="memory"] svg .dot, [data-metric="memory"] svg .line').count())
 
 
-async def test_the_index_is_compared_with_the_documents_page_by_page(visit: Open, desk: Refdesk) -> None:
-    """And it says how far it is."""
+async def test_an_answer_under_way_is_shown_without_a_word_of_it(visit: Open, desk: Refdesk, llm: ScriptedLlm) -> None:
+    """Who waits, and for how long; gone when it has ended."""
+    gate = asyncio.Event()
+    llm.plan = [say("It costs nothing. [1]", gate=gate, gate_at=1)]
+    await desk.settled(await desk.upload("lighthouse.md", b"The lighthouse costs nothing."))
+    asking = asyncio.create_task(desk.ask("What does the lighthouse cost?", cache="bypass"))
+    await llm.called()
     page = (await visit("/#operations")).page
+    slow = page.locator("#operations-slow li")
+    await expect(slow).to_contain_text("writing")
+    assert "lighthouse" not in await page.locator("#operations-view").inner_text()
+    gate.set()
+    await asking
+    await page.locator("#operations-range").select_option("6h")
+    await expect(slow).to_have_count(0)
+
+
+async def test_the_index_is_compared_with_the_documents_page_by_page(visit: Open, desk: Refdesk) -> None:
+    """And it says how far it is; before it mends, what that costs."""
+    page = (await visit("/#operations")).page
+    said = page.get_by_test_id("operations-care")
     await page.locator("#operations-compare").click()
-    await expect(page.get_by_test_id("operations-care")).to_contain_text("Done.")
-    await expect(page.get_by_test_id("operations-care")).to_contain_text("differ")
+    await expect(said).to_contain_text("differ")
+    await expect(said).to_contain_text("Done.")
+    await page.get_by_test_id("mend").click()
+    await expect(page.get_by_role("dialog")).to_contain_text("What differs is indexed anew")
+    await page.get_by_test_id("sure-yes").click()
+    await expect(said).to_contain_text("mended. Done.")
 
 
-async def test_usage_shows_what_the_api_says(visit: Open, llm: ScriptedLlm, desk: Refdesk) -> None:
-    """Tokens as the model has counted them, and what is left; on a phone, too."""
+async def test_the_index_is_built_anew_compared_exchanged_and_the_old_one_discarded(visit: Open, desk: Refdesk) -> None:
+    """With its progress; what each step costs is said before, and nothing is done without a yes."""
+    await desk.settled(await desk.upload("lighthouse.md", b"The lighthouse costs nothing."))
+    (before,) = await generations(desk)
+    page = (await visit("/#operations")).page
+    await expect(page.get_by_test_id("generations").get_by_role("listitem")).to_have_count(1)
+    await expect(page.get_by_test_id("rebuild")).to_be_hidden()  # it would change nothing
+    await made_by_an_earlier_release(desk)
+    await page.reload()
+    await expect(page.get_by_test_id("generations-why")).to_contain_text("An earlier release")
+    indexer = desk.child("indexer")
+    indexer.suspend()
+    try:
+        for answer in ("sure-no", "sure-yes"):
+            assert await generations(desk) == [before]
+            await page.get_by_test_id("rebuild").click()
+            dialog = page.get_by_role("dialog")
+            await expect(dialog).to_contain_text(f"{before['documents']} document")
+            await expect(dialog).to_contain_text(before["model"])
+            await page.get_by_test_id(answer).click()
+        await expect(page.get_by_test_id("generations-progress")).to_be_visible()
+        await expect(page.get_by_test_id("generations-so-far")).to_contain_text(f"0 of {before['documents']} document")
+        await expect(page.get_by_test_id("swap")).to_be_hidden()
+    finally:
+        indexer.resume()
+    await page.get_by_test_id("generations-compare").click()
+    await expect(page.get_by_test_id("generations-said")).to_contain_text("best passages are the same")
+    await expect(page.get_by_test_id("generations-progress")).to_be_hidden()
+    await page.get_by_test_id("swap").click()
+    await page.get_by_test_id("sure-yes").click()
+    await expect(page.get_by_test_id("generations-said")).to_contain_text("is searched from now on")
+    await expect(page.get_by_test_id("swap")).to_have_text(f"Search generation {before['id']} again")
+    await page.get_by_test_id("discard").click()
+    await page.get_by_test_id("sure-yes").click()
+    await expect(page.get_by_test_id("generations").get_by_role("listitem")).to_have_count(1)
+    (after,) = await generations(desk)
+    assert after["id"] > before["id"] and after["active"]
+    await expect(page.get_by_test_id("rebuild")).to_be_hidden()
+    assert await desk.search("What does the lighthouse cost?")
+
+
+async def made_by_an_earlier_release(desk: Refdesk) -> None:
+    """The index is as that one has made it."""
+    server = f"postgresql://{USER}@/index?host={quote(str(socket_folder(desk.data_dir) / 'postgres'), safe='')}"
+    async with await psycopg.AsyncConnection.connect(server, autocommit=True) as connection:
+        await connection.execute("UPDATE generations SET chunking = 'earlier' WHERE active")
+
+
+async def generations(desk: Refdesk) -> list[dict[str, Any]]:
+    told = await desk.call("GET", "/api/index/generations")
+    return list(told["generations"])
+
+
+async def test_usage_shows_what_the_api_says(visit: Open, llm: ScriptedLlm, desk: Refdesk, tmp_path: Path) -> None:
+    """Tokens as the model has counted them, and what is left; on a phone, and as a table to take away."""
     llm.reset()
     await desk.settled(await desk.upload("lighthouse.md", b"The lighthouse costs nothing."))
     page = (await visit("/", viewport=PHONE)).page
@@ -86,6 +169,11 @@ async def test_usage_shows_what_the_api_says(visit: Open, llm: ScriptedLlm, desk
     await expect(page.locator("#usage-rows tr")).to_have_count(len(rows))
     assert await shown(page, "#usage-rows") == [exactly(row.get(name)) for row in rows for name in names]
     await expect(page.locator("#usage-left li").first).to_contain_text("tokens a minute")
+    async with page.expect_download() as download:
+        await page.locator("#usage-csv").click()
+    await (await download.value).save_as(tmp_path / "usage.csv")
+    table = list(csv.DictReader(io.StringIO((tmp_path / "usage.csv").read_text())))
+    assert [(row["model"], row["answers"]) for row in table] == [(row["model"], str(row["answers"])) for row in rows]
     assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 

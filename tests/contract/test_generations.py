@@ -81,7 +81,11 @@ class TestStanding:
         await record.begin(engine="qdrant", model="old", dimensions=DIMENSIONS, chunking="1")
         async with OpenGenerations(pool, engines=Engines(pool), open_embedder=_nobody) as generations:
             operations = GenerationOperations(
-                generations, choose_model=_nobody, configured_model="old", configured_engine="pgvector"
+                generations,
+                choose_model=_nobody,
+                configured_model="old",
+                configured_engine="pgvector",
+                compare_settings=lambda _: None,
             )
             views = await operations.views()
             assert [(view.engine, view.documents, view.documents_behind) for view in views] == [

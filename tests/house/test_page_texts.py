@@ -19,9 +19,12 @@ from refdesk.contracts.access import Role
 from refdesk.contracts.answers import FinishReason
 from refdesk.contracts.documents import State, WaitingReason
 from refdesk.contracts.syncs import Outcome, SyncState
+from refdesk.operations.generations import Difference
 from refdesk.operations.series import PLOTS
 
-PAGE = Path(__file__).parents[2] / "src" / "refdesk" / "app" / "page"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "src" / "refdesk" / "app" / "page"
+ERRORS = ROOT / "docs" / "reference" / "errors.md"
 FIRST_VISIT_BYTES_MAX = 150_000
 NOW = re.compile(r"^(?:import|export)\b[^;]*? from \"\./([a-z_]+\.js)\"|^import \"\./([a-z_]+\.js)\"", re.MULTILINE)
 CALLED = re.compile(r"\b(?:t|hasText)\(\s*\"([a-z_.]+)\"|\? \"([a-z_]+\.[a-z_]+)\" : \"([a-z_]+\.[a-z_]+)\"")
@@ -46,8 +49,8 @@ NOT_SAID = {*"Refdesk English Deutsch Word Excel Markdown Escape Enter Files Err
 """Names, keys of the keyboard, types, and classes."""
 CODES = re.compile(r"Refdesk|refdesk keys create NAME|[a-z]+\.[a-z]+|file://|\W*")
 SERVICE_WORDS: dict[str, Any] = {
-    "finish": FinishReason, "gap_reason": Reason, "level": Level, "outcome": Outcome, "result": Result, "role": Role,
-    "state": State, "sync_state": SyncState, "usefulness": Rating, "verdict": Level, "waiting": WaitingReason,
+    "differs": Difference, "finish": FinishReason, "gap_reason": Reason, "level": Level, "outcome": Outcome, "result": Result,
+    "role": Role, "state": State, "sync_state": SyncState, "usefulness": Rating, "verdict": Level, "waiting": WaitingReason,
 }  # fmt: skip
 
 Catalogue = dict[str, str | dict[str, str]]
@@ -192,3 +195,20 @@ def test_a_first_visit_is_light() -> None:
     files = first_visit()
     assert PAGE / "turn.js" in files and PAGE / "documents.js" not in files
     assert sum(file.stat().st_size for file in files) <= FIRST_VISIT_BYTES_MAX
+
+
+NEVER_SHOWN = {
+    *"call-failed configuration data-directory-in-use data-directory-unusable start-failed".split(),
+    *"logout-refused malformed-json malformed-request method-not-allowed misdirected output-limit-too-high".split(),
+}
+"""Refusals that no page gets: those of the command line and of the start, and those of requests that the page does not make."""
+SAID = {"limit", "size", "wait", "said", "aside"}
+
+
+def test_every_refusal_has_words_in_german() -> None:
+    """English is the service's own language."""
+    german = catalogue("refusals_de")
+    codes = set(re.findall(r"^\| `([a-z-]+)` \|", ERRORS.read_text(encoding="utf-8"), re.MULTILINE))
+    assert codes >= NEVER_SHOWN
+    assert set(german) == codes - NEVER_SHOWN
+    assert all(put_in(text) <= SAID for text in german.values())

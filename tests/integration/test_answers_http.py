@@ -88,6 +88,8 @@ async def test_as_json_an_answer_is_one_object(client: Client) -> None:
     status, headers, answer = await client.json("POST", "/api/answers", json={"question": QUESTION})
     assert (status, headers["content-type"]) == (200, "application/json")
     assert (answer["status"], answer["text"], answer["finish_reason"]) == ("done", ANSWER, "stop")
+    steps = [f"{name};dur={seconds * 1000:.1f}" for name, seconds in answer["timings"].items() if seconds is not None]
+    assert headers["server-timing"] == ", ".join(steps) and "total;dur=" in headers["server-timing"]
     assert [sentence["text"] for sentence in answer["sentences"]] == [ANSWER]
     assert answer["sources"][0].keys() == SOURCE_FIELDS
     status, _, again = await client.json("GET", f"/api/answers/{answer['answer_id']}")

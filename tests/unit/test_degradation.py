@@ -37,7 +37,11 @@ def test_administrators_are_told_in_the_servers_words(error: ModelFailed, plain:
         seen = seen_by(batch, with_details=with_details)
         ending = msgspec.json.decode(seen[-1].data)
         assert (ending["degraded"], ending["degraded_reason"]) == (True, reason)
-        assert ending.keys() - {"degraded_reason"} == msgspec.json.decode(encode_entry(3, DONE).data).keys()
+        assert ending["degraded_type"] == error.code
+        assert (
+            ending.keys() - {"degraded_reason", "degraded_type"}
+            == msgspec.json.decode(encode_entry(3, DONE).data).keys()
+        )
         assert ([entry.id for entry in seen], seen[0]) == ([2, 3], batch[0])
     assert b"expired" not in bytes(seen[-1].data)
 

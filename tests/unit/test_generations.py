@@ -1,8 +1,9 @@
 """Which server embeds for a generation: one that the settings name, with the key that is its own."""
 
+import msgspec
 import pytest
 
-from refdesk.app.services.generations import _server, choose_model, without_secrets
+from refdesk.app.services.generations import CHUNKING_VERSION, _server, choose_model, difference, without_secrets
 from refdesk.contracts.errors import ConfigurationError, InvalidRequest
 from refdesk.index.ledger.generations import Generation
 from refdesk.settings.tree import Settings
@@ -50,3 +51,18 @@ async def test_a_model_that_can_be_nowhere() -> None:
     """Without a server there are the packaged ones, which the refusal names."""
     with pytest.raises(InvalidRequest, match="all-MiniLM-L6-v2-fp32"):
         await choose_model(Settings(), "nomic-embed-text")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, None),
+        ({"chunking": "an earlier one"}, "release"),
+        ({"engine": "qdrant"}, "engine"),
+        ({"model": "another"}, "model"),
+    ],
+)
+def test_an_index_that_would_be_made_otherwise_now_says_why(changes: dict[str, str], expected: str | None) -> None:
+    """Then it helps to build it anew, and is not refused."""
+    now = msgspec.structs.replace(generation("new", "https://new.example/v1"), chunking=CHUNKING_VERSION)
+    assert difference(SETTINGS, msgspec.structs.replace(now, **changes)) == expected

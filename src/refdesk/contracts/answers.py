@@ -138,7 +138,8 @@ class Sentence(msgspec.Struct, frozen=True):
 class Done(msgspec.Struct, frozen=True, kw_only=True):
     """The end of a complete answer. ``as_of`` is the time up to which every change was searchable.
 
-    ``degraded_reason`` says why the language model did not write it and what to do: to administrators in the server's words.
+    ``degraded_reason`` says why the language model did not write it and what to do: to administrators in the server's words;
+    ``degraded_type`` is the type of that error.
     ``access_as_of`` is there when the Document Service was silent: access was checked against the record as of then, and only
     documents for everyone were read.
     """
@@ -153,6 +154,7 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     index_lag_seconds: float
     degraded: bool = False
     degraded_reason: str | UnsetType = UNSET
+    degraded_type: str | UnsetType = UNSET
     access_as_of: datetime | UnsetType = UNSET
 
 

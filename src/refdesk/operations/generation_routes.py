@@ -13,7 +13,7 @@ from refdesk.contracts.access import Principal
 from refdesk.contracts.texts import Text
 from refdesk.index.ledger.generations import Engine
 from refdesk.operations.comparison import Comparison, Expectation
-from refdesk.operations.generations import GenerationOperations, GenerationView
+from refdesk.operations.generations import Difference, GenerationOperations, GenerationView
 from refdesk.web.bodies import read_json
 from refdesk.web.endpoints import Endpoint, Parameter, whole
 from refdesk.web.replies import Json
@@ -27,11 +27,13 @@ _ROOT = "/api/index/generations"
 
 
 class GenerationList(msgspec.Struct, frozen=True):
-    """The active one first; ``configured_model`` and ``configured_engine`` are those that the settings name."""
+    """The active one first; ``configured_model`` and ``configured_engine`` are those that the settings name. ``differs``: what
+    the active one was made with, and would not be any more."""
 
     generations: list[GenerationView]
     configured_model: str
     configured_engine: Engine
+    differs: Difference | None
 
 
 class NewGeneration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -88,7 +90,8 @@ class GenerationRoutes:
 
     async def listing(self, _: Request, principal: Principal) -> ASGIApp:
         views = [_seen(view, principal) for view in await self._operations.views()]
-        return Json(GenerationList(views, self._operations.configured_model, self._operations.configured_engine))
+        model, engine = self._operations.configured_model, self._operations.configured_engine
+        return Json(GenerationList(views, model, engine, await self._operations.differs()))
 
     async def begin(self, request: Request, principal: Principal) -> ASGIApp:
         wanted = await read_json(request, NewGeneration)

@@ -4,12 +4,12 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from refdesk.contracts.errors import Conflict, NotFound
-from refdesk.index.ledger.generations import BEHIND_MAX, DRAIN_S, Engine, Gap, Generations, Live
+from refdesk.index.ledger.generations import BEHIND_MAX, DRAIN_S, Engine, Gap, Generation, Generations, Live
 from refdesk.index.open_generations import OpenGenerations
 from refdesk.operations.comparison import Comparison, Expectation, compare, draw
 
@@ -27,6 +27,8 @@ class Model(NamedTuple):
 
 
 ChooseModel = Callable[[str | None], Awaitable[Model]]
+Difference = Literal["release", "engine", "model"]
+"""What the active generation was made with, and would not be any more: an earlier release, or other settings."""
 
 
 class GenerationView(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +50,8 @@ class GenerationView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GenerationOperations:
-    """Needs the index database, and indexers that do the work. ``configured_…`` is what the settings name."""
+    """Needs the index database, and indexers that do the work. ``configured_…`` is what the settings name, ``compare_settings``
+    tells how a generation differs from what would be made now."""
 
     def __init__(
         self,
@@ -57,15 +60,22 @@ class GenerationOperations:
         choose_model: ChooseModel,
         configured_model: str,
         configured_engine: Engine,
+        compare_settings: Callable[[Generation], Difference | None],
     ) -> None:
         self.configured_model = configured_model
         self.configured_engine = configured_engine
         self._generations = generations
         self._choose_model = choose_model
+        self._compare_settings = compare_settings
 
     async def views(self) -> list[GenerationView]:
         """The active one first."""
         return [await self._view(live) for live in await self._record.live()]
+
+    async def differs(self) -> Difference | None:
+        """Why it would help to build the index anew, if it would."""
+        active, *_ = await self._record.live()
+        return self._compare_settings(active)
 
     async def begin(self, model_name: str | None, engine: Engine | None) -> GenerationView:
         """Another generation beside the active one; None: as the settings say.

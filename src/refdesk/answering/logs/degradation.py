@@ -28,7 +28,8 @@ class DegradedDone(Done, frozen=True, kw_only=True):
 
 def degraded(done: Done, error: ModelFailed) -> DegradedDone:
     """The ending of an answer that was made without the model, which has failed with this."""
-    fields = {**msgspec.structs.asdict(done), "degraded": True, "degraded_reason": _plain(error)}
+    why = {"degraded": True, "degraded_reason": _plain(error), "degraded_type": error.code}
+    fields = {**msgspec.structs.asdict(done), **why}
     return DegradedDone(**fields, details_for_administrators=problem(error)["detail"])
 
 

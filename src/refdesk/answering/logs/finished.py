@@ -30,6 +30,7 @@ class FinishedAnswer(msgspec.Struct, kw_only=True, omit_defaults=True):
     index_lag_seconds: float | None = None
     degraded: bool | None = None
     degraded_reason: str | msgspec.UnsetType = msgspec.UNSET
+    degraded_type: str | msgspec.UnsetType = msgspec.UNSET
     access_as_of: datetime | msgspec.UnsetType = msgspec.UNSET
     error: msgspec.Raw | None = None
 

@@ -1,6 +1,7 @@
 // Calls to the service: the key, or the session's token, goes along, and every refusal becomes a Problem with words to show.
 
 import { currentKey, nextKey } from "./key.js";
+import { wordsOf } from "./refusals.js";
 import { renewSession, sessionHeaders } from "./sign_in.js";
 import { t } from "./texts.js";
 
@@ -12,10 +13,10 @@ export function addressOf(path) {
   return `${DESK}${path}`;
 }
 
-/** A refusal; its message is the `detail` of the problem details. */
+/** A refusal; its message is `detail`, in the reader's language. */
 export class Problem extends Error {
-  constructor({ detail, title, status, type } = {}) {
-    super(detail || title || t("service.answered", { status }));
+  constructor({ detail, status, type } = {}) {
+    super(detail || t("service.answered", { status }));
     this.status = status;
     this.type = type;
   }
@@ -93,8 +94,11 @@ async function reach(path, options) {
 }
 
 async function problemOf(response) {
-  const fields = await response.json().catch(() => ({}));
-  return new Problem({ ...fields, status: response.status });
+  return refusal(await response.json().catch(() => ({})), response.status);
+}
+
+async function refusal(fields, status) {
+  return new Problem({ type: fields.type, detail: await wordsOf(fields), status });
 }
 
 // XMLHttpRequest, because fetch does not tell how much of a body has been sent.
@@ -113,5 +117,5 @@ function sendForm(path, { method, form, authorization }, onProgress) {
 
 function fileReply(call) {
   const reply = call.response ?? {};
-  return { reply, status: call.status, problem: () => new Problem({ ...reply, status: call.status }) };
+  return { reply, status: call.status, problem: () => refusal(reply, call.status) };
 }

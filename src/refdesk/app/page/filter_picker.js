@@ -27,9 +27,10 @@ export class FilterPicker {
       this.#timer = setTimeout(() => this.#look(), WAIT_MS);
     });
     this.#input.addEventListener("keydown", (event) => {
-      if (event.key !== "Enter") return;
-      event.preventDefault();
-      this.#list.querySelector("button")?.click();
+      if (event.isComposing || !["Enter", "Escape"].includes(event.key)) return;
+      event.preventDefault(); // a search field would only be emptied by Escape
+      if (event.key === "Enter") this.#list.querySelector("button")?.click();
+      else this.#input.closest("[popover]").hidePopover();
     });
     for (const day of DAYS) {
       const input = dayInput(day);

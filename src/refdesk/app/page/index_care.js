@@ -1,30 +1,44 @@
-// The index: how far its generations are, and comparing it with the documents, page by page.
+// The index as it is cared for: its generations, and comparing it with the documents, page by page.
 
 import { requestJson } from "./api.js";
 import { joined } from "./format.js";
-import { announce, make } from "./page.js";
+import { Generations } from "./generations.js";
+import { may } from "./me.js";
+import { announce } from "./page.js";
+import { isSure } from "./sure.js";
 import { writeOrHide } from "./text.js";
 import { t } from "./texts.js";
 
-const GENERATIONS = "/api/index/generations";
 const RECONCILE = "/api/index/reconcile";
 
 export class IndexCare {
-  #list = document.getElementById("operations-generations");
+  #generations = new Generations();
   #compare = document.getElementById("operations-compare");
   #mend = document.getElementById("operations-mend");
   #stop = document.getElementById("operations-stop");
+  #progress = document.getElementById("operations-compared");
   #going = null;
+  #shown = false;
 
   start() {
+    this.#generations.start();
     this.#compare.addEventListener("click", () => this.#go({ dryRun: true }));
-    this.#mend.addEventListener("click", () => this.#go({ dryRun: false }));
+    this.#mend.addEventListener("click", async () => {
+      if (await isSure({ title: t("index.mend_title"), text: t("index.mend_text"), yes: t("operations.mend") })) this.#go({ dryRun: false });
+    });
     this.#stop.addEventListener("click", () => this.#going?.abort());
   }
 
   async enter() {
-    const { generations } = await requestJson(GENERATIONS).catch(() => ({ generations: [] }));
-    this.#list.replaceChildren(...generations.map((one) => make("li", "", described(one))));
+    this.#shown = true;
+    const isManaged = await may("index.manage");
+    document.getElementById("operations-index").hidden = !isManaged;
+    if (isManaged && this.#shown) await this.#generations.enter();
+  }
+
+  leave() {
+    this.#shown = false;
+    this.#generations.leave();
   }
 
   async #go({ dryRun }) {
@@ -38,6 +52,7 @@ export class IndexCare {
         sum.drift += step.drift.length;
         sum.repaired += step.repaired;
         say(t("index.so_far", { sum: told(sum, dryRun) }));
+        this.#progress.value = sum.checked;
         cursor = step.next_cursor;
         if (!cursor) break;
       }
@@ -47,13 +62,14 @@ export class IndexCare {
       say(refusal.name === "AbortError" ? t("index.stopped", { sum: told(sum, dryRun) }) : refusal.message);
     }
     this.#busy(null);
-    await this.enter();
   }
 
   #busy(going) {
     this.#going = going;
     this.#compare.disabled = this.#mend.disabled = Boolean(going);
-    this.#stop.hidden = !going;
+    this.#stop.hidden = this.#progress.hidden = !going;
+    this.#progress.max = this.#generations.documents || 1;
+    this.#progress.value = 0;
   }
 }
 
@@ -63,10 +79,4 @@ function say(text) {
 
 function told({ checked, drift, repaired }, dryRun) {
   return joined(t("index.compared", { n: checked }), t("index.differ", { n: drift }), !dryRun && t("index.mended", { n: repaired }));
-}
-
-function described(one) {
-  const behind = one.documents_behind ?? 0;
-  const state = one.active ? t("index.searched") : behind ? t("index.behind", { n: behind }) : t("index.ready");
-  return joined(t("index.generation", { id: String(one.id) }), one.model, t("documents.count", { n: one.documents }), t("index.chunks", { n: one.chunks }), state, one.problem);
 }

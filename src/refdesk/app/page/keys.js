@@ -4,6 +4,7 @@ import { request, requestJson } from "./api.js";
 import { namesIn } from "./bulk.js";
 import { joined, moment } from "./format.js";
 import { announce, part, stamp } from "./page.js";
+import { isSure } from "./sure.js";
 import { attempt, clean, write, writeOrHide } from "./text.js";
 import { t } from "./texts.js";
 
@@ -14,7 +15,6 @@ export class View {
   #form = document.getElementById("key-form-new");
   #change = document.getElementById("key-change-form");
   #changeDialog = document.getElementById("key-change-dialog");
-  #confirm = document.getElementById("key-confirm-dialog");
   #made = document.getElementById("key-made-dialog");
   #problem = document.getElementById("keys-problem");
   #changed = null; // the key whose dialog is open
@@ -72,12 +72,12 @@ export class View {
   }
 
   async #rotate(key) {
-    if (!(await this.#isSure("rotate", key))) return;
+    if (!(await isMeant("rotate", key))) return;
     await attempt(this.#problem, async () => this.#show(await requestJson(pathOf(key, "/rotate"), { method: "POST", json: {} })));
   }
 
   async #revoke(key) {
-    if (!(await this.#isSure("revoke", key))) return;
+    if (!(await isMeant("revoke", key))) return;
     await attempt(this.#problem, async () => {
       await request(pathOf(key), { method: "DELETE" });
       announce(t("keys.revoked", { name: key.name }));
@@ -151,18 +151,12 @@ export class View {
     }));
     return row;
   }
+}
 
-  /** Whether a key shall be rotated, or revoked. */
-  #isSure(action, { name }) {
-    write(document.getElementById("key-confirm-title"), t(`keys.${action}_title`, { name }));
-    write(document.getElementById("key-confirm-text"), t(`keys.${action}_text`));
-    write(document.getElementById("key-confirm-yes"), t(`key_action.${action}`));
-    this.#confirm.returnValue = "";
-    this.#confirm.showModal();
-    return new Promise((resolve) => {
-      this.#confirm.addEventListener("close", () => resolve(this.#confirm.returnValue === "yes"), { once: true });
-    });
-  }
+/** Whether a key shall be rotated, or revoked. */
+function isMeant(action, { name }) {
+  const [title, text, yes] = [t(`keys.${action}_title`, { name }), t(`keys.${action}_text`), t(`key_action.${action}`)];
+  return isSure({ title, text, yes, danger: true });
 }
 
 function pathOf({ name }, rest = "") {

@@ -36,6 +36,7 @@ export class View {
 
   leave() {
     this.#shown = false;
+    this.#care.leave();
     clearTimeout(this.#timer);
   }
 

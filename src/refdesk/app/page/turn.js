@@ -3,7 +3,9 @@
 import { drawAnswer, spoken } from "./answer_text.js";
 import { usedSentence } from "./evidence.js";
 import { joined, moment, seconds } from "./format.js";
+import { may } from "./me.js";
 import { announce, make, part, passageHash, stamp } from "./page.js";
+import { wordsOf } from "./refusals.js";
 import { clean, headingsOf, placeOf, write, writeOrHide } from "./text.js";
 import { hasText, t } from "./texts.js";
 import { drawTopics, sectionOf } from "./topics.js";
@@ -120,7 +122,7 @@ export class Turn {
     if (done.degraded_reason || (done.degraded && !done.access_as_of)) this.#quoted = true;
     this.#drawLast();
     writeOrHide(part(this.element, "notice"), ending(done.finish_reason));
-    writeOrHide(part(this.element, "degraded"), whyDegraded(done));
+    whyDegraded(done).then((why) => writeOrHide(part(this.element, "degraded"), why));
     writeOrHide(part(this.element, "freshness"), this.#freshness(done));
     write(part(this.element, "small-print"), this.#smallPrint(done));
     part(this.element, "feedback").hidden = false;
@@ -133,11 +135,15 @@ export class Turn {
 
   on_error(problem) {
     this.#drawLast();
+    this.#finish("failed");
+    this.#sayWhy(problem);
+  }
+
+  async #sayWhy(problem) {
     const incomplete = problem.partial ? ` ${t("turn.incomplete")}` : "";
-    const text = (problem.detail || problem.title || t("turn.failed")) + incomplete;
+    const text = ((await inWords(problem)) || t("turn.failed")) + incomplete;
     write(part(this.element, "problem-text"), text);
     part(this.element, "problem").hidden = false;
-    this.#finish("failed");
     this.#say(text);
   }
 
@@ -273,9 +279,14 @@ export class Turn {
   }
 }
 
-function whyDegraded({ degraded, degraded_reason: reason, access_as_of: checkedAt }) {
+async function whyDegraded({ degraded, degraded_reason: detail, degraded_type: type, access_as_of: checkedAt }) {
   if (checkedAt) return t("turn.access_as_of", { when: moment(checkedAt) });
-  return degraded && t("turn.quoted", { reason: reason || "" }).trim();
+  return degraded && t("turn.quoted", { reason: await inWords({ type, detail }) }).trim();
+}
+
+/** Why something failed; administrators are told what the service says, too. */
+function inWords(problem) {
+  return wordsOf(problem, { aside: async () => ((await may("operations.read_content")) ? problem.detail : "") });
 }
 
 /** What an answer that ended so says below itself; nothing for a whole one. */

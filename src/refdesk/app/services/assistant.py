@@ -46,7 +46,13 @@ from refdesk.app.services.common import (
 )
 from refdesk.app.services.doors import agents_door, door_endpoints
 from refdesk.app.services.gaps import GapParts, open_gaps
-from refdesk.app.services.generations import choose_model, configured_engine, configured_model, open_generations
+from refdesk.app.services.generations import (
+    choose_model,
+    configured_engine,
+    configured_model,
+    difference,
+    open_generations,
+)
 from refdesk.app.services.metering import Metering, open_metering
 from refdesk.app.services.models import WritingModels, open_writing_models
 from refdesk.app.services.operations import open_operations
@@ -343,6 +349,7 @@ def _generation_routes(settings: Settings, outside: Outside) -> GenerationRoutes
         choose_model=partial(choose_model, settings),
         configured_model=configured_model(settings),
         configured_engine=configured_engine(settings),
+        compare_settings=partial(difference, settings),
     )
     return GenerationRoutes(operations)
 

@@ -19,7 +19,7 @@ from refdesk.index.ledger.generations import MIGRATIONS, Engine, Generation, ope
 from refdesk.index.open_generations import OpenGenerations
 from refdesk.index.pgvector.extension import require_vector
 from refdesk.index.qdrant.server import open_qdrant
-from refdesk.operations.generations import Model
+from refdesk.operations.generations import Difference, Model
 from refdesk.outside.embedding.fastembed import PREFIX as FASTEMBED
 from refdesk.outside.embedding.fastembed import open_fastembed_embedder
 from refdesk.outside.embedding.folder import open_folder_embedder
@@ -82,23 +82,37 @@ async def open_generations(
             )
         await _come_back(generations, engines)
         active = (await generations.refresh()).generation
-        if active.chunking != CHUNKING_VERSION:
+        _warn_of(difference(settings, active), settings, active)
+        yield generations
+
+
+def difference(settings: Settings, active: Generation) -> Difference | None:
+    """How the active generation differs from what this release would make with these settings."""
+    if active.chunking != CHUNKING_VERSION:
+        return "release"
+    if active.engine != configured_engine(settings):
+        return "engine"
+    return None if _is_configured(settings, active) else "model"
+
+
+def _warn_of(differs: Difference | None, settings: Settings, active: Generation) -> None:
+    match differs:
+        case "release":
             logger.warning(
                 "An earlier release made the index: `refdesk reindex` makes it as this one does. Until then it stays."
             )
-        elif active.engine != configured_engine(settings):
+        case "engine":
             logger.warning(
                 "The index is in %s, the settings say %s: `refdesk reindex` moves it there. Until then it stays.",
                 active.engine,
                 configured_engine(settings),
             )
-        elif not _is_configured(settings, active):
+        case "model":
             logger.warning(
                 "The index has the model %s, the settings say %s: `refdesk reindex` moves it there. Until then it stays.",
                 active.model,
                 configured_model(settings),
             )
-        yield generations
 
 
 async def _come_back(generations: OpenGenerations, engines: Engines) -> None:
