@@ -1,6 +1,7 @@
 """Delimited texts: columns, headers and titles are found."""
 
 import pytest
+from tests.support.growth import cpu_s
 from tests.support.reading import lines, read
 
 from refdesk.indexing.readers.tables import Grid, is_value
@@ -65,6 +66,19 @@ def test_a_cell_is_in_each_place_that_it_covers() -> None:
             grid.add(text, columns=columns, rows=rows)
     grid.close_row()
     assert grid.rows == [["a", "b", "c", "c"], ["a", "d", "c", "c"], ["e", "e", "c", "c"]]
+
+
+def test_rows_below_a_table_that_is_full_cost_no_look_at_what_hangs_down() -> None:
+    """Two hundred kilobytes of wide and long spans would otherwise keep a reader busy for minutes."""
+
+    def fill(cell: str) -> None:
+        grid = Grid()
+        for _ in range(20_000):
+            grid.open_row()
+            grid.add(cell, columns=1_000, rows=65_534)
+        assert len(grid.rows) == 20_000
+
+    cpu_s(fill, "x")
 
 
 def test_a_cell_of_a_wide_table_carries_the_name_of_its_column() -> None:

@@ -291,7 +291,9 @@ class Grid:
         while self._cells_left > 0 and len(row) <= max(self._hanging):
             row.append(self._hanging.get(len(row), (0, ""))[1])
             self._cells_left -= 1
-        self._hanging = {column: (left - 1, text) for column, (left, text) in self._hanging.items() if left > 1}
+        # Each of them has just taken a cell, so that all rows together look at no more of them than there are cells.
+        below = self._hanging.items() if self._cells_left > 0 else ()
+        self._hanging = {column: (left - 1, text) for column, (left, text) in below if left > 1}
 
     def _let_hang(self, row: list[str]) -> None:
         while self._cells_left > 0 and (hanging := self._hanging.get(len(row))):
