@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, Page, Route, expect
 from tests.browser.conftest import PHONE, Open
+from tests.support.patience import within
 from tests.support.prefix_proxy import proxied
 from tests.support.running import Json, Refdesk, until
 from tests.support.scripted_llm import ScriptedLlm, refuse, say
@@ -90,7 +91,7 @@ async def test_a_stopped_answer_stops_the_model(visit: Open, llm: ScriptedLlm, l
     await page.locator("#stop-button").click()
     await expect(page.get_by_test_id("turn")).to_have_attribute("data-finish-reason", "cancelled")
     await expect(page.get_by_test_id("answer")).to_contain_text("The Marlowe")
-    async with asyncio.timeout(10):
+    async with within(10):
         await llm.calls[-1].closed.wait()
 
 

@@ -13,6 +13,7 @@ from tests.chaos.oracle import judge
 from tests.chaos.quiet import settled
 from tests.chaos.schedule import CUT, WAYS, suffering
 from tests.chaos.writers import Record, Tell, Writer
+from tests.support.patience import within
 from tests.support.running import POLL_S
 
 HEALED_S_MAX = 15.0
@@ -68,7 +69,7 @@ async def break_once(cluster: Cluster, writer: Writer, broken: Break) -> float:
         await asyncio.sleep(lasts_s)
     healed_at = clock.time()
     try:
-        async with asyncio.timeout(HEALED_S_MAX):
+        async with within(HEALED_S_MAX):
             await writing
             await writer.write()
             while (await cluster.read("/api/documents/backlog"))["documents_pending"]:

@@ -19,6 +19,7 @@ from tests.chaos.nursery import Nursery
 from tests.chaos.quiet import settled
 from tests.chaos.writers import Tell
 from tests.support.desk import GENEROUS, PATIENT, events
+from tests.support.patience import within
 from tests.support.scripted_llm import ScriptedLlm, say
 
 from refdesk.settings.loading import to_environment
@@ -159,7 +160,7 @@ async def everything_open(town: Town, case: Case) -> AsyncIterator[list[asyncio.
 
     tasks = [asyncio.create_task(work()) for work in (answer, socket, feed)]
     try:
-        async with asyncio.timeout(ENDS_S_MAX):
+        async with within(ENDS_S_MAX):
             await asyncio.gather(*(event.wait() for event in is_open))
         yield tasks
     finally:

@@ -7,6 +7,7 @@ from typing import Never
 import pytest
 from psycopg_pool import AsyncConnectionPool
 from tests.contract.given import DIMENSIONS, document, put, texts_of
+from tests.support.patience import within
 
 from refdesk.contracts.errors import Conflict, NotFound, Unavailable
 from refdesk.index.engines import Engines
@@ -206,7 +207,7 @@ async def _both(pool: AsyncConnectionPool) -> tuple[PgvectorIndex, PgvectorIndex
 
 
 async def _until_somebody_waits(pool: AsyncConnectionPool) -> None:
-    async with asyncio.timeout(10):
+    async with within(10):
         while True:
             async with pool.connection() as connection:
                 cursor = await connection.execute("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")

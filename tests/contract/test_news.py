@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from psycopg_pool import AsyncConnectionPool
 from tests.contract.given import document, put
+from tests.support.patience import within
 
 from refdesk.index.ledger.news import CHANNEL, IndexNews
 from refdesk.index.port import ChunkIndex
@@ -30,7 +31,7 @@ async def listening(database_url: str) -> AsyncIterator[IndexNews]:
 
 
 async def heard(woken: asyncio.Event) -> None:
-    async with asyncio.timeout(WITHIN_S):
+    async with within(WITHIN_S):
         await woken.wait()
 
 

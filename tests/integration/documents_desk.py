@@ -13,6 +13,7 @@ import msgspec
 import uvicorn
 from psycopg_pool import AsyncConnectionPool
 from starlette.requests import HTTPConnection
+from tests.support.patience import within
 
 from refdesk.contracts.access import Principal, Role, role_within
 from refdesk.documents import sync_routes
@@ -166,7 +167,7 @@ async def serving(app: Any, *, port: int = 0) -> AsyncIterator[str]:
 
 async def eventually(condition: Callable[[], Any], *, within_s: float = 60.0) -> Any:
     """The condition's value once it is true; a condition may be a coroutine function."""
-    async with asyncio.timeout(within_s):
+    async with within(within_s):
         while True:
             value = condition()
             value = await value if asyncio.iscoroutine(value) else value

@@ -24,6 +24,7 @@ from tests.support.desk import (
     until,
     wait,
 )
+from tests.support.patience import within
 from tests.support.scripted_llm import ANSWER, say
 
 from refdesk.answering.stops import CHANNEL
@@ -183,7 +184,8 @@ async def test_a_stopped_answer_stops_its_model(pair: tuple[Client, Client], des
             if text_of(seen) == "Thirty days of leave" and event.name == "delta":
                 status, _, _ = await pair[at].json("DELETE", f"/api/answers/{seen[0].data['answer_id']}")
                 assert status == 204
-                await asyncio.wait_for(desk.llm.calls[0].closed.wait(), STOP_S)
+                async with within(STOP_S):
+                    await desk.llm.calls[0].closed.wait()
     ending = seen[-1]
     assert (ending.name, ending.data["finish_reason"]) == ("done", "cancelled")
     assert ending.data["usage"]["output_tokens"] == 4
@@ -331,7 +333,7 @@ async def test_who_follows_an_answer_of_another_process_is_sent_there_at_once(de
         async with (
             here.stream(question) as own,
             here.call("POST", "/v1/chat/completions", json=chat) as completion,
-            asyncio.timeout(15),
+            within(15),
         ):
             await own.content.readuntil(b"event: delta\n")
             await completion.content.readuntil(b'"content":"Thirty')

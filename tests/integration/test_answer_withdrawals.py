@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from tests.integration.documents_desk import running
 from tests.support.desk import PATIENT, AnswerDesk, Client, Event, Here, events, own_desk, text_of, until
+from tests.support.patience import within
 from tests.support.scripted_llm import ANSWER, say
 
 from refdesk.app.embedded.stack import StackUrls
@@ -123,7 +124,7 @@ async def test_a_running_answer_ends_when_its_document_is_taken_away(
     async with AsyncExitStack() as stack:
         seen, reading = await ask_and_hold(stack, here.client(READER))
         await take_away(desk, document)
-        async with asyncio.timeout(ENDS_S_MAX):
+        async with within(ENDS_S_MAX):
             await reading
             await desk.llm.calls[0].closed.wait()
         gate.set()
@@ -144,7 +145,7 @@ async def test_at_the_doors_of_other_clients_it_ends_too(
     accept = {"Accept": "application/json, text/event-stream"}
     async with (
         client.call("POST", "/v1/chat/completions", json=chat) as completion,
-        asyncio.timeout(20),
+        within(20),
         asyncio.TaskGroup() as tasks,
     ):
         agent = tasks.create_task(said_at(client, "/mcp", json=asks, headers=accept))
@@ -192,7 +193,7 @@ async def test_it_ends_for_those_alone_who_may_not_read_it_any_more(
         theirs, going_on = await ask_and_hold(stack, here.client(COLLEAGUE))
         assert theirs[0].data["cache"] == "coalesced"
         await close_to_hr(desk, document)
-        async with asyncio.timeout(ENDS_S_MAX):
+        async with within(ENDS_S_MAX):
             await reading
         gate.set()
         await going_on
@@ -216,7 +217,7 @@ async def test_a_running_answer_ends_although_no_news_come(
         readings = [await ask_and_hold(stack, here.client(READER)) for _ in range(3)]
         theirs, going_on = await ask_and_hold(stack, here.client(COLLEAGUE))
         await close_to_hr(desk, document_id)
-        async with asyncio.timeout(ENDS_S_MAX):
+        async with within(ENDS_S_MAX):
             await asyncio.gather(*(reading for _, reading in readings))
         gate.set()
         await going_on

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tests.support.desk import LEAVE, AnswerDesk, Client, Here, events, own_desk, text_of
 from tests.support.packaged_vocabulary import packaged_tokenizer
+from tests.support.patience import within
 from tests.support.scripted_llm import ANSWER, say
 
 from refdesk.app.embedded.stack import StackUrls
@@ -191,7 +192,8 @@ async def test_an_answer_never_exceeds_its_output_limit(client: Client, desk: An
     stream = await client.ask(QUESTION, max_output_tokens=limit, cache="bypass")
     assert text_of(stream).split() == ["and"] * limit
     assert stream[-1].data["finish_reason"] == "length"
-    await asyncio.wait_for(desk.llm.calls[0].closed.wait(), 1)
+    async with within(1):
+        await desk.llm.calls[0].closed.wait()
 
 
 async def test_a_follow_up_is_understood(client: Client, desk: AnswerDesk) -> None:

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from redis.asyncio import Redis
 from tests.support.desk import ASKER, LEAVE, PATIENT, AnswerDesk, Client, Here, events, own_desk, text_of, until
+from tests.support.patience import within
 from tests.support.scripted_llm import ANSWER, say
 
 from refdesk.answering.conversations.keeping import MARKS
@@ -133,7 +134,7 @@ async def test_an_answer_in_a_conversation_goes_on_while_its_reader_is_away(desk
 
         in_conversation = await begun_and_left(conversation_id="moved")
         single = await begun_and_left()
-        async with asyncio.timeout(20):
+        async with within(20):
             await desk.llm.calls[-1].closed.wait()
         assert not desk.llm.calls[0].closed.is_set()
         gate.set()

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 from tests.support.bare_sockets import socket_handshake, socket_question, stream_request
 from tests.support.desk import LEAVE, PATIENT, AnswerDesk, Client, Here, own_desk, until, wait
+from tests.support.patience import within
 from tests.support.scripted_llm import Call, say
 
 from refdesk.app.embedded.stack import StackUrls
@@ -76,7 +77,8 @@ async def vanish(client: Client, desk: AnswerDesk, transport: Transport, point: 
         call = _call(desk, question)
     if call is None:
         return 0.0
-    await asyncio.wait_for(call.closed.wait(), FORGOTTEN_S)
+    async with within(FORGOTTEN_S):
+        await call.closed.wait()
     assert call.closed_at is not None, "the whole answer was written for nobody"
     return max(call.closed_at - max(left_at, call.opened_at), 0.0)
 

@@ -1,6 +1,5 @@
 """The feed of document changes: what each watcher is told, over real server-sent events."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -10,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from tests.integration.documents_desk import ADMINISTRATOR, ALICE, HR, STRANGER, Desk, key, open_desk, running
+from tests.support.patience import within
 
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import Overloaded, TooManyRequests
@@ -33,7 +33,7 @@ class Stream:
     async def next(self) -> tuple[str, Any]:
         """The next event's name and data."""
         fields: dict[str, str] = {}
-        async with asyncio.timeout(10):
+        async with within(10):
             while line := (await self._content.readline()).decode():
                 name, _, value = line.rstrip("\n").partition(": ")
                 if not line.strip() and "event" in fields:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 from tests.integration.documents_desk import ADMINISTRATOR, ALICE, EDITOR, Desk, eventually, key, open_desk
+from tests.support.patience import within
 
 from refdesk.documents.changes import Limits
 from refdesk.settings.documents import UploadLimits
@@ -126,7 +127,7 @@ async def send_until_refused(
 ) -> tuple[int, dict[str, Any]]:
     """Send the piece over and over (an empty one: nothing) until there is an answer: its status and body."""
     answer = asyncio.create_task(_answer(reader))
-    async with asyncio.timeout(20):
+    async with within(20):
         for _ in range(pieces_max if piece else 0):
             if answer.done():
                 break
@@ -187,7 +188,7 @@ async def test_an_upload_nobody_may_make_is_refused_before_it_is_read(desk: Desk
         "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 200000\r\n\r\n"
     )
     writer.write(head.encode())
-    async with asyncio.timeout(10):
+    async with within(10):
         assert b"404" in await reader.readline()
     writer.close()
 

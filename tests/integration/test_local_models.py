@@ -10,6 +10,7 @@ import pytest
 from starlette.requests import Request
 from starlette.types import ASGIApp
 from tests.integration.documents_desk import serving
+from tests.support.patience import within
 
 from refdesk.app.local_models import PLACES, Place, find_servers, with_local_model
 from refdesk.contracts.access import Principal
@@ -102,6 +103,6 @@ async def test_whatever_listens_there_holds_nothing_up(answer: bytes, monkeypatc
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server, asyncio.timeout(5):
+    async with server, within(5):
         places = [Place("vLLM", server.sockets[0].getsockname()[1])]
         assert await find_servers(places, own_port=0) == []

@@ -13,6 +13,7 @@ from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 from tests.support.desk import LEAVE, AnswerDesk, Here, own_desk
+from tests.support.patience import within
 from tests.support.scripted_llm import ANSWER, say
 
 from refdesk.app.embedded.stack import StackUrls
@@ -175,7 +176,8 @@ async def test_an_agent_that_leaves_stops_the_model(here: Here, desk: AnswerDesk
     asking.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await asking
-    await asyncio.wait_for(call.closed.wait(), 20)
+    async with within(20):
+        await call.closed.wait()
     assert not call.completed
 
 

@@ -11,6 +11,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
 from tests.support.desk import LEAVE, AnswerDesk, Here, own_desk
+from tests.support.patience import within
 from tests.support.scripted_llm import ANSWER, Behaviour, say
 
 from refdesk.app.embedded.stack import StackUrls
@@ -131,7 +132,8 @@ async def test_whoever_leaves_a_stream_stops_the_model(client: AsyncOpenAI, desk
             break
     await stream.close()
     call = await desk.llm.called()
-    await asyncio.wait_for(call.closed.wait(), 20)
+    async with within(20):
+        await call.closed.wait()
     assert not call.completed
 
 
@@ -140,7 +142,8 @@ async def test_whoever_leaves_a_completion_stops_the_model(client: AsyncOpenAI, 
     asking = asyncio.create_task(client.chat.completions.create(**fresh()))
     call = await desk.llm.called()
     asking.cancel()
-    await asyncio.wait_for(call.closed.wait(), 20)
+    async with within(20):
+        await call.closed.wait()
     assert not call.completed
 
 

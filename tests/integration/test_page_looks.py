@@ -24,8 +24,6 @@ FACT = "The lighthouse was painted white in 1987 by the keeper."
 PAGE = [(60.0, 700.0, "Another line, above."), (60.0, 640.0, FACT[:32]), (60.0, 626.0, FACT[33:])]
 SETTINGS = Settings.of(page_image_pixels_max=300_000)
 
-pytestmark = pytest.mark.timeout(120)
-
 
 class Pages:
     def __init__(self, desk: Desk, url: str, drawn: list[int]) -> None:

@@ -12,6 +12,7 @@ from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 from pydantic import SecretStr
 from tests.support.desk import LEAVE, AnswerDesk, Here, own_desk
+from tests.support.patience import within
 from tests.support.scripted_llm import ANSWER, say
 
 from refdesk.app.embedded.stack import StackUrls
@@ -151,7 +152,8 @@ async def test_whoever_leaves_stops_the_model(client: AsyncOpenAI, desk: AnswerD
             break
     await stream.close()
     call = await desk.llm.called()
-    await asyncio.wait_for(call.closed.wait(), 20)
+    async with within(20):
+        await call.closed.wait()
     assert not call.completed
 
 

@@ -19,7 +19,6 @@ DATA_DIR = find_data("eng")
 RECOGNITION = RecognitionLimits(data_dir=str(DATA_DIR))
 PAGES = ("Every ferry carries forty life jackets.", "The harbour office opens at seven.", "Dogs travel free of charge.")
 
-pytestmark = pytest.mark.timeout(120)
 recognised = pytest.mark.skipif(
     DATA_DIR is None,
     reason="SCANS ARE NOT TESTED: tesseract has no English here. Install tesseract-ocr-eng to run them.",

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 import uvloop
 from tests.integration.nats_server import NatsServer
+from tests.support.patience import within
 
 from refdesk.app.commands.checks.streams import check_streams
 from refdesk.contracts.errors import BrokerFull, ConfigurationError
@@ -216,7 +217,7 @@ async def running(*work: Any) -> AsyncIterator[None]:
 
 async def until(condition: Callable[[], Any], *, within_s: float = 60.0) -> None:
     """``condition`` is a coroutine function."""
-    async with asyncio.timeout(within_s):
+    async with within(within_s):
         while not await condition():
             await asyncio.sleep(0.02)
 
@@ -439,7 +440,7 @@ async def flood(server: NatsServer, *, events: int, bytes_max: int, behind_max: 
                     await broker._connection.send(f"documents.{published}.changed", b"x" * 300)
                     published += 1
                 fullest = max(fullest, (await broker.stream_state(DOCUMENTS_STREAM)).fullness)
-                async with asyncio.timeout(60):  # an acknowledgement that is lost costs its lease
+                async with within(60):  # an acknowledgement that is lost costs its lease
                     while published - min(read) > (behind_max if published < events else 0):
                         await asyncio.sleep(0.005)
         assert (await broker.stream_state(DOCUMENTS_STREAM)).last_sequence == published

@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 from starlette.responses import PlainTextResponse
 from tests.integration.documents_desk import eventually
+from tests.support.patience import within
 
 from refdesk.app import server
 from refdesk.app.services.common import plain_sockets, secure_sockets
@@ -104,7 +105,7 @@ async def test_a_handshake_that_does_not_come_is_ended(files: tuple[Path, Path])
     """As a request whose headers do not come."""
     async with serving(with_tls(files, headers_seconds_max=0.3)) as ports:
         reader, writer = await asyncio.open_connection("127.0.0.1", ports["https"])
-        async with asyncio.timeout(10):
+        async with within(10):
             assert await reader.read() == b""
         writer.close()
 

@@ -8,6 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 from tests.support.desk import ASKER, LEAVE, AnswerDesk, Here, own_desk
+from tests.support.patience import within
 from tests.support.scripted_llm import ANSWER, say
 
 from refdesk.app.embedded.stack import StackUrls
@@ -103,7 +104,7 @@ async def test_a_stop_stops_the_model(here: Here, desk: AnswerDesk) -> None:
         first = await socket.until("delta")
         await socket.say(type="stop", answer_id=first[0]["answer_id"])
         call = await desk.llm.called()
-        async with asyncio.timeout(STOP_S):
+        async with within(STOP_S):
             await call.closed.wait()
             messages = await socket.until("done")
     assert messages[-1]["data"]["finish_reason"] == "cancelled"

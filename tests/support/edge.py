@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 
 from refdesk.app.server import Server, bind, open_server
 from refdesk.web.connections import ConnectionLimits
+from tests.support.patience import within
 
 READ_S_MAX = 20.0
 GET = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -44,7 +45,7 @@ class Peer:
             await self.writer.drain()
 
     async def reply(self) -> Reply:
-        async with asyncio.timeout(READ_S_MAX):
+        async with within(READ_S_MAX):
             head = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
             body = await self.reader.readexactly(int(headers.get("content-length", "0")))
@@ -52,7 +53,7 @@ class Peer:
 
     async def rest(self) -> bytes:
         """All that comes until the server ends the connection."""
-        async with asyncio.timeout(READ_S_MAX):
+        async with within(READ_S_MAX):
             try:
                 return await self.reader.read()
             except ConnectionError:
@@ -90,7 +91,7 @@ class Edge:
 
 async def until(holds: Callable[[], bool], *, within_s: float = READ_S_MAX) -> None:
     """Wait for a condition that can only be looked at."""
-    async with asyncio.timeout(within_s):
+    async with within(within_s):
         while not holds():
             await asyncio.sleep(0.01)
 

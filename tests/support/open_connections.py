@@ -5,18 +5,22 @@ The Document Service's addresses and the AI Service's are behind one door, as in
 
 import asyncio
 import contextlib
+import secrets
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 import msgspec
+from starlette.requests import HTTPConnection
 
 from refdesk.access.authentication import Authentication
 from refdesk.access.keys import ApiKeys
+from refdesk.access.permission import Permission
 from refdesk.access.permissions import Permissions
 from refdesk.app.services import assistant
 from refdesk.app.services.common import open_keys
+from refdesk.contracts.access import Principal
 from refdesk.documents.contents import Contents
 from refdesk.documents.feed import DocumentFeed
 from refdesk.documents.quotas import UploadQuotas
@@ -26,6 +30,7 @@ from refdesk.outside.blobs import Blobs
 from refdesk.web.http import create_app
 from tests.integration.documents_desk import UNLIMITED, running, serving
 from tests.support.desk import AnswerDesk, until
+from tests.support.patience import within
 from tests.support.scripted_llm import say
 
 QUESTION = "How many days of paid leave do employees have?"
@@ -33,6 +38,7 @@ NEVER = "0" * 32 + "@1"
 """The freshness token of a document that never was."""
 CONVERSATION = "a-talk"
 END_S_MAX = 20.0
+TRACE = "X-Trace"
 
 
 @dataclass
@@ -43,6 +49,14 @@ class Door:
     desk: AnswerDesk
     elsewhere: ApiKeys
     session: aiohttp.ClientSession
+    awaited: dict[str, asyncio.Event]
+    """By the trace of a request: what is set once it is let in."""
+
+    def traced(self, headers: dict[str, str], let_in: asyncio.Event) -> dict[str, str]:
+        """These headers, for one request that is waited for."""
+        trace = secrets.token_hex(8)
+        self.awaited[trace] = let_in
+        return {**headers, TRACE: trace}
 
     async def key(self, name: str, *groups: str, **rights: Any) -> dict[str, str]:
         """The header of a new key."""
@@ -70,6 +84,14 @@ async def open_door(desk: AnswerDesk, *, silence_s_max: float = 4.0, **settings:
         documents = DocumentService(store, contents=contents, principal_named=keys.named)
         feed = DocumentFeed(store, database_url=desk.documents.database_url)
         permissions = Permissions(keys, database_url=url, silence_s_max=silence_s_max)
+        awaited: dict[str, asyncio.Event] = {}
+
+        def permit(connection: HTTPConnection, principal: Principal) -> Permission:
+            permission = permissions(connection, principal)
+            if trace := connection.headers.get(TRACE):
+                awaited[trace].set()
+            return permission
+
         app = create_app(
             [
                 *endpoints(documents, feed=feed, check=desk.documents.check, quotas=UploadQuotas(UNLIMITED)),
@@ -77,11 +99,11 @@ async def open_door(desk: AnswerDesk, *, silence_s_max: float = 4.0, **settings:
                 *service.sockets,
             ],
             authenticate=Authentication(keys, operator_key="the-operators-own-key"),
-            permit=permissions,
+            permit=permit,
         )
         await enter(running(*service.background, feed.run, permissions.run))
         session = await enter(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
-        yield Door(await enter(serving(app)), desk, desk.keys, session)
+        yield Door(await enter(serving(app)), desk, desk.keys, session, awaited)
 
 
 @dataclass
@@ -92,7 +114,7 @@ class Opened:
     heard: list[tuple[float, Any]] = field(default_factory=list)
 
     async def ending(self) -> str:
-        async with asyncio.timeout(END_S_MAX):
+        async with within(END_S_MAX):
             return await asyncio.shield(self.ended)
 
 
@@ -106,7 +128,7 @@ async def opened(read: Reader) -> AsyncIterator[Opened]:
     is_open = asyncio.Event()
     task = asyncio.ensure_future(read(heard, is_open))
     try:
-        async with asyncio.timeout(END_S_MAX):
+        async with within(END_S_MAX):
             await asyncio.wait({task, opening := asyncio.ensure_future(is_open.wait())}, return_when="FIRST_COMPLETED")
             opening.cancel()
         yield Opened(task, heard)
@@ -130,9 +152,7 @@ def kinds(door: Door, headers: dict[str, str]) -> dict[str, Reader]:
 
     def reply(method: str, path: str, **request: Any) -> Reader:
         async def read(heard: list[tuple[float, Any]], is_open: asyncio.Event) -> str:
-            trace = asyncio.get_running_loop().call_later(0.2, is_open.set)
-            status, body = await door.json(method, path, headers, **request)
-            trace.cancel()
+            status, body = await door.json(method, path, door.traced(headers, is_open), **request)
             return str(body["type"]) if status >= 400 else f"done {status}"
 
         return read
@@ -189,10 +209,9 @@ def kinds(door: Door, headers: dict[str, str]) -> dict[str, Reader]:
         asks = {"name": "ask", "arguments": {"question": f"{QUESTION} Tell an agent."}}
         call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": asks}
         mcp = {**headers, "Accept": "application/json, text/event-stream"}
-        trace = asyncio.get_running_loop().call_later(0.2, is_open.set)
         async with door.call("POST", "/mcp", mcp, json=call) as response:
+            is_open.set()  # once its reply has begun, it has no words for why it ends
             text = await response.text()
-        trace.cancel()
         return str(msgspec.json.decode(text)["type"]) if response.status >= 400 else text or "ended"
 
     return {

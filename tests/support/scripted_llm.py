@@ -20,6 +20,7 @@ from typing import Any, Literal
 import msgspec
 
 from refdesk.outside.llm.client import PROBE
+from tests.support.patience import within
 
 Ending = Literal[
     "finish",  # finish_reason, usage, [DONE]
@@ -149,7 +150,7 @@ class ScriptedLlm:
 
     async def called(self, times: int = 1, *, within_s: float = 60.0) -> Call:
         """The call with this number, once it has come."""
-        async with asyncio.timeout(within_s):
+        async with within(within_s):
             while len(self.calls) < times:
                 await _pause(0.005)
         return self.calls[times - 1]

@@ -8,6 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 from tests.support.identity_provider import CLIENT_ID, IdentityProvider
+from tests.support.patience import within
 from tests.support.sign_in_desk import Browser, SignInDesk, open_browser, open_sign_in_desk
 
 from refdesk.access.oidc.people import principal_id
@@ -136,7 +137,7 @@ async def test_the_provider_is_asked_beside_a_request_before_it_must_be(
     async def changed() -> bool:
         return bool((await browser.json("GET", "/api/me"))[1]["groups"] == ["legal"])
 
-    async with asyncio.timeout(ENDS_S_MAX):
+    async with within(ENDS_S_MAX):
         while not await changed():
             await asyncio.sleep(0.02)
 
@@ -246,7 +247,7 @@ async def test_signing_out_is_not_cut_off_by_its_own_end(
     async with browser.open_socket(Origin=desk.url) as socket:
         await socket.receive_str()
         leaving = asyncio.ensure_future(browser.json("POST", "/auth/logout"))
-        async with asyncio.timeout(ENDS_S_MAX):
+        async with within(ENDS_S_MAX):
             await socket.receive()
         assert socket.close_code == 1008
         provider.revokes.set()
@@ -396,7 +397,7 @@ async def test_what_is_open_ends_when_the_provider_takes_a_group(
         await socket.receive_str()
         provider.people["ada"].groups = ["legal"]
         await shift(desk, "confirmed_at", 200)
-        async with asyncio.timeout(ENDS_S_MAX):
+        async with within(ENDS_S_MAX):
             await socket.receive()
         assert socket.close_code == 1008
 

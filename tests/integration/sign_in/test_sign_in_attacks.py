@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from joserfc.jwk import ECKey, RSAKey
 from joserfc.util import urlsafe_b64encode
 from tests.support.identity_provider import API, CLIENT_ID, CLIENT_SECRET, LOGOUT_EVENT, IdentityProvider, Spoil
+from tests.support.patience import within
 from tests.support.sign_in_desk import Browser, SignInDesk, open_browser, open_sign_in_desk
 
 from refdesk.access.oidc.people import principal_id
@@ -359,7 +360,7 @@ async def test_what_is_open_by_a_token_ends_with_it(browser: Browser, provider: 
     token = provider.access_token("ada", exp=int(time.time()) - 28)
     async with browser.open_socket(Authorization=f"Bearer {token}") as socket:
         await socket.receive_str()
-        async with asyncio.timeout(10):
+        async with within(10):
             await socket.receive()
         assert socket.close_code == 1008
 
