@@ -27,7 +27,7 @@ run: setup  ## Start everything and answer questions at http://127.0.0.1:8080 (A
 	@$(BIN)/refdesk up $(ARGS)
 
 test: setup-dev browser tessdata  ## Run every test on real servers (ARGS="-k something"; WORKERS=0 in one process)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 bench: setup-dev  ## Run the benchmarks (minutes each; on a quiet machine)
 	$(BIN)/python benchmarks/streaming.py

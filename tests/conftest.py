@@ -1,17 +1,19 @@
 """What every test may ask for: the real servers, started once per session, and databases of one's own on them."""
 
 import asyncio
-import secrets
+import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
-import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
-from psycopg import sql
 
-from refdesk.app.embedded.stack import StackOptions, StackUrls, running_stack, with_database
+from refdesk.app.embedded.stack import StackOptions, StackUrls, running_stack
+from tests.support.databases import own_database, prepare
+from tests.support.distribution import Distribution, place_of
+from tests.support.running import MODELS
 
 # How fast examples are made and run is the machine's business, and a busy one's tests are no less right.
 settings.register_profile("refdesk", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -22,6 +24,25 @@ if (
     signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 ):  # a background job of a script, nohup: children would inherit that
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Distribution:
+    return Distribution(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest comes first, so that several workers end together."""
+    items.sort(key=lambda item: place_of(item.nodeid))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the first who needs the packaged model's file makes it, for all workers of a run and every desk that they start."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "models"
+    os.environ[MODELS] = str(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +62,7 @@ async def servers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sta
 async def _hold_stack(data_dir: Path, *, started: asyncio.Future[StackUrls], done: asyncio.Event) -> None:
     """A stack must be left in the task that entered it; a fixture's two halves may run in two."""
     async with running_stack(StackOptions(data_dir=data_dir)) as stack:
+        await prepare(stack.urls)
         started.set_result(stack.urls)
         await done.wait()
 
@@ -48,15 +70,8 @@ async def _hold_stack(data_dir: Path, *, started: asyncio.Future[StackUrls], don
 @pytest.fixture
 async def fresh_database(servers: StackUrls) -> AsyncIterator[str]:
     """The URL of a new, empty database with pgvector in it, dropped after the test."""
-    name = f"test_{secrets.token_hex(8)}"
-    url = with_database(servers.documents_database_url, name=name)
-    async with await psycopg.AsyncConnection.connect(servers.documents_database_url, autocommit=True) as server:
-        await server.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
-            await connection.execute("CREATE EXTENSION vector")
-    yield url
-    async with await psycopg.AsyncConnection.connect(servers.documents_database_url, autocommit=True) as server:
-        await server.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    async with own_database(servers) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

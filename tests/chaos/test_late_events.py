@@ -30,7 +30,7 @@ from hypothesis.stateful import (
 )
 from tests.chaos.paragraphs import Paragraphs, chunks_of, embed, states_of
 from tests.integration.documents_desk import ADMINISTRATOR, ALICE, Desk, open_desk, running
-from tests.support.desk import own_database
+from tests.support.databases import own_database
 from tests.support.embedding_server import DIMENSIONS
 
 from refdesk.app.embedded.stack import StackUrls

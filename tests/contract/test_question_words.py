@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import numpy as np
 import pytest
 from psycopg_pool import AsyncConnectionPool
-from tests.support.desk import own_database
+from tests.support.databases import own_database
 
 from refdesk.app.embedded.stack import StackUrls
 from refdesk.contracts.access import EVERYONE, Scope

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from psycopg_pool import AsyncConnectionPool
-from tests.support.desk import own_database
+from tests.support.databases import own_database
 
 from refdesk.app.embedded.stack import StackUrls
 from refdesk.contracts.access import EVERYONE, Scope

@@ -9,7 +9,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from tests.integration.nats_server import NatsServer
-from tests.support.desk import AnswerDesk, Client, Here, Process, own_database
+from tests.support.databases import own_database
+from tests.support.desk import AnswerDesk, Client, Here, Process
 from tests.support.pipeline import Pipeline, open_pipeline
 
 from refdesk.app.embedded.stack import StackUrls
@@ -17,9 +18,9 @@ from refdesk.outside.embedding.packaged import PackagedEmbedder, open_packaged_e
 
 
 @pytest.fixture(scope="session")
-async def packaged_embedder(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[PackagedEmbedder]:
+async def packaged_embedder(models: Path) -> AsyncIterator[PackagedEmbedder]:
     """The real model."""
-    async with open_packaged_embedder(tmp_path_factory.mktemp("models")) as embedder:
+    async with open_packaged_embedder(models) as embedder:
         yield embedder
 
 

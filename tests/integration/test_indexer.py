@@ -16,6 +16,7 @@ import pytest
 from tests.integration import indexing_desk
 from tests.integration.indexing_desk import LANES, QUICK, IndexingDesk, ScriptedDocuments, open_indexing_desk
 from tests.integration.nats_server import NatsServer
+from tests.support.patience import within
 
 from refdesk.contracts.errors import DocumentRejected, ModelFailed, Unavailable
 from refdesk.contracts.events import (
@@ -42,13 +43,8 @@ POLICY = "# Travel policy\n\n## Flights\n\nBook early.\n\n## Hotels\n\nUp to 120
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("models")
-
-
-@pytest.fixture(scope="module")
-async def embedder(cache: Path) -> AsyncIterator[PackagedEmbedder]:
-    async with open_packaged_embedder(cache) as embedder:
+async def embedder(models: Path) -> AsyncIterator[PackagedEmbedder]:
+    async with open_packaged_embedder(models) as embedder:
         yield embedder
 
 
@@ -89,7 +85,7 @@ async def working(desk: IndexingDesk) -> AsyncIterator[None]:
 
 
 async def until(condition: Callable[[], Awaitable[bool]], *, within_s: float = 60.0) -> None:
-    async with asyncio.timeout(within_s):
+    async with within(within_s):
         while not await condition():
             await asyncio.sleep(0.02)
 
@@ -448,7 +444,7 @@ async def test_a_stopped_worker_gives_its_work_back(
 
 
 async def test_killed_workers_lose_nothing(
-    nats: NatsServer, fresh_database: str, desk: IndexingDesk, cache: Path
+    nats: NatsServer, fresh_database: str, desk: IndexingDesk, models: Path
 ) -> None:
     """SIGKILL an indexer process again and again mid-way; the last one finishes; every document is there once."""
     count = 60
@@ -456,7 +452,7 @@ async def test_killed_workers_lose_nothing(
     for number in range(count):
         text = f"# Guide {number}\n\n" + "\n\n".join(f"## Part {part}\n\nStep {part} of {number}." for part in range(8))
         await desk.tell(desk.change(f"d{number}", 1, text))
-    arguments = [nats.url, fresh_database, desk.documents.url, str(cache)]
+    arguments = [nats.url, fresh_database, desk.documents.url, str(models)]
     kills = 0
     while (left := await desk.worker.consumer.pending_count()) > 0 or kills == 0:
         process = await asyncio.create_subprocess_exec(sys.executable, PROGRAM, *arguments)

@@ -151,8 +151,7 @@ NASTY_MESSAGES = [
 
 @pytest.fixture(scope="module")
 async def desk(servers: StackUrls, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[WholeDesk]:
-    models = tmp_path_factory.getbasetemp() / "models"
-    async with whole_desk(servers, tmp_path_factory.mktemp("whole"), models=models) as desk:
+    async with whole_desk(servers, tmp_path_factory.mktemp("whole")) as desk:
         yield desk
         log = desk.log.read_text(errors="replace")
     assert "Traceback" not in log, log[log.index("Traceback") - 500 :][:5000]

@@ -7,7 +7,6 @@ real embedder, so that these tests need no indexer.
 import asyncio
 import contextlib
 import os
-import secrets
 import socket
 import ssl
 import sys
@@ -23,11 +22,10 @@ import msgspec
 import numpy as np
 import psycopg
 import pytest
-from psycopg import sql
 from redis.asyncio import Redis
 
 from refdesk.access.keys import ApiKeys
-from refdesk.app.embedded.stack import StackUrls, with_database
+from refdesk.app.embedded.stack import StackUrls
 from refdesk.app.services import assistant
 from refdesk.app.services.common import open_keys
 from refdesk.app.services.generations import open_generations
@@ -42,6 +40,9 @@ from refdesk.settings.tree import Settings
 from refdesk.web.http import create_app
 from tests.integration.documents_desk import Desk as Documents
 from tests.integration.documents_desk import authenticate, key, open_desk, running, serving
+from tests.support.databases import own_database
+from tests.support.patience import within
+from tests.support.running import MODELS
 from tests.support.scripted_llm import ScriptedLlm
 
 ASKER = Principal(id="asker")
@@ -352,7 +353,7 @@ class Wire:
 
 async def until(condition: Callable[[], Any], *, within_s: float = 60.0) -> Any:
     """The condition's value once it is true, looking every 10 ms; it may be a coroutine function."""
-    async with asyncio.timeout(within_s):
+    async with within(within_s):
         while True:
             value = condition()
             value = await value if asyncio.iscoroutine(value) else value
@@ -385,44 +386,30 @@ async def fresh_valkey(url: str, *, number: int) -> str:
 
 
 @contextlib.asynccontextmanager
-async def own_database(servers: StackUrls) -> AsyncIterator[str]:
-    """A new database with pgvector in it, for fixtures that outlive a test."""
-    name = f"desk_{secrets.token_hex(8)}"
-    async with await psycopg.AsyncConnection.connect(servers.documents_database_url, autocommit=True) as server:
-        await server.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    url = with_database(servers.documents_database_url, name=name)
-    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
-        await connection.execute("CREATE EXTENSION vector")
-    yield url
-    async with await psycopg.AsyncConnection.connect(servers.documents_database_url, autocommit=True) as server:
-        await server.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
-
-
-@contextlib.asynccontextmanager
 async def own_desk(
     servers: StackUrls, folders: pytest.TempPathFactory, *, valkey_number: int, **changes: Any
 ) -> AsyncIterator[AnswerDesk]:
-    """A desk with a database of its own, for a whole module; the embedding model is prepared once a session."""
-    models = folders.getbasetemp() / "models"
+    """A desk with a database of its own, for a whole module."""
     valkey_url = await fresh_valkey(servers.valkey_url, number=valkey_number)
     async with own_database(servers) as database_url:
         settings = {"database_url": database_url, "valkey_url": valkey_url, "nats_url": servers.nats_url}
-        async with open_answer_desk(**settings, folder=folders.mktemp("desk"), models=models, **changes) as desk:
+        async with open_answer_desk(**settings, folder=folders.mktemp("desk"), **changes) as desk:
             yield desk
 
 
 @contextlib.asynccontextmanager
 async def open_answer_desk(
-    *, database_url: str, valkey_url: str, folder: Path, models: Path, **changes: Any
+    *, database_url: str, valkey_url: str, folder: Path, **changes: Any
 ) -> AsyncIterator[AnswerDesk]:
-    """Everything but the assistants. ``models`` is shared, so that the embedding model is prepared once a session."""
+    """Everything but the assistants."""
     async with contextlib.AsyncExitStack() as stack:
         enter = stack.enter_async_context
         llm = await enter(ScriptedLlm().serving())
         documents = await enter(open_desk(database_url, folder / "blobs"))
         settings = Settings.of(
             **{
-                "data_dir": models,
+                "data_dir": folder,
+                "model_dir": Path(os.environ[MODELS]),
                 "documents_database_url": database_url,
                 "index_database_url": database_url,
                 "access_database_url": database_url,

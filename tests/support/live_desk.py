@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -20,7 +22,9 @@ from refdesk.settings.tree import Settings
 from refdesk.web.endpoints import Endpoint, SocketEndpoint
 from refdesk.web.http import create_app
 from tests.integration.nats_server import NatsServer
-from tests.support.desk import GENEROUS, fresh_valkey, own_database
+from tests.support.databases import own_database
+from tests.support.desk import GENEROUS, fresh_valkey
+from tests.support.running import MODELS
 
 OPERATOR_KEY = "the-operators-own-key"
 START_S_MAX = 120.0
@@ -51,7 +55,7 @@ class LiveDesk:
 async def live_desk(
     servers: StackUrls, folders: pytest.TempPathFactory, *, valkey_number: int, **changes: Any
 ) -> AsyncIterator[LiveDesk]:
-    """Its databases and its broker are its own; the embedding model is prepared once a session."""
+    """Its databases and its broker are its own."""
     folder, port = folders.mktemp("live"), free_port()
     nats = NatsServer(folder)
     nats.start()
@@ -61,7 +65,8 @@ async def live_desk(
                 **{
                     "host": "127.0.0.1",
                     "port": port,
-                    "data_dir": folders.getbasetemp() / "models",
+                    "data_dir": folder,
+                    "model_dir": Path(os.environ[MODELS]),
                     "content_dir": folder / "content",
                     "documents_database_url": database_url,
                     "index_database_url": database_url,

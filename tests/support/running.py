@@ -16,12 +16,15 @@ import psutil
 
 from refdesk.app.embedded.nats import free_port
 from refdesk.indexing.priority import limit, waits
+from tests.support.patience import within
 
 REFDESK = (sys.executable, "-m", "refdesk")
 READY_S_MAX = 180.0
 STOP_S_MAX = 40.0
 WITHIN_S = 180.0
 POLL_S = 0.05
+MODELS = "TEST_MODEL_DIR"
+"""Names the folder where a run makes the embedding model once, for all that it starts."""
 
 Json = dict[str, Any]
 
@@ -53,7 +56,7 @@ class Event:
 async def until(holds: Callable[[], Awaitable[bool]], *, what: str, within_s: float = WITHIN_S) -> None:
     """Wait for a condition that can only be looked at."""
     try:
-        async with asyncio.timeout(within_s):
+        async with within(within_s):
             while not await holds():
                 await asyncio.sleep(POLL_S)
     except TimeoutError:
@@ -68,7 +71,8 @@ def environment(home: Path, **settings: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("REFDESK_")}
     home_variables = {"HOME": str(home), "XDG_STATE_HOME": str(home / "state")}
     no_courtesy = {"REFDESK_INDEX_NICENESS": "0", "REFDESK_PARSE_PROCESSORS_SPARED": "0"}
-    return {**kept, **home_variables, "NO_COLOR": "1", **no_courtesy, **settings}
+    models = {"REFDESK_MODEL_DIR": os.environ[MODELS]} if MODELS in os.environ else {}
+    return {**kept, **home_variables, "NO_COLOR": "1", **no_courtesy, **models, **settings}
 
 
 async def command(*arguments: str, home: Path, within_s: float = WITHIN_S, **settings: str) -> Said:
@@ -83,7 +87,7 @@ async def command(*arguments: str, home: Path, within_s: float = WITHIN_S, **set
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        async with asyncio.timeout(within_s):
+        async with within(within_s):
             out, err = await process.communicate()
     finally:
         if process.returncode is None:
@@ -142,7 +146,7 @@ class Refdesk:
         """Signal it and wait for its end; its exit code."""
         if self.process.returncode is None:
             self.process.send_signal(number)
-        async with asyncio.timeout(STOP_S_MAX):
+        async with within(STOP_S_MAX):
             await self._reading
             code = await self.process.wait()
         await self._session.close()

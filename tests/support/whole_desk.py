@@ -16,7 +16,9 @@ from refdesk.app.embedded.stack import StackUrls
 from refdesk.settings.loading import to_environment
 from refdesk.settings.tree import Settings
 from tests.integration.nats_server import NatsServer
-from tests.support.desk import own_database, until
+from tests.support.databases import own_database
+from tests.support.desk import until
+from tests.support.running import MODELS
 
 OPERATOR_KEY = "operator"
 READY_S_MAX = 300.0
@@ -40,8 +42,8 @@ class WholeDesk:
 
 
 @contextlib.asynccontextmanager
-async def whole_desk(servers: StackUrls, folder: Path, *, models: Path, **changes: Any) -> AsyncIterator[WholeDesk]:
-    """One that is ready, and is ended when the block is left. ``models`` is shared, and prepared once a session."""
+async def whole_desk(servers: StackUrls, folder: Path, **changes: Any) -> AsyncIterator[WholeDesk]:
+    """One that is ready, and is ended when the block is left."""
     nats = NatsServer(folder)
     nats.start()
     try:
@@ -51,7 +53,8 @@ async def whole_desk(servers: StackUrls, folder: Path, *, models: Path, **change
                 **{
                     "host": "127.0.0.1",
                     "port": port,
-                    "data_dir": models,
+                    "data_dir": folder,
+                    "model_dir": Path(os.environ[MODELS]),
                     "content_dir": folder / "content",
                     "documents_database_url": database_url,
                     "index_database_url": database_url,

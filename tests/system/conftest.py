@@ -3,7 +3,10 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from tests.browser.conftest import browser
 from tests.support.running import Refdesk, running
+
+__all__ = ["browser"]
 
 
 @pytest.fixture(scope="session")

@@ -286,7 +286,6 @@ async def test_a_data_directory_in_use_is_one_clear_sentence(desk: Refdesk, tmp_
     ("setting", "scheme"),
     [("REFDESK_DATABASE_URL", "postgresql"), ("REFDESK_NATS_URL", "nats"), ("REFDESK_VALKEY_URL", "redis")],
 )
-@pytest.mark.timeout(180)
 async def test_an_unreachable_configured_server_is_one_clear_sentence(
     tmp_path: Path, setting: str, scheme: str
 ) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import shutil
 import signal
 from pathlib import Path
 
@@ -13,13 +12,6 @@ from tests.support.running import Refdesk, Said, running, start, until
 DOCUMENTS = 200
 VICTIMS = ("indexer", "nats", "valkey", "postgres")
 SEED = 20261123
-
-
-@pytest.fixture
-def home(desk: Refdesk, tmp_path: Path) -> Path:
-    """A data directory of the test's own, with the embedding model made already."""
-    shutil.copytree(desk.data_dir / "models", tmp_path / "data" / "models")
-    return tmp_path
 
 
 def word(number: int) -> str:
@@ -61,12 +53,12 @@ async def healthy(refdesk: Refdesk) -> bool:
 
 
 @pytest.mark.timeout(300)
-async def test_killing_each_part_while_200_documents_are_added_loses_none(home: Path) -> None:
+async def test_killing_each_part_while_200_documents_are_added_loses_none(tmp_path: Path) -> None:
     """The indexer, NATS, Valkey and PostgreSQL die once each; all documents are searchable, each exactly once."""
-    write_documents(home / "crates")
-    async with running(home, "--no-samples") as refdesk:
+    write_documents(tmp_path / "crates")
+    async with running(tmp_path, "--no-samples") as refdesk:
         async with asyncio.TaskGroup() as tasks:
-            adding = tasks.create_task(refdesk.command("add", str(home / "crates"), "--json", within_s=240))
+            adding = tasks.create_task(refdesk.command("add", str(tmp_path / "crates"), "--json", within_s=240))
             killed = await kill_along_the_way(refdesk, adding)
         said = adding.result()
         assert said.code == 0, said
@@ -81,10 +73,9 @@ async def test_killing_each_part_while_200_documents_are_added_loses_none(home: 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.timeout(120)
-async def test_a_stop_signal_leaves_no_process_behind(home: Path, number: signal.Signals) -> None:
+async def test_a_stop_signal_leaves_no_process_behind(tmp_path: Path, number: signal.Signals) -> None:
     """And the exit code is 0: it was asked to."""
-    refdesk = await start(home, "--no-samples")
+    refdesk = await start(tmp_path, "--no-samples")
     try:
         await refdesk.ready()
         family = refdesk.family()
@@ -95,10 +86,9 @@ async def test_a_stop_signal_leaves_no_process_behind(home: Path, number: signal
     assert not [process for process in family if process.is_running()]
 
 
-@pytest.mark.timeout(120)
-async def test_a_killed_supervisor_leaves_no_process_behind_and_starts_again(home: Path) -> None:
+async def test_a_killed_supervisor_leaves_no_process_behind_and_starts_again(tmp_path: Path) -> None:
     """What it started ends without it, and the same data directory serves the next start."""
-    refdesk = await start(home, "--no-samples")
+    refdesk = await start(tmp_path, "--no-samples")
     try:
         await refdesk.ready()
         document = await refdesk.settled(await refdesk.upload("anchor.md", b"The Carrick anchor weighs 410 kilograms."))
@@ -107,6 +97,6 @@ async def test_a_killed_supervisor_leaves_no_process_behind_and_starts_again(hom
         await refdesk.stop(signal.SIGKILL)
     left = await asyncio.to_thread(psutil.wait_procs, family, timeout=20)
     assert not left[1]
-    async with running(home, "--no-samples") as again:
+    async with running(tmp_path, "--no-samples") as again:
         assert (await again.document(document["id"]))["state"] == "indexed"
         assert "410 kilograms" in (await again.ask("How much does the Carrick anchor weigh?"))["text"]

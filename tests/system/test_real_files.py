@@ -34,11 +34,9 @@ def rows() -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-async def empty_desk(desk: Refdesk, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Refdesk]:
+async def empty_desk(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Refdesk]:
     """A Refdesk of this file's own."""
-    home = tmp_path_factory.mktemp("real")
-    shutil.copytree(desk.data_dir / "models", home / "data" / "models")
-    async with running(home, "--no-samples") as refdesk:
+    async with running(tmp_path_factory.mktemp("real"), "--no-samples") as refdesk:
         yield refdesk
 
 
@@ -67,7 +65,6 @@ def check(chosen: list[dict[str, Any]], failed: dict[str, str]) -> None:
     assert all(len(reason) > 20 for reason in failed.values()), failed
 
 
-@pytest.mark.timeout(180)
 async def test_small_files_of_every_kind_are_indexed_or_fail_with_a_reason(empty_desk: Refdesk) -> None:
     """Whatever they hold: documents in order, malformed, encrypted, hostile."""
     chosen = [row for row in rows() if row["bytes"] <= QUICK_BYTES_MAX]
@@ -100,13 +97,12 @@ CALLS = {
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-async def test_the_api_answers_while_hostile_files_are_read(desk: Refdesk, tmp_path: Path) -> None:
+async def test_the_api_answers_while_hostile_files_are_read(tmp_path: Path) -> None:
     """Every call succeeds and no file stays pending; latencies are printed: of an idle machine, of one that is busy with what
     stands back as far as the indexer does but is none of Refdesk's, and beside the files; each twice.
     """
     files = [FORMATS / row["file"] for row in rows() if row["class"] in CLASSES]
     again = [Path(shutil.copy2(file, tmp_path)) for file in files]
-    shutil.copytree(desk.data_dir / "models", tmp_path / "data" / "models")
     usual = Settings()
     courtesy = {
         "REFDESK_INDEX_NICENESS": str(usual.indexing.niceness),

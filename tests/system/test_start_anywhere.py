@@ -29,7 +29,6 @@ async def odd_desk(tmp_path_factory: pytest.TempPathFactory, proxy_port: int) ->
         yield refdesk
 
 
-@pytest.mark.timeout(240)
 async def test_a_desk_starts_in_a_folder_of_any_name(odd_desk: Refdesk, tmp_path: Path) -> None:
     """Documents go in, are found, and the commands find the desk."""
     file = tmp_path / "Schlüssel 钥匙.md"
@@ -41,7 +40,6 @@ async def test_a_desk_starts_in_a_folder_of_any_name(odd_desk: Refdesk, tmp_path
     assert (await odd_desk.command("status")).code == 0
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("strip", [False, True], ids=["passed on", "taken away"])
 async def test_a_desk_serves_below_the_path_of_its_proxy(odd_desk: Refdesk, proxy_port: int, *, strip: bool) -> None:
     """The page's own addresses, those of new documents, and those of citations lead back to it."""
@@ -67,7 +65,6 @@ async def test_a_desk_serves_below_the_path_of_its_proxy(odd_desk: Refdesk, prox
         await odd_desk.delete(document)
 
 
-@pytest.mark.timeout(60)
 async def test_the_prefix_without_its_slash_leads_to_the_page(odd_desk: Refdesk) -> None:
     """Relative addresses would lead beside it."""
     async with odd_desk.open("GET", PREFIX, allow_redirects=False) as reply:

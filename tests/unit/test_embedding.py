@@ -32,8 +32,8 @@ MIXED = [
 
 
 @pytest.fixture(scope="module")
-async def packaged(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[PackagedEmbedder]:
-    async with open_packaged_embedder(tmp_path_factory.mktemp("models"), turns=Turns(threads=2, texts=3)) as embedder:
+async def packaged(models: Path) -> AsyncIterator[PackagedEmbedder]:
+    async with open_packaged_embedder(models, turns=Turns(threads=2, texts=3)) as embedder:
         yield embedder
 
 

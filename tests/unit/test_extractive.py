@@ -1,6 +1,7 @@
 """The quoting answerer on hand-written passages, with the real embedder."""
 
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -11,8 +12,8 @@ from refdesk.outside.embedding.vectors import Encoded, without_tokens
 
 
 @pytest.fixture(scope="module")
-async def extractor(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Extractor]:
-    async with open_packaged_embedder(tmp_path_factory.mktemp("models")) as embedder:
+async def extractor(models: Path) -> AsyncIterator[Extractor]:
+    async with open_packaged_embedder(models) as embedder:
         yield Extractor(embedder.encode)
 
 
@@ -284,9 +285,9 @@ async def test_an_attribute_that_is_not_told_is_not_answered(extractor: Extracto
     assert untold.certainty < 0.5 < told.certainty
 
 
-async def test_without_tokens_what_answers_is_found_as_well(tmp_path_factory: pytest.TempPathFactory) -> None:
+async def test_without_tokens_what_answers_is_found_as_well(models: Path) -> None:
     """By the vectors of whole texts: a model on a server tells no more."""
-    async with open_packaged_embedder(tmp_path_factory.mktemp("models")) as embedder:
+    async with open_packaged_embedder(models) as embedder:
 
         async def encode(texts: Sequence[str]) -> list[Encoded]:
             return without_tokens(await embedder.embed(texts))

@@ -22,11 +22,6 @@ TEXTS = ["How many days of leave do I have?", "", "休暇は何日あります�
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("models")
-
-
-@pytest.fixture(scope="module")
 async def exported(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return await export_embedder(tmp_path_factory.mktemp("folders") / "mini", models=models)
 

@@ -212,9 +212,9 @@ async def test_what_leaves_nothing_to_order_asks_nobody() -> None:
 
 
 @pytest.fixture(scope="module")
-async def cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+async def cross_encoder(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Path:
     """And, beside it, an embedder, which is no cross-encoder."""
-    folder, models = tmp_path_factory.mktemp("folders"), tmp_path_factory.mktemp("models")
+    folder = tmp_path_factory.mktemp("folders")
     await export_embedder(folder / "embedder", models=models)
     return await export_cross_encoder(folder / "cross", models=models)
 

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.support.desk import own_database
+from tests.support.databases import own_database
 from tests.support.identity_provider import IdentityProvider
 from tests.support.sign_in_desk import Browser, SignInDesk, open_browser, open_sign_in_desk
 
