@@ -2,7 +2,7 @@
 
 A finished one is looked at when it is asked for again, and when a follow-up would give it to the model. A running one is
 looked at whenever there is news of one of its documents, and now and then without any, since news can stay away. Each reader
-has their own rights; those with the same share a watch. For a word nothing is done.
+has their own rights; those with the same share a watch, and the watches of one scope look together. For a word nothing is done.
 What a document said is in the answer's text, not only in its sources: so it is withheld as a whole.
 """
 
@@ -10,8 +10,9 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 
-from refdesk.answering.evidence.gate import Gate
-from refdesk.answering.evidence.truth import Shown
+from refdesk.answering.evidence.gate import Gate, Look
+from refdesk.answering.evidence.joint_looks import JointLooks
+from refdesk.answering.evidence.truth import LookRefused, Shown
 from refdesk.answering.logs.log import AnswerLog
 from refdesk.contracts.access import Scope
 from refdesk.contracts.errors import AnswerWithdrawn, Unavailable
@@ -22,11 +23,14 @@ SOURCES_LOOK_S = 0.1
 """How often a watch looks whether its answer's sources have come. They are the first thing that comes."""
 LOOK_S = 3.0
 """How often a watch looks without news. Together with a look of the longest kind it stays below five seconds."""
+MOMENTS_PER_LOOK = 3
+"""Watches look at moments that they share, so many in ``LOOK_S``: one look does for all that began within a third of it."""
 
 
 class Withdrawals:
     def __init__(self, gate: Gate, *, news: IndexNews, look_s: float = LOOK_S) -> None:
         self._gate = gate
+        self._joint = JointLooks(gate)
         self._news = news
         self._look_s = look_s
         self._watches: dict[tuple[str, Scope], _Watch] = {}
@@ -35,10 +39,7 @@ class Withdrawals:
         """Raises AnswerWithdrawn where the scope may not read all of it any more, AccessUnknown where that is unknown."""
         if not stands_on:
             return
-        look = await self._gate.look(stands_on, scope=scope)
-        if not all(look.surely_allows(one.document_id, one.version) for one in stands_on):
-            telemetry.acl_denied.inc()
-            raise AnswerWithdrawn
+        _require(await self._gate.look(stands_on, scope=scope), stands_on)
 
     async def readable(self, stands_on: Mapping[str, frozenset[Shown]], *, scope: Scope) -> set[str]:
         """The ids of those answers that the scope may read, by what each stands on, in one look; unknown counts as no."""
@@ -82,17 +83,40 @@ class Withdrawals:
                 woken.set()
             while True:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(self._look_s):
+                    async with asyncio.timeout_at(self._next_moment()):
                         await woken.wait()
                 has_news = woken.is_set()
                 woken.clear()
                 try:
-                    await self.check(stands_on, scope=scope)
+                    await self._check_together(stands_on, scope=scope)
                 except (
                     Unavailable
                 ):  # AccessUnknown, too: while it is unknown, the last result holds until there is news
                     if has_news:
                         raise
+
+    def _next_moment(self) -> float:
+        """When a watch that has just looked, or begun, looks next without news (loop time): in ``look_s`` at the latest."""
+        apart_s = self._look_s / MOMENTS_PER_LOOK
+        return (asyncio.get_running_loop().time() + self._look_s) // apart_s * apart_s
+
+    async def _check_together(self, stands_on: frozenset[Shown], *, scope: Scope) -> None:
+        """As ``check``. A look that is refused for something that another answer stands on is made again for this one alone."""
+        if not stands_on:
+            return
+        try:
+            look = await self._joint.look(stands_on, scope=scope)
+        except LookRefused:
+            await self.check(stands_on, scope=scope)
+        else:
+            _require(look, stands_on)
+
+
+def _require(look: Look, stands_on: frozenset[Shown]) -> None:
+    """Raises AnswerWithdrawn unless the look allows all of it, AccessUnknown where that is unknown."""
+    if not all(look.surely_allows(one.document_id, one.version) for one in stands_on):
+        telemetry.acl_denied.inc()
+        raise AnswerWithdrawn
 
 
 class _Watch:
