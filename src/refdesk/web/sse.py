@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Gene
 from contextlib import aclosing
 from functools import partial
 from types import coroutine
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import msgspec
 from starlette.requests import ClientDisconnect
@@ -138,7 +138,7 @@ class EventStream:
     def _send(self, send: Send, message: Message) -> Wait | None:
         """Begins to send, in whatever task this is or none; returns what is left to be waited for, if anything."""
         self._sent_at = self._clock()
-        sending = cast(Coroutine[Any, Any, None], send(message))
+        sending: Coroutine[Any, Any, None] = send(message)  # type: ignore[assignment]
         try:
             waits_for = sending.send(None)
         except StopIteration:

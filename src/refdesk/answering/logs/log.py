@@ -64,9 +64,14 @@ OnEntries = Callable[[list[Entry]], Wait | None]
 """Is given a batch, at least one entry. What it returns, if anything, is called and awaited before it is given the next."""
 
 
+_encode = msgspec.json.Encoder().encode
+
+
 def encode_entry(number: int, event: AnswerEvent) -> Entry:
+    if type(event) is Delta:  # nearly all
+        return Entry(number, Delta.name, msgspec.Raw(_encode(event)))
     payload = event.sources if isinstance(event, Sources) else event.problem if isinstance(event, Failed) else event
-    return Entry(number, event.name, msgspec.Raw(msgspec.json.encode(payload)))
+    return Entry(number, event.name, msgspec.Raw(_encode(payload)))
 
 
 class AnswerLog:
