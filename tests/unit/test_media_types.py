@@ -46,6 +46,9 @@ def ole_of(stream: str) -> bytes:
         (b"<!-- x --><!DOCTYPE html><p>", "page", None, kinds.HTML),
         (b"\n<?xml version='1.0'?>\n<!-- a --> <!-- b -->\n<html>", "page", None, kinds.HTML),
         (b"<!---->" * 9000, None, None, kinds.TEXT),  # 25 of them once took 13 s, 40 for ever
+        (b"Part\tPrice\nBolt\t1.25\n", "list.xls", None, kinds.CSV),
+        (b"<html><table>", "list.xls", None, kinds.HTML),
+        (b"<?xml version='1.0'?><Workbook/>", "list.xls", None, kinds.XML),
         (b"<!-- <html>", None, None, kinds.TEXT),
         (b"From: a@b\nTo: c@d\nSubject: x\n\nhi", None, None, kinds.EML),
         (b'{"cells": [], "nbformat": 4}', None, None, kinds.NOTEBOOK),

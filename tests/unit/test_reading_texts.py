@@ -5,6 +5,7 @@ import json
 import pytest
 from tests.support.reading import lines, read
 
+from refdesk.indexing import extraction
 from refdesk.outside import media_types as kinds
 from refdesk.outside.detection import detect_media_type
 
@@ -86,6 +87,12 @@ def test_subtitles_are_what_is_said(source: str, kind: str) -> None:
     assert lines(read(source, kind)) == [f"paragraph: [00:00:01] {said}"]
 
 
+def test_entities_in_subtitles_are_characters() -> None:
+    """As players show them."""
+    source = "WEBVTT\n\n00:01.000 --> 00:04.000\nWait 5&nbsp;min &amp; close &lt;it&gt;.\n"
+    assert lines(read(source, kinds.WEBVTT)) == ["paragraph: [00:01] Wait 5 min & close <it>."]
+
+
 def test_long_subtitles_are_paragraphs_with_their_times_and_speakers() -> None:
     """So that a passage can be looked up in the recording."""
     cues = "\n\n".join(
@@ -103,6 +110,7 @@ def test_long_subtitles_are_paragraphs_with_their_times_and_speakers() -> None:
     [
         "2026-05-04 09:00:05,456 ERROR [worker-3] Payment 4711 failed: timeout after 30 s\nTraceback (most recent call last):",
         "May  4 09:00:05 host billing: payment 4711 failed for the second time\nERROR disk full",
+        "[01.05.26, 10:00:00] Ada: Pump 7 leaks again\n[01.05.26, 10:01:00] Ben: I closed valve 3",
         "[database]\nhost = db.example.org\nport=5432",
         "# Where the desk keeps its documents, and how long it does so\ndb.url=jdbc:x\ndb.user=app",
         "-- Total per region, without returns, of the year\n-- before\nSELECT sum(x) FROM t;",
@@ -111,6 +119,32 @@ def test_long_subtitles_are_paragraphs_with_their_times_and_speakers() -> None:
 def test_lines_of_logs_and_settings_stay_lines(kept: str) -> None:
     """They do not run on into each other like the lines of a paragraph."""
     assert read(kept, kinds.TEXT).text == kept
+
+
+def test_a_notebook_of_the_third_format_is_read() -> None:
+    """Its cells stand on sheets, and its headings are cells."""
+    cells = [
+        {"cell_type": "heading", "level": 2, "source": ["Pumps"]},
+        {"cell_type": "code", "input": ["x = 1"], "outputs": [{"output_type": "pyout", "text": ["1"]}]},
+    ]
+    source = json.dumps({"nbformat": 3, "worksheets": [{"cells": cells}]})
+    assert lines(read(source, kinds.NOTEBOOK)) == ["heading2: Pumps", "code: x = 1", "code: 1"]
+
+
+def test_tasks_and_entries_of_a_calendar_are_called_so() -> None:
+    """They are no events."""
+    entry = "BEGIN:{0}\nSUMMARY:Order bolts\nEND:{0}\n"
+    source = f"BEGIN:VCALENDAR\n{''.join(map(entry.format, ('VEVENT', 'VTODO', 'VJOURNAL')))}END:VCALENDAR\n"
+    assert lines(read(source, kinds.CALENDAR)) == [
+        f"paragraph: {each}: Order bolts" for each in ("Event", "Task", "Entry")
+    ]
+
+
+@pytest.mark.parametrize("kind", [kinds.LATEX, kinds.ORG, kinds.RST])
+def test_a_text_whose_marks_nobody_follows_is_read_as_it_is(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has text, whatever its reader makes of it."""
+    monkeypatch.setattr(extraction, "read_tree", lambda *_: None)
+    assert lines(read("Open the valve.", kind)) == ["paragraph: Open the valve."]
 
 
 def test_the_errors_of_a_notebook_are_read() -> None:

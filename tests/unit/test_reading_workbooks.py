@@ -200,3 +200,27 @@ def test_formulas_without_a_value_are_noted() -> None:
     [note] = parsed.notes
     assert note.code == "values_missing"
     assert note.text.startswith("One formula of parts.xlsx came without a value; open it in its program")
+
+
+def test_a_workbook_of_one_file_of_xml_is_read_like_others() -> None:
+    """With its header, skipped places, spans and days; hidden rows and sheets, and comments, are none of its cells."""
+    spread = "urn:schemas-microsoft-com:office:spreadsheet"
+    cell = '<Cell{}><Data ss:Type="String">{}</Data></Cell>'.format
+    down, third = ' ss:MergeDown="1"', ' ss:Index="3"'
+    rows = (
+        f"<Row>{cell('', 'Part')}{cell('', 'Price')}{cell('', 'Since')}</Row>",
+        f"<Row>{cell(down, 'Bolt')}{cell('', '1.25')}{cell('', '2026-05-01T00:00:00.000')}</Row>",
+        f"<Row>{cell('', '1.50')}<Cell><Comment><Data>Said</Data></Comment></Cell></Row>",
+        f'<Row ss:Hidden="1">{cell("", "Secret")}</Row>',
+        f'<Row ss:Index="6">{cell("", "Nut")}{cell(third, "2026-05-02T10:30:00.000")}</Row>',
+    )
+    hidden = f"<Table><Row>{cell('', 'Secret')}</Row></Table><WorksheetOptions><Visible>SheetHidden</Visible></WorksheetOptions>"
+    content = (
+        f'<?xml version="1.0"?><?mso-application progid="Excel.Sheet"?><Workbook xmlns="{spread}" xmlns:ss="{spread}">'
+        f'<Worksheet ss:Name="Stock"><Table>{"".join(rows)}</Table></Worksheet>'
+        f'<Worksheet ss:Name="Old">{hidden}</Worksheet></Workbook>'
+    )
+    assert lines(read(content, kinds.XML)) == [
+        *("part2: Stock", "head: Part | Price | Since", "row: Bolt | 1.25 | 2026-05-01", "row: Bolt | 1.50"),
+        "row: Nut | | 2026-05-02T10:30:00.000",
+    ]

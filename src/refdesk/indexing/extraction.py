@@ -49,6 +49,7 @@ _STUMBLES = (
     zipfile.BadZipFile,
     zlib.error,
 )
+_MARKED_UP = frozenset({kinds.LATEX, kinds.ORG, kinds.RST})
 _PLACEHOLDERS = frozenset({"untitled", "untitled document", "powerpoint presentation", "slide 1", "document1"})
 
 
@@ -127,7 +128,11 @@ class _Extraction:
                 return None
         if media_type == kinds.RST:
             content = with_directives(decoded(content, media_type, writer)).encode()
-        return read_tree(content, media_type, writer)
+        before = writer.place.blocks
+        pages = read_tree(content, media_type, writer)
+        if media_type in _MARKED_UP and writer.place.blocks == before:  # it does not follow the marks: then as it is
+            read_plain(decoded(content, media_type, writer), writer)
+        return pages
 
     def _bytes_reader(self, content: bytes, media_type: str) -> Callable[[bytes], int | None] | None:
         if media_type in _MAIL_READERS:

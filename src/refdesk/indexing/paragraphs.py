@@ -7,7 +7,7 @@ three: a joint inside a paragraph, a line feed that is meant (verse, address, li
 import re
 from collections.abc import Iterable, Iterator
 
-_BULLET = re.compile(r"[-*+•●○◦▪■–—‣·\uf0b7]\s|\(?(?:\d{1,3}|[a-zA-Z]|[ivxIVX]{1,5})[.)]\s|\d{1,4}[-/:.]\d")
+_BULLET = re.compile(r"[-*+•●○◦▪■–—‣·\uf0b7]\s|\(?(?:\d{1,3}|[a-zA-Z]|[ivxIVX]{1,5})[.)]\s|\[?\d{1,4}[-/:.]\d")
 _RECORD = re.compile(
     r"\[[\w .:-]{1,60}\]$|[\w.-]{1,60} ?=|(?:#|//|--|;) |\x1b\["
     r"|(?:TRACE|DEBUG|INFO|WARN(?:ING)?|ERROR|FATAL|CRITICAL|Traceback)\b"

@@ -76,7 +76,10 @@ def detect_media_type(head: bytes, filename: str | None, declared: str | None) -
         advice = f"is neither text nor a known document format; convert it to one of these: {kinds.supported_names()}"
         raise kinds.unsupported(filename, advice)
     text = head.decode(encoding, errors="replace").lstrip("\ufeff")
-    return _text_kind(text, named if named in kinds.TEXTS else None)
+    kind = _text_kind(text, named if named in kinds.TEXTS else None)
+    return (
+        kinds.CSV if kind == kinds.TEXT and named in {kinds.XLS, kinds.XLSX} else kind
+    )  # as many programs export lists
 
 
 def _by_signature(head: bytes, filename: str | None, named: str | None) -> str | None:

@@ -9,6 +9,7 @@ _LINE = re.compile(r'([A-Za-z-]++)((?:;[^:;"]*+(?:"[^"]*+"[^:;"]*+)*+)*+):(.*)')
 _MOMENT = re.compile(r"(\d{4})(\d\d)(\d\d)(?:T(\d\d)(\d\d)(?:\d\d)?(Z)?)?")
 _ESCAPE = re.compile(r"\\([nN,;\\])")
 _ENTRIES = frozenset({"VEVENT", "VTODO", "VJOURNAL"})  # what is nested in one is an alarm
+_CALLED = {"VTODO": "Task", "VJOURNAL": "Entry"}
 _SHOWN = {
     "SUMMARY": "Event",
     "DTSTART": "Start",
@@ -38,7 +39,8 @@ def read_calendar(text: str, sink: Sink) -> None:
                 sink.add("paragraph", "\n".join(lines))
                 lines = []
         elif open_parts and open_parts[-1] in _ENTRIES and name in _SHOWN and value.strip():
-            lines.append(f"{_SHOWN[name]}: {_value(name, parameters, value)}")
+            label = _CALLED.get(open_parts[-1]) if name == "SUMMARY" else None
+            lines.append(f"{label or _SHOWN[name]}: {_value(name, parameters, value)}")
 
 
 def _value(name: str, parameters: str, value: str) -> str:

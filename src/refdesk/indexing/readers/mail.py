@@ -268,7 +268,9 @@ def _about(headers: Mapping[str, str]) -> str:
     """Who wrote it, and when: ``Ada Jones, 2026-03-02``."""
     sender = headers.get("From", "")
     name, address = parseaddr(sender)
-    return ", ".join(filter(None, (name or (address if "@" in address else sender), _day(headers.get("Date", "")))))
+    return ", ".join(
+        filter(None, (name or (address if "@" in address else sender.strip("<>")), _day(headers.get("Date", ""))))
+    )
 
 
 def _day(date: str) -> str:

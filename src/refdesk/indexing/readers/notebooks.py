@@ -11,15 +11,24 @@ from refdesk.indexing.readers.structured import read_lines
 def read_notebook(text: str, writer: DocumentWriter) -> None:
     """Cell by cell; what is no notebook after all is read as lines."""
     try:
-        cells = json.loads(text)["cells"]
-        for cell in cells:
+        for cell in _cells(json.loads(text)):
             _read_cell(cell, writer)
     except (ValueError, KeyError, TypeError, AttributeError):
         read_lines(text, writer)
 
 
+def _cells(notebook: dict[str, Any]) -> list[dict[str, Any]]:
+    """Before the fourth format, which is of 2014, they stood on sheets."""
+    if "worksheets" not in notebook:
+        return list(notebook["cells"])
+    return [cell for sheet in notebook["worksheets"] for cell in sheet["cells"]]
+
+
 def _read_cell(cell: dict[str, Any], writer: DocumentWriter) -> None:
-    source = "".join(cell.get("source", []))
+    source = "".join(cell.get("source") or cell.get("input") or [])
+    if cell.get("cell_type") == "heading":
+        writer.add("heading", source, level=int(cell.get("level", 1)))
+        return
     if cell.get("cell_type") == "markdown":
         read_markdown(source, writer)
         return

@@ -9,6 +9,7 @@ from xml.etree.ElementTree import Element, fromstring
 from refdesk.indexing.parsed import DocumentWriter, Kind, Sink
 from refdesk.indexing.readers.html import feed_html
 from refdesk.indexing.readers.packages import local
+from refdesk.indexing.readers.xml_workbooks import is_workbook, write_workbook
 
 XML_CHARACTERS_MAX = 16_000_000
 """A longer document is read by the general parser, which needs less memory for it."""
@@ -45,7 +46,11 @@ def read_xml(text: str, writer: DocumentWriter) -> None:
     """
     if len(text) > XML_CHARACTERS_MAX:
         raise ValueError("too long to be read at once")
-    waiting: list[Element] = [fromstring(text)]  # noqa: S314 - in the sandbox; expat loads nothing and bounds entities
+    root = fromstring(text)  # noqa: S314 - in the sandbox; expat loads nothing and bounds entities
+    if is_workbook(root):
+        write_workbook(root, writer)
+        return
+    waiting: list[Element] = [root]
     while waiting:
         element = waiting.pop()
         name = local(element)

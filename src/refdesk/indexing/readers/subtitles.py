@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from html import unescape
 
 from refdesk.indexing.parsed import Sink
 
@@ -36,4 +37,4 @@ def _cues(text: str) -> Iterator[tuple[str, str]]:
         time = _TIMES.fullmatch(lines[at])
         words = _TAG.sub(lambda tag: f"{tag[1].strip()}: " if tag[1] else "", " ".join(lines[at + 1 :]))
         if time and words.strip():
-            yield time[1], " ".join(words.split())
+            yield time[1], " ".join(unescape(words).split())
