@@ -1,9 +1,11 @@
 """Limits per principal, on a real Valkey: reserved before, settled after, never raced and never below zero."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
+from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -14,11 +16,12 @@ from tests.support.desk import LEAVE, VALKEY_PATIENCE_S, AnswerDesk, fresh_valke
 from tests.support.scripted_llm import ANSWER, say
 
 from refdesk.answering.usage import budget as budgets
-from refdesk.answering.usage.budget import Budget, BudgetLimits, Reservation
+from refdesk.answering.usage.budget import Budget, BudgetLimits, Pace, Reservation, Room
+from refdesk.answering.usage.caps import Spender, parse_caps
 from refdesk.app.embedded.stack import StackUrls
 from refdesk.contracts.access import Principal
 from refdesk.contracts.errors import TooManyRequests
-from refdesk.outside.valkey.client import Valkey, open_valkey
+from refdesk.outside.valkey.client import Command, Valkey, open_valkey
 
 MINUTE = 60
 START = 1_800_000_000.0  # the first second of a minute
@@ -71,6 +74,28 @@ async def test_principals_do_not_touch_each_other(budget: Budget) -> None:
     """Each has limits of their own."""
     await budget.reserve("ann", 1000)
     await budget.reserve("ben", 1000)
+
+
+async def test_a_pace_is_told_in_one_round_trip(valkey: Valkey, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left of the minute's questions, and of the cap with the fewest tokens left, whoever's it is."""
+    caps = parse_caps("sales tokens_per_day=700, staff tokens_per_day=5000")
+    budget = Budget(valkey, msgspec.structs.replace(LIMITS, named=caps), clock=clock)
+    ann = Spender("ann", ("sales", "staff", "unnamed"))
+    await budget.count_request("ann")
+    await budget.settle(await budget.reserve(ann, 100), used=60)
+    await budget.reserve(ann, 40)  # set aside
+    trips, commands = 0, valkey.commands
+
+    async def counting(asked: Sequence[Command]) -> list[Any]:
+        nonlocal trips
+        trips += 1
+        return await commands(asked)
+
+    monkeypatch.setattr(valkey, "commands", counting)
+    pace = await budget.pace(ann)
+    assert pace == Pace(requests=Room(10, 9, 60), tokens=Room(700, 600, int(86_400 - START % 86_400)))
+    assert trips == 1
+    assert await budget.pace(Spender("ben")) == Pace(requests=Room(10, 10, 60), tokens=Room(1000, 1000, 60))
 
 
 async def test_every_limit_says_when_to_come_back(budget: Budget, clock: Clock) -> None:

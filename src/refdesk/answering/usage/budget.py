@@ -18,6 +18,8 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from decimal import Decimal
+from itertools import islice
+from typing import Any
 
 import msgspec
 
@@ -25,7 +27,7 @@ from refdesk.answering.scripts import lua
 from refdesk.answering.usage.caps import BILLIONTHS, MINUTE_S, Cap, Caps, Period, Spender, Subject, Unit, window
 from refdesk.contracts.errors import TooManyRequests, Unavailable
 from refdesk.outside import telemetry
-from refdesk.outside.valkey.client import Script, Valkey, ValkeyError
+from refdesk.outside.valkey.client import Command, Script, Valkey, ValkeyError
 
 logger = logging.getLogger(__name__)
 
@@ -203,44 +205,48 @@ class Budget:
     async def counted(self, subject: Subject) -> list[tuple[Cap, int, int]]:
         """Each cap with what is used of it, reservations apart, and the seconds until it begins anew. Raises ValkeyError."""
         now = self._clock()
-        found = await self._valkey.commands([("GET", _window_key(subject, cap, now)) for cap in subject.caps])
+        return await self._counts(subject, await self._valkey.commands(_gets(subject, now)), now)
+
+    async def _counts(self, subject: Subject, found: Sequence[Any], now: float) -> list[tuple[Cap, int, int]]:
+        """As `counted`, from what was found by `_gets`."""
         return [
             (cap, int(count) if count is not None else await self._begin(subject, cap), window(cap.period, now)[1])
             for cap, count in zip(subject.caps, found, strict=True)
         ]
 
     async def pace(self, spender: Spender) -> Pace | None:
-        """For questions. Tokens that are set aside for answers under way are not left. None where nobody knows."""
+        """For questions. Tokens that are set aside for answers under way are not left. None where nobody knows.
+
+        In one round trip: it is told with every answer at some doors.
+        """
+        now, subjects = self._clock(), self.subjects(spender)
+        asked: list[Command] = [("GET", _minute_key(spender.principal_id, "requests", int(now)))]
+        for subject in subjects:
+            asked += [("HVALS", f"{_hash_tag(subject.key)}:held"), *_gets(subject, now)]
         try:
-            requests = await self._room(spender.principal_id, "requests", limit=self._limits.requests_per_minute)
-            of_subjects = [await self._tokens_left(subject) for subject in self.subjects(spender)]
+            told = iter(await self._valkey.commands(asked))
+            requests = _room(next(told), now, limit=self._limits.requests_per_minute)
+            tokens: list[Room] = []
+            for subject in subjects:
+                held = sum(int(amount) for amount in next(told))
+                counts = await self._counts(subject, list(islice(told, len(subject.caps))), now)
+                tokens += [
+                    _left_of(cap, used + held, resets_in_s) for cap, used, resets_in_s in counts if cap.unit == "tokens"
+                ]
         except (ValkeyError, Unavailable) as error:
             logger.debug("what is left of a budget is not known: %s", error)
             return None
-        tokens = [room for rooms in of_subjects for room in rooms]
         return Pace(requests, min(tokens, key=lambda room: room.left, default=None))
 
     async def search_pace(self, principal_id: str) -> Pace | None:
         """For searches, and what counts as such."""
+        now = self._clock()
         try:
-            return Pace(await self._room(principal_id, "searches", limit=self._limits.searches_per_minute))
+            count = await self._valkey.command("GET", _minute_key(principal_id, "searches", int(now)))
         except ValkeyError as error:
             logger.debug("what is left of a budget is not known: %s", error)
             return None
-
-    async def _room(self, principal_id: str, kind: str, *, limit: int) -> Room:
-        now = int(self._clock())
-        count = await self._valkey.command("GET", _minute_key(principal_id, kind, now))
-        return Room(limit, max(0, limit - int(count or 0)), MINUTE_S - now % MINUTE_S)
-
-    async def _tokens_left(self, subject: Subject) -> list[Room]:
-        held = await self._valkey.command("HVALS", f"{_hash_tag(subject.key)}:held")
-        set_aside = sum(int(amount) for amount in held)
-        return [
-            Room(cap.counted_limit, max(0, cap.counted_limit - used - set_aside), resets_in_s)
-            for cap, used, resets_in_s in await self.counted(subject)
-            if cap.unit == "tokens"
-        ]
+        return Pace(_room(count, now, limit=self._limits.searches_per_minute))
 
     async def _reserve_all(self, wanted: Reservation) -> None:
         for place, subject in enumerate(wanted.subjects):
@@ -335,6 +341,20 @@ class Budget:
             limit=limit,
             actual=used,
         )
+
+
+def _room(count: bytes | None, now: float, *, limit: int) -> Room:
+    """What is left of a minute's limit."""
+    return Room(limit, max(0, limit - int(count or 0)), MINUTE_S - int(now) % MINUTE_S)
+
+
+def _left_of(cap: Cap, used: int, resets_in_s: int) -> Room:
+    return Room(cap.counted_limit, max(0, cap.counted_limit - used), resets_in_s)
+
+
+def _gets(subject: Subject, now: float) -> list[Command]:
+    """What asks for the count of each of its caps."""
+    return [("GET", _window_key(subject, cap, now)) for cap in subject.caps]
 
 
 def _wanted(cap: Cap, wanted: Reservation) -> int:
