@@ -18,6 +18,8 @@ ARGUMENTS = (
 DESKTOP = ViewportSize(width=1280, height=900)
 PHONE = ViewportSize(width=390, height=844)
 EXPECT_MS_MAX = 20_000
+SILENT_FOR = {"REFDESK_SILENCE_SECONDS_MAX": "600"}
+"""So that an indexer that a test lets stand still is not started again."""
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +31,7 @@ async def llm() -> AsyncIterator[ScriptedLlm]:
 @pytest.fixture(scope="session")
 async def desk(llm: ScriptedLlm, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Refdesk]:
     home = tmp_path_factory.mktemp("desk")
-    soon = {"REFDESK_USAGE_INTERVAL_S": "0.5", "REFDESK_GAP_INTERVAL_S": "0.5"}
+    soon = {"REFDESK_USAGE_INTERVAL_S": "0.5", "REFDESK_GAP_INTERVAL_S": "0.5", **SILENT_FOR}
     async with running(home, "--no-samples", "--llm", llm.url, REFDESK_LLM_MODEL="scripted", **soon) as refdesk:
         yield refdesk
 

@@ -7,14 +7,12 @@ from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, expect
-from tests.browser.conftest import DESKTOP
+from tests.browser.conftest import DESKTOP, SILENT_FOR
 from tests.support.running import Refdesk, running, until
 
 STANDS_S = 60.0
 OFF_S_MAX = 2.0
 LAG = re.compile(r"^refdesk_index_lag_seconds (\S+)$", re.MULTILINE)
-SILENT_FOR = {"REFDESK_SILENCE_SECONDS_MAX": "600"}
-"""So that the indexer that stands still is not started again."""
 
 
 @pytest.mark.long

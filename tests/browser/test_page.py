@@ -247,8 +247,8 @@ async def test_an_answer_says_what_it_may_not_know_yet(
         await expect(waiting).to_contain_text("1 ahead")
     finally:
         indexer.resume()
-    await expect(page.get_by_test_id("document").first).to_have_attribute("data-state", "indexed")
     await desk.all_settled()
+    await expect(page.get_by_test_id("document").first).to_have_attribute("data-state", "indexed")
     await page.locator("#nav-ask").click()
     await answered(page)
     await expect(page.get_by_test_id("freshness").last).to_be_hidden()
