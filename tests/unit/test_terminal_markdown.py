@@ -59,12 +59,12 @@ def words(text: str) -> str:
 
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_the_end_is_the_same_however_it_was_cut(name: str) -> None:
-    """On a screen that it fits, and on one that it does not."""
+    """On a screen that it fits, and on one that it does not; there, by its letters, too."""
     text, chance = spelled(OUTPUTS[name].text), random.Random(SEED)
-    for height in (24, 6):
+    for height, cuts in ((24, [pieces(text, chance)]), (6, [pieces(text, chance), list(text)])):
         whole = shown(text, height=height, width=60).text()
-        assert shown(*pieces(text, chance), height=height, width=60).text() == whole
-        assert shown(*text, height=height, width=60).text() == whole
+        for cut in cuts:
+            assert shown(*cut, height=height, width=60).text() == whole
 
 
 def expected(output: Output) -> str:
