@@ -27,6 +27,7 @@ from tests.support.desk import (
 from tests.support.patience import within
 from tests.support.scripted_llm import ANSWER, say
 
+from refdesk.answering.logs import journal
 from refdesk.answering.stops import CHANNEL
 from refdesk.app.embedded.stack import StackUrls
 from refdesk.contracts.access import Principal
@@ -106,6 +107,19 @@ async def test_a_reader_cut_off_anywhere_goes_on_at_another_process(
     """At every event of a live answer."""
     for index in range(1, EVENTS + 1):
         await cut_and_resume(pair, desk, index)
+
+
+async def test_an_ending_is_copied_at_once(
+    pair: tuple[Client, Client], desk: AnswerDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever saw the end of an answer finds the same one elsewhere, although words are copied now and then."""
+    for pause in ("FLUSH_INTERVAL_S", "TICK_S"):
+        monkeypatch.setattr(journal, pause, 3600.0)
+    async with desk.assistant_here() as here:
+        whole = await here.client().ask(QUESTION, cache="bypass")
+        rest = await pair[1].rest(whole[0].data["answer_id"], after=1)
+    assert raw(rest) == raw(whole[1:])
+    assert len(desk.llm.calls) == 1
 
 
 async def test_only_its_owner_reads_an_answer(processes: list[Process], desk: AnswerDesk) -> None:

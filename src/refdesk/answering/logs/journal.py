@@ -27,7 +27,7 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import msgspec
 
@@ -86,6 +86,8 @@ class Journal:
         self._followed: dict[str, AnswerLog] = {}
         self._finished: OrderedDict[str, AnswerLog] = OrderedDict()
         self._dirty = asyncio.Event()
+        self._ended = asyncio.Event()
+        """Set when a log has ended since it was last copied: that is copied at once."""
         self._following = asyncio.Event()
         """Set while any log is followed."""
         self._copying = asyncio.Lock()
@@ -108,6 +110,8 @@ class Journal:
     def append(self, log: AnswerLog, *events: AnswerEvent) -> None:
         log.append(*events)
         self._dirty.set()
+        if log.finished:
+            self._ended.set()
 
     def produced(self) -> list[AnswerLog]:
         """The unfinished logs of this process."""
@@ -265,8 +269,11 @@ class Journal:
         while True:
             await self._dirty.wait()
             self._dirty.clear()
+            self._ended.clear()
             await self.flush()
-            await asyncio.sleep(FLUSH_INTERVAL_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FLUSH_INTERVAL_S):
+                    await self._ended.wait()
 
     def _batch(self, produced: "_Produced") -> tuple[list[str], list[Word]]:
         """The keys and values of `scripts/write.lua`."""
