@@ -119,6 +119,15 @@ async def test_iterative_scans_are_on(index: PgvectorIndex) -> None:
         assert await cursor.fetchone() == ("repeatable read",)
 
 
+async def test_a_new_vector_looks_for_its_neighbours_among_80(index: PgvectorIndex, pool: AsyncConnectionPool) -> None:
+    """Among 64, pgvector's own choice, one of a hundred of the nearest is never found."""
+    async with transaction(pool) as connection:
+        found = await connection.execute(
+            "SELECT reloptions FROM pg_class WHERE oid = 'generation_1.vectors_embedding'::regclass"
+        )
+        assert await found.fetchone() == (["ef_construction=80"],)
+
+
 async def test_large_scopes_use_the_graph(index: PgvectorIndex) -> None:
     """Left to itself, the planner would rather compare and sort everything; and small ones never do, as it may."""
     await put(index, document(), *(f"leave {number}" for number in range(200)))
