@@ -367,6 +367,7 @@ async def test_a_question_is_answered_from_a_source_and_from_some_days(
     await expect(page.locator("#filter-button")).to_be_focused()
     await page.locator("#filter-button").click()
     await page.locator("#filter-words").fill("island")
+    await expect(page.get_by_test_id("filter-choice")).to_have_text(["island/", "island/office/"])
     await page.get_by_test_id("filter-choice").last.click()
     await answered(page)
     await expect(page.get_by_test_id("source-title")).to_have_text(["Rates"])
