@@ -369,6 +369,21 @@ class TestSearch:
         assert "doc77" not in {passage.document_id for passage in wordless}
 
     @pytest.mark.parametrize("exact", [True, False])
+    async def test_a_vector_of_zeros_leaves_the_order_to_the_words(
+        self, index: ChunkIndex, exact: bool, request: pytest.FixtureRequest
+    ) -> None:
+        """As a model gives for a question that it cannot read."""
+        if not exact:
+            request.getfixturevalue("pruned")
+        for number in range(200):
+            text = "ordinary words" + " about the flange" * (number == 77) + " and a flange of a pump" * (number == 33)
+            await put(index, document(f"doc{number}"), f"{text} {number}", seed=number)
+        nothing = np.zeros_like(question())
+        found = await index.search("Which pump has a flange?", nothing, scope=ANYONE, limit=5)
+        assert [passage.document_id for passage in found[:2]] == ["doc33", "doc77"]
+        assert len(found) == 5
+
+    @pytest.mark.parametrize("exact", [True, False])
     async def test_hundreds_of_copies_crowd_nothing_out(
         self, index: ChunkIndex, exact: bool, request: pytest.FixtureRequest
     ) -> None:

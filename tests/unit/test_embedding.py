@@ -57,6 +57,16 @@ class TestPackagedEmbedder:
         assert vectors.dtype == np.float32
         assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
+    async def test_what_a_question_in_a_script_without_spaces_means_is_not_known(
+        self, packaged: PackagedEmbedder
+    ) -> None:
+        """Its words find passages; a foreign word in an English question changes nothing."""
+        foreign = ["休暇は何日ありますか", "年假", "VPN の設定方法は", "วันลา", "연차 휴가는 며칠인가요"]
+        english = ["How many days of leave?", "What does 年假 mean in the handbook?", "", "?", "Сколько дней отпуска?"]
+        vectors = await packaged.embed_questions([*foreign, *english])
+        assert not vectors[: len(foreign)].any()
+        assert np.array_equal(vectors[len(foreign) :], await packaged.embed(english))
+
     async def test_a_text_has_one_vector_whatever_its_neighbours(self, packaged: PackagedEmbedder) -> None:
         """Vectors come in the order of the texts, and neither company nor threads change them."""
         together = await packaged.embed(MIXED[:8] * 3)

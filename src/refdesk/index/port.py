@@ -93,8 +93,8 @@ class ChunkIndex(ABC):
     ) -> list[Passage]:
         """The best passages for a question within a scope, best first: ``limit`` of them whenever there are as many.
 
-        vector: (dimensions,) float32, L2-normalised. Passages are ranked as `ranking` says, by every engine. A copy of a text
-        comes only where fewer than ``limit`` differ (`best_passages`).
+        vector: (dimensions,) float32, L2-normalised; zeros: the words alone rank. Passages are ranked as `ranking` says, by every
+        engine. A copy of a text comes only where fewer than ``limit`` differ (`best_passages`).
         ``filters.tags`` must all be on a document; one of ``filters.sources`` must be among its own; ``filters.since`` and
         ``filters.until`` are the first and the last day of its last change, and nothing is found of a document without one.
         """

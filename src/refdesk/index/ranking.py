@@ -10,7 +10,8 @@ The arms' candidates are put into one order by how far each stands out among all
 
     score = SIMILARITY_WEIGHT * z(similarity) + (1 - SIMILARITY_WEIGHT) * z(BM25)
 
-Both are known of every candidate, whichever arm found it. What stands out counts as ``Z_MAX`` at most, and being far from the
+Both are known of every candidate, whichever arm found it; where the question's vector is zeros, all similarities are equal, and
+the words alone rank. What stands out counts as ``Z_MAX`` at most, and being far from the
 question as ``Z_MIN``: a passage that alone has the word is found although it speaks of something else.
 
 What an answer needs may stand in two documents, of which the question names only one. So a candidate of a document whose title
@@ -144,7 +145,9 @@ def _by_score(candidates: Sequence[Candidate], field: Sequence[Candidate]) -> li
     near = standing_out([one.similarity for one in candidates], among=[one.similarity for one in field])
     worded = standing_out([one.words for one in candidates], among=[one.words for one in field])
     scores = SIMILARITY_WEIGHT * near + (1 - SIMILARITY_WEIGHT) * worded
-    return sorted(zip(candidates, scores.tolist(), strict=True), key=lambda item: (-item[1], item[0][:2]))
+    return sorted(
+        zip(candidates, scores.tolist(), strict=True), key=lambda item: (-item[1], -item[0].words, item[0][:2])
+    )
 
 
 def standing_out(values: Sequence[float], *, among: Sequence[float]) -> NDArray[np.float64]:

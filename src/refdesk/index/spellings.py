@@ -20,6 +20,7 @@ import unicodedata
 from collections.abc import Iterator
 from itertools import pairwise
 
+from refdesk.contracts.scripts import UNSPACED
 from refdesk.index.stems import stems
 
 SPELLINGS_MAX = 4_000
@@ -60,11 +61,6 @@ _DATE = re.compile(
     r"|\b(?P<day>\d{1,2})(?:st|nd|rd|th|\.)? (?P<month>[A-Z][a-z]{2,8})\.?,? (?P<year_after>\d{4})\b"
     r"|\b(?P<month_first>[A-Z][a-z]{2,8})\.? (?P<day_after>\d{1,2})(?:st|nd|rd|th)?,? (?P<last>\d{4})\b"
 )
-_UNSPACED = re.compile(
-    "[\u0e00-\u0e7f\u0e80-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
-    "\uac00-\ud7af\uf900-\ufaff\U00020000-\U0002fa1f]+"
-)
-"""Thai, Lao, Burmese, Khmer, kana, Chinese characters; Hangul, too, whose words carry their particles."""
 _WORD_WITH_MARKS = re.compile(r"\b\w*[\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u1e00-\u1eff]\w*\b")
 _LETTERS_FOR_MARKS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa", "æ": "ae", "œ": "oe"})
 """What people write where a keyboard has not the letter."""
@@ -85,7 +81,7 @@ def _all(text: str) -> Iterator[str]:
     if _FIGURE.search(text):
         yield from _of_figures(text)
     yield from _of_words(text)
-    for run in _UNSPACED.finditer(text):
+    for run in UNSPACED.finditer(text):
         yield from _pairs(run[0])
     yield from stems(text)
 

@@ -103,7 +103,7 @@ class GapFinding:
         """Puts away what was noted, then looks at what came. Raises Unavailable."""
         while batch := list(self._noted.values())[:EMBEDDED_AT_ONCE]:
             opened = await self._generations.active()
-            vectors = await opened.embedder.embed_questions([one.question for one in batch])
+            vectors = await opened.embedder.embed([one.question for one in batch])  # they are compared with each other
             await self._store.add(batch, vectors, model=opened.embedder.name)
             for one in batch:
                 self._noted.pop(one.name, None)

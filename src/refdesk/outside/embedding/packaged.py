@@ -22,6 +22,7 @@ import numpy as np
 from tokenizers import Encoding, Tokenizer
 
 from refdesk.contracts.errors import ConfigurationError
+from refdesk.contracts.scripts import is_unspaced
 from refdesk.outside.embedding.prepared import INT8, locate_model, prepare
 from refdesk.outside.embedding.vectors import Encoded, Vectors, stacked, unit
 from refdesk.outside.inference import InferenceSession, SessionOptions
@@ -85,7 +86,10 @@ class Embedder(Protocol):
         ...
 
     async def embed_questions(self, texts: Sequence[str]) -> Vectors:
-        """The same for questions that are to find passages: some models want something said before them."""
+        """The same for questions that are to find passages: some models want something said before them.
+
+        Zeros where the model knows that it cannot read a question: the words alone rank then.
+        """
         ...
 
     async def encode(self, texts: Sequence[str]) -> list[Encoded]:
@@ -129,7 +133,11 @@ async def in_turns(
 
 
 class PackagedEmbedder:
-    """all-MiniLM-L6-v2 from its wheel, on this machine's processor. See `open_packaged_embedder`."""
+    """all-MiniLM-L6-v2 from its wheel, on this machine's processor. See `open_packaged_embedder`.
+
+    It reads English, and a little of what looks like it. Its vectors of scripts without spaces are chance: questions in those
+    have vectors of zeros, so that their words alone find passages.
+    """
 
     dimensions = 384
     tokens_max = WINDOW_TOKENS - 2
@@ -148,7 +156,9 @@ class PackagedEmbedder:
         return stacked(vectors, dimensions=self.dimensions)
 
     async def embed_questions(self, texts: Sequence[str]) -> Vectors:
-        return await self.embed(texts)
+        vectors = await self.embed(texts)
+        vectors[[is_unspaced(text) for text in texts]] = 0
+        return vectors
 
     async def encode(self, texts: Sequence[str]) -> list[Encoded]:
         return await in_turns(self._encode, texts, executor=self._executor, turns=self._turns)

@@ -1,0 +1,15 @@
+"""Scripts without spaces between words: their words are looked for by pairs of letters, and few models of meaning read them."""
+
+import re
+
+UNSPACED = re.compile(
+    "[\u0e00-\u0e7f\u0e80-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
+    "\uac00-\ud7af\uf900-\ufaff\U00020000-\U0002fa1f]+"
+)
+"""Thai, Lao, Burmese, Khmer, kana, Chinese characters; Hangul, too, whose words carry their particles."""
+
+
+def is_unspaced(text: str) -> bool:
+    """Whether at least half of the text's letters are of such scripts."""
+    letters = sum(len(run) for run in UNSPACED.findall(text))
+    return letters > 0 and 2 * letters >= sum(map(str.isalpha, text))
