@@ -1,6 +1,7 @@
 """Topics below a whole answer: other sections of a document that it cites, each of which the desk answers when it is asked."""
 
 import asyncio
+import re
 
 import pytest
 from playwright.async_api import Page, expect
@@ -101,6 +102,7 @@ async def test_topics_are_offered_to_the_asker_alone_and_while_the_answer_stands
     page = (await visit()).page
     await asked(page)
     await page.get_by_test_id("share").click()
+    await expect(page.get_by_test_id("link")).to_have_value(re.compile(r"\?answer="))
     link = await page.get_by_test_id("link").input_value()
     await page.reload()
     await expect(page.get_by_test_id("topics").get_by_role("button")).to_have_count(2)

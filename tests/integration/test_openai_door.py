@@ -147,7 +147,7 @@ async def test_whoever_leaves_a_completion_stops_the_model(client: AsyncOpenAI, 
     assert not call.completed
 
 
-def test_the_client_that_does_not_wait_works_too(here: Here) -> None:
+async def test_the_client_that_does_not_wait_works_too(here: Here) -> None:
     """In a thread of its own, since this desk runs in this loop."""
 
     def ask() -> tuple[str, str, str]:
@@ -157,7 +157,7 @@ def test_the_client_that_does_not_wait_works_too(here: Here) -> None:
             text = "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
             return whole.choices[0].message.content or "", text, client.models.list().data[0].id
 
-    whole, streamed, model = asyncio.get_event_loop().run_until_complete(asyncio.to_thread(ask))
+    whole, streamed, model = await asyncio.to_thread(ask)
     assert (whole, streamed, model) == (ANSWER + LIST, ANSWER + LIST, "refdesk")
 
 
