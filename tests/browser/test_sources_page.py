@@ -7,7 +7,7 @@ import pytest
 from playwright.async_api import Page, expect
 from tests.browser.conftest import Open
 from tests.support.pdfs import pdf
-from tests.support.running import Json, Refdesk
+from tests.support.running import Json, Refdesk, until
 from tests.support.scripted_llm import ScriptedLlm, say
 
 FACT = "The Marlowe lighthouse was painted white in 1987."
@@ -105,17 +105,24 @@ async def test_a_pdf_is_shown_as_it_looks_with_its_sentence_marked(
     await expect(mark).to_have_count(1)
     await expect(mark).to_be_in_viewport()
     shown = page.locator('[data-testid="pdf-page"][data-page="2"]')
-    box, mark_box = await shown.bounding_box(), await mark.bounding_box()
-    assert box is not None and mark_box is not None
-    centre = (mark_box["y"] + mark_box["height"] / 2 - box["y"]) / box["height"]
-    assert abs(centre - (800 - 603.5) / 800) < 0.01  # where its letters stand
+    marked_at = """(page) => {
+        const whole = page.getBoundingClientRect(), mark = page.querySelector("[data-testid=pdf-mark]").getBoundingClientRect();
+        return (mark.top + mark.height / 2 - whole.top) / whole.height;
+    }"""
     dark = """(canvas) => {
         const { width, height } = canvas, data = canvas.getContext("2d").getImageData(0, 0, width, height).data;
         let dark = 0;
         for (let at = 0; at < data.length; at += 4) if (data[at] < 160) dark += 1;
         return dark / (width * height);
     }"""
-    assert 0 < await shown.locator("canvas").evaluate(dark) < 0.1  # letters on paper
+
+    async def looks_right() -> bool:
+        """The mark is where its letters stand, and there are letters on paper."""
+        place = await shown.evaluate(marked_at)
+        ink = await shown.locator("canvas").evaluate(dark)
+        return bool(abs(place - (800 - 603.5) / 800) < 0.01 and 0 < ink < 0.1)
+
+    await until(looks_right, what="the page is drawn and its sentence marked")
     await page.locator("#reader-look").click()
     await expect(page.get_by_test_id("used")).to_have_text(FACT)
     async with desk.open("GET", f"/api/documents/{document['id']}/content") as reply:
