@@ -284,6 +284,8 @@ async def test_many_processes_make_a_collection_once(
     assert set((await qdrant.client.get_collection(collection.name)).payload_schema) == {
         "readers",
         "tags",
+        "sources",
+        "changed_on",
         "document_id",
         "revision",
     }
