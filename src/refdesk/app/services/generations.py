@@ -31,8 +31,11 @@ from refdesk.settings.tree import PREFIX, Settings
 
 logger = logging.getLogger(__name__)
 
-CHUNKING_VERSION = "3"
-"""Raise it when chunking, or what is indexed of a chunk, changes what is made of the same document."""
+CHUNKING_VERSION = "4"
+"""Raise it when the same documents make another index: chunking, what is indexed of a chunk or of its document, the graph.
+
+`refdesk reindex` refuses to build what is there already; only this tells it that an earlier release's is something else.
+"""
 
 
 @asynccontextmanager
