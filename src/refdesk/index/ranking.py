@@ -10,9 +10,9 @@ The arms' candidates are put into one order by how far each stands out among all
 
     score = SIMILARITY_WEIGHT * z(similarity) + (1 - SIMILARITY_WEIGHT) * z(BM25)
 
-Both are known of every candidate, whichever arm found it; where the question's vector is zeros, all similarities are equal, and
-the words alone rank. What stands out counts as ``Z_MAX`` at most, and being far from the
-question as ``Z_MIN``: a passage that alone has the word is found although it speaks of something else.
+Both are known of every candidate, whichever arm found it. What stands out counts as ``Z_MAX`` at most, and being far from the
+question as ``Z_MIN``: a passage that alone has the word is found although it speaks of something else. Where the question's
+vector is zeros, all similarities are equal, and the words alone rank (docs/adr/0064). Of equal scores, the better words go first.
 
 What an answer needs may stand in two documents, of which the question names only one. So a candidate of a document whose title
 is named in the first passages gets ``NAMED_BONUS`` more, but stays behind the passage that names it: a second hop. What was

@@ -1,5 +1,5 @@
--- Each vector looks for its neighbours somewhat further than pgvector does by itself (ef_construction 64): searches find more, and the
--- graph costs little more to build (docs/adr/0063). Of a graph that stands, this is true of vectors that come from now on.
+-- Each vector looks for its neighbours somewhat further than pgvector does by itself (ef_construction 64): searches find more, and a
+-- write costs more (docs/adr/0063). Of a graph that stands, this is true of vectors that come from now on.
 
 CREATE FUNCTION widen_graph(generation integer) RETURNS void LANGUAGE plpgsql AS $widen$
 BEGIN
