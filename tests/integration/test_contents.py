@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import REGISTRY
 from tests.integration.documents_desk import ADMINISTRATOR, Desk, open_desk
 
-from refdesk.app.commands.adopt_content import command as adopt
+from refdesk.app.cli import cli
 from refdesk.contracts.errors import ConfigurationError, Unavailable
 from refdesk.documents.content_record import ContentRecord
 from refdesk.documents.store import MIGRATIONS
@@ -79,7 +79,7 @@ async def test_a_directory_is_adopted_on_purpose(
     restored = tmp_path / "data" / "content"
     blob_identity.write_identity(restored, "1" * 32)
     monkeypatch.chdir(tmp_path)
-    adopt.main(["--data-dir", str(tmp_path / "data")], standalone_mode=False)
+    cli.main(["adopt-content", "--data-dir", str(tmp_path / "data")], standalone_mode=False)
     assert await record.claim(restored) == "1" * 32
     assert await record.claim(restored) == "1" * 32
     with pytest.raises(ConfigurationError):
