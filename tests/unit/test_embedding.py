@@ -17,10 +17,11 @@ from refdesk.outside.embedding.prepared import FP32, prepare
 from refdesk.outside.embedding.server import HttpEmbedder, open_http_embedder
 from refdesk.outside.embedding.vectors import Vectors
 
+FOREIGN = "休暇は何日ありますか。東京の事務所で働いています。"
 MIXED = [
     "How many days of leave do I have?",
     "",
-    "休暇は何日ありますか。東京の事務所で働いています。",
+    FOREIGN,
     "🙂🚀🧪",
     "SELECT count(*) FROM orders WHERE state = 'open';",
     "The warranty of the pump ends 24 months after delivery. " * 12,
@@ -85,12 +86,18 @@ class TestPackagedEmbedder:
 
     async def test_tokens_come_with_the_vector_of_the_whole(self, packaged: PackagedEmbedder) -> None:
         """Each of length one, and where it stands; the vector is the one that `embed` gives."""
-        encoded = await packaged.encode(MIXED)
-        assert np.array_equal(np.stack([one.vector for one in encoded]), await packaged.embed(MIXED))
-        for text, one in zip(MIXED, encoded, strict=True):
+        texts = [text for text in MIXED if text != FOREIGN]
+        encoded = await packaged.encode(texts)
+        assert np.array_equal(np.stack([one.vector for one in encoded]), await packaged.embed(texts))
+        for text, one in zip(texts, encoded, strict=True):
             assert one.tokens.shape == (len(one.spans), packaged.dimensions)
             assert np.allclose(np.linalg.norm(one.tokens, axis=1), 1, atol=1e-5)
             assert one.spans == packaged.token_spans(text[: embedding.CHARACTERS_MAX])[: packaged.tokens_max]
+
+    async def test_what_is_written_without_spaces_is_not_read(self, packaged: PackagedEmbedder) -> None:
+        """It is like no other text."""
+        (foreign, english) = await packaged.encode([FOREIGN, MIXED[0]])
+        assert not foreign.vector.any() and not len(foreign.tokens) and len(english.tokens)
 
     async def test_marker_names_in_a_text_are_text(self, packaged: PackagedEmbedder) -> None:
         """A document cannot put the model's own markers into its input."""

@@ -58,6 +58,26 @@ def test_a_cited_sentence_is_held_against_its_passage(sentence: str, support: Su
 
 
 @pytest.mark.parametrize(
+    ("passage", "right", "wrong"),
+    [
+        ("员工每年享有25天带薪年假。病假照发工资。", "员工每年有25天带薪年假[1]。", "员工每年有30天带薪年假[1]。"),
+        ("年次有給休暇は1年に25日です。", "年次有給休暇は、1年で25日です。[1]", "年次有給休暇は1年に20日です。[1]"),
+        (
+            "연차 휴가는 1년에 25일입니다.",
+            "연차 휴가는 1년에 25일이며 유급입니다. [1]",
+            "연차 휴가는 1년에 20일입니다. [1]",
+        ),
+        ("พนักงานมีวันลาพักร้อน 25 วันต่อปี", "พนักงานมีวันลาพักร้อน 25 วันต่อปี [1]", "พนักงานมีวันลาพักร้อน 30 วันต่อปี [1]"),
+        ("请在 MB-122号 机器上打印。", "请在MB-122机器上打印。[1]", "请在MB-123机器上打印。[1]"),
+    ],
+)
+def test_scripts_without_spaces_are_held_against_their_passage(passage: str, right: str, wrong: str) -> None:
+    """A figure between their letters is a number, not a name that nobody knows."""
+    assert check(right, passage).support == "supported"
+    assert check(wrong, passage).support == "contradicted"
+
+
+@pytest.mark.parametrize(
     ("sentence", "passage"),
     [
         ("You get two weeks.", "Employees get 14 days."),

@@ -15,7 +15,27 @@ from refdesk.answering.text.sentences import (
 
 PIECES = (
     *("Leave", " is", " 3.5", " days", " Next", " next", "é", "e.g.", " No.", "Dr.", "1.", "- "),
-    *(".", "!", "…", "？", " ", "\n", "\n\n", ".\n", " [1]", "[2, 3]", " [", "[1", "]", "\n[1] B", '"', ")"),
+    *(
+        ".",
+        "!",
+        "…",
+        "？",
+        "。",
+        "」",
+        "天",
+        " ",
+        "\n",
+        "\n\n",
+        ".\n",
+        " [1]",
+        "[2, 3]",
+        " [",
+        "[1",
+        "]",
+        "\n[1] B",
+        '"',
+        ")",
+    ),
 )
 
 
@@ -42,6 +62,10 @@ def whole(text: str) -> list[Cut]:
         ("1. First thing.\n2. Second thing.", ["1. First thing.", "2. Second thing."]),
         ("- First\n- Second\n\nThen.", ["- First", "- Second", "Then."]),
         ("A heading\n[1] A reference", ["A heading", "[1] A reference"]),
+        ("年假有25天。病假[1]。「好。」申请！", ["年假有25天。", "病假[1]。", "「好。」", "申请！"]),
+        ("休暇は25日です。[1]申請は14日前です。[2] 以上", ["休暇は25日です。[1]", "申請は14日前です。[2]", "以上"]),
+        ("छुट्टी 25 दिन है। फिर?", ["छुट्टी 25 दिन है।", "फिर?"]),
+        ("الإجازة 25 يوما؟ نعم.", ["الإجازة 25 يوما؟", "نعم."]),
         ("No stop at all", ["No stop at all"]),
         ("", []),
         (" \n ", []),
@@ -113,3 +137,18 @@ def test_words_match_across_their_endings() -> None:
     """Renewed and renewing share a stem; stop words carry nothing."""
     assert Words.of("the renewing").content & Words.of("were renewed").content
     assert not Words.of("which of these are those").content
+
+
+def test_words_without_spaces_are_pairs_of_letters() -> None:
+    """Without the particles and question words between them; numbers and words of other scripts stand for themselves."""
+    assert Words.of("年假是多少天？").content == {"年假", "天"}
+    assert Words.of("在宅勤務は週に3日までできますか、VPNで").content == {
+        "在宅",
+        "宅勤",
+        "勤務",
+        "週",
+        "3",
+        "日",
+        "vpn",
+    }
+    assert Words.of("연차 휴가").content == {"연차", "휴가"}

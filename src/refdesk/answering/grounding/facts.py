@@ -7,6 +7,7 @@ from functools import cached_property, lru_cache
 from refdesk.answering.text import vocabulary
 from refdesk.answering.text.quantities import Quantity, is_identifier, measures
 from refdesk.answering.text.sentences import CITATION, Words, split_sentences, stem
+from refdesk.contracts.scripts import set_apart
 
 GROUNDS_REMEMBERED = 256
 """Passages that are not looked at again; some 20 kB each."""
@@ -76,7 +77,7 @@ class Facts:
 
     @cached_property
     def _tokens(self) -> list[str]:
-        return _TOKEN.findall(self._plain)
+        return _TOKEN.findall(set_apart(self._plain))
 
     @cached_property
     def _measures(self) -> tuple[set[Quantity], set[str]]:
@@ -149,7 +150,7 @@ def _names(tokens: list[str], folded: list[str]) -> Iterator[str]:
 
 def _spelled(text: str) -> frozenset[str]:
     known = set[str]()
-    for match in _TOKEN.finditer(text):
+    for match in _TOKEN.finditer(set_apart(text)):
         folded = match.group().casefold()
         known.add(folded)
         for part in _INSIDE.split(folded):

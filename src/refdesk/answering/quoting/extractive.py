@@ -17,6 +17,7 @@ from refdesk.answering.quoting.choosing import choose
 from refdesk.answering.quoting.likeness import Reading
 from refdesk.answering.quoting.scoring import Scored, promising, score
 from refdesk.answering.quoting.wanted import Wanted
+from refdesk.answering.text.sentences import COLONS, QUESTION_MARKS
 from refdesk.answering.text.units import units
 from refdesk.contracts.answers import Source
 from refdesk.outside.embedding.vectors import Encode
@@ -40,7 +41,7 @@ class Quote(msgspec.Struct, frozen=True):
     def of(cls, one: Scored) -> "Quote":
         text, lead = one.unit.text, one.unit.lead
         if one.unit.kind == "list" and lead:
-            text = f"{lead if lead.endswith((':', '?')) else lead + ':'}\n{text}"
+            text = f"{lead if lead.endswith((*COLONS, *QUESTION_MARKS)) else lead + ':'}\n{text}"
         return cls(text, one.unit.source.n, one.score)
 
 

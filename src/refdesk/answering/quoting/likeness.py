@@ -33,6 +33,11 @@ class Likeness(msgspec.Struct, frozen=True):
     """The other way round: the mean over what the unit says of its own."""
 
     @property
+    def is_unread(self) -> bool:
+        """Whether the model could not read one of the two (`vectors.unread`)."""
+        return not self.each and self.whole == 0
+
+    @property
     def words(self) -> float:
         """The mean of the words."""
         return sum(self.each) / len(self.each)

@@ -16,6 +16,7 @@ from refdesk.answering.quoting.wanted import Wanted
 from refdesk.answering.text.sentences import STOP_WORDS, Words, stem
 from refdesk.answering.text.units import Unit
 from refdesk.answering.text.vocabulary import CALENDAR
+from refdesk.contracts.scripts import word_count
 
 # Chosen on the sample questions and on others of the kinds told below (docs/adr/0010, 0038).
 CANDIDATES_MAX = 40
@@ -102,7 +103,7 @@ def _for_kind(wanted: Wanted, unit: Unit) -> float:
     correction = DIGIT_BONUS * (wanted.number and any(map(str.isdigit, unit.own)))
     correction += COUNTED_BONUS * _counts(wanted, unit)
     correction += DATE_BONUS * (wanted.date and _tells_date(unit.own))
-    if unit.kind == "sentence" and len(unit.own.split()) < FEW_WORDS:
+    if unit.kind == "sentence" and word_count(unit.own) < FEW_WORDS:
         correction -= FEW_WORDS_PENALTY
     return correction + ENTITY_BONUS * has_asked_column(wanted, unit) + DEFINED_BONUS * _defines(wanted, unit)
 

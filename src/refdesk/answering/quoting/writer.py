@@ -1,6 +1,7 @@
 """The writer without a language model: it quotes what the extractor finds, and says how far that can be relied on."""
 
 from refdesk.answering.quoting.extractive import MODEL_NAME, PASSAGES_READ, Extractor, Quote
+from refdesk.answering.text.sentences import COLONS
 from refdesk.answering.writing import prompting
 from refdesk.answering.writing.writers import Assignment, Draft, Meter, Verdict
 from refdesk.contracts.answers import FinishReason, Usage
@@ -45,4 +46,4 @@ class Quoting:
 def _cited(quote: Quote) -> str:
     """The quote with its citation; a list has one behind each of its items, and none behind the line that introduces it."""
     lines = quote.text.split("\n")
-    return "\n".join(line if line.endswith(":") and len(lines) > 1 else f"{line} [{quote.n}]" for line in lines)
+    return "\n".join(line if line.endswith(COLONS) and len(lines) > 1 else f"{line} [{quote.n}]" for line in lines)

@@ -5,7 +5,7 @@ Models write headings, lists, tables and code. Only what can be right or wrong i
 
 import re
 
-from refdesk.answering.text.sentences import CITATION, Cut
+from refdesk.answering.text.sentences import CITATION, COLONS, QUESTION_MARKS, Cut
 from refdesk.answering.text.units import CELL_SEPARATOR
 from refdesk.contracts.answers import Block
 
@@ -80,7 +80,7 @@ def is_claim(text: str, block: Block) -> bool:
     if block not in ("paragraph", "list_item", "table_row", "quote"):
         return False
     bare = CITATION.sub("", text).rstrip()
-    if bare.rstrip(_CLOSING).endswith((":", "?")) or any(
+    if bare.rstrip(_CLOSING).endswith((*COLONS, *QUESTION_MARKS)) or any(
         one.fullmatch(bare) for one in (_SEPARATOR, _EMPHASISED, _TAGS)
     ):
         return False

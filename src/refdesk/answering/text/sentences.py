@@ -1,7 +1,8 @@
 """Whole sentences out of a stream of text, and the words they consist of.
 
-A sentence ends at its stop (``.``, ``!``, ``?``, ``…``) followed by white space and something that is not a citation, or at
-a line break; citations right behind the stop (``… 27 days. [1]``) belong to the sentence before them.
+A sentence ends at its stop (``.``, ``!``, ``?``, ``…``) followed by white space and something that is not a citation, at a stop
+of Chinese or Japanese (``。``), which nothing need follow, or at a line break; citations right behind the stop
+(``… 27 days. [1]``) belong to the sentence before them.
 """
 
 import re
@@ -10,11 +11,18 @@ from typing import Literal
 
 import msgspec
 
-_STOP_MARK = re.compile(r"[.!?…\n]")
+from refdesk.contracts.scripts import UNSPACED, pairs
+
+_WIDE_STOPS = "。！？｡"
+STOPS = f".!?…؟۔।॥{_WIDE_STOPS}"
+"""The full stops, question and exclamation marks of the scripts that have them."""
+COLONS = (":", "：")
+QUESTION_MARKS = ("?", "？", "؟")
+_STOP_MARK = re.compile(rf"[{STOPS}\n]")
 """Without one there is no stop: most deltas need no closer look."""
 _LIST_OF_NUMBERS = r"\[\d{1,3}(?:\s*+,\s*+\d{1,3})*+\]"
 _BEHIND_STOP = re.compile(
-    rf"""["'”’)\]]*+(?P<cited>(?:\s*+{_LIST_OF_NUMBERS})*+)(?P<blank>\s*+)(?P<open>\[[\d,\s]*+\Z)?"""
+    rf"""["'”’)\]」』）】》]*+(?P<cited>(?:\s*+{_LIST_OF_NUMBERS})*+)(?P<blank>\s*+)(?P<open>\[[\d,\s]*+\Z)?"""
 )
 """Quotes and brackets that close, citations, white space, and what may become one more citation."""
 _BEHIND_LINE = re.compile(rf"(?P<cited>(?:\s*+{_LIST_OF_NUMBERS})*+)(?P<blank>\s*+)(?P<open>\[[\d,\s]*+\Z)?")
@@ -46,6 +54,11 @@ STOP_WORDS = frozenset(
     through to too under until up upon us use very was we were what when where which while who whom whose why will with
     within would you your""".split()
 )
+_BETWEEN_WORDS = re.compile(
+    "[\u3041-\u309f]+|什么|多少|多久|多长|怎么办?|怎样|如何|哪[些个里一]?|为何|谁|几|吗|呢|可以|需要|应该|应当|能否|是否|请问|时候|的|了|有|是"
+    "|何[時日年月回歳]?|誰|教|説明"
+)
+"""What Chinese and Japanese put between the words that carry meaning: particles, endings and how questions ask."""
 
 
 @lru_cache(maxsize=WORDS_REMEMBERED)
@@ -66,7 +79,7 @@ def stem(word: str) -> str:
 class Words(msgspec.Struct, frozen=True):
     """What a text consists of, each once: stems of the words that carry meaning and numbers; the numbers among them.
 
-    Citations are neither.
+    Where no spaces set words apart, each pair of letters is taken for one. Citations are neither.
     """
 
     content: set[str]
@@ -75,6 +88,10 @@ class Words(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, text: str) -> "Words":
         content, numbers = set[str](), set[str]()
+        if not text.isascii():
+            for run in UNSPACED.findall(text):
+                content.update(*map(pairs, filter(None, _BETWEEN_WORDS.split(run))))
+            text = UNSPACED.sub(" ", text)
         for _, number, word in _WORDS.findall(text):
             if word:
                 content.add(stem(word))
@@ -187,7 +204,7 @@ class SentenceSplitter:
 
 
 def _behind(text: str, mark: re.Match[str]) -> _Stop:
-    is_break = mark.group() == "\n"
+    is_break, is_wide = mark.group() == "\n", mark.group() in _WIDE_STOPS
     limit = mark.end() + BEHIND_CHARACTERS_MAX
     found = (_BEHIND_LINE if is_break else _BEHIND_STOP).match(text, mark.end(), limit)
     assert found is not None  # it may be empty
@@ -196,7 +213,7 @@ def _behind(text: str, mark: re.Match[str]) -> _Stop:
         return _Stop(end, end, "open")
     is_cut = found.end() == limit
     line_break = _LINE_BREAK.search(text, mark.start(), end)
-    if not is_break and found["blank"] and (is_cut or text[end] != "["):
+    if not is_break and (found["blank"] or is_wide) and (is_cut or text[end] != "["):
         return _Stop(found.end("cited"), end, "certain" if line_break or is_cut else "end", line_break is not None)
     if line_break:
         return _Stop(line_break.start(), line_break.end(), "certain", breaks_line=True)

@@ -24,8 +24,9 @@ from typing import Literal
 
 import msgspec
 
-from refdesk.answering.text.sentences import Words, split_sentences
+from refdesk.answering.text.sentences import COLONS, QUESTION_MARKS, STOPS, Words, split_sentences
 from refdesk.contracts.answers import Source
+from refdesk.contracts.scripts import word_count
 from refdesk.index.chunks import HEADING_SEPARATOR, place
 
 UnitKind = Literal["sentence", "answer", "item", "row", "list"]
@@ -41,7 +42,7 @@ ANSWER_WORDS_MAX = 60
 
 _ITEM = re.compile(r"(?:[-*•]|\d{1,3}[.)])\s")
 _NUMBERED = re.compile(r"\d{1,3}[.)]\s")
-_STOP = (".", "!", "?", ":", "…", ".”", '."')
+_STOP = (*STOPS, *COLONS, ".”", '."', "。」", "。』")
 _SECTION = re.compile(r"\d{1,2}(?:\.\d{1,2})*\.?\s+[^\W\d]")
 _LEANS = re.compile(
     r"(?:It|Its|They|Their|Them|This|These|That|Those|He|She|His|Her|Such|Both|Otherwise|However|Then|In that case)\b"
@@ -126,7 +127,7 @@ class _Reader:
         if plain(line) in self._known or self._is_heading(line):
             self._heading, self._lead = line, ""
             return
-        if self._heading.endswith("?") and len(line.split()) <= ANSWER_WORDS_MAX:
+        if self._heading.endswith(QUESTION_MARKS) and word_count(line) <= ANSWER_WORDS_MAX:
             yield from self._unit("answer", line)
             return
         before: list[str] = []
@@ -134,8 +135,8 @@ class _Reader:
         for sentence in _joined(split_sentences(line)):
             if _LEANS.match(sentence) is None:
                 before = []
-            self._lead = " ".join([*before[-1:], sentence]) if sentence.endswith(":") else ""
-            if not sentence.endswith(":"):
+            self._lead = " ".join([*before[-1:], sentence]) if sentence.endswith(COLONS) else ""
+            if not sentence.endswith(COLONS):
                 leant_on = before if len(before) <= LEANT_ON_MAX else [before[0], "…", before[-1]]
                 yield from self._unit("sentence", " ".join([*leant_on, sentence]), own=sentence)
             before.append(sentence)
@@ -143,7 +144,11 @@ class _Reader:
     def _is_heading(self, line: str) -> bool:
         if len(line) > HEADING_CHARACTERS_MAX:
             return False
-        return line.endswith("?") or _is_section(line) or (not line.endswith(_STOP) and not any(map(str.isdigit, line)))
+        return (
+            line.endswith(QUESTION_MARKS)
+            or _is_section(line)
+            or (not line.endswith(_STOP) and not any(map(str.isdigit, line)))
+        )
 
     def _list(self, lines: list[str]) -> Iterator[Unit]:
         context = f"{self._heading}\n{self._lead}".strip()
@@ -176,7 +181,7 @@ class _Reader:
     ) -> Iterator[Unit]:
         """A single word, be it numbered, is a heading that the parser did not tell from text: it answers nothing."""
         said = _ITEM.sub("", own or text, count=1)
-        if len(Words.of(said).content) > (0 if len(said.split()) >= SENTENCE_WORDS_MIN and said.endswith(_STOP) else 1):
+        if len(Words.of(said).content) > (0 if word_count(said) >= SENTENCE_WORDS_MIN and said.endswith(_STOP) else 1):
             context = self._heading if context is None else context
             yield Unit(self._source, kind, text, own or text, context, self._block, lead, numbered)
 
@@ -186,7 +191,7 @@ def _joined(sentences: Sequence[str]) -> Iterator[str]:
     short = ""
     for sentence in sentences:
         joined = f"{short} {sentence}".strip()
-        if len(joined.split()) < SENTENCE_WORDS_MIN:
+        if word_count(joined) < SENTENCE_WORDS_MIN:
             short = joined
             continue
         yield joined

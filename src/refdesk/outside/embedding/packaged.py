@@ -24,7 +24,7 @@ from tokenizers import Encoding, Tokenizer
 from refdesk.contracts.errors import ConfigurationError
 from refdesk.contracts.scripts import is_unspaced
 from refdesk.outside.embedding.prepared import INT8, locate_model, prepare
-from refdesk.outside.embedding.vectors import Encoded, Vectors, stacked, unit
+from refdesk.outside.embedding.vectors import Encoded, Vectors, stacked, unit, unread
 from refdesk.outside.inference import InferenceSession, SessionOptions
 
 T = TypeVar("T")
@@ -135,8 +135,8 @@ async def in_turns(
 class PackagedEmbedder:
     """all-MiniLM-L6-v2 from its wheel, on this machine's processor. See `open_packaged_embedder`.
 
-    It reads English, and a little of what looks like it. Its vectors of scripts without spaces are chance: questions in those
-    have vectors of zeros, so that their words alone find passages.
+    It reads English, and a little of what looks like it. Its vectors of scripts without spaces are chance: what is written in
+    those is `unread`, and questions have vectors of zeros, so that words alone find passages and choose what is quoted.
     """
 
     dimensions = 384
@@ -174,6 +174,8 @@ class PackagedEmbedder:
         return vector
 
     def _encode(self, text: str) -> Encoded:
+        if is_unspaced(text):
+            return unread(self.dimensions)
         read = self._read(text)
         vector, tokens = self._run(["embedding", "tokens"], read.ids)
         return Encoded(vector, unit(tokens[1:-1]), read.offsets)

@@ -35,6 +35,11 @@ def unit(vectors: Vectors) -> Vectors:
     return np.asarray(vectors / np.maximum(lengths, 1e-12), dtype=np.float32)
 
 
+def unread(dimensions: int) -> Encoded:
+    """Of a text that the model cannot read: it is like no other."""
+    return Encoded(np.zeros(dimensions, dtype=np.float32), np.empty((0, dimensions), dtype=np.float32), [])
+
+
 def without_tokens(vectors: Vectors) -> list[Encoded]:
     """Of a model that tells no more than (n, dimensions) of the whole texts."""
     return [Encoded(vector, vectors[:0], []) for vector in vectors]
