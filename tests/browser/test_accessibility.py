@@ -117,8 +117,15 @@ async def details(page: Page) -> None:
     await expect(page.get_by_test_id("version")).to_be_visible()
 
 
-async def key(page: Page) -> None:
+async def sure(page: Page) -> None:
     await page.locator("#document-close").click()
+    await view(page, "operations")
+    await page.get_by_test_id("mend").click()
+    await expect(page.get_by_test_id("sure-yes")).to_be_visible()
+
+
+async def key(page: Page) -> None:
+    await page.get_by_test_id("sure-no").click()
     await page.evaluate("document.getElementById('key-dialog').showModal()")
 
 
@@ -129,7 +136,7 @@ async def view(page: Page, name: str) -> None:
 
 ASKING = (answer, reader, history, preferences, filters)
 """What opens while one asks, each from where the one before has left the page."""
-CARING = (every_part_of_documents, bulk, details, key)
+CARING = (every_part_of_documents, bulk, details, sure, key)
 
 
 def test_what_opens_over_a_view_is_looked_at() -> None:

@@ -8,6 +8,7 @@ A log is noted when its sources are copied, by the process that copies it. Valke
 
 import logging
 from collections.abc import Collection
+from weakref import WeakSet
 
 from refdesk.answering.logs.log import AnswerLog
 from refdesk.outside.valkey.client import Command, Valkey, ValkeyError
@@ -19,21 +20,18 @@ class EvidenceLogs:
     def __init__(self, valkey: Valkey, *, retention_s: int) -> None:
         self._valkey = valkey
         self._retention_s = retention_s
-        self._noted: set[str] = set()
-        """Logs of this process that are noted and not finished yet."""
+        self._noted: WeakSet[AnswerLog] = WeakSet()
 
     async def note(self, logs: Collection[AnswerLog]) -> None:
         """Those of the logs whose sources are known by now, once each."""
         commands: list[Command] = []
         for log in logs:
-            stands_on = None if log.id in self._noted else log.stands_on()
+            stands_on = None if log in self._noted else log.stands_on()
             for document_id in {one.document_id for one in stands_on or ()}:
                 commands.append(("SADD", _of(document_id), log.id))
                 commands.append(("EXPIRE", _of(document_id), self._retention_s))
             if stands_on is not None:
-                self._noted.add(log.id)
-            if log.finished:
-                self._noted.discard(log.id)
+                self._noted.add(log)
         if not commands:
             return
         try:
