@@ -26,8 +26,8 @@ CAPITALS_DIGITS_MIN = 2  # where one is: ``TDP-43`` is an identifier, ``PIN1`` a
 NUMBER_DIGITS_MIN = 5  # of a number alone: a shorter one may be an amount or a year
 IDENTIFIERS_MAX = 8  # of one text
 
-_SIGN = "(?:(?![\u0e00-\U0010ffff])[^\\W_])"
-"""A letter or digit of a script that sets words apart by spaces."""
+_SIGN = "(?:(?=[\0-\u0dff])[^\\W_])"
+"""A letter or digit of a script that sets words apart by spaces: below Thai. To exclude all above takes 10 ms to compile."""
 _JOINT = r"[\W_]?"
 _TOKEN = re.compile(
     rf"(?<!{_SIGN})(?:(?:[B-HJ-Z]|[A-Z]{{2,6}}) (?=\d))?{_SIGN}{{1,40}}(?:[-_./:#]{_SIGN}{{1,40}}){{0,8}}"
@@ -98,4 +98,4 @@ def _is_telling(token: str, letters: int, digits: int) -> bool:
 
 def _joined(signs: str) -> re.Pattern[str]:
     """With other signs, or none, between its letters and digits."""
-    return re.compile(rf"(?<!{_SIGN}){_JOINT.join(map(re.escape, signs))}(?!{_SIGN})", re.IGNORECASE)
+    return re.compile(rf"(?<!{_SIGN})(?i:{_JOINT.join(map(re.escape, signs))})(?!{_SIGN})")
