@@ -44,6 +44,8 @@ def first(question: str, *texts: str) -> str:
         ("pack BX3617", "BX-36-17"),
         ("order 4500123", "Order 4 500 123"),
         ("Насос КЦ-1204", "насос кц 1204"),
+        ("7704", "Seal KRN-7704"),
+        (" #415? ", "Hall 415"),
     ],
 )
 def test_a_passage_with_the_identifier_comes_first(question: str, text: str) -> None:
@@ -55,6 +57,8 @@ def test_a_passage_with_the_identifier_comes_first(question: str, text: str) -> 
     "question",
     [
         "In 2024?",
+        "room 415",
+        "42",
         "the 15th rule",
         "since the 1950s",
         "a 4-letter word",

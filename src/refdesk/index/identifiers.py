@@ -6,6 +6,7 @@ does not outweigh how near the others are. But nobody writes ``KRN-8359`` who me
     KRN-8359, krn 8359, KRN8359     one and the same
     15th, 1950s, 4-letter           words with figures, no identifiers
     m31, PIN1, 400mg                short ones and amounts: no passages are moved up for them (``is_telling``)
+    8359                            an amount or a year, unless nothing else is asked for
 """
 
 import re
@@ -23,7 +24,9 @@ RARE_MAX = 6
 CHARACTERS_MIN = 4
 DIGITS_MIN = 3  # where no letter is a capital, or a space joins them: ``cobalt-60`` is a word, ``MEK 1/2`` an acronym and figures
 CAPITALS_DIGITS_MIN = 2  # where one is: ``TDP-43`` is an identifier, ``PIN1`` a name with a figure
-NUMBER_DIGITS_MIN = 5  # of a number alone: a shorter one may be an amount or a year
+NUMBER_DIGITS_MIN = (
+    5  # of a number without letters: a shorter one may be an amount or a year; of a text by itself, DIGITS_MIN
+)
 IDENTIFIERS_MAX = 8  # of one text
 
 _SIGN = "(?:(?=[\0-\u0dff])[^\\W_])"
@@ -76,14 +79,16 @@ def _identifiers(text: str) -> Iterator[Identifier]:
     for token in _TOKEN.findall(text):
         signs = "".join(filter(str.isalnum, token))
         letters, digits = sum(map(str.isalpha, signs)), sum(map(str.isdigit, signs))
-        if _is_identifier(token, letters, digits) and signs.casefold() not in seen:
+        digits_min = DIGITS_MIN if token == text.strip(" .?!#") else NUMBER_DIGITS_MIN
+        if _is_identifier(token, letters, digits, digits_min=digits_min) and signs.casefold() not in seen:
             seen.add(signs.casefold())
             yield Identifier(token, _joined(signs), _is_telling(token, letters, digits))
 
 
-def _is_identifier(token: str, letters: int, digits: int) -> bool:
+def _is_identifier(token: str, letters: int, digits: int, *, digits_min: int) -> bool:
+    """``digits_min``: of a number without letters."""
     if not letters or not digits:
-        return digits >= NUMBER_DIGITS_MIN
+        return digits >= digits_min
     return _WORD_WITH_FIGURES.fullmatch(token) is None
 
 
