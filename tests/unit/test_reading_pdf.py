@@ -35,6 +35,22 @@ def test_rows_of_a_table_stay_rows() -> None:
     assert found(table) == ["head: a700 b700 c700", "row: a680 b680 c680", "row: a660 b660 c660"]
 
 
+@pytest.mark.parametrize("step", [12, 16, 24])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ["1 234 567", "x y z", "word 5 word"],
+        ["Size Left Right", "S 1 2", "M 3 4", "XL 7 8"],
+        ["Item Code", "7 A", "8 B", "9 C"],
+        ["Nr Name", "1 Anna", "2 Bo", "3 Cid"],
+    ],
+)
+def test_a_row_begins_with_a_single_letter(rows: list[str], step: int) -> None:
+    """It is not the last cell of the row above."""
+    table = [(60 + 110 * x, 700 - step * y, cell) for y, row in enumerate(rows) for x, cell in enumerate(row.split())]
+    assert [line.partition(": ")[2] for line in found(table)] == rows
+
+
 def test_the_header_of_a_table_is_known() -> None:
     """So that it stays with the rows where a long table is cut."""
     table = [

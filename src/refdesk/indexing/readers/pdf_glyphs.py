@@ -16,6 +16,8 @@ pdfium: Any = pypdfium2.raw  # C functions, without types
 COLUMN_GAP = 1.2  # of the height of the letters: a wider gap divides columns or cells
 WORD_GAP = 0.18  # of the height: a wider gap between pieces is a space
 _SAME_LINE = 0.5  # of the lower height must overlap
+_UPRIGHT_RADIANS_MAX = 0.1
+_SPACES = re.compile(" +")
 _LINE = re.compile(r"([^\r\n\x02]++\x02?)[\r\n]*+")  # U+0002: a hyphen at the end of a line
 
 
@@ -58,16 +60,35 @@ class _Glyphs:
             return 0.0, 0.0, 0.0, 0.0
         return rect.left, rect.right, min(rect.bottom, rect.top), max(rect.bottom, rect.top)
 
+    def breaks_line(self, before: int, behind: int) -> bool:
+        """Whether upright letters go on above or below."""
+        (_, _, bottom, top), (_, _, other_bottom, other_top) = self.box(before), self.box(behind)
+        overlap, lower = min(top, other_top) - max(bottom, other_bottom), min(top - bottom, other_top - other_bottom)
+        return overlap <= _SAME_LINE * lower and self._is_upright(before) and self._is_upright(behind)
+
+    def _is_upright(self, index: int) -> bool:
+        return bool(abs(pdfium.FPDFText_GetCharAngle(self._raw, index)) < _UPRIGHT_RADIANS_MAX)
+
 
 def pieces_of(text_page: pypdfium2.PdfTextPage) -> Iterator[Piece]:
     """The pieces of a page, as they were drawn."""
     glyphs = _Glyphs(text_page)
     for match in _LINE.finditer(glyphs.text):
-        start, end = match.span(1)
-        if any(unicodedata.bidirectional(character) in {"R", "AL"} for character in match[1]):
-            yield from _right_to_left(glyphs, start, end)
-        else:
-            yield from _left_to_right(glyphs, start, end)
+        for start, end in _on_one_line(glyphs, *match.span(1)):
+            if any(unicodedata.bidirectional(character) in {"R", "AL"} for character in glyphs.text[start:end]):
+                yield from _right_to_left(glyphs, start, end)
+            else:
+                yield from _left_to_right(glyphs, start, end)
+
+
+def _on_one_line(glyphs: _Glyphs, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Where a line that begins with a single letter follows, pdfium writes a space for its break."""
+    for space in _SPACES.finditer(glyphs.text, start + 1, end - 1):
+        before, behind = space.start() - 1, space.end()
+        if glyphs.breaks_line(before, behind):
+            yield start, space.start()
+            start = behind
+    yield start, end
 
 
 def _left_to_right(glyphs: _Glyphs, start: int, end: int) -> Iterator[Piece]:
