@@ -33,6 +33,10 @@ def read(passage: str, *, heading: str | None = None) -> list[Unit]:
         ("Name | Room\nAnna Berg | 12", ["Name: Anna Berg · Room: 12"]),
         ("Anna Berg | 12\nOle Lund | 14", ["Anna Berg · 12", "Ole Lund · 14"]),
         ("A | B\nFirst cell | one | two", ["First cell · one · two"]),
+        ("Guide\nSurname: Berg\nClass: A\nSeat: 14", ["Surname: Berg", "Class: A", "Seat: 14"]),
+        ("Typed over: no cranes\n\nSticky note: replace it", ["Typed over: no cranes", "Sticky note: replace it"]),
+        ("姓名：张三\n部门：财务", ["姓名：张三", "部门：财务"]),
+        ("Appendix: Forms\nThey hang in the hall.", ["They hang in the hall."]),
         ("", []),
     ],
 )
@@ -72,6 +76,14 @@ def test_a_list_is_a_unit_beside_its_items() -> None:
 def test_a_list_without_introduction_is_led_by_its_heading() -> None:
     """By the nearest one of the chunk, where the text has none."""
     assert read("- First thing done.\n- Second thing done.", heading="Setup › Verify")[-1].lead == "Verify"
+
+
+def test_a_field_is_about_its_label() -> None:
+    """Whoever asks for the label asks for what stands behind it."""
+    assert [(unit.kind, unit.entity) for unit in read("Surname: Okonkwo\nClass: A")] == [
+        ("row", "Surname"),
+        ("row", "Class"),
+    ]
 
 
 def test_a_row_knows_what_it_is_about() -> None:

@@ -15,6 +15,9 @@ under one of its own::
 
     Service | Team | Tier                         the header of a table
     Manifest | Team Curlew | Tier 1               a row, quoted as "Service: Manifest · Team: Team Curlew · Tier: Tier 1"
+
+    Surname: Okonkwo                              lines of a form, each a row that is about its label
+    Destination: Rotterdam
 """
 
 import re
@@ -43,6 +46,8 @@ ANSWER_WORDS_MAX = 60
 _ITEM = re.compile(r"(?:[-*•]|\d{1,3}[.)])\s")
 _NUMBERED = re.compile(r"\d{1,3}[.)]\s")
 _STOP = (*STOPS, *COLONS, ".”", '."', "。」", "。』")
+_FIELD = re.compile(r"([^\W\d_][^:：]{0,39})(?::\s+|：\s*)\S.*")
+"""A label of its first group, and what stands behind it."""
 _SECTION = re.compile(r"\d{1,2}(?:\.\d{1,2})*\.?\s+[^\W\d]")
 _LEANS = re.compile(
     r"(?:It|Its|They|Their|Them|This|These|That|Those|He|She|His|Her|Such|Both|Otherwise|However|Then|In that case)\b"
@@ -86,9 +91,10 @@ class Unit(msgspec.Struct, frozen=True):
 def units(source: Source) -> Iterator[Unit]:
     """All units of a source, in their order. A list follows its items."""
     reader = _Reader(source)
+    fields = _fields([line.strip() for line in source.passage.split("\n") if line.strip()])
     for paragraph in source.passage.split("\n\n"):
         lines = [line.strip() for line in paragraph.split("\n") if line.strip()]
-        for kind, run in groupby(lines, key=_kind_of_line):
+        for kind, run in groupby(lines, key=lambda line: "field" if line in fields else _kind_of_line(line)):
             yield from reader.read(kind, list(run))
 
 
@@ -96,6 +102,15 @@ def _kind_of_line(line: str) -> Literal["item", "row", "line"]:
     if _ITEM.match(line) and not _is_section(line):
         return "item"
     return "row" if CELL_SEPARATOR in line else "line"
+
+
+def _fields(lines: Sequence[str]) -> set[str]:
+    """Lines with a label that follow each other. One alone may be a heading: ``Appendix: Forms``."""
+    labelled = [
+        _kind_of_line(line) == "line" and not line.endswith(_STOP) and _FIELD.match(line) is not None for line in lines
+    ]
+    pairs = zip(lines, lines[1:], labelled, labelled[1:], strict=False)
+    return {line for *both, first, second in pairs if first and second for line in both}
 
 
 def _is_section(line: str) -> bool:
@@ -119,6 +134,10 @@ class _Reader:
             yield from self._list(lines)
         elif kind == "row":
             yield from self._table(lines)
+        elif kind == "field":
+            for line in lines:
+                label = _FIELD.sub(r"\1", line)
+                yield Unit(self._source, "row", line, line, self._heading, self._block, entity=label, columns=label)
         else:
             for line in lines:
                 yield from self._prose(line)
