@@ -11,7 +11,10 @@ __all__ = ["browser"]
 
 @pytest.fixture(scope="session")
 async def desk(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Refdesk]:
-    """`refdesk up` with every sample searchable. Delete what you add. Its indexer stands back, by next to nothing."""
-    async with running(tmp_path_factory.mktemp("desk"), REFDESK_INDEX_NICENESS="1") as refdesk:
+    """`refdesk up` with every sample searchable. Delete what you add. Its indexer stands back, by next to nothing, and one
+    may search as often as tests do.
+    """
+    settings = {"REFDESK_INDEX_NICENESS": "1", "REFDESK_SEARCHES_PER_MINUTE_MAX": "100000"}
+    async with running(tmp_path_factory.mktemp("desk"), **settings) as refdesk:
         await refdesk.all_settled()
         yield refdesk

@@ -1,5 +1,6 @@
 """A desk starts wherever it is put, and serves below whatever path its proxy has for it."""
 
+import os
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -38,6 +39,19 @@ async def test_a_desk_starts_in_a_folder_of_any_name(odd_desk: Refdesk, tmp_path
     [hit, *_] = await odd_desk.search("Where is the key to the Marlowe tower?")
     assert "behind the clock" in hit["passage"]
     assert (await odd_desk.command("status")).code == 0
+
+
+async def test_files_of_any_name_are_added(odd_desk: Refdesk, tmp_path: Path) -> None:
+    """Also where bytes of the name are no UTF-8: alone, and among others of its folder."""
+    names = [b"latin1-\xe9t\xe9.md", b"two\nlines.md", b"half \xf0\x9f.txt", b"plain.md"]
+    for name in names:
+        (tmp_path / os.fsdecode(name)).write_text(f"Tower {name.hex()} is painted green.")
+    alone = await odd_desk.command("add", os.fsdecode(os.fsencode(tmp_path) + b"/" + names[0]), "--json")
+    assert (alone.code, alone.last["indexed"], alone.last["failed"]) == (0, 1, []), alone.err
+    said = await odd_desk.command("add", str(tmp_path), "--json")
+    assert (said.code, said.last["indexed"], said.last["unchanged"]) == (0, len(names), 1), said.err
+    [hit, *_] = await odd_desk.search(f"What colour is tower {names[0].hex()}?")
+    assert hit["title"] == "latin1-été" and names[0].hex() in hit["passage"]
 
 
 @pytest.mark.parametrize("strip", [False, True], ids=["passed on", "taken away"])

@@ -1,6 +1,7 @@
 """``refdesk add PATH…``: upload files and wait until they are searchable."""
 
 import asyncio
+import os
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing, suppress
@@ -187,7 +188,9 @@ async def _put(client: Client, path: Path, fields: dict[str, str]) -> Upload:
     import aiohttp
 
     address = "/api/documents/by-external-id/" + quote(external_id_of(path), safe="")
-    with path.open("rb") as file:
+    with os.fdopen(
+        os.open(path, os.O_RDONLY), "rb"
+    ) as file:  # by name it would be sent under its own, which may not be UTF-8
         form = aiohttp.FormData(fields, quote_fields=False)
         form.add_field("file", file, filename=shown_name(path.name))
         async with client.open("PUT", address, data=form) as response:
