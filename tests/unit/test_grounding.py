@@ -110,6 +110,30 @@ def test_nouns_are_no_names_where_all_are_written_large() -> None:
     assert check("Den Antrag prüft die Leitung, danach kommt eine Mitteilung. [1]", passage).support != "contradicted"
 
 
+@pytest.mark.parametrize(
+    ("sentence", "support"),
+    [
+        ("Das Ventil wird nicht geöffnet. [1]", "unchecked"),
+        ("Das Ventil wird um sieben geöffnet. [1]", "contradicted"),
+        ("Der Urlaub der Mitarbeiter beträgt 30 Tage. [1]", "unchecked"),
+        ("Der Urlaub der Mitarbeiter beträgt 31 Tage. [1]", "contradicted"),
+        ("Das Ventil KRN-8359 wird zuerst geöffnet. [1]", "contradicted"),
+        ("Employees read Der Spiegel for 30 days. [1]", "contradicted"),
+    ],
+)
+def test_a_german_sentence_on_an_english_passage_is_held_to_its_figures(sentence: str, support: Support) -> None:
+    """Its nouns are no names; numbers and identifiers are what they are in any language."""
+    assert check(sentence, LEAVE).support == support
+
+
+def test_a_passage_in_another_language_may_say_what_a_sentence_says() -> None:
+    """Although one in its own language says it in its words; where the cited one is in that language too, it does not."""
+    german, english = "Das Ventil wird um sieben Uhr geöffnet.", "The valve is opened at seven."
+    assert check(f"{german} [1]", english, german).support == "unchecked"
+    assert check(f"{english} [1]", german, english).support == "unchecked"
+    assert check(f"{german} [1]", "Die Pumpe steht nicht im Keller.", german).support == "contradicted"
+
+
 def test_a_citation_of_nothing_is_not_counted() -> None:
     """The model invented a source: the sentence is given the one that supports it, or none."""
     assert check("Employees have 30 days of paid leave. [7]", LEAVE).citations == (1,)

@@ -63,7 +63,9 @@ class Grounding:
         return "supported" if _share(claim, grounds) >= SUPPORT_SHARE_MIN else "unchecked"
 
     def _stands_elsewhere(self, claim: Facts, cited: Sequence[int]) -> bool:
-        if _share(claim, [self._ground(n) for n in cited]) > ELSEWHERE_SHARE_MAX:
+        """Not in the passages that are cited, but in another. What they say in another language, nobody can tell."""
+        grounds = [self._ground(n) for n in cited]
+        if _share(claim, grounds) > ELSEWHERE_SHARE_MAX or any(each.is_german != claim.is_german for each in grounds):
             return False
         others = [n for n in self._sources if _share(claim, [self._ground(n)]) >= SUPPORT_SHARE_MIN]
         return any(self._support(claim, (n,)) == "supported" for n in others)

@@ -50,7 +50,11 @@ class Facts:
     @cached_property
     def names(self) -> set[str]:
         """Words that must be names: capital letters where the language asks for none, and identifiers."""
-        return set(_names(self._tokens, self.sequence))
+        return set(_names(self._tokens, self.sequence, capitals=not self.is_german))
+
+    @cached_property
+    def is_german(self) -> bool:
+        return vocabulary.is_german(self.sequence)
 
     @cached_property
     def quotes(self) -> list[str]:
@@ -114,6 +118,10 @@ class Ground:
         return _spelled(self._whole)
 
     @cached_property
+    def is_german(self) -> bool:
+        return vocabulary.is_german(self._spelled)
+
+    @cached_property
     def text(self) -> str:
         return _flat(self._whole)
 
@@ -129,11 +137,11 @@ def ground(place: str, passage: str) -> Ground:
     return Ground(place, passage)
 
 
-def _names(tokens: list[str], folded: list[str]) -> Iterator[str]:
-    """Capitalised words but the first (unless another follows it), and identifiers, which mix letters and digits."""
+def _names(tokens: list[str], folded: list[str], *, capitals: bool) -> Iterator[str]:
+    """Identifiers, which mix letters and digits; with ``capitals`` words with one, but the first (unless another follows it)."""
     for position, (token, word) in enumerate(zip(tokens, folded, strict=True)):
         is_mixed = not token.isalpha() and is_identifier(token, word)
-        if not is_mixed and not token[0].isupper():
+        if not is_mixed and not (capitals and token[0].isupper()):
             continue
         if word in vocabulary.CALENDAR or word in vocabulary.CURRENCIES or vocabulary.is_number_word(word):
             continue

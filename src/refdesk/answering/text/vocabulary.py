@@ -1,10 +1,12 @@
 """English words that checks of claims know: numbers, units, months, negation, and words that exclude each other.
 
-Other languages are checked for numbers, identifiers and quotes alone; their words say nothing here.
+Other languages are checked for numbers, identifiers and quotes alone; their words say nothing here, but for German numbers.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import pairwise
+
+from refdesk.answering.text.sentences import STOP_WORDS
 
 MONTH_NAMES = tuple("january february march april may june july august september october november december".split())
 MONTHS = (
@@ -72,14 +74,19 @@ BASES = {
 MAGNITUDES = {"million": "million", "millions": "million", "billion": "billion", "billions": "billion"}
 ORDINAL_ENDINGS = frozenset({"st", "nd", "rd", "th"})
 
-_SMALL = {
-    word: number
-    for number, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-        "seventeen eighteen nineteen".split()
-    )
-} | {
-    word: 10 * number for number, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)
+_FROM_ZERO = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen "
+    "nineteen",
+    "null - zwei drei vier fünf sechs sieben acht neun zehn elf zwölf dreizehn vierzehn fünfzehn sechzehn siebzehn achtzehn "
+    "neunzehn",
+)
+"""A dash for what is also an article."""
+_TENS_FROM_TWENTY = (
+    "twenty thirty forty fifty sixty seventy eighty ninety",
+    "zwanzig dreißig vierzig fünfzig sechzig siebzig achtzig neunzig",
+)
+_SMALL = {word: number for words in _FROM_ZERO for number, word in enumerate(words.split()) if word != "-"} | {
+    word: 10 * number for words in _TENS_FROM_TWENTY for number, word in enumerate(words.split(), 2)
 }
 _SCALES = {"hundred": 100, "thousand": 1000}
 _NUMBER_WORDS = _SMALL.keys() | _SCALES.keys()
@@ -88,6 +95,12 @@ COMMON = frozenset(
     "the a an in on at for of to and or if when where who what how why which this that it we you they".split()
 )
 """Words that headings and lists write large without their being names."""
+
+_GERMAN = frozenset(
+    """aber als am auf aus bei bis das dem den der des die durch ein eine einem einen einer eines für ist kann mit muss nach nicht
+    nur oder sich sie sind über um und unter vom von vor werden wird wir zu zum zur""".split()
+)
+"""What German sentences hardly do without, and English ones never have, but for parts of names."""
 
 _NEGATORS = frozenset(
     """not no never none nobody nothing neither nor cannot can't don't doesn't didn't isn't aren't wasn't weren't won't
@@ -194,6 +207,11 @@ def is_number_word(word: str) -> bool:
 def begins_number(word: str) -> bool:
     """Whether it is a number in words or one with something behind it: ``two``, ``two-day``."""
     return word.partition("-")[0] in _NUMBER_WORDS
+
+
+def is_german(words: Collection[str]) -> bool:
+    """Whether these words, in folded case, are a German sentence's: more of them are common in German than in English."""
+    return len(_GERMAN.intersection(words)) > len(STOP_WORDS.intersection(words) - _GERMAN)
 
 
 def number_of(words: Sequence[str]) -> str:
