@@ -105,7 +105,7 @@ class TestPackagedEmbedder:
         assert packaged.count_tokens(["[SEP]"])[0] > 1
 
     async def test_int8_vectors_are_those_of_the_full_model(self, packaged: PackagedEmbedder, tmp_path: Path) -> None:
-        """Their cosine is 0.975 or more, above 0.985 on average: what a processor without VNNI reaches (ADR 4)."""
+        """Their cosine is 0.975 or more, above 0.985 on average (ADR 65)."""
         full = await asyncio.to_thread(_full_precision, MIXED[:8], packaged, tmp_path)
         cosines = ((await packaged.embed(MIXED[:8])) * full).sum(axis=1)
         assert cosines.min() >= 0.975

@@ -20,6 +20,7 @@ from onnx import numpy_helper
 
 from refdesk.contracts.errors import ConfigurationError
 from refdesk.outside.embedding import prepared as prepared_model
+from refdesk.outside.embedding.graph import UINT8_MAX, to_int8
 from refdesk.outside.embedding.packaged import open_packaged_embedder
 from refdesk.outside.embedding.prepared import FP32, GRAPH_MODULE, INT8, UNFINISHED, graph_file, locate_model, prepare
 
@@ -57,6 +58,13 @@ async def test_what_a_killed_process_left_is_never_used(tmp_path: Path) -> None:
     assert list(tmp_path.glob(f"{UNFINISHED}*")) and not graph_file(tmp_path).exists()
     await prepare([tmp_path])
     assert not list(tmp_path.glob(f"{UNFINISHED}*"))
+
+
+def test_products_fit_every_processor() -> None:
+    """Those without VNNI add two in 16 bits (docs/adr/0065): else they have other vectors."""
+    weights = np.random.default_rng(7).normal(size=(384, 64)).astype(np.float32)
+    largest = np.abs(to_int8(weights).astype(int)).max()
+    assert 2 * UINT8_MAX * largest <= np.iinfo(np.int16).max
 
 
 async def test_it_takes_little_memory(tmp_path: Path) -> None:

@@ -42,7 +42,8 @@ OPSET = 17
 IR_VERSION = 8
 FUSED = "com.microsoft"
 
-INT8_MAX = 127
+INT8_MAX = 63
+"""Seven bits of int8: a processor without VNNI adds two products in 16 bits. 255 * 127 * 2 does not fit; 255 * 64 * 2 does."""
 UINT8_MAX = 255
 
 Array = NDArray[Any]
