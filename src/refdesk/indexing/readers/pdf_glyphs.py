@@ -17,7 +17,7 @@ COLUMN_GAP = 1.2  # of the height of the letters: a wider gap divides columns or
 WORD_GAP = 0.18  # of the height: a wider gap between pieces is a space
 _SAME_LINE = 0.5  # of the lower height must overlap
 _UPRIGHT_RADIANS_MAX = 0.1
-_SPACES = re.compile(" +")
+_BEFORE_SINGLE = re.compile(r"(?<! ) ++(?=\S(?: |\Z))")
 _LINE = re.compile(r"([^\r\n\x02]++\x02?)[\r\n]*+")  # U+0002: a hyphen at the end of a line
 
 
@@ -82,12 +82,11 @@ def pieces_of(text_page: pypdfium2.PdfTextPage) -> Iterator[Piece]:
 
 
 def _on_one_line(glyphs: _Glyphs, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Where a line that begins with a single letter follows, pdfium writes a space for its break."""
-    for space in _SPACES.finditer(glyphs.text, start + 1, end - 1):
-        before, behind = space.start() - 1, space.end()
-        if glyphs.breaks_line(before, behind):
+    """Before a line that begins with a single letter, pdfium writes a space for the break."""
+    for space in _BEFORE_SINGLE.finditer(glyphs.text, start + 1, end):
+        if glyphs.breaks_line(space.start() - 1, space.end()):
             yield start, space.start()
-            start = behind
+            start = space.end()
     yield start, end
 
 
