@@ -36,6 +36,8 @@ def read(passage: str, *, heading: str | None = None) -> list[Unit]:
         ("Guide\nSurname: Berg\nClass: A\nSeat: 14", ["Surname: Berg", "Class: A", "Seat: 14"]),
         ("Typed over: no cranes\n\nSticky note: replace it", ["Typed over: no cranes", "Sticky note: replace it"]),
         ("姓名：张三\n部门：财务", ["姓名：张三", "部门：财务"]),
+        ("Room 103\nSeats 30\nFloor 2", ["Room 103 · Seats 30", "Room 103 · Floor 2"]),
+        ("Room 103\nIt has 30 seats.\nFloor 2", ["Room 103", "It has 30 seats.", "Floor 2"]),
         ("Appendix: Forms\nThey hang in the hall.", ["They hang in the hall."]),
         ("", []),
     ],
@@ -76,6 +78,12 @@ def test_a_list_is_a_unit_beside_its_items() -> None:
 def test_a_list_without_introduction_is_led_by_its_heading() -> None:
     """By the nearest one of the chunk, where the text has none."""
     assert read("- First thing done.\n- Second thing done.", heading="Setup › Verify")[-1].lead == "Verify"
+
+
+def test_a_line_of_a_card_is_about_its_first() -> None:
+    """And is read with all of it: who is paid stands in one line, how much in another."""
+    *_, net = read("Pay slip 5\nEmployee Bo Lind\nGross 2890 EUR\nNet 2350 EUR")
+    assert (net.text, net.entity) == ("Pay slip 5 · Net 2350 EUR", "Pay slip 5") and "Bo Lind" in net.context
 
 
 def test_a_field_is_about_its_label() -> None:

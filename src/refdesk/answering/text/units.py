@@ -18,6 +18,10 @@ under one of its own::
 
     Surname: Okonkwo                              lines of a form, each a row that is about its label
     Destination: Rotterdam
+
+    Room 103                                      a card: short lines about the first, each a row: "Room 103 · Seats 30"
+    Seats 30
+    Floor 2
 """
 
 import re
@@ -42,6 +46,9 @@ LEANT_ON_MAX = 2
 """Sentences that are quoted before one that leans on them; of more, the first and the last."""
 ANSWER_WORDS_MAX = 60
 """The longest answer to a question of the document that is quoted whole."""
+CARD_LINES_MIN = 3
+CARD_WORDS_MAX = 6
+"""Of each of its lines."""
 
 _ITEM = re.compile(r"(?:[-*•]|\d{1,3}[.)])\s")
 _NUMBERED = re.compile(r"\d{1,3}[.)]\s")
@@ -94,6 +101,9 @@ def units(source: Source) -> Iterator[Unit]:
     fields = _fields([line.strip() for line in source.passage.split("\n") if line.strip()])
     for paragraph in source.passage.split("\n\n"):
         lines = [line.strip() for line in paragraph.split("\n") if line.strip()]
+        if _is_card(lines, fields):
+            yield from reader.read("card", lines)
+            continue
         for kind, run in groupby(lines, key=lambda line: "field" if line in fields else _kind_of_line(line)):
             yield from reader.read(kind, list(run))
 
@@ -111,6 +121,16 @@ def _fields(lines: Sequence[str]) -> set[str]:
     ]
     pairs = zip(lines, lines[1:], labelled, labelled[1:], strict=False)
     return {line for *both, first, second in pairs if first and second for line in both}
+
+
+def _is_card(lines: Sequence[str], fields: set[str]) -> bool:
+    """Short lines without stops, of which at least half have figures."""
+    return (
+        len(lines) >= CARD_LINES_MIN
+        and all(_kind_of_line(line) == "line" and line not in fields for line in lines)
+        and not any(line.endswith(_STOP) or word_count(line) > CARD_WORDS_MAX for line in lines)
+        and 2 * sum(any(map(str.isdigit, line)) for line in lines) >= len(lines)
+    )
 
 
 def _is_section(line: str) -> bool:
@@ -138,6 +158,10 @@ class _Reader:
             for line in lines:
                 label = _FIELD.sub(r"\1", line)
                 yield Unit(self._source, "row", line, line, self._heading, self._block, entity=label, columns=label)
+        elif kind == "card":
+            name, card = lines[0], "\n".join([self._heading, *lines]).strip()
+            for line in lines[1:]:
+                yield Unit(self._source, "row", f"{name} · {line}", line, card, self._block, entity=name, columns=line)
         else:
             for line in lines:
                 yield from self._prose(line)
