@@ -12,6 +12,7 @@ from tests.support.model_folders import export_embedder, write
 
 from refdesk.app.services.generations import choose_model
 from refdesk.contracts.errors import ConfigurationError, InvalidRequest
+from refdesk.contracts.scripts import is_unspaced
 from refdesk.outside.embedding.folder import open_folder_embedder
 from refdesk.outside.embedding.packaged import Turns, open_packaged_embedder
 from refdesk.outside.embedding.prepared import FP32
@@ -47,7 +48,8 @@ async def test_a_folder_gives_what_the_packaged_model_gives(exported: Path, mode
         assert (await embedder.embed_questions(TEXTS[:1]) == ours[:1]).all()
         assert embedder.count_tokens(TEXTS) == packaged.count_tokens(TEXTS)
         assert embedder.token_spans(TEXTS[0]) == packaged.token_spans(TEXTS[0])
-        for one, other in zip(await embedder.encode(TEXTS), await packaged.encode(TEXTS), strict=True):
+        english = [text for text in TEXTS if not is_unspaced(text)]  # the packaged one leaves others unread
+        for one, other in zip(await embedder.encode(english), await packaged.encode(english), strict=True):
             assert [start for start, _ in one.spans] == [start for start, _ in other.spans]
             assert np.abs(one.tokens - other.tokens).max(initial=0) < 1e-3
 
