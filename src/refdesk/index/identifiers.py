@@ -25,7 +25,7 @@ CHARACTERS_MIN = 4
 DIGITS_MIN = 3  # where no letter is a capital, or a space joins them: ``cobalt-60`` is a word, ``MEK 1/2`` an acronym and figures
 CAPITALS_DIGITS_MIN = 2  # where one is: ``TDP-43`` is an identifier, ``PIN1`` a name with a figure
 NUMBER_DIGITS_MIN = (
-    5  # of a number without letters: a shorter one may be an amount or a year; of a text by itself, DIGITS_MIN
+    5  # of a number without letters: a shorter one may be an amount or a year, unless it is all of a text
 )
 IDENTIFIERS_MAX = 8  # of one text
 

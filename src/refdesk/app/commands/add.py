@@ -188,9 +188,8 @@ async def _put(client: Client, path: Path, fields: dict[str, str]) -> Upload:
     import aiohttp
 
     address = "/api/documents/by-external-id/" + quote(external_id_of(path), safe="")
-    with os.fdopen(
-        os.open(path, os.O_RDONLY), "rb"
-    ) as file:  # by name it would be sent under its own, which may not be UTF-8
+    unnamed = os.open(path, os.O_RDONLY)  # a file with a name is sent under it, and it may not be UTF-8
+    with os.fdopen(unnamed, "rb") as file:
         form = aiohttp.FormData(fields, quote_fields=False)
         form.add_field("file", file, filename=shown_name(path.name))
         async with client.open("PUT", address, data=form) as response:

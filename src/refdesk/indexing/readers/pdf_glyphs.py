@@ -82,7 +82,7 @@ def pieces_of(text_page: pypdfium2.PdfTextPage) -> Iterator[Piece]:
 
 
 def _on_one_line(glyphs: _Glyphs, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Before a line that begins with a single letter, pdfium writes a space for the break."""
+    """Before a line that begins with a single letter, pdfium writes a space for the break: the parts on a line of their own."""
     for space in _BEFORE_SINGLE.finditer(glyphs.text, start + 1, end):
         if glyphs.breaks_line(space.start() - 1, space.end()):
             yield start, space.start()
