@@ -64,16 +64,15 @@ async def reading_slowly(
     client: Client, question: str, asks: list[Ask], *, byte_every_s: float
 ) -> AsyncIterator[set[int]]:
     """A connection for each ask, half of them read a byte at a time, the others never; yields their ports."""
-    readers = [_connection(client) for _ in asks]
-    async with asyncio.TaskGroup() as tasks:
-        for reader, ask in zip(readers, asks, strict=True):
-            await ask(reader, client, question)
-        dripping = [tasks.create_task(_drip(reader, byte_every_s)) for reader in readers[: len(readers) // 2]]
-        yield {reader.getsockname()[1] for reader in readers}
-        for task in dripping:
-            task.cancel()
-    for reader in readers:
-        reader.close()
+    with contextlib.ExitStack() as opened:
+        readers = [opened.enter_context(_connection(client)) for _ in asks]
+        async with asyncio.TaskGroup() as tasks:
+            for reader, ask in zip(readers, asks, strict=True):
+                await ask(reader, client, question)
+            dripping = [tasks.create_task(_drip(reader, byte_every_s)) for reader in readers[: len(readers) // 2]]
+            yield {reader.getsockname()[1] for reader in readers}
+            for task in dripping:
+                task.cancel()
 
 
 def _connection(client: Client) -> socket.socket:
