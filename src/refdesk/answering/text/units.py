@@ -54,7 +54,7 @@ _ITEM = re.compile(r"(?:[-*•]|\d{1,3}[.)])\s")
 _NUMBERED = re.compile(r"\d{1,3}[.)]\s")
 _STOP = (*STOPS, *COLONS, ".”", '."', "。」", "。』")
 _FIELD = re.compile(r"([^\W\d_][^:：]{0,39})(?::\s+|：\s*)\S.*")
-"""A label of its first group, and what stands behind it."""
+"""Its first group is the label."""
 _SECTION = re.compile(r"\d{1,2}(?:\.\d{1,2})*\.?\s+[^\W\d]")
 _LEANS = re.compile(
     r"(?:It|Its|They|Their|Them|This|These|That|Those|He|She|His|Her|Such|Both|Otherwise|However|Then|In that case)\b"
@@ -98,14 +98,18 @@ class Unit(msgspec.Struct, frozen=True):
 def units(source: Source) -> Iterator[Unit]:
     """All units of a source, in their order. A list follows its items."""
     reader = _Reader(source)
-    fields = _fields([line.strip() for line in source.passage.split("\n") if line.strip()])
-    for paragraph in source.passage.split("\n\n"):
-        lines = [line.strip() for line in paragraph.split("\n") if line.strip()]
+    paragraphs = [_lines(paragraph) for paragraph in source.passage.split("\n\n")]
+    fields = _fields([line for lines in paragraphs for line in lines])
+    for lines in paragraphs:
         if _is_card(lines, fields):
             yield from reader.read("card", lines)
             continue
         for kind, run in groupby(lines, key=lambda line: "field" if line in fields else _kind_of_line(line)):
             yield from reader.read(kind, list(run))
+
+
+def _lines(paragraph: str) -> list[str]:
+    return [line.strip() for line in paragraph.split("\n") if line.strip()]
 
 
 def _kind_of_line(line: str) -> Literal["item", "row", "line"]:
@@ -155,13 +159,9 @@ class _Reader:
         elif kind == "row":
             yield from self._table(lines)
         elif kind == "field":
-            for line in lines:
-                label = _FIELD.sub(r"\1", line)
-                yield Unit(self._source, "row", line, line, self._heading, self._block, entity=label, columns=label)
+            yield from self._form(lines)
         elif kind == "card":
-            name, card = lines[0], "\n".join([self._heading, *lines]).strip()
-            for line in lines[1:]:
-                yield Unit(self._source, "row", f"{name} · {line}", line, card, self._block, entity=name, columns=line)
+            yield from self._card(lines)
         else:
             for line in lines:
                 yield from self._prose(line)
@@ -211,6 +211,17 @@ class _Reader:
             unit = self._unit("row", _labelled(header, row), own=" ".join(row), context=context)
             for found in unit:
                 yield msgspec.structs.replace(found, entity=row[0], columns=" ".join(header[1:]))
+
+    def _form(self, lines: list[str]) -> Iterator[Unit]:
+        for line in lines:
+            label = _FIELD.sub(r"\1", line)
+            yield Unit(self._source, "row", line, line, self._heading, self._block, entity=label, columns=label)
+
+    def _card(self, lines: list[str]) -> Iterator[Unit]:
+        """Each line is read with all of them: the first may not be what a question names."""
+        name, card = lines[0], "\n".join([self._heading, *lines]).strip()
+        for line in lines[1:]:
+            yield Unit(self._source, "row", f"{name} · {line}", line, card, self._block, entity=name, columns=line)
 
     def _unit(
         self,

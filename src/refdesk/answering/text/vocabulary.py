@@ -97,8 +97,8 @@ COMMON = frozenset(
 """Words that headings and lists write large without their being names."""
 
 _GERMAN = frozenset(
-    """aber als am auf aus bei bis das dem den der des die durch ein eine einem einen einer eines für ist kann mit muss nach nicht
-    nur oder sich sie sind über um und unter vom von vor werden wird wir zu zum zur""".split()
+    """aber als am auf aus bei beim bis das dem den der des die durch ein eine einem einen einer eines für haben hat im ins ist
+    kann kein keine mit muss nach nicht nur oder sich sie sind über um und unter vom von vor werden wird wir zu zum zur""".split()
 )
 """What German sentences hardly do without, and English ones never have, but for parts of names."""
 
