@@ -410,6 +410,25 @@ async def test_what_is_typed_before_the_choices_have_come_counts(visit: Open, li
     await expect(page.get_by_test_id("filter-choice")).to_have_text(["Marlowe"])
 
 
+async def test_a_choice_that_is_being_pressed_is_not_replaced_by_the_same_one(visit: Open, lighthouse: Json) -> None:
+    """The list is read again after each letter; a button that went in between would lose the click."""
+    page = (await visit()).page
+    await page.locator("#filter-button").click()
+    await page.locator("#filter-words").fill("mar")
+    choice = page.get_by_test_id("filter-choice")
+    await expect(choice).to_have_text(["Marlowe"])
+    place = await choice.bounding_box()
+    assert place
+    await page.mouse.move(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
+    await page.mouse.down()
+    async with page.expect_response("**/api/documents?*q=marl") as reading:
+        await page.locator("#filter-words").fill("marl")
+    await (await reading.value).finished()
+    await page.evaluate("new Promise((shown) => requestAnimationFrame(() => requestAnimationFrame(shown)))")
+    await page.mouse.up()
+    await expect(page.get_by_test_id("filter-chip")).to_have_text(["Marlowe"])
+
+
 @pytest.mark.parametrize(("width", "height"), [(1280, 720), (390, 640)], ids=["desk", "phone"])
 async def test_the_filter_never_lies_on_its_own_button(visit: Open, lighthouse: Json, width: int, height: int) -> None:
     """In the empty view the box stands in the middle, and the starters move it: who opens the filter can close it there."""

@@ -15,6 +15,8 @@ from tests.support.desk import VALKEY_PATIENCE_S, Wire, fresh_valkey, until
 from refdesk.outside.valkey.client import Script, Valkey, ValkeyError, open_valkey
 from refdesk.outside.valkey.errors import Away, NoReply
 
+NOTICED_S = 2.0
+"""When a test finds out that the server is silent."""
 CERTIFICATE = Path(__file__).parents[1] / "data" / "tls"
 
 
@@ -98,7 +100,7 @@ async def _blocked(valkey: Valkey) -> bool:
 
 async def test_a_broken_connection_fails_what_is_on_its_way_and_the_next_command_opens_another(wire: Wire) -> None:
     """What is on its way may have been carried out, so it is not sent again."""
-    async with open_valkey(wire.url, name="broken") as valkey:
+    async with open_valkey(wire.url, name="broken", timeout_s=VALKEY_PATIENCE_S) as valkey:
         assert await valkey.command("INCR", "count") == 1
         wire.stick()
         tasks = [asyncio.create_task(valkey.command("INCR", "count")) for _ in range(10)]
@@ -111,7 +113,7 @@ async def test_a_broken_connection_fails_what_is_on_its_way_and_the_next_command
 
 async def test_a_server_that_is_away_is_tried_once_for_all_who_want_it(wire: Wire) -> None:
     """Two hundred askers are told together, not one after the other."""
-    async with open_valkey(wire.url, name="away") as valkey:
+    async with open_valkey(wire.url, name="away", timeout_s=VALKEY_PATIENCE_S) as valkey:
         await wire.shut()
         failures = await asyncio.gather(*(valkey.command("PING") for _ in range(200)), return_exceptions=True)
         assert all(isinstance(failure, ValkeyError) for failure in failures)
@@ -122,7 +124,7 @@ async def test_a_server_that_is_away_is_tried_once_for_all_who_want_it(wire: Wir
 
 async def test_a_server_that_hangs_is_given_up_for_all_who_wait(wire: Wire) -> None:
     """After the time that a command may take; whoever asks later is not answered with what comes then."""
-    async with open_valkey(wire.url, name="stuck") as valkey:
+    async with open_valkey(wire.url, name="stuck", timeout_s=NOTICED_S) as valkey:
         await valkey.command("PING")
         wire.stick()
         tasks = [asyncio.create_task(valkey.command("ECHO", str(number))) for number in range(20)]
@@ -134,13 +136,13 @@ async def test_a_server_that_hangs_is_given_up_for_all_who_wait(wire: Wire) -> N
 
 async def test_a_server_that_is_silent_is_waited_for_once(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
     """Then nothing is sent until a probe succeeds; that is logged once, and once that it is over."""
-    async with open_valkey(wire.url, name="silent") as valkey:
+    async with open_valkey(wire.url, name="silent", timeout_s=NOTICED_S) as valkey:
         assert valkey.state.state == "up"
         await valkey.command("PING")
         wire.stick()
         with pytest.raises(NoReply):
             await valkey.command("PING")
-        assert (valkey.state.state, valkey.state.reason) == ("away", "Valkey did not answer within 0.5 s.")
+        assert (valkey.state.state, valkey.state.reason) == ("away", f"Valkey did not answer within {NOTICED_S:g} s.")
         for _ in range(1000):
             with pytest.raises(Away):
                 await valkey.command("PING")
@@ -180,7 +182,9 @@ async def test_a_listener_whose_connection_is_reset_before_its_first_word_is_tol
 
 async def test_a_wrong_password_is_the_servers_answer(url: str) -> None:
     """As an error of Valkey's, which everybody who uses it is ready for."""
-    async with open_valkey(f"{url}&password=wrong&username=nobody", name="stranger") as valkey:
+    async with open_valkey(
+        f"{url}&password=wrong&username=nobody", name="stranger", timeout_s=VALKEY_PATIENCE_S
+    ) as valkey:
         with pytest.raises(ValkeyError):
             await valkey.command("PING")
 
@@ -191,13 +195,14 @@ async def test_under_tls_commands_and_subscriptions_go_to_the_server_that_was_me
     tls.load_cert_chain(CERTIFICATE / "certificate.pem", CERTIFICATE / "key.pem")
     wire = Wire(url, tls=tls)
     await wire.open()
-    async with open_valkey(f"{wire.url}&ssl_ca_certs={CERTIFICATE / 'certificate.pem'}", name="private") as valkey:
+    url = f"{wire.url}&ssl_ca_certs={CERTIFICATE / 'certificate.pem'}"
+    async with open_valkey(url, name="private", timeout_s=VALKEY_PATIENCE_S) as valkey:
         assert await valkey.command("ECHO", "one") == b"one"
         assert await valkey.streams([("none", "0-0")], block_ms=1) == []
         heard = asyncio.create_task(_first_message(valkey))
         await until(lambda: valkey.command("PUBLISH", "news", "now"))
         assert await heard == b"now"
-    async with open_valkey(wire.url, name="wary") as valkey:
+    async with open_valkey(wire.url, name="wary", timeout_s=VALKEY_PATIENCE_S) as valkey:
         with pytest.raises(ValkeyError, match="certificate"):
             await valkey.command("PING")
         with pytest.raises(ValkeyError):

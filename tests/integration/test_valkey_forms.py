@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 from redis.crc import key_slot
-from tests.support.desk import LEAVE, AnswerDesk, Client, own_desk, text_of, until
+from tests.support.desk import LEAVE, VALKEY_PATIENCE_S, AnswerDesk, Client, own_desk, text_of, until
 from tests.support.scripted_llm import ANSWER
 from tests.support.valkey_server import ValkeyServer, started
 
@@ -76,12 +76,16 @@ async def test_a_user_of_its_own_is_enough(tmp_path: Path) -> None:
     allowed = re.findall(r"`(.+)`", str(valkey_errors.NotAllowed.__doc__))[0]
     server = ValkeyServer(tmp_path, f"user refdesk on >secret {allowed}", "user default off")
     async with started(server):
-        async with open_valkey(f"redis://refdesk:secret@{server.address}", name="user") as valkey:
+        async with open_valkey(
+            f"redis://refdesk:secret@{server.address}", name="user", timeout_s=VALKEY_PATIENCE_S
+        ) as valkey:
             await valkey.commands([("SET", "refdesk:a", 1), ("PUBLISH", "refdesk:stop", "x")])
             await read_about(valkey)
             with pytest.raises(valkey_errors.NotAllowed):
                 await valkey.command("SET", "others", 1)
-        async with open_valkey(f"redis://refdesk:wrong@{server.address}", name="user") as valkey:
+        async with open_valkey(
+            f"redis://refdesk:wrong@{server.address}", name="user", timeout_s=VALKEY_PATIENCE_S
+        ) as valkey:
             with pytest.raises(valkey_errors.WrongPassword):
                 await valkey.command("PING")
 
@@ -89,7 +93,8 @@ async def test_a_user_of_its_own_is_enough(tmp_path: Path) -> None:
 async def test_health_needs_no_right_that_answers_do_not(tmp_path: Path) -> None:
     """A user that may not ask for counters hears nothing of evictions; Valkey is not taken for ill."""
     server = ValkeyServer(tmp_path, "user refdesk on >secret ~* +@all -info", "user default off")
-    async with started(server), open_valkey(f"redis://refdesk:secret@{server.address}", name="user") as valkey:
+    url = f"redis://refdesk:secret@{server.address}"
+    async with started(server), open_valkey(url, name="user", timeout_s=VALKEY_PATIENCE_S) as valkey:
         assert await ai_parts.valkey(valkey).look() is None
         assert valkey.state.state == "up"
 
@@ -123,7 +128,7 @@ async def test_a_server_that_refuses_says_why_and_is_well_again_by_itself(
 ) -> None:
     """As an error of its own kind, as a state with a sentence, and in `doctor`; reads go on."""
     server = ValkeyServer(tmp_path)
-    async with started(server), open_valkey(server.url, name="refused") as valkey:
+    async with started(server), open_valkey(server.url, name="refused", timeout_s=VALKEY_PATIENCE_S) as valkey:
         await valkey.command("SET", "refdesk:kept", 1)
         await spoil(server)
         with pytest.raises(kind):
@@ -275,14 +280,16 @@ async def test_a_cluster_is_used_whole_and_answers_go_on_when_a_primary_is_kille
         await until(lambda: whole(valkey), within_s=40)
         await works(valkey, "after")
         await asks(here.client(), "after the kill")
-    async with open_valkey(cluster[1].url, name="alone") as valkey:
+    async with open_valkey(cluster[1].url, name="alone", timeout_s=VALKEY_PATIENCE_S) as valkey:
         with pytest.raises(valkey_errors.IsCluster, match="redis\\+cluster://"):
             await valkey.commands([("GET", f"key {number}") for number in range(20)])
 
 
 async def test_evictions_are_counted_node_by_node(cluster: list[ValkeyServer]) -> None:
     """One that evicted something long ago is no news, whichever node is asked; one that does now is."""
-    async with open_valkey(f"redis+cluster://{cluster[0].address}", name="evictions") as valkey:
+    async with open_valkey(
+        f"redis+cluster://{cluster[0].address}", name="evictions", timeout_s=VALKEY_PATIENCE_S
+    ) as valkey:
         await evict(valkey, cluster[0])
         look = ai_parts.valkey(valkey).look
         assert {await look() for _ in range(30)} == {None}

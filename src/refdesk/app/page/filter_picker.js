@@ -17,6 +17,7 @@ export class FilterPicker {
   #onChoose;
   #chosen = [];
   #known = null; // the promise of tags and sources
+  #shown = null; // what the list offers, as text
   #looking = 0;
   #timer = null;
 
@@ -55,8 +56,15 @@ export class FilterPicker {
     const matching = known.filter((one) => isFree(one) && one.name.toLowerCase().includes(words.toLowerCase()));
     const some = (kind) => matching.filter((one) => one.kind === kind).slice(0, words ? SHOWN_MAX : EACH_MAX);
     const titled = documents.map((one) => ({ kind: "document_ids", id: one.id, name: clean(one.own_title ?? one.title) }));
-    const found = [...some("tags"), ...some("sources"), ...titled.filter(isFree)];
-    this.#list.replaceChildren(...found.slice(0, SHOWN_MAX).map((one) => this.#choice(one)));
+    this.#offer([...some("tags"), ...some("sources"), ...titled.filter(isFree)].slice(0, SHOWN_MAX));
+  }
+
+  /** The same choices stay where they are: a button replaced while it is pressed would lose the click. */
+  #offer(found) {
+    const shown = JSON.stringify(found);
+    if (shown === this.#shown) return;
+    this.#shown = shown;
+    this.#list.replaceChildren(...found.map((one) => this.#choice(one)));
     if (found.length === 0) this.#list.append(make("li", "small", t("filter.nothing")));
   }
 
