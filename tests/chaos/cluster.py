@@ -143,6 +143,8 @@ class Cluster:
     ports: dict[str, int] = field(default_factory=dict)
     sabotage: dict[str, Sequence[str]] = field(default_factory=dict)
     """By member: what its next life is started with."""
+    mutants: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By service: what every life of it is started with."""
 
     @property
     def notes(self) -> Path:
@@ -207,7 +209,8 @@ class Cluster:
 
         async def start() -> int:
             log = self.folder / "data" / "logs" / f"{name}.log"
-            return await self.nursery.bear(service, environment=given, log=log, sabotage=self.sabotage.pop(name, ()))
+            sabotage = [*self.mutants.get(service, ()), *self.sabotage.pop(name, ())]
+            return await self.nursery.bear(service, environment=given, log=log, sabotage=sabotage)
 
         async def healthy() -> bool:
             return (await self.call("GET", "/health/live", of=name))[0] == 200
@@ -265,10 +268,12 @@ async def open_cluster(
     with_assistant: bool = False,
     nats_url: str | None = None,
     settings: Mapping[str, str] | None = None,
+    mutants: Mapping[str, Sequence[str]] | None = None,
 ) -> AsyncIterator[Cluster]:
     """Everything started and healthy; everything killed on leaving. The links are whole.
 
     ``nats_url``: servers of the test's own, to be used without links. ``settings``: more of them, for every service.
+    ``mutants``: what every life of a service is sabotaged with.
     """
     folder.chmod(0o711)  # PostgreSQL, run by root, works as another user and must pass through
     data_dir = folder / "data"
@@ -279,7 +284,8 @@ async def open_cluster(
         enter = stack.enter_async_context
         timeout = aiohttp.ClientTimeout(total=CALL_S_MAX)
         session = await enter(aiohttp.ClientSession(headers=HEADERS, timeout=timeout))
-        cluster = Cluster(folder, urls, nursery, session, await enter(embedding_server(by_hash)))
+        embedding_url = await enter(embedding_server(by_hash))
+        cluster = Cluster(folder, urls, nursery, session, embedding_url, mutants=mutants or {})
         stack.push_async_callback(_stop, cluster)
         for server in servers:
             if server.program.name != "valkey" or with_assistant:

@@ -180,9 +180,22 @@ def _no_version_fence() -> None:
     index._queries = Queries(texts)
 
 
+def _tell_nothing_again() -> None:
+    """Events that were lost track of are left alone."""
+
+    def idle(original: Callable[..., Any]) -> Callable[..., Any]:
+        async def retell_lost(outbox: Any, **named: Any) -> int:
+            return 0
+
+        return retell_lost
+
+    _wrap("documents.outbox:Outbox.retell_lost", idle)
+
+
 MUTANTS: dict[str, Callable[[], None]] = {
     "acknowledge before commit": _acknowledge_before_commit,
     "publish outside the transaction": _publish_outside_the_transaction,
     "mark before publish": _mark_before_publish,
     "no version fence": _no_version_fence,
+    "tell nothing again": _tell_nothing_again,
 }

@@ -89,6 +89,7 @@ def test_tables_are_read_with_their_header_and_spans(table: str, expected: list[
     [
         ("See https://x.example/a[the manual] or link:a/b.html[form,window=_blank].", "See the manual or form."),
         ("See <<later,the rules>>, <<later>> and xref:b.adoc#c[page B].", "See the rules, later and page B."),
+        ("See <<later,  the rules>> and <<later,  >>.", "See the rules and later."),
         (
             "Press kbd:[Ctrl+C], then menu:File[Save > All] image:a.png[a logo].",
             "Press Ctrl+C, then File › Save › All a logo.",

@@ -76,7 +76,7 @@ _AS_IT_IS = re.compile(
     r"\+{3}(.{1,2000}?)\+{3}|pass:[a-z,]{0,20}\[([^\]]{0,2000})\]|(?<![\w+])\+(?![\s+])([^+\n]{1,300}?)(?<!\s)\+(?![\w+])"
 )
 _LINK = re.compile(r"(?:link:|(?=https?://|ftp://|irc://|mailto:))([^\s\[\]<>\"]{1,2000})\[([^\[\]]*)\]")
-_REFERENCE = re.compile(r"<<#?([^<>,\n]{1,300})(?:,[ \t]*([^<>]{1,300}))?>>|xref:([^\s\[\]]{1,500})\[([^\[\]]*)\]")
+_REFERENCE = re.compile(r"<<#?([^<>,\n]{1,300})(?:,[ \t]*+([^<>]{0,300}))?>>|xref:([^\s\[\]]{1,500})\[([^\[\]]*)\]")
 _FOOTNOTE = re.compile(r"footnote:[\w-]{0,60}\[([^\[\]]*)\]")
 _MACRO = re.compile(
     r"(?<!\w)(kbd|btn|menu|image|icon|stem|latexmath|asciimath|indexterm2?|anchor|bibitem):([^\s\[\]:]{0,500})\[([^\[\]]*)\]"
