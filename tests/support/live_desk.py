@@ -129,18 +129,12 @@ async def _served(settings: Settings) -> AsyncIterator[list[Endpoint | SocketEnd
 
 @contextlib.asynccontextmanager
 async def _listening(app: Any, sockets: list[socket.socket]) -> AsyncIterator[None]:
-    web = _Server(
+    web = server.Server(
         uvicorn.Config(app, lifespan="off", log_config=None, proxy_headers=False, timeout_graceful_shutdown=1)
     )
     task = asyncio.create_task(web.serve(sockets=sockets))
     try:
         yield
     finally:
-        web.should_exit = True
+        web.stop()
         await task
-
-
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Any:
-        yield
