@@ -10,11 +10,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 from tests.integration.documents_desk import serving
+from tests.support.kept_connections import breaking_server
 
 from refdesk.outside.oidc_provider import ProviderCalls, ProviderRefused, ProviderSilent, open_provider_calls
 
 BYTES_MAX = 10_000
-TIMEOUT_S = 0.5
+TIMEOUT_S = 2.0
 
 
 async def endless() -> AsyncIterator[bytes]:
@@ -119,3 +120,13 @@ async def test_calls_go_by_the_proxy_that_is_named(url: str) -> None:
     ) as calls:
         assert (await calls.get("http://login.example/echo"))["host"] == "login.example"
     assert asked == ["http://login.example/echo"]
+
+
+async def test_a_connection_that_the_provider_has_closed_costs_nobody_a_sign_in() -> None:
+    """It says that it keeps it, and resets it when the next call comes. What was sent may not be sent again: a code is spent."""
+    async with (
+        breaking_server() as url,
+        open_provider_calls(url, timeout_s=TIMEOUT_S, reply_bytes_max=BYTES_MAX, proxy_for=lambda _: None) as calls,
+    ):
+        for _ in range(3):
+            assert await calls.post(f"{url}/token", {"code": "1"}, headers={}) == {}

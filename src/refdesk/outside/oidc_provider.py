@@ -122,9 +122,16 @@ class ProviderCalls:
 async def open_provider_calls(
     issuer: str, *, timeout_s: float, reply_bytes_max: int, proxy_for: ProxyFor
 ) -> AsyncIterator[ProviderCalls]:
-    """Nothing is asked yet. ``timeout_s`` bounds a whole call, ``reply_bytes_max`` what is read of its answer."""
+    """Nothing is asked yet. ``timeout_s`` bounds a whole call, ``reply_bytes_max`` what is read of its answer.
+
+    Each call has a connection of its own. A provider may close one that was kept just when the next call is sent on it, and a
+    code or a refresh token that may have been taken cannot be sent again.
+    """
     timeout = aiohttp.ClientTimeout(total=timeout_s, connect=CONNECT_S)
-    async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session:
+    connector = aiohttp.TCPConnector(force_close=True)
+    async with aiohttp.ClientSession(
+        connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()
+    ) as session:
         yield ProviderCalls(session, issuer, timeout_s=timeout_s, reply_bytes_max=reply_bytes_max, proxy_for=proxy_for)
 
 

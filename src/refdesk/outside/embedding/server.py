@@ -1,7 +1,8 @@
 """Texts to vectors at a distance: any server that speaks OpenAI's ``/v1/embeddings``.
 
 The model's own tokenizer is out of reach, so tokens are estimated on the safe side: four letters make one. Requests go
-out a few at once; nothing is retried here, a failed call raises and ``retryable`` tells what to do about it.
+out a few at once. Nothing is retried here but what a closed connection left unanswered: a failed call raises and ``retryable``
+tells what to do about it.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from refdesk.contracts.errors import ConfigurationError, Unavailable
 from refdesk.contracts.texts import whole_number
 from refdesk.outside import telemetry
 from refdesk.outside.embedding.vectors import Encoded, Vectors, unit, without_tokens
+from refdesk.outside.unanswered import once_more
 
 TEXTS_PER_REQUEST = 64
 REQUESTS_AT_ONCE = 4
@@ -118,10 +120,14 @@ async def request_embeddings(
     """
     body = {"model": model, "input": list(texts), "encoding_format": "float"}
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else None
-    try:
+
+    async def post() -> bytes:
         async with session.post(url, json=body, headers=headers) as response:
             _check_status(response, model)
-            content = await _read(response)
+            return await _read(response)
+
+    try:
+        content = await once_more(post)
     except (aiohttp.ClientError, TimeoutError) as error:
         raise Unavailable(
             f"The embedding server does not answer ({type(error).__name__}). It is tried again by itself."

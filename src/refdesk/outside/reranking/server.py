@@ -4,7 +4,8 @@ Two forms of request are in use: ``documents`` (Cohere, Jina, vLLM and most othe
 is found out by the first request that it does not refuse as not understood, and remembered. Replies are read in the forms of
 all of them.
 
-What this does not do: retry, or decide what happens without it (`answering.reranking`).
+What this does not do: retry, but for what a closed connection left unanswered; or decide what happens without it
+(`answering.reranking`).
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -15,6 +16,7 @@ import aiohttp
 import msgspec
 
 from refdesk.contracts.errors import Unavailable
+from refdesk.outside.unanswered import once_more
 
 RESPONSE_BYTES_MAX = 8 << 20
 CONNECT_TIMEOUT_S = 2.0
@@ -61,7 +63,7 @@ class HttpReranker:
         return {**named, "query": question, "documents": list(texts), "top_n": len(texts)}
 
     async def _post(self, body: dict[str, Any]) -> tuple[int, bytes]:
-        try:
+        async def post() -> tuple[int, bytes]:
             async with self._session.post(self._url, json=body) as response:
                 content = bytearray()
                 async for part in response.content.iter_any():
@@ -69,6 +71,9 @@ class HttpReranker:
                     if len(content) > RESPONSE_BYTES_MAX:
                         raise Unavailable(f"The reranker's answer is longer than {RESPONSE_BYTES_MAX} bytes.")
                 return response.status, bytes(content)
+
+        try:
+            return await once_more(post)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise Unavailable(f"The reranker at {self._url} does not answer ({type(error).__name__}).") from error
 
