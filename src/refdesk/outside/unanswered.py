@@ -17,5 +17,5 @@ async def once_more(call: Callable[[], Awaitable[Answer]]) -> Answer:
         return await call()
     except aiohttp.ClientConnectorError:  # there was no connection
         raise
-    except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+    except (aiohttp.ServerDisconnectedError, aiohttp.ClientConnectionResetError, aiohttp.ClientOSError):
         return await call()
