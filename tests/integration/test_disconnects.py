@@ -66,7 +66,7 @@ async def vanish(client: Client, desk: AnswerDesk, transport: Transport, point: 
     if point != "before retrieval":
         call = await until(lambda: _call(desk, question))
     if point == "mid-stream":
-        await reader.readuntil(b"leave")
+        await reader.readuntil(b' leave"')  # the last word before the gate; question and passage go on behind it
     if number % 2:
         writer.transport.abort()
     else:

@@ -137,7 +137,7 @@ async def work_through(desk: AnswerDesk, principal: Principal, *, count: int) ->
         await first.kill()
         streams = await asyncio.gather(*cut)
         rests = await asyncio.gather(*(living.rest(s[0].data["answer_id"], after=s[-1].id) for s in streams))
-        assert {rest[-1].name for rest in rests} == {"done"}
+        assert {rest[-1].name for rest in rests} == {"done"}, [rest[-1] for rest in rests]
         told = [call.reported for call in desk.llm.calls if call.completed and call.reported]
         assert len(told) == count
         read, written = (sum(one[name] for one in told) for name in ("prompt_tokens", "completion_tokens"))
@@ -148,11 +148,11 @@ async def work_through(desk: AnswerDesk, principal: Principal, *, count: int) ->
 
 
 async def _words_copied(valkey: Redis, count: int) -> bool:
-    """Whether so many logs that have not ended are copied as far as their gates."""
+    """Whether so many logs that have not ended are copied up to the word before their gates. (The passage has it, too.)"""
     found = 0
     async for key in valkey.scan_iter("refdesk:log:*"):
         payload = b"".join([value for _, fields in await valkey.xrange(key) for value in fields.values()])
-        found += b" leave" in payload and b'"done"' not in payload
+        found += b' leave"' in payload and b'"done"' not in payload
     return found == count
 
 
