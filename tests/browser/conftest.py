@@ -10,7 +10,7 @@ from playwright.async_api import Browser, ConsoleMessage, Page, ViewportSize, as
 from tests.support.running import Refdesk, running
 from tests.support.scripted_llm import ScriptedLlm
 
-CHROMIUM = shutil.which("chromium")
+CHROMIUM = shutil.which("chromium-headless-shell") or shutil.which("chromium")
 ARGUMENTS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"

@@ -127,14 +127,11 @@ class Browsing:
     async def remove_turns(self, conversation_id: str, principal: Principal, answer_id: str) -> None:
         """Drops a turn and those after it, so that the conversation goes on from before. What runs is not kept."""
         try:
-            known = any(
-                one.answer_id == answer_id for one in await self._conversations.begun(conversation_id, principal)
-            )
-            removed = await self._history.remove_turns(principal.id, conversation_id, answer_id, known=known)
-            if not (known or removed):
+            begun = await self._conversations.begun(conversation_id, principal)
+            later = [one.answer_id for one in begun if one.answer_id >= answer_id]
+            if not await self._history.remove_turns(principal.id, conversation_id, answer_id, begun=later):
                 raise NotFound
-            for one in await self._conversations.forget_from(conversation_id, principal, answer_id):
-                await self._keeper.drop(one)
+            await self._conversations.forget_from(conversation_id, principal, answer_id)
         except ValkeyError as error:
             raise Unavailable("The conversation cannot be changed right now. Try again in a moment.") from error
 

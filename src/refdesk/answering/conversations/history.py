@@ -16,10 +16,12 @@ from refdesk.answering.evidence.truth import Shown
 from refdesk.answering.logs.finished import FinishedAnswer
 from refdesk.answering.logs.log import ID_TIME_DIGITS, AnswerRecord
 from refdesk.contracts.hidden_characters import clean
-from refdesk.outside.postgres.database import load_queries, one_statement
+from refdesk.outside.postgres.database import load_queries, one_statement, transaction
 
 TITLE_CHARACTERS_MAX = 120
 """Of the title that a conversation has from its first question."""
+DROPPED_MAX = 100
+"""Dropped turns that a conversation remembers: more than are begun and not kept at any moment."""
 LAST = "~"
 """Behind every id of an answer."""
 
@@ -133,15 +135,29 @@ class History:
 
     async def remove(self, principal_id: str, conversation_id: str) -> bool:
         """Removes a conversation and all its answers; those still being written are not kept. False when there is none."""
-        return bool(await self._rows("remove", principal_id=principal_id, id=conversation_id))
+        values = {"principal_id": principal_id, "id": conversation_id}
+        async with transaction(self._pool) as connection:
+            removed = await (await connection.execute(self._queries.remove, values)).fetchone()
+            await connection.execute(self._queries.remove_answers, values)
+        return removed is not None
 
-    async def remove_turns(self, principal_id: str, conversation_id: str, answer_id: str, *, known: bool) -> bool:
-        """Removes a turn, which is here or ``known`` elsewhere, and those after it; False when there was nothing."""
-        return bool(
-            await self._rows(
-                "remove_turns", principal_id=principal_id, id=conversation_id, answer_id=answer_id, known=known
-            )
-        )
+    async def remove_turns(
+        self, principal_id: str, conversation_id: str, answer_id: str, *, begun: Collection[str]
+    ) -> bool:
+        """Removes a turn and those after it, kept or only ``begun``: what comes to be kept later than this is not.
+
+        False when there is no such turn.
+        """
+        values = {"principal_id": principal_id, "id": conversation_id, "answer_id": answer_id}
+        async with transaction(self._pool) as connection:
+            if answer_id not in begun:
+                kept = await (await connection.execute(self._queries.turn, values)).fetchone()
+                if kept is None:
+                    return False
+            await connection.execute(self._queries.hold, values | {"asked_at": asked_at(answer_id)})
+            dropped = {"begun": list(begun), "dropped_max": DROPPED_MAX}
+            await connection.execute(self._queries.remove_turns, values | dropped)
+        return True
 
     async def remove_unwritten(self, principal_id: str, conversation_id: str) -> None:
         """The same for a conversation of which nothing is kept yet."""

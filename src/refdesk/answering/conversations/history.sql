@@ -1,8 +1,9 @@
 -- Conversations and the answers in them. Whoever asks for any of it names whose it is.
 
 -- name: keep
--- Once, however often it is said. An answer of a conversation that was deleted since the question is not kept. The oldest
--- answers of a long conversation go. Index: conversations_pkey, kept_answers_pkey, kept_answers_by_conversation.
+-- Once, however often it is said. An answer whose conversation was deleted since the question, or whose turn was dropped, is
+-- not kept. The oldest answers of a long conversation go. Index: conversations_pkey, kept_answers_pkey,
+-- kept_answers_by_conversation.
 WITH conversation AS (
     INSERT INTO conversations AS c (principal_id, id, title, created_at, updated_at)
     SELECT %(principal_id)s, %(conversation_id)s::text, %(title)s, %(asked_at)s, %(asked_at)s
@@ -15,7 +16,7 @@ WITH conversation AS (
         renamed = c.renamed AND c.deleted_at IS NULL,
         updated_at = greatest(c.updated_at, excluded.updated_at),
         deleted_at = NULL
-    WHERE c.deleted_at IS NULL OR c.deleted_at < excluded.created_at
+    WHERE (c.deleted_at IS NULL OR c.deleted_at < excluded.created_at) AND %(answer_id)s <> ALL (c.dropped)
     RETURNING c.id
 ), kept AS (
     INSERT INTO kept_answers (answer_id, principal_id, conversation_id, asked_at, question, read_as, answer, told)
@@ -80,25 +81,43 @@ WHERE principal_id = %(principal_id)s AND id = %(id)s AND deleted_at IS NULL
 RETURNING id
 
 -- name: remove
--- Index: conversations_pkey, kept_answers_by_conversation.
-WITH removed AS (
-    UPDATE conversations SET deleted_at = clock_timestamp(), title = ''
-    WHERE principal_id = %(principal_id)s AND id = %(id)s AND deleted_at IS NULL
-    RETURNING id
-), answers AS (
-    DELETE FROM kept_answers WHERE principal_id = %(principal_id)s AND conversation_id = %(id)s
-)
-SELECT id FROM removed
+-- Its answers go by `remove_answers`, in the same transaction. Index: conversations_pkey.
+UPDATE conversations SET deleted_at = clock_timestamp(), title = ''
+WHERE principal_id = %(principal_id)s AND id = %(id)s AND deleted_at IS NULL
+RETURNING id
+
+-- name: remove_answers
+-- A statement of its own: it sees what was kept while the one before waited for the conversation.
+-- Index: kept_answers_by_conversation.
+DELETE FROM kept_answers WHERE principal_id = %(principal_id)s AND conversation_id = %(id)s
+
+-- name: turn
+-- Whether it is kept. Index: kept_answers_pkey.
+SELECT FROM kept_answers
+WHERE answer_id = %(answer_id)s AND principal_id = %(principal_id)s AND conversation_id = %(id)s
+
+-- name: hold
+-- Nothing is kept in the conversation until the transaction ends. Where nothing is yet, it begins as one that was deleted
+-- when the dropped turn was asked: a later question begins it anew. Index: conversations_pkey.
+INSERT INTO conversations AS c (principal_id, id, title, created_at, updated_at, deleted_at)
+VALUES (%(principal_id)s, %(id)s, '', %(asked_at)s, %(asked_at)s, %(asked_at)s)
+ON CONFLICT (principal_id, id) DO UPDATE SET dropped = c.dropped
 
 -- name: remove_turns
--- A turn and those after it. Index: kept_answers_by_conversation.
-DELETE FROM kept_answers
-WHERE principal_id = %(principal_id)s AND conversation_id = %(id)s AND answer_id >= %(answer_id)s
-  AND (%(known)s OR EXISTS (
-      SELECT FROM kept_answers
-      WHERE principal_id = %(principal_id)s AND conversation_id = %(id)s AND answer_id = %(answer_id)s
-  ))
-RETURNING answer_id
+-- A turn and those after it, kept or begun. The newest are remembered as dropped: the others were kept long ago.
+-- Index: kept_answers_by_conversation, conversations_pkey.
+WITH gone AS (
+    DELETE FROM kept_answers
+    WHERE principal_id = %(principal_id)s AND conversation_id = %(id)s AND answer_id >= %(answer_id)s
+    RETURNING answer_id
+)
+UPDATE conversations AS c SET dropped = ARRAY (
+    SELECT answer_id FROM (
+        SELECT unnest(c.dropped) UNION SELECT unnest(%(begun)s::text[]) UNION SELECT answer_id FROM gone
+    ) AS one (answer_id)
+    ORDER BY answer_id DESC LIMIT %(dropped_max)s
+)
+WHERE principal_id = %(principal_id)s AND id = %(id)s
 
 -- name: remove_unwritten
 -- A conversation whose first answer is still being written. Index: conversations_pkey.

@@ -76,11 +76,6 @@ class Keeper:
             raise Conflict("This desk keeps no answers (REFDESK_CONVERSATIONS_KEPT): there is none to share.")
         await self._history.keep(record, answer_of(record, log))
 
-    async def drop(self, answer_id: str) -> None:
-        """Keeps this answer no more, as far as this process and the marks are concerned."""
-        self._waiting.pop(answer_id, None)
-        await self._unmark(answer_id)
-
     async def run(self) -> None:
         """Writes what has ended, until cancelled."""
         if self._history is None:

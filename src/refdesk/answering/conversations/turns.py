@@ -122,14 +122,13 @@ class Conversations:
         except ValkeyError as error:
             raise Unavailable("The conversation cannot be deleted right now. Try again in a moment.") from error
 
-    async def forget_from(self, conversation_id: str, principal: Principal, answer_id: str) -> list[str]:
-        """Forgets a turn and those after it; their ids. Raises ValkeyError."""
+    async def forget_from(self, conversation_id: str, principal: Principal, answer_id: str) -> None:
+        """Forgets a turn and those after it. Raises ValkeyError."""
         begun = await self.begun(conversation_id, principal)
         left = [turn for turn in begun if turn.answer_id < answer_id]
         if len(left) < len(begun):
             await self._valkey.command("DEL", _key(conversation_id, principal.id))
             await self._put(conversation_id, principal, left)
-        return [turn.answer_id for turn in begun if turn not in left]
 
     async def _said(self, conversation_id: str, principal: Principal) -> list[_Said]:
         try:
