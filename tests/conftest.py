@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from refdesk.app.embedded.stack import StackOptions, StackUrls, running_stack
-from refdesk.outside.cancellation import mend_wait_for
+from refdesk.outside.cancellation import heed_cancellation
 from tests.support.databases import own_database, prepare
 from tests.support.distribution import Distribution, place_of
 from tests.support.running import MODELS
@@ -20,7 +20,7 @@ from tests.support.running import MODELS
 settings.register_profile("refdesk", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("refdesk")
 
-mend_wait_for()  # as the services and commands do that tests run in this process
+heed_cancellation()  # as the services and commands do that tests run in this process
 
 if (
     signal.getsignal(signal.SIGINT) is signal.SIG_IGN

@@ -22,13 +22,13 @@ SILENT_FOR = {"REFDESK_SILENCE_SECONDS_MAX": "600"}
 """So that an indexer that a test lets stand still is not started again."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def llm() -> AsyncIterator[ScriptedLlm]:
     async with ScriptedLlm().serving() as llm:
         yield llm
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def desk(llm: ScriptedLlm, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Refdesk]:
     home = tmp_path_factory.mktemp("desk")
     soon = {"REFDESK_USAGE_INTERVAL_S": "0.5", "REFDESK_GAP_INTERVAL_S": "0.5", **SILENT_FOR}
@@ -36,7 +36,7 @@ async def desk(llm: ScriptedLlm, tmp_path_factory: pytest.TempPathFactory) -> As
         yield refdesk
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def browser() -> AsyncIterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("THE WEB PAGE IS NOT TESTED: there is no chromium on PATH. Install it (Debian: chromium).")

@@ -9,7 +9,7 @@ from tests.support.running import Refdesk, running
 __all__ = ["browser"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def desk(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Refdesk]:
     """`refdesk up` with every sample searchable. Delete what you add. Its indexer stands back, by next to nothing, and one
     may search as often as tests do.

@@ -12,7 +12,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def mend_wait_for() -> None:
+def heed_cancellation() -> None:
     """For every library in this process, from now on."""
     if sys.version_info < (3, 12):
         asyncio.wait_for = _wait_for  # type: ignore[assignment]  # of generators it is never asked

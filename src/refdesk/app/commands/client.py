@@ -16,7 +16,7 @@ from refdesk.contracts import hidden_characters
 from refdesk.contracts.addresses import is_loopback
 from refdesk.contracts.errors import ConfigurationError, RefdeskError
 from refdesk.contracts.hidden_characters import clean
-from refdesk.outside.cancellation import mend_wait_for
+from refdesk.outside.cancellation import heed_cancellation
 from refdesk.settings import loading
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ def operator_key_of(url: str) -> str | None:
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    mend_wait_for()
+    heed_cancellation()
     return asyncio.run(main)
 
 

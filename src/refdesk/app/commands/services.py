@@ -10,7 +10,7 @@ import uvloop
 
 from refdesk.app.commands.reachable import require_addresses
 from refdesk.outside import logs, telemetry, tracing
-from refdesk.outside.cancellation import mend_wait_for
+from refdesk.outside.cancellation import heed_cancellation
 from refdesk.settings import loading
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def run_service(name: str, *, module: str, host: str | None, port: int | None) -
         logger.warning(mistake)
     telemetry.describe_build(name)
     tracing.configure(settings.telemetry.otlp_url, service=name)
-    mend_wait_for()
+    heed_cancellation()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(import_module(module).serve(settings))
 
