@@ -343,7 +343,7 @@ async def test_many_askers_with_budget_for_one_answer_get_one(desk: AnswerDesk) 
     desk.llm.reset()
     gate = asyncio.Event()
     desk.llm.default = say(gate=gate)
-    async with desk.assistant_here(tokens_per_day_max=ONE_ANSWER) as here:
+    async with desk.assistant_here(tokens_per_day_max=ONE_ANSWER, valkey_timeout_s=VALKEY_PATIENCE_S) as here:
         client = here.client(Principal(id="crowd"))
 
         async def ask(number: int) -> int:
