@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
-from tests.support.desk import LEAVE, VALKEY_PATIENCE_S, AnswerDesk, fresh_valkey, own_desk, text_of, until
+from tests.support.desk import LEAVE, PATIENT, VALKEY_PATIENCE_S, AnswerDesk, fresh_valkey, own_desk, text_of, until
 from tests.support.scripted_llm import ANSWER, say
 
 from refdesk.answering.usage import budget as budgets
@@ -343,7 +343,8 @@ async def test_many_askers_with_budget_for_one_answer_get_one(desk: AnswerDesk) 
     desk.llm.reset()
     gate = asyncio.Event()
     desk.llm.default = say(gate=gate)
-    async with desk.assistant_here(tokens_per_day_max=ONE_ANSWER, valkey_timeout_s=VALKEY_PATIENCE_S) as here:
+    patience = {"valkey_timeout_s": VALKEY_PATIENCE_S, "retrieval_wait_s_max": 120.0, **PATIENT}
+    async with desk.assistant_here(tokens_per_day_max=ONE_ANSWER, **patience) as here:
         client = here.client(Principal(id="crowd"))
 
         async def ask(number: int) -> int:
@@ -357,7 +358,7 @@ async def test_many_askers_with_budget_for_one_answer_get_one(desk: AnswerDesk) 
                 return int(response.status)
 
         asking = [asyncio.create_task(ask(number)) for number in range(200)]
-        await until(lambda: sum(task.done() for task in asking) == 199, within_s=60)
+        await until(lambda: sum(task.done() for task in asking) == 199, within_s=120)
         gate.set()
         assert sorted(await asyncio.gather(*asking)) == [200] + [429] * 199
     assert len(desk.llm.calls) == 1

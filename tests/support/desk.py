@@ -60,7 +60,6 @@ GENEROUS = {
     "requests_per_minute_max": 1_000_000,
     "tokens_per_minute_max": 1_000_000_000,
     "tokens_per_day_max": 10_000_000_000,
-    "retrieval_wait_s_max": 120.0,
     "truth_timeout_s": 10.0,
     "valkey_timeout_s": 2.0,
 }
