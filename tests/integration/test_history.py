@@ -72,13 +72,18 @@ async def drop(history: History, record: AnswerRecord, *later: AnswerRecord) -> 
 
 
 async def one_after_the_other(url: str, *changes: Change) -> None:
-    """Each waits for the conversation behind the one before it; then they go on."""
+    """Each waits for the conversation, be it there or not, behind the one before it; then they go on."""
     tasks = []
     async with await psycopg.AsyncConnection.connect(url) as holder:
-        await holder.execute("SELECT FROM conversations FOR UPDATE")
+        await holder.execute(
+            "INSERT INTO conversations (principal_id, id, title, created_at, updated_at) "
+            "VALUES (%s, %s, '', now(), now()) ON CONFLICT (principal_id, id) DO UPDATE SET id = excluded.id",
+            (OWNER, TALK),
+        )
         for change in changes:
             tasks.append(asyncio.ensure_future(change()))
             await until(lambda: _waiting(url, len(tasks)))
+        await holder.rollback()
     await asyncio.gather(*tasks)
 
 
@@ -125,14 +130,16 @@ async def test_a_turn_is_dropped_while_it_is_being_kept(history: History, url: s
     assert await kept(history) == [before.answer_id]
 
 
+@pytest.mark.parametrize("is_first_answer", [True, False])
 @pytest.mark.parametrize("is_kept_first", [True, False])
 async def test_a_conversation_is_removed_while_an_answer_is_being_kept(
-    history: History, url: str, pool: AsyncConnectionPool, *, is_kept_first: bool
+    history: History, url: str, pool: AsyncConnectionPool, *, is_kept_first: bool, is_first_answer: bool
 ) -> None:
     """Nothing of it stays behind."""
     before, late = turn(), turn()
-    await keep(history, before)
-    changes: list[Change] = [lambda: history.remove(OWNER, TALK), lambda: keep(history, late)]
+    if not is_first_answer:
+        await keep(history, before)
+    changes: list[Change] = [lambda: history.remove(OWNER, TALK, is_begun=True), lambda: keep(history, late)]
     await one_after_the_other(url, *(reversed(changes) if is_kept_first else changes))
     async with pool.connection() as connection:
         assert await (await connection.execute("SELECT answer_id FROM kept_answers")).fetchall() == []

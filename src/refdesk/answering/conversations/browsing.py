@@ -117,12 +117,9 @@ class Browsing:
 
     async def remove(self, conversation_id: str, principal: Principal) -> None:
         """Deletes all of it; what is still being written is not kept."""
-        was_at_hand = await self._conversations.forget(conversation_id, principal)
-        if await self._history.remove(principal.id, conversation_id):
-            return
-        if not was_at_hand:
+        is_begun = await self._conversations.forget(conversation_id, principal)
+        if not await self._history.remove(principal.id, conversation_id, is_begun=is_begun):
             raise NotFound
-        await self._history.remove_unwritten(principal.id, conversation_id)
 
     async def remove_turns(self, conversation_id: str, principal: Principal, answer_id: str) -> None:
         """Drops a turn and those after it, so that the conversation goes on from before. What runs is not kept."""

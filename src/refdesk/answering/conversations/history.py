@@ -133,13 +133,18 @@ class History:
         """False when there is no such conversation."""
         return bool(await self._rows("rename", principal_id=principal_id, id=conversation_id, title=title))
 
-    async def remove(self, principal_id: str, conversation_id: str) -> bool:
-        """Removes a conversation and all its answers; those still being written are not kept. False when there is none."""
+    async def remove(self, principal_id: str, conversation_id: str, *, is_begun: bool = False) -> bool:
+        """Removes a conversation, kept or only begun, and all its answers; those still being written are not kept.
+
+        False when there is none.
+        """
         values = {"principal_id": principal_id, "id": conversation_id}
         async with transaction(self._pool) as connection:
             removed = await (await connection.execute(self._queries.remove, values)).fetchone()
+            if removed is None and is_begun:
+                await connection.execute(self._queries.remove_begun, values)
             await connection.execute(self._queries.remove_answers, values)
-        return removed is not None
+        return removed is not None or is_begun
 
     async def remove_turns(
         self, principal_id: str, conversation_id: str, answer_id: str, *, begun: Collection[str]
@@ -158,10 +163,6 @@ class History:
             dropped = {"begun": list(begun), "dropped_max": DROPPED_MAX}
             await connection.execute(self._queries.remove_turns, values | dropped)
         return True
-
-    async def remove_unwritten(self, principal_id: str, conversation_id: str) -> None:
-        """The same for a conversation of which nothing is kept yet."""
-        await self._change("remove_unwritten", principal_id=principal_id, id=conversation_id)
 
     async def share(self, answer_id: str, principal_id: str, *, shared: bool) -> bool:
         """False when the principal has no such answer here."""

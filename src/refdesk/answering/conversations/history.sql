@@ -86,8 +86,14 @@ UPDATE conversations SET deleted_at = clock_timestamp(), title = ''
 WHERE principal_id = %(principal_id)s AND id = %(id)s AND deleted_at IS NULL
 RETURNING id
 
+-- name: remove_begun
+-- A conversation of which nothing was kept a moment ago. Index: conversations_pkey.
+INSERT INTO conversations (principal_id, id, title, created_at, updated_at, deleted_at)
+VALUES (%(principal_id)s, %(id)s, '', clock_timestamp(), clock_timestamp(), clock_timestamp())
+ON CONFLICT (principal_id, id) DO UPDATE SET deleted_at = clock_timestamp(), title = ''
+
 -- name: remove_answers
--- A statement of its own: it sees what was kept while the one before waited for the conversation.
+-- A statement of its own: it sees what was kept while those before waited for the conversation.
 -- Index: kept_answers_by_conversation.
 DELETE FROM kept_answers WHERE principal_id = %(principal_id)s AND conversation_id = %(id)s
 
@@ -118,12 +124,6 @@ UPDATE conversations AS c SET dropped = ARRAY (
     ORDER BY answer_id DESC LIMIT %(dropped_max)s
 )
 WHERE principal_id = %(principal_id)s AND id = %(id)s
-
--- name: remove_unwritten
--- A conversation whose first answer is still being written. Index: conversations_pkey.
-INSERT INTO conversations (principal_id, id, title, created_at, updated_at, deleted_at)
-VALUES (%(principal_id)s, %(id)s, '', clock_timestamp(), clock_timestamp(), clock_timestamp())
-ON CONFLICT (principal_id, id) DO UPDATE SET deleted_at = clock_timestamp()
 
 -- name: share
 -- Index: kept_answers_pkey.
