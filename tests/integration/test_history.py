@@ -72,18 +72,13 @@ async def drop(history: History, record: AnswerRecord, *later: AnswerRecord) -> 
 
 
 async def one_after_the_other(url: str, *changes: Change) -> None:
-    """Each waits for the conversation, be it there or not, behind the one before it; then they go on."""
+    """Each waits for the conversation behind the one before it; then they go on."""
     tasks = []
     async with await psycopg.AsyncConnection.connect(url) as holder:
-        await holder.execute(
-            "INSERT INTO conversations (principal_id, id, title, created_at, updated_at) "
-            "VALUES (%s, %s, '', now(), now()) ON CONFLICT (principal_id, id) DO UPDATE SET id = excluded.id",
-            (OWNER, TALK),
-        )
+        await holder.execute("SELECT FROM conversations FOR UPDATE")
         for change in changes:
             tasks.append(asyncio.ensure_future(change()))
             await until(lambda: _waiting(url, len(tasks)))
-        await holder.rollback()
     await asyncio.gather(*tasks)
 
 
@@ -130,17 +125,38 @@ async def test_a_turn_is_dropped_while_it_is_being_kept(history: History, url: s
     assert await kept(history) == [before.answer_id]
 
 
-@pytest.mark.parametrize("is_first_answer", [True, False])
 @pytest.mark.parametrize("is_kept_first", [True, False])
 async def test_a_conversation_is_removed_while_an_answer_is_being_kept(
-    history: History, url: str, pool: AsyncConnectionPool, *, is_kept_first: bool, is_first_answer: bool
+    history: History, url: str, pool: AsyncConnectionPool, *, is_kept_first: bool
 ) -> None:
     """Nothing of it stays behind."""
     before, late = turn(), turn()
-    if not is_first_answer:
-        await keep(history, before)
-    changes: list[Change] = [lambda: history.remove(OWNER, TALK, is_begun=True), lambda: keep(history, late)]
+    await keep(history, before)
+    changes: list[Change] = [lambda: history.remove(OWNER, TALK), lambda: keep(history, late)]
     await one_after_the_other(url, *(reversed(changes) if is_kept_first else changes))
+    async with pool.connection() as connection:
+        assert await (await connection.execute("SELECT answer_id FROM kept_answers")).fetchall() == []
+
+
+async def test_a_conversation_is_removed_while_its_first_answer_is_being_kept(
+    history: History, url: str, pool: AsyncConnectionPool
+) -> None:
+    """It was not there when the removal began; nothing of it stays behind, and nothing comes later."""
+    late = turn()
+    async with await psycopg.AsyncConnection.connect(url) as keeping:
+        await keeping.execute(
+            "INSERT INTO conversations (principal_id, id, title, created_at, updated_at) VALUES (%s, %s, '', now(), now())",
+            (OWNER, TALK),
+        )
+        await keeping.execute(
+            "INSERT INTO kept_answers (answer_id, principal_id, conversation_id, asked_at, question, told) "
+            "VALUES (%s, %s, %s, now(), '', '[]')",
+            (late.answer_id, OWNER, TALK),
+        )
+        removing = asyncio.create_task(history.remove(OWNER, TALK, is_begun=True))
+        await until(lambda: _waiting(url, 1))
+    assert await removing
+    await keep(history, late)
     async with pool.connection() as connection:
         assert await (await connection.execute("SELECT answer_id FROM kept_answers")).fetchall() == []
 
